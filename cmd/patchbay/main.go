@@ -1,0 +1,23 @@
+// Command patchbay is the control plane, the sidecar agent, the registry and
+// the tools around them, in one binary. Each subcommand has a file of its own
+// here; they only parse, build and wire. Start reading at serve.go.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+func run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := newRoot()
+	root.SetArgs(args)
+	return exitCode(ctx, root, root.ExecuteContext(ctx))
+}
