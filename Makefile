@@ -1,0 +1,60 @@
+# The commands that people use. Whatever they need beyond Go, Python 3, pip
+# and apt, they install.
+.DEFAULT_GOAL := help
+SHELL := bash
+include versions.env
+
+# smallstep's database drivers are not linked: devca needs none.
+TAGS  := nobadger,nobadgerv1,nobadgerv2,nomysql,nopgx
+FLAGS := -trimpath -buildvcs=false -tags $(TAGS)
+export PATCHBAY_ENVOY := $(CURDIR)/.tools/bin/envoy
+ARGS ?=
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+build: ## all programs into ./bin
+	CGO_ENABLED=0 go build $(FLAGS) -ldflags='-s -w' -o bin/ ./cmd/...
+
+demo: build demo-needs ## the whole mesh on this machine (ARGS=--once proves it and stops)
+	./bin/patchbay demo $(ARGS)
+
+test: build test-needs ## every check and test
+	test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	go vet -tags $(TAGS) ./...
+	go test -race -shuffle=on -tags $(TAGS) -timeout 10m ./...
+
+compose-test: build compose-needs images ## the mesh in containers, proved
+	scripts/compose-test.sh
+
+images: build compose-needs ## container images, without a container registry
+	scripts/images.sh
+
+fuzz: ## every fuzz target (SECONDS_EACH=30)
+	scripts/fuzz.sh
+
+lint: ## golangci-lint with the import rules (builds the linter: minutes)
+	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION) run
+
+proto: ## generate agentapi from agent.proto
+	scripts/apt.sh protobuf-compiler libprotobuf-dev
+	GOBIN=$(CURDIR)/.tools/bin go install google.golang.org/protobuf/cmd/protoc-gen-go@$(PROTOC_GEN_GO_VERSION)
+	GOBIN=$(CURDIR)/.tools/bin go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@$(PROTOC_GEN_GO_GRPC_VERSION)
+	PATH=$(CURDIR)/.tools/bin:$$PATH protoc -I agentapi -I /usr/include --go_out=. --go_opt=module=patchbay \
+	  --go-grpc_out=. --go-grpc_opt=module=patchbay agent.proto
+
+clean: ## remove what was built and fetched
+	rm -rf bin .tools .demo
+
+demo-needs:
+	scripts/apt.sh iproute2 util-linux curl openssl
+	scripts/envoy.sh
+
+test-needs: demo-needs
+	scripts/apt.sh gcc libc6-dev awscli python3-boto3
+
+compose-needs:
+	scripts/apt.sh docker.io docker-compose iptables
+	scripts/envoy.sh
+
+.PHONY: help build demo test compose-test images fuzz lint proto clean demo-needs test-needs compose-needs

@@ -1,0 +1,97 @@
+package patchbay
+
+import (
+	"encoding/json"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// mayImport is the import rule of docs/architecture.md: what each package may
+// use of this module besides mesh and its own subpackages. "*" is everything.
+// cmd and tests are free.
+var mayImport = map[string][]string{
+	"mesh":               {},
+	"mesh/record":        {},
+	"agentapi":           {},
+	"agents":             {"agentapi", "identity"},
+	"config":             {},
+	"declare":            {},
+	"discovery":          {"mesh/record", "registry/watch"},
+	"identity":           {"agentapi"},
+	"inject":             {"declare"},
+	"pki":                {},
+	"registrar":          {"mesh/record"},
+	"registry":           {},
+	"sidecar":            {"xds/bootstrap", "agentapi", "identity", "declare", "internal/envoybin"},
+	"xds":                {},
+	"admin":              {},
+	"demo":               {},
+	"internal/envoybin":  {},
+	"internal/envoytest": {},
+	"internal/devca":     {},
+}
+
+// standardOnly lists the packages that use nothing but the standard library.
+var standardOnly = []string{"mesh", "mesh/record"}
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+	Standard   bool
+}
+
+func TestImportsGoOneWay(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", "./...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	n := 0
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; n++ {
+		var p listed
+		if err := dec.Decode(&p); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		check(t, p)
+	}
+	if n < 5 {
+		t.Fatalf("go list named %d packages", n)
+	}
+}
+
+func check(t *testing.T, p listed) {
+	pkg := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, "patchbay"), "/")
+	if pkg == "" || strings.HasPrefix(pkg, "cmd/") || pkg == "internal/deps" {
+		return
+	}
+	room := pkg
+	allowed, known := mayImport[room]
+	for !known && strings.Contains(room, "/") {
+		room = room[:strings.LastIndex(room, "/")]
+		allowed, known = mayImport[room]
+	}
+	if !known {
+		t.Errorf("package %s has no row in the import rule", pkg)
+		return
+	}
+	for _, i := range p.Imports {
+		ours, isOurs := strings.CutPrefix(i, "patchbay/")
+		switch {
+		case isOurs && !fits(ours, room, allowed):
+			t.Errorf("%s imports %s; it may import mesh, itself and %v", pkg, ours, allowed)
+		case !isOurs && strings.Contains(i, ".") && slices.Contains(standardOnly, room):
+			t.Errorf("%s imports %s; it may import the standard library only", pkg, i)
+		case strings.HasPrefix(i, "github.com/smallstep/certificates/authority") && room != "internal/devca":
+			t.Errorf("%s imports %s: only devca runs an authority", pkg, i)
+		}
+	}
+}
+
+func fits(ours, room string, allowed []string) bool {
+	under := func(dir string) bool { return ours == dir || strings.HasPrefix(ours, dir+"/") }
+	return ours == "mesh" || under(room) || slices.ContainsFunc(allowed, under)
+}
