@@ -1,0 +1,142 @@
+// Package admin is the operator's HTTP interface of the control plane:
+// /healthz, /readyz with reasons, /metrics, and /api/v1/… .
+//
+// It owns who may ask, and the shape of the answers. It must not know keys,
+// Envoy or Cloud Map: what it shows are values that others hand it, and a
+// value that could hold a secret must not be handed over. Start reading at
+// [Handler].
+package admin
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Options say what the interface shows and who may use it.
+type Options struct {
+	// Token is asked for as `Authorization: Bearer TOKEN`: for everything but
+	// /healthz and /readyz when Open is false, else for actions only.
+	Token string
+	// Open lets callers on loopback read without the token. Set it only if
+	// the listener is bound to loopback.
+	Open bool
+	// Ready lists the reasons for which the control plane is not ready, in a
+	// stable order; empty means ready.
+	Ready func() []string
+	// Parts are what GET /api/v1/NAME answers, as JSON. They are called
+	// concurrently.
+	Parts map[string]func() any
+	// Actions are what POST /api/v1/NAME does, with the query's values. An
+	// [Invalid] error is answered with 400, any other with 502.
+	Actions map[string]func(context.Context, url.Values) (any, error)
+	// Metrics are served at /metrics.
+	Metrics prometheus.Gatherer
+}
+
+// Invalid marks an error of an action as the caller's.
+type Invalid struct{ Err error }
+
+func (e Invalid) Error() string { return e.Err.Error() }
+func (e Invalid) Unwrap() error { return e.Err }
+
+// Handler serves the interface.
+func Handler(o Options) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, map[string]bool{"ok": true}) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		reasons, status := o.Ready(), http.StatusOK
+		if len(reasons) > 0 {
+			status = http.StatusServiceUnavailable
+		}
+		answer(w, status, map[string]any{"ready": len(reasons) == 0, "reasons": append([]string{}, reasons...)})
+	})
+	mux.Handle("GET /metrics", o.guard(false, promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{})))
+	mux.Handle("GET /api/v1/{part}", o.guard(false, http.HandlerFunc(o.part)))
+	mux.Handle("POST /api/v1/{action}", o.guard(true, http.HandlerFunc(o.action)))
+	return mux
+}
+
+func (o Options) part(w http.ResponseWriter, r *http.Request) {
+	f, ok := o.Parts[r.PathValue("part")]
+	if !ok {
+		refuse(w, http.StatusNotFound, "there is no "+r.URL.Path+"; GET /api/v1/ has: "+names(o.Parts))
+		return
+	}
+	answer(w, http.StatusOK, f())
+}
+
+func (o Options) action(w http.ResponseWriter, r *http.Request) {
+	f, ok := o.Actions[r.PathValue("action")]
+	if !ok {
+		refuse(w, http.StatusNotFound, "there is no "+r.URL.Path+"; POST /api/v1/ has: "+names(o.Actions))
+		return
+	}
+	v, err := f(r.Context(), r.URL.Query())
+	if invalid, is := errors.AsType[Invalid](err); is {
+		refuse(w, http.StatusBadRequest, invalid.Error())
+		return
+	}
+	if err != nil {
+		refuse(w, http.StatusBadGateway, err.Error())
+		return
+	}
+	answer(w, http.StatusOK, v)
+}
+
+// guard lets a request through if it carries the token, or if it only reads,
+// from loopback, and names a loopback host (a web page that had its name
+// rebound to 127.0.0.1 still sends its own).
+func (o Options) guard(acts bool, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		given, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		hasToken := o.Token != "" && subtle.ConstantTimeCompare([]byte(given), []byte(o.Token)) == 1
+		if hasToken || o.Open && !acts && loopback(r.RemoteAddr) && loopback(r.Host) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("WWW-Authenticate", `Bearer realm="patchbay"`)
+		refuse(w, http.StatusUnauthorized, "send the admin token: Authorization: Bearer TOKEN (the file admin-token in the data directory, or admin.tokenFile)")
+	})
+}
+
+func loopback(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = strings.Trim(hostport, "[]")
+	}
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.IsLoopback()
+}
+
+func names[V any](m map[string]V) string {
+	all := make([]string, 0, len(m))
+	for k := range m {
+		all = append(all, k)
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}
+
+func refuse(w http.ResponseWriter, status int, text string) {
+	answer(w, status, map[string]string{"error": text})
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.Encode(v)
+}

@@ -1,0 +1,79 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+func TestWhoMayAsk(t *testing.T) {
+	var reasons []string
+	o := Options{
+		Token: "sesame", Open: true, Metrics: prometheus.NewRegistry(),
+		Ready: func() []string { return reasons },
+		Parts: map[string]func() any{"sidecars": func() any { return []string{"a"} }},
+		Actions: map[string]func(context.Context, url.Values) (any, error){
+			"rotate": func(_ context.Context, v url.Values) (any, error) {
+				if v.Get("service") == "" {
+					return nil, Invalid{errors.New("service is missing")}
+				}
+				return "done", nil
+			},
+		},
+	}
+	closed := o
+	closed.Open = false
+	unready := o
+	unready.Ready = func() []string { return []string{"namespace demo: not listed yet"} }
+	for _, c := range []struct {
+		name, method, path, token, host, from string
+		o                                     Options
+		want                                  int
+		body                                  string
+	}{
+		{"alive", "GET", "/healthz", "", "evil.example", "10.0.0.9:1", closed, 200, "ok"},
+		{"ready", "GET", "/readyz", "", "127.0.0.1", "10.0.0.9:1", closed, 200, `"ready": true`},
+		{"not ready", "GET", "/readyz", "", "127.0.0.1", "127.0.0.1:1", unready, 503, "namespace demo"},
+		{"loopback reads", "GET", "/api/v1/sidecars", "", "localhost:18002", "127.0.0.1:1", o, 200, `"a"`},
+		{"a rebound name", "GET", "/api/v1/sidecars", "", "evil.example", "127.0.0.1:1", o, 401, "token"},
+		{"another machine", "GET", "/metrics", "", "127.0.0.1", "10.0.0.9:1", o, 401, "token"},
+		{"not open", "GET", "/metrics", "", "127.0.0.1", "127.0.0.1:1", closed, 401, "token"},
+		{"with token", "GET", "/metrics", "sesame", "x", "10.0.0.9:1", closed, 200, ""},
+		{"wrong token", "GET", "/metrics", "sesam", "x", "10.0.0.9:1", closed, 401, ""},
+		{"unknown part", "GET", "/api/v1/nothing", "sesame", "x", "10.0.0.9:1", closed, 404, "sidecars"},
+		{"action without token", "POST", "/api/v1/rotate?service=a", "", "127.0.0.1", "127.0.0.1:1", o, 401, "token"},
+		{"action", "POST", "/api/v1/rotate?service=a", "sesame", "127.0.0.1", "127.0.0.1:1", o, 200, "done"},
+		{"bad action", "POST", "/api/v1/rotate", "sesame", "127.0.0.1", "127.0.0.1:1", o, 400, "service is missing"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := httptest.NewRequestWithContext(t.Context(), c.method, c.path, nil)
+			r.Host, r.RemoteAddr = c.host, c.from
+			if c.token != "" {
+				r.Header.Set("Authorization", "Bearer "+c.token)
+			}
+			w := httptest.NewRecorder()
+			Handler(c.o).ServeHTTP(w, r)
+			body, _ := io.ReadAll(w.Body)
+			if w.Code != c.want || !strings.Contains(string(body), c.body) {
+				t.Errorf("%d %s, want %d with %q", w.Code, body, c.want, c.body)
+			}
+		})
+	}
+}
+
+func TestNoTokenLetsNobodyAct(t *testing.T) {
+	w := httptest.NewRecorder()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/api/v1/rotate", nil)
+	r.Header.Set("Authorization", "Bearer ")
+	Handler(Options{Metrics: prometheus.NewRegistry()}).ServeHTTP(w, r)
+	if w.Code != http.StatusUnauthorized {
+		t.Fatalf("status %d with an empty token", w.Code)
+	}
+}

@@ -1,0 +1,239 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// network is the subnet that the lab's namespaces share. It exists inside
+// them only; nothing on the machine can reach it.
+var network = netip.MustParsePrefix("10.89.0.0/24")
+
+// lab is a set of network namespaces on one bridge. The bridge has a
+// namespace of its own: in the machine's, the firewall of a Docker daemon
+// would drop what crosses it. Not safe for concurrent use, except host.exec.
+type lab struct {
+	prefix string // of the names of all namespaces: "pb<pid>-"
+	dir    string // for hosts files and logs of processes
+	hosts  map[string]*host
+
+	mu    sync.Mutex
+	procs []*process
+}
+
+// host is one namespace: a task, or a machine outside the mesh.
+type host struct {
+	lab   *lab
+	name  string
+	ns    string
+	addr  netip.Addr
+	hosts string // the file that is /etc/hosts inside
+}
+
+// newLab makes the switch. It first removes what a killed demo left behind.
+func newLab(ctx context.Context, dir string) (*lab, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("network namespaces need root: run `sudo make demo`, or see the same mesh with `docker compose up`")
+	}
+	if _, err := exec.LookPath("ip"); err != nil {
+		return nil, errors.New("the program `ip` is missing: apt-get install iproute2, or use `make demo`, which does")
+	}
+	l := &lab{prefix: "pb" + strconv.Itoa(os.Getpid()) + "-", dir: dir, hosts: map[string]*host{}}
+	removeStale(ctx)
+	sw := l.prefix + "switch"
+	return l, ip(ctx, "netns add "+sw, "-n "+sw+" link add br0 type bridge", "-n "+sw+" link set br0 up")
+}
+
+// ip runs each line as arguments of ip(8).
+func ip(ctx context.Context, lines ...string) error {
+	for _, line := range lines {
+		if out, err := exec.CommandContext(ctx, "ip", strings.Fields(line)...).CombinedOutput(); err != nil {
+			return fmt.Errorf("ip %s: %w: %s", line, err, strings.TrimSpace(string(out)))
+		}
+	}
+	return nil
+}
+
+// add makes a namespace with the address 10.89.0.last and a hosts file of its
+// own, as a container has.
+func (l *lab) add(ctx context.Context, name string, last uint8) (*host, error) {
+	a4 := network.Addr().As4()
+	a4[3] = last
+	h := &host{lab: l, name: name, ns: l.prefix + name, addr: netip.AddrFrom4(a4)}
+	etc := filepath.Join("/etc/netns", h.ns)
+	h.hosts = filepath.Join(etc, "hosts")
+	if err := os.MkdirAll(etc, 0o755); err != nil {
+		return nil, fmt.Errorf("hosts file of %s: %w", name, err)
+	}
+	if err := os.WriteFile(h.hosts, fmt.Appendf(nil, "127.0.0.1 localhost\n%s %s\n", h.addr, name), 0o644); err != nil { //nolint:gosec // a hosts file is for all to read
+		return nil, fmt.Errorf("hosts file of %s: %w", name, err)
+	}
+	sw, veth := l.prefix+"switch", "v"+strconv.Itoa(int(last))
+	l.hosts[name] = h
+	return h, ip(ctx,
+		"netns add "+h.ns,
+		"-n "+h.ns+" link set lo up",
+		"-n "+sw+" link add "+veth+" type veth peer name eth0 netns "+h.ns,
+		"-n "+sw+" link set "+veth+" master br0 up",
+		fmt.Sprintf("-n %s addr add %s/%d dev eth0", h.ns, h.addr, network.Bits()),
+		"-n "+h.ns+" link set eth0 up")
+}
+
+// command is a program that will run in h, with h's hosts file as /etc/hosts.
+func (h *host) command(ctx context.Context, args ...string) *exec.Cmd {
+	c := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", h.ns}, args...)...)
+	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
+	c.WaitDelay = 10 * time.Second
+	return c
+}
+
+// output runs a short program in h and returns what it prints on both
+// outputs, trimmed.
+func (h *host) output(ctx context.Context, args ...string) (string, error) {
+	out, err := h.command(ctx, args...).CombinedOutput()
+	text := strings.TrimSpace(string(out))
+	if err != nil {
+		return text, fmt.Errorf("%s in %s: %w: %s", args[0], h.name, err, text)
+	}
+	return text, nil
+}
+
+// process is a long-running program of the lab.
+type process struct {
+	name string
+	log  string // file of its output
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended
+	err  error         // valid after done
+}
+
+// start runs a program in h until it is stopped. Its output goes to a log
+// file in the lab's directory.
+func (h *host) start(name string, env []string, args ...string) (*process, error) {
+	path := filepath.Join(h.lab.dir, name+".log")
+	log, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	defer log.Close()
+	cmd := exec.Command("ip", append([]string{"netns", "exec", h.ns}, args...)...) //nolint:noctx // it ends by stop, in order, not with a context
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdout, cmd.Stderr = log, log
+	// Ctrl-C of the terminal must reach us alone: we stop the rest in order.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	p := &process{name: name, log: path, cmd: cmd, done: make(chan struct{})}
+	go func() {
+		p.err = cmd.Wait()
+		close(p.done)
+	}()
+	h.lab.mu.Lock()
+	defer h.lab.mu.Unlock()
+	h.lab.procs = append(h.lab.procs, p)
+	return p, nil
+}
+
+// stop sends SIGTERM, waits up to limit, then kills.
+func (p *process) stop(limit time.Duration) {
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+	case <-time.After(limit):
+		p.kill()
+	}
+}
+
+// kill is kill -9 of the program and what it started.
+func (p *process) kill() {
+	syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+	<-p.done
+}
+
+// running reports whether p has not ended.
+func (p *process) running() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// tail is the end of p's log, for error messages.
+func (p *process) tail(lines int) string {
+	b, _ := os.ReadFile(p.log)
+	all := strings.Split(strings.TrimSpace(string(b)), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// rss is the resident memory of p itself in bytes; zero if it can't be read.
+func (p *process) rss() int {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kb, _ := strconv.Atoi(strings.Fields(v)[0])
+			return kb * 1024
+		}
+	}
+	return 0
+}
+
+// close stops every process, last started first, and removes the namespaces.
+func (l *lab) close() {
+	l.mu.Lock()
+	procs := l.procs
+	l.procs = nil
+	l.mu.Unlock()
+	var all sync.WaitGroup
+	for _, p := range procs {
+		all.Go(func() { p.stop(8 * time.Second) })
+	}
+	all.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	removeNamespaces(ctx, l.prefix)
+}
+
+// removeStale removes what demos left whose process is gone.
+func removeStale(ctx context.Context) {
+	entries, _ := os.ReadDir("/run/netns")
+	for _, e := range entries {
+		pid, _, ok := strings.Cut(strings.TrimPrefix(e.Name(), "pb"), "-")
+		n, err := strconv.Atoi(pid)
+		if !ok || err != nil || !strings.HasPrefix(e.Name(), "pb") || syscall.Kill(n, 0) == nil {
+			continue
+		}
+		removeNamespaces(ctx, "pb"+pid+"-")
+	}
+}
+
+// removeNamespaces ends what still runs in the namespaces of one demo, and
+// deletes them with their hosts files.
+func removeNamespaces(ctx context.Context, prefix string) {
+	entries, _ := os.ReadDir("/run/netns")
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), prefix) {
+			continue
+		}
+		out, _ := exec.CommandContext(ctx, "ip", "netns", "pids", e.Name()).Output()
+		for pid := range strings.FieldsSeq(string(out)) {
+			if n, err := strconv.Atoi(pid); err == nil {
+				syscall.Kill(n, syscall.SIGKILL)
+			}
+		}
+		exec.CommandContext(ctx, "ip", "netns", "del", e.Name()).Run()
+		os.RemoveAll(filepath.Join("/etc/netns", e.Name()))
+	}
+}
