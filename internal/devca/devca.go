@@ -23,8 +23,8 @@ import (
 
 	"github.com/smallstep/certificates/authority/config"
 	"github.com/smallstep/certificates/ca"
-	"github.com/smallstep/certificates/db"
 	_ "github.com/smallstep/certificates/cas/softcas" // the authority's own signer
+	"github.com/smallstep/certificates/db"
 )
 
 // Provisioner is the name of the one JWK provisioner that an authority has.

@@ -1,0 +1,227 @@
+package pki
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"golang.org/x/time/rate"
+
+	"patchbay/mesh"
+	"patchbay/pki/secret"
+)
+
+// RotatorOptions tune a [Rotator]. Zero values are the defaults.
+type RotatorOptions struct {
+	TrustDomain   string        // of the SPIFFE IDs; required
+	BundleRefresh time.Duration // how often an issuer's roots are asked for; 1 min
+	Rate          float64       // certificates a second, over all issuers; 20 (AWS Private CA allows 25)
+	Parallel      int           // certificates asked for at once; 4
+	// TrustLead is how long a new root of an issuer that had others before is
+	// published ahead of the first leaf that needs it; 10 s.
+	TrustLead time.Duration
+	// IssueTimeout bounds one attempt; 30 s.
+	IssueTimeout time.Duration
+}
+
+// When a leaf is renewed, as parts of its life from issue to end. ECS renews
+// seven-day certificates on day five (71 %).
+const (
+	renewFrom  = 0.60
+	renewTo    = 0.75
+	alarmAbove = 0.90
+)
+
+// Rotator keeps the leaf of every service that has TLS, and the trust bundle
+// of every issuer, in a mesh.Store. Its methods are safe for concurrent use.
+type Rotator struct {
+	store   *mesh.Store
+	secrets secret.Store
+	o       RotatorOptions
+	log     *slog.Logger
+
+	trusts   map[string]*trust // by issuer; fixed
+	limiter  *rate.Limiter
+	requests chan rotateRequest
+	landed   chan landing
+	returned chan string // issuers that are back
+
+	mu       sync.Mutex // guards services; only Run's loop changes them
+	services map[mesh.ServiceName]*service
+}
+
+type rotateRequest struct {
+	name  mesh.ServiceName
+	reply chan<- rotateReply // buffered
+}
+
+type rotateReply struct {
+	leaf *mesh.Leaf
+	err  error
+}
+
+// NewRotator returns a rotator for the services in store; issuers are keyed by
+// the name that a service's `tls` block gives. Nothing happens before Run.
+func NewRotator(store *mesh.Store, issuers map[string]Issuer, secrets secret.Store, o RotatorOptions, log *slog.Logger) *Rotator {
+	o.BundleRefresh = cmp.Or(o.BundleRefresh, time.Minute)
+	o.Rate = cmp.Or(o.Rate, 20)
+	o.Parallel = cmp.Or(o.Parallel, 4)
+	o.TrustLead = cmp.Or(o.TrustLead, 10*time.Second)
+	o.IssueTimeout = cmp.Or(o.IssueTimeout, 30*time.Second)
+	r := &Rotator{
+		store: store, secrets: secrets, o: o, log: log,
+		trusts:   map[string]*trust{},
+		limiter:  rate.NewLimiter(rate.Limit(o.Rate), max(1, int(o.Rate)/4)),
+		requests: make(chan rotateRequest),
+		landed:   make(chan landing, o.Parallel),
+		returned: make(chan string, len(issuers)),
+		services: map[mesh.ServiceName]*service{},
+	}
+	for name, issuer := range issuers {
+		r.trusts[name] = newTrust(name, issuer, r)
+	}
+	return r
+}
+
+// Run serves until ctx ends, and returns its error when all work has stopped.
+// It first publishes what the secret store holds, so a restart needs no CA.
+func (r *Rotator) Run(ctx context.Context) error {
+	for _, name := range r.issuers() {
+		r.trusts[name].load(ctx)
+	}
+	var work sync.WaitGroup
+	for _, t := range r.trusts {
+		work.Go(func() { t.run(ctx) })
+	}
+	for ctx.Err() == nil {
+		snap := r.store.Snapshot()
+		wait := r.step(ctx, snap, &work)
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-r.store.Changed(snap.Generation):
+		case l := <-r.landed:
+			r.land(l)
+		case q := <-r.requests:
+			r.force(q)
+		case issuer := <-r.returned:
+			r.retryNow(issuer)
+		}
+		timer.Stop()
+	}
+	work.Wait()
+	return ctx.Err()
+}
+
+// Rotate gives a service a new leaf now, or joins the rotation that is under
+// way, and returns the leaf when it is published. When it fails the service
+// keeps the one that it has. It waits until Run takes it up.
+func (r *Rotator) Rotate(ctx context.Context, name mesh.ServiceName) (*mesh.Leaf, error) {
+	reply := make(chan rotateReply, 1)
+	select {
+	case r.requests <- rotateRequest{name, reply}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("rotate %s: %w", name, ctx.Err())
+	}
+	select {
+	case a := <-reply:
+		if a.err != nil {
+			return nil, fmt.Errorf("rotate %s: %w", name, a.err)
+		}
+		return a.leaf, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("rotate %s: %w", name, ctx.Err())
+	}
+}
+
+// step brings the services in line with snap, starts whatever is due, and
+// returns how long nothing else will be due.
+func (r *Rotator) step(ctx context.Context, snap *mesh.Snapshot, work *sync.WaitGroup) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	r.reconcile(snap)
+	flying := 0
+	for _, s := range r.services {
+		if s.flying {
+			flying++
+		}
+		r.watchFloor(s, now)
+	}
+	for ; flying < r.o.Parallel; flying++ {
+		s, wait := r.next(now)
+		if s == nil {
+			return wait
+		}
+		if s.loaded {
+			if res := r.limiter.ReserveN(now, 1); res.DelayFrom(now) > 0 {
+				wait := res.DelayFrom(now)
+				res.CancelAt(now)
+				return wait
+			}
+		}
+		s.flying = true
+		f := s.flight()
+		work.Go(func() { r.landed <- r.fly(ctx, f) })
+	}
+	return time.Hour // a landing wakes us before
+}
+
+// next is the service whose turn it is, or how long there is none: those not
+// loaded yet first, then the earliest expiry.
+func (r *Rotator) next(now time.Time) (*service, time.Duration) {
+	var best *service
+	wait := time.Hour
+	for _, s := range r.services {
+		if s.flying || s.gone || s.loaded && r.trusts[s.want.issuer] == nil {
+			continue
+		}
+		if d := s.wake().Sub(now); d > 0 {
+			wait = min(wait, d)
+			continue
+		}
+		if best == nil || s.before(best) {
+			best = s
+		}
+	}
+	return best, wait
+}
+
+func (s *service) before(o *service) bool {
+	if s.loaded != o.loaded {
+		return !s.loaded
+	}
+	return cmp.Or(s.notAfter().Compare(o.notAfter()), s.name.Compare(o.name)) < 0
+}
+
+// issuers lists the names of all that are configured.
+func (r *Rotator) issuers() []string { return slices.Sorted(maps.Keys(r.trusts)) }
+
+// unknownIssuer says what is wrong with a service whose issuer is not ours.
+func (r *Rotator) unknownIssuer(name string) error {
+	known := "none"
+	if all := r.issuers(); len(all) > 0 {
+		known = strings.Join(all, ", ")
+	}
+	return fmt.Errorf("issuer %q is not configured; configured: %s", name, known)
+}
+
+// newBackoff draws delays with full jitter: uniformly from 0 to a bound that
+// doubles from a second up to longest.
+func newBackoff(longest time.Duration) *backoff.ExponentialBackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval = min(500*time.Millisecond, longest/2)
+	b.MaxInterval = longest / 2
+	b.RandomizationFactor = 1
+	b.Multiplier = 2
+	b.Reset()
+	return b
+}

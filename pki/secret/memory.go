@@ -1,0 +1,48 @@
+package secret
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// Memory is a [Store] that a restart empties: for tests, and for one
+// control plane that may ask its CA for everything again.
+type Memory struct {
+	mu      sync.Mutex
+	secrets map[string]Entry
+}
+
+// NewMemory returns an empty store.
+func NewMemory() *Memory { return &Memory{secrets: map[string]Entry{}} }
+
+// Load implements [Store].
+func (m *Memory) Load(ctx context.Context, name string) (Entry, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s, ok := m.secrets[name]
+	if err := ctx.Err(); err != nil {
+		return Entry{}, fmt.Errorf("load secret %s: %w", name, err)
+	}
+	if !ok {
+		return Entry{}, fmt.Errorf("load secret %s: %w", name, ErrNone)
+	}
+	s.Value = slices.Clone(s.Value)
+	return s, nil
+}
+
+// Save implements [Store].
+func (m *Memory) Save(ctx context.Context, s Entry) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("save %s: %w", s, err)
+	}
+	if s.Generation != m.secrets[s.Name].Generation+1 {
+		return fmt.Errorf("save %s: %w", s, ErrConflict)
+	}
+	s.Value = slices.Clone(s.Value)
+	m.secrets[s.Name] = s
+	return nil
+}

@@ -1,0 +1,221 @@
+package pki
+
+import (
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"patchbay/mesh"
+)
+
+// service is what the rotator knows of one service with TLS.
+type service struct {
+	name mesh.ServiceName
+	want want
+	gone bool // not in the snapshot, or without TLS; waits for its flight to land
+
+	loaded     bool // the secret store has been asked
+	leaf       *mesh.Leaf
+	covers     want   // what leaf was made for
+	generation uint64 // of the stored secret
+
+	flying  bool
+	forced  bool
+	due     time.Time // when to try next; zero: now
+	retry   interface{ NextBackOff() time.Duration }
+	alarmed bool
+	waiters []chan<- rotateReply
+
+	tries   int // failures in a row
+	err     error
+	errAt   time.Time
+	unsaved error // the leaf is not in the secret store, and why
+}
+
+// want is what a leaf must be made for.
+type want struct {
+	issuer string
+	names  []string // DNS names, sorted
+	uri    string
+}
+
+func (w want) equal(o want) bool {
+	return w.issuer == o.issuer && w.uri == o.uri && slices.Equal(w.names, o.names)
+}
+
+func (s *service) notAfter() time.Time {
+	if s.leaf == nil {
+		return time.Time{}
+	}
+	return s.leaf.NotAfter
+}
+
+// wake is when s needs a flight.
+func (s *service) wake() time.Time {
+	if s.leaf == nil || s.alarmed {
+		return s.due
+	}
+	if floor := partOfLife(s.leaf, alarmAbove); floor.Before(s.due) {
+		return floor
+	}
+	return s.due
+}
+
+func partOfLife(l *mesh.Leaf, part float64) time.Time {
+	return l.IssuedAt.Add(time.Duration(part * float64(l.NotAfter.Sub(l.IssuedAt))))
+}
+
+// settle plans the renewal of the leaf that s has, and forgets failures.
+func (s *service) settle() {
+	s.err, s.tries, s.retry, s.alarmed = nil, 0, nil, false
+	s.due = time.Time{}
+	if s.leaf != nil && s.covers.equal(s.want) {
+		s.due = partOfLife(s.leaf, renewFrom+rand.Float64()*(renewTo-renewFrom))
+	}
+}
+
+// reconcile makes services those with TLS of snap. r.mu is held.
+func (r *Rotator) reconcile(snap *mesh.Snapshot) {
+	seen := map[mesh.ServiceName]bool{}
+	for _, v := range snap.Services {
+		if v.TLS == nil {
+			continue
+		}
+		seen[v.Name] = true
+		req := NewRequest(r.o.TrustDomain, v)
+		w := want{v.TLS.Issuer, req.Names, req.URI}
+		s := r.services[v.Name]
+		switch {
+		case s == nil:
+			s = &service{name: v.Name, want: w}
+			r.services[v.Name] = s
+		case s.want.equal(w):
+			s.gone = false
+			continue
+		default:
+			s.gone, s.want = false, w
+			if s.loaded && !s.flying {
+				s.settle()
+			}
+		}
+		if r.trusts[w.issuer] == nil {
+			s.err, s.errAt = r.unknownIssuer(w.issuer), time.Now()
+			r.log.Warn("certificate can't be issued", "service", v.Name.String(), "error", s.err)
+		}
+	}
+	for name, s := range r.services {
+		if seen[name] {
+			continue
+		}
+		s.gone = true
+		if !s.flying {
+			s.answer(rotateReply{err: errNotInMesh})
+			delete(r.services, name)
+		}
+	}
+}
+
+var errNotInMesh = errors.New("there is no such service with TLS in the mesh")
+
+// watchFloor raises the alarm, once for a leaf, when too little of its life
+// is left, and then wants it renewed at once. r.mu is held.
+func (r *Rotator) watchFloor(s *service, now time.Time) {
+	if s.leaf == nil || s.gone || s.alarmed || now.Before(partOfLife(s.leaf, alarmAbove)) {
+		return
+	}
+	s.alarmed, s.due = true, time.Time{}
+	r.log.Error("certificate is about to expire", "service", s.name.String(), "serial", s.leaf.Serial,
+		"not_after", s.leaf.NotAfter, "left", s.leaf.NotAfter.Sub(now), "error", s.err)
+}
+
+// land takes in what a flight brought.
+func (r *Rotator) land(l landing) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.services[l.name]
+	first := !s.loaded
+	s.flying, s.loaded = false, l.loaded
+	if l.leaf != nil {
+		s.leaf, s.covers, s.generation, s.unsaved = l.leaf, l.covers, l.generation, l.unsaved
+	}
+	if l.err != nil {
+		r.failed(s, l.err)
+		return
+	}
+	s.settle()
+	if r.trusts[s.want.issuer] == nil {
+		s.err, s.errAt = r.unknownIssuer(s.want.issuer), time.Now()
+	}
+	if first {
+		if s.forced {
+			s.due = time.Time{}
+		}
+		return
+	}
+	s.forced = false
+	s.answer(rotateReply{leaf: s.leaf})
+}
+
+// failed plans the next attempt. r.mu is held.
+func (r *Rotator) failed(s *service, err error) {
+	now := time.Now()
+	if s.tries++; s.tries == 1 {
+		r.log.Warn("certificate not renewed", "service", s.name.String(), "issuer", s.want.issuer, "kept_until", s.notAfter(), "error", err)
+	}
+	s.err, s.errAt = err, now
+	if s.loaded {
+		s.answer(rotateReply{err: err})
+		if s.forced && s.leaf != nil && s.covers.equal(s.want) && now.Before(partOfLife(s.leaf, renewFrom)) {
+			s.settle() // it had time, and has
+			s.err, s.errAt = err, now
+		}
+		s.forced = false
+	}
+	if now.Before(s.due) {
+		return
+	}
+	if s.retry == nil {
+		longest := 10 * time.Second // nothing to live on
+		if s.leaf != nil {
+			longest = min(30*time.Second, max(time.Second, s.leaf.NotAfter.Sub(s.leaf.IssuedAt)/20))
+		}
+		s.retry = newBackoff(longest)
+	}
+	s.due = now.Add(s.retry.NextBackOff())
+}
+
+// force takes up a Rotate.
+func (r *Rotator) force(q rotateRequest) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.services[q.name]
+	switch {
+	case s == nil || s.gone:
+		q.reply <- rotateReply{err: errNotInMesh}
+	case r.trusts[s.want.issuer] == nil:
+		q.reply <- rotateReply{err: r.unknownIssuer(s.want.issuer)}
+	default:
+		s.waiters = append(s.waiters, q.reply)
+		s.forced, s.due = true, time.Time{}
+	}
+}
+
+// retryNow gives the services that failed another chance now that their
+// issuer is back; the rate limit spreads them.
+func (r *Rotator) retryNow(issuer string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.services {
+		if s.tries > 0 && s.want.issuer == issuer {
+			s.due = time.Time{}
+		}
+	}
+}
+
+func (s *service) answer(a rotateReply) {
+	for _, w := range s.waiters {
+		w <- a
+	}
+	s.waiters = nil
+}
