@@ -1,0 +1,195 @@
+package delta
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Cache holds the views and knows which stream subscribes to what. It is safe
+// for concurrent use.
+//
+// Locks are taken in the order cache, view, stream, and none is held while a
+// message is sent.
+type Cache struct {
+	mu    sync.Mutex
+	views map[string]*view
+
+	seq     atomic.Uint64 // of responses, over all streams: the nonce
+	behind  atomic.Int64  // streams that have something to send
+	metrics *Metrics
+}
+
+// view is what many streams see in common.
+type view struct {
+	mu      sync.RWMutex
+	sets    [kinds]set
+	streams map[*Stream]struct{}
+}
+
+// set is one type of a view: its entries, and who is to be told of them.
+type set struct {
+	entries map[string]*Entry
+	byName  map[string]map[*Stream]struct{}
+	wild    map[*Stream]struct{}
+}
+
+// NewCache returns a cache without views. metrics may be nil.
+func NewCache(metrics *Metrics) *Cache {
+	if metrics == nil {
+		metrics = NewMetrics(nil)
+	}
+	return &Cache{views: map[string]*view{}, metrics: metrics}
+}
+
+func (c *Cache) view(key string) *view {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := c.views[key]
+	if v == nil {
+		v = &view{streams: map[*Stream]struct{}{}}
+		for k := range v.sets {
+			v.sets[k] = set{entries: map[string]*Entry{}, byName: map[string]map[*Stream]struct{}{}, wild: map[*Stream]struct{}{}}
+		}
+		c.views[key] = v
+	}
+	return v
+}
+
+func (c *Cache) allViews() []*view {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := make([]*view, 0, len(c.views))
+	for _, v := range c.views {
+		all = append(all, v)
+	}
+	return all
+}
+
+// Apply changes one view, in one step: a stream sees all of it or nothing. An
+// entry whose version the view already has is no change. Only streams that
+// subscribe to a changed name are woken. It returns how many entries changed.
+// A view that does not exist is made.
+func (c *Cache) Apply(key string, entries []*Entry, removed []Ref) int {
+	v := c.view(key)
+	ch := &change{at: time.Now(), metrics: c.metrics}
+	ch.left.Store(1)
+	defer ch.done()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	n := 0
+	for _, e := range entries {
+		s := &v.sets[e.kind]
+		if old := s.entries[e.name]; old != nil && old.version == e.version {
+			continue
+		}
+		s.entries[e.name] = e
+		s.touch(e.kind, e.name, ch)
+		n++
+	}
+	for _, r := range removed {
+		k, ok := kindOf(r.TypeURL)
+		if !ok || v.sets[k].entries[r.Name] == nil {
+			continue
+		}
+		delete(v.sets[k].entries, r.Name)
+		v.sets[k].touch(k, r.Name, ch)
+		n++
+	}
+	return n
+}
+
+// touch tells every stream that subscribes to name. The view is locked.
+func (s *set) touch(k kind, name string, ch *change) {
+	for st := range s.byName[name] {
+		st.touch(k, name, ch)
+	}
+	for st := range s.wild {
+		if _, twice := s.byName[name][st]; !twice {
+			st.touch(k, name, ch)
+		}
+	}
+}
+
+// Drop forgets a view that no stream sees. It reports whether the view is
+// gone.
+func (c *Cache) Drop(key string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := c.views[key]
+	if v == nil {
+		return true
+	}
+	v.mu.RLock()
+	used := len(v.streams) > 0
+	v.mu.RUnlock()
+	if !used {
+		delete(c.views, key)
+	}
+	return !used
+}
+
+// Behind is the number of streams that still have something to send: changes
+// come faster than they can be written, or a reader is slow.
+func (c *Cache) Behind() int { return int(c.behind.Load()) }
+
+// attach makes s see the view, from its first request on.
+func (c *Cache) attach(key string, s *Stream) {
+	v := c.view(key)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.view, s.viewKey = v, key
+	v.streams[s] = struct{}{}
+}
+
+// detach forgets s. Nobody waits for it any more.
+func (c *Cache) detach(s *Stream) {
+	v := s.view
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(v.streams, s)
+	for k := range v.sets {
+		delete(v.sets[k].wild, s)
+		for name := range s.books[k].want {
+			v.sets[k].forget(name, s)
+		}
+	}
+	s.finish()
+}
+
+func (s *set) subscribe(name string, st *Stream) {
+	m := s.byName[name]
+	if m == nil {
+		m = map[*Stream]struct{}{}
+		s.byName[name] = m
+	}
+	m[st] = struct{}{}
+}
+
+func (s *set) forget(name string, st *Stream) {
+	if m := s.byName[name]; m != nil {
+		if delete(m, st); len(m) == 0 {
+			delete(s.byName, name)
+		}
+	}
+}
+
+// change is one Apply on its way to the last ACK. It counts the responses that
+// carry it and are not answered yet, plus one for each stream that has not
+// sent yet, plus one for Apply itself.
+type change struct {
+	at      time.Time
+	left    atomic.Int64
+	streams atomic.Int64
+	metrics *Metrics
+}
+
+func (ch *change) done() {
+	if ch.left.Add(-1) == 0 && ch.streams.Load() > 0 {
+		ch.metrics.lastAck.Observe(time.Since(ch.at).Seconds())
+	}
+}

@@ -1,0 +1,156 @@
+package delta
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Limits of what one client may ask. An Envoy 1.40 node has about 60 kB, one
+// in AWS's form 78 kB.
+const (
+	MaxRequest = 4 << 20
+	MaxNode    = 256 << 10
+	MaxNames   = 20_000 // subscribed on one stream, and in one request
+)
+
+// request is what we read of a DeltaDiscoveryRequest. The node is kept as
+// bytes: older Envoys repeat it on every message.
+type request struct {
+	node        []byte
+	typeURL     string
+	subscribe   []string
+	unsubscribe []string
+	versions    map[string]uint64 // initial_resource_versions
+	nonce       string
+	rejected    bool // error_detail is there
+	errText     string
+	err         error // why it could not be read
+
+	known []byte // set before decoding: a node equal to it is as good as none
+}
+
+var errMalformed = errors.New("the request is not a valid DeltaDiscoveryRequest")
+
+// decode reads one message. It keeps no reference to b. Its error is fit to be
+// told to the client.
+func (r *request) decode(b []byte) error {
+	if len(b) > MaxRequest {
+		return fmt.Errorf("the request has %d bytes; allowed are %d", len(b), MaxRequest)
+	}
+	names := 0
+	return fields(b, func(num protowire.Number, v []byte) error {
+		switch num {
+		case 1:
+			if len(v) > MaxNode {
+				return fmt.Errorf("the node has %d bytes; allowed are %d", len(v), MaxNode)
+			}
+			if len(v) > 0 && !bytes.Equal(v, r.known) {
+				r.node = bytes.Clone(v)
+			}
+		case 2:
+			r.typeURL = string(v)
+		case 3, 4, 5:
+			if names++; names > MaxNames {
+				return fmt.Errorf("the request has more than %d names", MaxNames)
+			}
+			return r.name(num, v)
+		case 6:
+			r.nonce = string(v)
+		case 7:
+			r.rejected = true
+			return fields(v, func(num protowire.Number, v []byte) error {
+				if num == 2 {
+					r.errText = clip(v)
+				}
+				return nil
+			})
+		}
+		return nil
+	})
+}
+
+func (r *request) name(num protowire.Number, v []byte) error {
+	if !utf8.Valid(v) {
+		return errMalformed
+	}
+	switch num {
+	case 3:
+		r.subscribe = append(r.subscribe, string(v))
+	case 4:
+		r.unsubscribe = append(r.unsubscribe, string(v))
+	case 5:
+		var name, version string
+		err := fields(v, func(num protowire.Number, v []byte) error {
+			switch num {
+			case 1:
+				name = string(v)
+			case 2:
+				version = string(v)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if r.versions == nil {
+			r.versions = map[string]uint64{}
+		}
+		r.versions[name] = parseVersion(version)
+	}
+	return nil
+}
+
+// fields calls f for each length-delimited field of a message, in order, and
+// skips all others.
+func fields(b []byte, f func(protowire.Number, []byte) error) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return errMalformed
+		}
+		b = b[n:]
+		if typ != protowire.BytesType {
+			if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
+				return errMalformed
+			}
+			b = b[n:]
+			continue
+		}
+		v, n := protowire.ConsumeBytes(b)
+		if n < 0 {
+			return errMalformed
+		}
+		if err := f(num, v); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// clip keeps the head of an error text: books and logs must stay small.
+func clip(v []byte) string {
+	const most = 1024
+	if len(v) > most {
+		v = v[:most]
+	}
+	return string(bytes.ToValidUTF8(v, []byte("?")))
+}
+
+// nodeIdentity reads id (1) and cluster (2) of an encoded Node.
+func nodeIdentity(b []byte) (id, cluster string, err error) {
+	err = fields(b, func(num protowire.Number, v []byte) error {
+		switch num {
+		case 1:
+			id = string(v)
+		case 2:
+			cluster = string(v)
+		}
+		return nil
+	})
+	return id, cluster, err
+}

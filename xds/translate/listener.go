@@ -1,0 +1,113 @@
+package translate
+
+import (
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"patchbay/mesh"
+)
+
+// blackhole is the name of a cluster that never exists: a connection to a
+// virtual address without a listener ends there at once.
+const blackhole = "blackhole"
+
+// redirectListener receives every connection to the VIP range and hands it to
+// the listener of its original destination; one without is closed.
+func redirectListener() Resource {
+	const name = "egress"
+	return Resource{ListenerType, name, &listenerv3.Listener{
+		Name:             name,
+		Address:          socketAddress("127.0.0.1", redirectPort),
+		UseOriginalDst:   wrapperspb.Bool(true),
+		TrafficDirection: corev3.TrafficDirection_OUTBOUND,
+		StatPrefix:       statEgress,
+		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{
+			filter("envoy.filters.network.tcp_proxy", &tcpv3.TcpProxy{
+				StatPrefix: "unknown_vip", ClusterSpecifier: &tcpv3.TcpProxy_Cluster{Cluster: blackhole},
+			}),
+		}}},
+	}}
+}
+
+// egressListener is immutable for the life of its alias: routes come by RDS,
+// and a tcp alias keeps its cluster's name.
+func egressListener(v View, s *mesh.Service, a mesh.Alias, name string) Resource {
+	l := &listenerv3.Listener{
+		Name:             name,
+		Address:          socketAddress(a.VIP.String(), a.Port),
+		TrafficDirection: corev3.TrafficDirection_OUTBOUND,
+		StatPrefix:       statEgress,
+	}
+	if v.Wiring == mesh.Redirect {
+		l.BindToPort = wrapperspb.Bool(false)
+	}
+	f := tcpFilter(statEgress, s.Name.String(), s.Timeouts, tcpConnectTries)
+	if s.Protocol.L7() {
+		f = httpFilter(statEgress, name)
+	}
+	l.FilterChains = []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{f}}}
+	return Resource{ListenerType, name, l}
+}
+
+// ingressListener is where the other tasks, and load balancers, connect to.
+func ingressListener(in mesh.Ingress) Resource {
+	name := "ingress-" + in.PortName
+	chain := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{tcpFilter(statIngress, "app-"+in.PortName, in.Timeouts, 1)}}
+	if in.Protocol.L7() {
+		chain.Filters = []*listenerv3.Filter{httpFilter(statIngress, name)}
+	}
+	if in.TLS != nil {
+		chain.TransportSocket = downstreamTLS(in)
+	}
+	return Resource{ListenerType, name, &listenerv3.Listener{
+		Name:             name,
+		Address:          socketAddress("0.0.0.0", in.ListenerPort),
+		TrafficDirection: corev3.TrafficDirection_INBOUND,
+		StatPrefix:       statIngress,
+		FilterChains:     []*listenerv3.FilterChain{chain},
+		// Two h2 connections of one caller land on one worker in half of all
+		// starts without it (measured).
+		ConnectionBalanceConfig: &listenerv3.Listener_ConnectionBalanceConfig{
+			BalanceType: &listenerv3.Listener_ConnectionBalanceConfig_ExactBalance_{ExactBalance: &listenerv3.Listener_ConnectionBalanceConfig_ExactBalance{}},
+		},
+	}}
+}
+
+// httpFilter changes nothing that an application would notice: host, path and
+// the server header stay.
+func httpFilter(stat, routes string) *listenerv3.Filter {
+	return filter("envoy.filters.network.http_connection_manager", &hcmv3.HttpConnectionManager{
+		StatPrefix: stat,
+		CodecType:  hcmv3.HttpConnectionManager_AUTO,
+		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
+			ConfigSource: ads(), RouteConfigName: routes,
+		}},
+		HttpFilters: []*hcmv3.HttpFilter{{
+			Name:       "envoy.filters.http.router",
+			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(&routerv3.Router{})},
+		}},
+		UpgradeConfigs:             []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
+		Http2ProtocolOptions:       &corev3.Http2ProtocolOptions{MaxConcurrentStreams: wrapperspb.UInt32(h2Streams), AllowConnect: true},
+		StreamIdleTimeout:          durationpb.New(0), // the route's governs
+		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
+	})
+}
+
+func tcpFilter(stat, cluster string, t mesh.Timeouts, tries uint32) *listenerv3.Filter {
+	return filter("envoy.filters.network.tcp_proxy", &tcpv3.TcpProxy{
+		StatPrefix:         stat,
+		ClusterSpecifier:   &tcpv3.TcpProxy_Cluster{Cluster: cluster},
+		IdleTimeout:        durationpb.New(or(t.Idle, idleTCP)),
+		MaxConnectAttempts: wrapperspb.UInt32(tries),
+	})
+}
+
+func filter(name string, m proto.Message) *listenerv3.Filter {
+	return &listenerv3.Filter{Name: name, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(m)}}
+}

@@ -1,0 +1,87 @@
+package translate
+
+import (
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"patchbay/mesh"
+)
+
+// DefaultIssuer is trusted for endpoints that speak TLS although their
+// service's settings (still) say plain.
+const DefaultIssuer = "default"
+
+// LeafSecret and BundleSecret name SDS secrets. A name never changes, so that
+// a rotation swaps the content alone.
+func LeafSecret(s mesh.ServiceName) string { return "leaf/" + s.String() }
+
+// BundleSecret names the trust of an issuer.
+func BundleSecret(issuer string) string { return "bundle/" + issuer }
+
+// onlyTLS13 is needed on both sides: Envoy as a client stops at 1.2 by default.
+func onlyTLS13() *tlsv3.TlsParameters {
+	return &tlsv3.TlsParameters{
+		TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
+		TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
+	}
+}
+
+func sds(name string) *tlsv3.SdsSecretConfig {
+	return &tlsv3.SdsSecretConfig{Name: name, SdsConfig: ads()}
+}
+
+// upstreamTLS always verifies: a chain to the issuer's bundle, and the
+// service's DNS name as a SAN. (The DNS name, not the SPIFFE URI: it is the
+// one that certificates of every issuer carry, those that ECS made included.)
+func upstreamTLS(s *mesh.Service) *corev3.TransportSocket {
+	issuer := DefaultIssuer
+	if s.TLS != nil {
+		issuer = s.TLS.Issuer
+	}
+	name := s.Name.String()
+	combined := &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
+		DefaultValidationContext: &tlsv3.CertificateValidationContext{
+			MatchTypedSubjectAltNames: []*tlsv3.SubjectAltNameMatcher{{
+				SanType: tlsv3.SubjectAltNameMatcher_DNS,
+				Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: name}},
+			}},
+		},
+		ValidationContextSdsSecretConfig: sds(BundleSecret(issuer)),
+	}
+	common := &tlsv3.CommonTlsContext{
+		TlsParams:             onlyTLS13(),
+		ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{CombinedValidationContext: combined},
+	}
+	if s.Protocol.L7() {
+		common.AlpnProtocols = []string{"h2"}
+	}
+	return tlsSocket(&tlsv3.UpstreamTlsContext{CommonTlsContext: common, Sni: name, MaxSessionKeys: wrapperspb.UInt32(sessionKeys)})
+}
+
+// downstreamTLS is the ingress's: server authentication, as in ECS.
+func downstreamTLS(in mesh.Ingress) *corev3.TransportSocket {
+	common := &tlsv3.CommonTlsContext{
+		TlsParams:                      onlyTLS13(),
+		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{sds(LeafSecret(in.Service))},
+	}
+	if in.Protocol.L7() {
+		common.AlpnProtocols = []string{"h2", "http/1.1"}
+	}
+	return tlsSocket(&tlsv3.DownstreamTlsContext{CommonTlsContext: common, RequireClientCertificate: wrapperspb.Bool(false)})
+}
+
+func tlsSocket(m proto.Message) *corev3.TransportSocket {
+	return socket("envoy.transport_sockets.tls", m)
+}
+
+func plainSocket() *corev3.TransportSocket {
+	return socket("envoy.transport_sockets.raw_buffer", &rawv3.RawBuffer{})
+}
+
+func socket(name string, m proto.Message) *corev3.TransportSocket {
+	return &corev3.TransportSocket{Name: name, ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: pack(m)}}
+}

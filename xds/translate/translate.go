@@ -1,0 +1,163 @@
+// Package translate turns the mesh into Envoy resources.
+//
+// It owns which Envoy configuration a service, a view and a node need, one
+// file per Envoy concept. It is pure: no clock, no logger, no I/O; equal
+// inputs give equal bytes. It must not know streams, versions or where the
+// mesh comes from. Start reading at [Service] and [Node].
+package translate
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"patchbay/mesh"
+	"patchbay/xds/bootstrap"
+)
+
+// The type URLs that patchbay serves.
+const (
+	ClusterType  = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+	EndpointType = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+	ListenerType = "type.googleapis.com/envoy.config.listener.v3.Listener"
+	RouteType    = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+	SecretType   = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+)
+
+// Resource is one xDS resource. Its name is unique in its type.
+type Resource struct {
+	TypeURL string
+	Name    string
+	Message proto.Message
+}
+
+// View is what sidecars share: two with equal views get the same bytes. It is
+// comparable and may key a map.
+type View struct {
+	Namespace string
+	Wiring    mesh.Wiring
+	// Blocked lists the ports on which no egress listener may be bound,
+	// because a container of the task uses them: see [BlockedPorts]. Only in
+	// bind wiring.
+	Blocked string
+}
+
+// BlockedPorts is the canonical form of a list of ports for [View].
+func BlockedPorts(ports []uint16) string {
+	sorted := slices.Compact(slices.Sorted(slices.Values(ports)))
+	text := make([]string, len(sorted))
+	for i, p := range sorted {
+		text[i] = strconv.Itoa(int(p))
+	}
+	return strings.Join(text, ",")
+}
+
+// ViewOf is the view of a node.
+func ViewOf(namespace string, meta bootstrap.NodeMeta) View {
+	v := View{Namespace: namespace, Wiring: meta.Wiring}
+	if v.Wiring == mesh.Bind {
+		v.Blocked = BlockedPorts(meta.ContainerPorts)
+	}
+	return v
+}
+
+func (v View) blocks(port uint16) bool {
+	return v.Blocked != "" && slices.Contains(strings.Split(v.Blocked, ","), strconv.Itoa(int(port)))
+}
+
+// Unserved lists the aliases of s for which the view has no listener, because
+// the task itself uses the port.
+func Unserved(v View, s *mesh.Service) []mesh.Alias {
+	var out []mesh.Alias
+	for _, a := range s.Aliases {
+		if v.blocks(a.Port) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// Service is everything of one service that the view's sidecars share: its
+// cluster, its endpoints, and a listener (with a route configuration where
+// Envoy parses requests) for each alias. Ordered by type, then name.
+func Service(v View, s *mesh.Service) []Resource {
+	out := []Resource{cluster(s), Endpoints(s)}
+	var routes []Resource
+	for _, a := range s.Aliases {
+		if !a.VIP.IsValid() || v.blocks(a.Port) {
+			continue
+		}
+		name := EgressName(a)
+		out = append(out, egressListener(v, s, a, name))
+		if s.Protocol.L7() {
+			routes = append(routes, egressRoute(s, name))
+		}
+	}
+	return append(out, routes...)
+}
+
+// Shared is what the view's sidecars share besides services: the listener to
+// which redirected connections come, and what to trust.
+func Shared(v View, bundles map[string]*mesh.Bundle) []Resource {
+	var out []Resource
+	if v.Wiring == mesh.Redirect {
+		out = append(out, redirectListener())
+	}
+	for _, issuer := range sortedKeys(bundles) {
+		out = append(out, bundleSecret(bundles[issuer]))
+	}
+	return out
+}
+
+// Node is what one node alone has: a listener, a route and an application's
+// cluster for each port that it offers, and the leaves of these services.
+// Ports of services that its workload does not offer get nothing; leaf returns
+// nil where there is none yet (the listener then waits for its secret).
+func Node(n mesh.Node, meta bootstrap.NodeMeta, leaf func(mesh.ServiceName) *mesh.Leaf) []Resource {
+	var clusters, listeners, routes, secrets []Resource
+	seen := map[mesh.ServiceName]bool{}
+	for _, p := range meta.Ports {
+		in := p.Ingress(n.Workload.Namespace)
+		if !n.Workload.Offers(in.Service) {
+			continue
+		}
+		clusters = append(clusters, appCluster(in))
+		listeners = append(listeners, ingressListener(in))
+		if in.Protocol.L7() {
+			routes = append(routes, ingressRoute(in))
+		}
+		if l := leaf(in.Service); in.TLS != nil && l != nil && !seen[in.Service] {
+			seen[in.Service] = true
+			secrets = append(secrets, leafSecret(l))
+		}
+	}
+	return slices.Concat(clusters, listeners, routes, secrets)
+}
+
+// EgressName names the listener and the route configuration of an alias.
+func EgressName(a mesh.Alias) string {
+	return "egress-" + a.VIP.String() + "-" + strconv.Itoa(int(a.Port))
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// pack wraps an extension's configuration. It can fail only for a message
+// that the protobuf runtime itself can't encode (invalid UTF-8), which names
+// here can't hold; then the resource is left without it and fails validation.
+func pack(m proto.Message) *anypb.Any {
+	a := &anypb.Any{}
+	if err := anypb.MarshalFrom(a, m, proto.MarshalOptions{Deterministic: true}); err != nil {
+		return nil
+	}
+	return a
+}
