@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"demo":               {},
 	"internal/envoybin":  {},
 	"internal/envoytest": {},
+	"internal/deps":      {},
 	"internal/devca":     {},
 }
 
