@@ -1,0 +1,126 @@
+package discovery
+
+import (
+	"cmp"
+	"slices"
+
+	"patchbay/discovery/cloud"
+	"patchbay/mesh"
+	"patchbay/mesh/record"
+)
+
+// Override replaces what is assumed of a foreign service.
+type Override struct {
+	Protocol mesh.Protocol // empty: tcp
+	Aliases  []mesh.Alias  // empty: discoveryName.namespace at the instances' port
+}
+
+// noIssuer is the reason for leaving out an endpoint that speaks TLS when
+// nothing says whom to trust: it can't be called safely.
+const noIssuer = "tls_without_issuer"
+
+// parts is all that is known of one service.
+type parts struct {
+	name      mesh.ServiceName
+	info      cloud.Summary
+	settings  *record.Service // nil: foreign, or unfinished if info.Managed
+	instances []cloud.Instance
+	override  Override
+	before    *mesh.Service // what it was last; nil at first
+}
+
+// assemble is pure: what sidecars may be told of a service, or nil if that is
+// nothing yet. It counts what it leaves out by reason.
+func assemble(p parts) (*mesh.Service, map[string]int) {
+	s := &mesh.Service{Name: p.name, Created: p.info.Created, ARN: p.info.ARN}
+	skipped := map[string]int{}
+	switch {
+	case p.settings != nil:
+		own(s, p)
+	case p.info.Managed:
+		return nil, nil // its settings are not written yet
+	default:
+		if foreign(s, p); len(s.Aliases) == 0 {
+			return nil, nil // never had an instance: nothing to call
+		}
+	}
+	for _, i := range p.instances {
+		if i.Endpoint.TLS && s.TLS == nil {
+			skipped[noIssuer]++
+			continue
+		}
+		s.Endpoints = append(s.Endpoints, i.Endpoint)
+	}
+	s.Endpoints = onePerAddress(s.Endpoints, p.instances)
+	return s, skipped
+}
+
+func own(s *mesh.Service, p parts) {
+	doc := p.settings.Settings()
+	s.SettingsHash = p.settings.Current
+	s.Protocol = doc.Protocol
+	s.Aliases = p.settings.Aliases()
+	s.Timeouts = doc.Timeouts
+	s.TLS = doc.TLS
+	if s.TLS != nil {
+		return
+	}
+	// TLS has been switched off. Instances from before still speak it, and
+	// their callers still need to know whom to trust.
+	for _, i := range p.instances {
+		if !i.Endpoint.TLS {
+			continue
+		}
+		if d := p.settings.Documents[i.Settings]; d.TLS != nil {
+			s.TLS = &mesh.ServiceTLS{Issuer: d.TLS.Issuer}
+			return
+		}
+		if p.before != nil && p.before.TLS != nil {
+			s.TLS = &mesh.ServiceTLS{Issuer: p.before.TLS.Issuer}
+			return
+		}
+	}
+}
+
+func foreign(s *mesh.Service, p parts) {
+	s.Foreign = true
+	s.Protocol = cmp.Or(p.override.Protocol, mesh.TCP)
+	if len(p.override.Aliases) > 0 {
+		s.Aliases = slices.Clone(p.override.Aliases)
+		slices.SortFunc(s.Aliases, mesh.Alias.Compare)
+		return
+	}
+	ports := map[uint16]int{}
+	for _, i := range p.instances {
+		ports[i.Endpoint.Addr.Port()]++
+	}
+	port := uint16(0)
+	for candidate, n := range ports {
+		if port == 0 || n > ports[port] || n == ports[port] && candidate < port {
+			port = candidate
+		}
+	}
+	// An alias that applications may have in use stays as long as it can.
+	if p.before != nil && p.before.Foreign && len(p.before.Aliases) == 1 && (port == 0 || ports[p.before.Aliases[0].Port] > 0) {
+		port = p.before.Aliases[0].Port
+	}
+	if name := s.Name.String(); port != 0 && mesh.ValidDNSName(name) {
+		s.Aliases = []mesh.Alias{{DNSName: name, Port: port}}
+	}
+}
+
+// onePerAddress keeps one endpoint for each address: the healthiest, then the
+// newest registration, then the lesser id. Two instances share an address when
+// a task died without a word and another got its address.
+func onePerAddress(list []mesh.Endpoint, from []cloud.Instance) []mesh.Endpoint {
+	since := map[string]int64{}
+	for _, i := range from {
+		since[i.ID()] = i.Since.UnixMilli()
+	}
+	health := map[mesh.Health]int{mesh.Healthy: 0, mesh.Unknown: 1, mesh.Unhealthy: 2}
+	slices.SortFunc(list, func(a, b mesh.Endpoint) int {
+		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(health[a.Health], health[b.Health]),
+			cmp.Compare(since[b.InstanceID], since[a.InstanceID]), cmp.Compare(a.InstanceID, b.InstanceID))
+	})
+	return slices.CompactFunc(list, func(a, b mesh.Endpoint) bool { return a.Addr == b.Addr })
+}

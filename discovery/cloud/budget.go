@@ -1,0 +1,99 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/smithy-go"
+	"golang.org/x/time/rate"
+)
+
+// Budget is how many calls a second may be made, all namespaces together. Zero means the default, a negative value no limit (our own
+// registry has none). Defaults leave half of AWS's quotas to others; see
+// docs/reference/cloudmap-attributes.md for their sources.
+type Budget struct {
+	Revision   float64 // DiscoverInstancesRevision: quota 3,000, default 1,500
+	Discover   float64 // DiscoverInstances: quota 1,000, default 500
+	List       float64 // ListNamespaces and ListServices: unpublished, default 1
+	Attributes float64 // GetServiceAttributes: unpublished, default 20
+}
+
+// Unlimited is the budget for a registry that has no quotas.
+var Unlimited = Budget{Revision: -1, Discover: -1, List: -1, Attributes: -1}
+
+// bucket is one token bucket. It halves its rate when the registry throttles
+// and recovers by a twentieth of the full rate every ten seconds.
+type bucket struct {
+	full rate.Limit
+	lim  *rate.Limiter
+
+	mu    sync.Mutex
+	since time.Time // of the last change of rate
+}
+
+// Recovery after throttling, as in cloudmap.md §2.1.
+const (
+	recoverEvery = 10 * time.Second
+	recoverShare = 20
+	lowestShare  = 64
+)
+
+func newBucket(perSecond, fallback float64, burstSeconds int) *bucket {
+	if perSecond == 0 {
+		perSecond = fallback
+	}
+	if perSecond < 0 {
+		return &bucket{full: rate.Inf, lim: rate.NewLimiter(rate.Inf, 1)}
+	}
+	return &bucket{
+		full: rate.Limit(perSecond),
+		lim:  rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond)*burstSeconds)),
+	}
+}
+
+// wait blocks until a call may be made.
+func (b *bucket) wait(ctx context.Context) error {
+	b.recover()
+	return b.lim.Wait(ctx)
+}
+
+func (b *bucket) recover() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.lim.Limit()
+	if now >= b.full {
+		return
+	}
+	steps := time.Since(b.since) / recoverEvery
+	if steps > 0 {
+		b.lim.SetLimit(min(b.full, now+rate.Limit(steps)*b.full/recoverShare))
+		b.since = b.since.Add(steps * recoverEvery)
+	}
+}
+
+// told learns from the outcome of a call.
+func (b *bucket) told(err error) {
+	if !throttled(err) || b.full == rate.Inf {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if time.Since(b.since) < time.Second {
+		return // many calls in flight are throttled together: that is one lesson
+	}
+	b.lim.SetLimit(max(b.full/lowestShare, b.lim.Limit()/2))
+	b.since = time.Now()
+}
+
+func throttled(err error) bool {
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	_, yes := retry.DefaultThrottleErrorCodes[api.ErrorCode()]
+	return yes || slices.Contains([]string{"RequestLimitExceeded", "ThrottlingException"}, api.ErrorCode())
+}

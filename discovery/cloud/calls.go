@@ -1,0 +1,260 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	sd "github.com/aws/aws-sdk-go-v2/service/servicediscovery"
+	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
+	"github.com/aws/smithy-go"
+
+	"patchbay/mesh/record"
+)
+
+// maxResults is the most that DiscoverInstances returns, and the most that a
+// service can hold; without it the answer ends at 100 without a word.
+const maxResults = 1000
+
+// Summary is what a listing says of a service.
+type Summary struct {
+	ID      string
+	ARN     string
+	Name    string // as Cloud Map spells it
+	Created time.Time
+	Managed bool // made by our registrar
+}
+
+// Options are those of New.
+type Options struct {
+	Budget     Budget
+	Deadline   time.Duration // of each call
+	Concurrent int           // calls at the same time
+	// Failed is told of every failed call: the operation, and the error code
+	// ("timeout" and "unreachable" where there is none). It must not block.
+	Failed func(operation, code string)
+}
+
+// Calls makes the calls. It is safe for concurrent use. Every method returns
+// the complete answer or an error in which the SDK's types can be found.
+type Calls struct {
+	api      API
+	deadline time.Duration
+	slots    chan struct{}
+	failed   func(operation, code string)
+
+	revisions, discovers, lists, attributes *bucket
+}
+
+// New makes Calls; it does no I/O.
+func New(api API, o Options) *Calls {
+	return &Calls{
+		api: api, deadline: o.Deadline, failed: o.Failed, slots: make(chan struct{}, o.Concurrent),
+		revisions:  newBucket(o.Budget.Revision, 1500, 1),
+		discovers:  newBucket(o.Budget.Discover, 500, 2),
+		lists:      newBucket(o.Budget.List, 1, 10),
+		attributes: newBucket(o.Budget.Attributes, 20, 5),
+	}
+}
+
+func call[In, Out any](ctx context.Context, c *Calls, b *bucket, op string, f func(context.Context, In, ...func(*sd.Options)) (Out, error), in In) (Out, error) {
+	var none Out
+	if err := b.wait(ctx); err != nil {
+		return none, fmt.Errorf("%s: %w", op, err)
+	}
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+	case <-ctx.Done():
+		return none, fmt.Errorf("%s: %w", op, context.Cause(ctx))
+	}
+	limited, stop := context.WithTimeout(ctx, c.deadline)
+	defer stop()
+	out, err := f(limited, in)
+	b.told(err)
+	if err != nil {
+		if ctx.Err() == nil {
+			c.failed(op, code(err))
+		}
+		return none, fmt.Errorf("%s: %w", op, err)
+	}
+	return out, nil
+}
+
+// code is a short word for an error, fit for a metric's label.
+func code(err error) string {
+	var api smithy.APIError
+	switch {
+	case errors.As(err, &api):
+		return api.ErrorCode()
+	case errors.Is(err, context.DeadlineExceeded):
+		return "timeout"
+	}
+	return "unreachable"
+}
+
+// ErrNoNamespace says that a complete listing does not have the namespace.
+var ErrNoNamespace = errors.New("the namespace does not exist")
+
+// Namespace is one of the registry. HTTPName is what the discover calls want.
+type Namespace struct{ ID, HTTPName string }
+
+// Namespace finds a namespace by its HttpName, id or ARN if want is not empty,
+// else by an HttpName that is local, whatever its case. Two of the same name
+// are an error that names their ids; none is ErrNoNamespace.
+func (c *Calls) Namespace(ctx context.Context, local, want string) (Namespace, error) {
+	var exact, folded []types.NamespaceSummary
+	pages := sd.NewListNamespacesPaginator(lister{c}, &sd.ListNamespacesInput{MaxResults: aws.Int32(100)})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return Namespace{}, err
+		}
+		for _, n := range page.Namespaces {
+			name := httpName(n)
+			switch {
+			case want != "" && slices.Contains([]string{aws.ToString(n.Id), aws.ToString(n.Arn)}, want):
+				return Namespace{aws.ToString(n.Id), name}, nil
+			case want != "" && name == want:
+				exact = append(exact, n)
+			case want == "" && strings.ToLower(name) == local:
+				folded = append(folded, n)
+			}
+		}
+	}
+	all := slices.Concat(exact, folded)
+	switch len(all) {
+	case 0:
+		return Namespace{}, ErrNoNamespace
+	case 1:
+		return Namespace{aws.ToString(all[0].Id), httpName(all[0])}, nil
+	}
+	var list []string
+	for _, n := range all {
+		list = append(list, aws.ToString(n.Id)+" ("+aws.ToString(n.Arn)+")")
+	}
+	slices.Sort(list)
+	return Namespace{}, fmt.Errorf("%d namespaces have the HttpName %q: %s; name one by its id or ARN", len(all), httpName(all[0]), strings.Join(list, ", "))
+}
+
+// httpName is the name that the discover calls want. It differs from Name when
+// a name has been used again.
+func httpName(n types.NamespaceSummary) string {
+	if p := n.Properties; p != nil && p.HttpProperties != nil && aws.ToString(p.HttpProperties.HttpName) != "" {
+		return *p.HttpProperties.HttpName
+	}
+	return aws.ToString(n.Name)
+}
+
+// Services lists a namespace completely, or fails.
+func (c *Calls) Services(ctx context.Context, namespaceID string) ([]Summary, error) {
+	pages := sd.NewListServicesPaginator(lister{c}, &sd.ListServicesInput{
+		MaxResults: aws.Int32(100),
+		Filters:    []types.ServiceFilter{{Name: types.ServiceFilterNameNamespaceId, Values: []string{namespaceID}, Condition: types.FilterConditionEq}},
+	})
+	var out []Summary
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range page.Services {
+			out = append(out, Summary{
+				ID: aws.ToString(s.Id), ARN: aws.ToString(s.Arn), Name: aws.ToString(s.Name),
+				Created: aws.ToTime(s.CreateDate).UTC(), Managed: aws.ToString(s.Description) == record.Description,
+			})
+		}
+	}
+	return out, nil
+}
+
+// lister gives the SDK's paginators calls that keep to the budget.
+type lister struct{ c *Calls }
+
+func (l lister) ListNamespaces(ctx context.Context, in *sd.ListNamespacesInput, _ ...func(*sd.Options)) (*sd.ListNamespacesOutput, error) {
+	return call(ctx, l.c, l.c.lists, "ListNamespaces", l.c.api.ListNamespaces, in)
+}
+
+func (l lister) ListServices(ctx context.Context, in *sd.ListServicesInput, _ ...func(*sd.Options)) (*sd.ListServicesOutput, error) {
+	return call(ctx, l.c, l.c.lists, "ListServices", l.c.api.ListServices, in)
+}
+
+// ServiceAttributes reads the attributes of a service; none is an empty map.
+func (c *Calls) ServiceAttributes(ctx context.Context, serviceID string) (map[string]string, error) {
+	out, err := call(ctx, c, c.attributes, "GetServiceAttributes", c.api.GetServiceAttributes, &sd.GetServiceAttributesInput{ServiceId: &serviceID})
+	if err != nil {
+		return nil, err
+	}
+	if out.ServiceAttributes == nil || out.ServiceAttributes.Attributes == nil {
+		return map[string]string{}, nil
+	}
+	return out.ServiceAttributes.Attributes, nil
+}
+
+// Revision is that of the list of instances of a service.
+func (c *Calls) Revision(ctx context.Context, namespace, service string) (int64, error) {
+	out, err := call(ctx, c, c.revisions, "DiscoverInstancesRevision", c.api.DiscoverInstancesRevision,
+		&sd.DiscoverInstancesRevisionInput{NamespaceName: &namespace, ServiceName: &service})
+	if err != nil {
+		return 0, err
+	}
+	return aws.ToInt64(out.InstancesRevision), nil
+}
+
+// Answer is the full list of instances of a service at one revision.
+type Answer struct {
+	Revision  int64
+	Instances []Instance          // well-formed, sorted by id
+	Malformed map[string]string   // id → reason
+	Hashes    map[string]struct{} // settings that the instances name
+}
+
+// Instances fetches all instances of a service, in whatever health.
+func (c *Calls) Instances(ctx context.Context, namespace, service string) (Answer, error) {
+	out, err := call(ctx, c, c.discovers, "DiscoverInstances", c.api.DiscoverInstances, &sd.DiscoverInstancesInput{
+		NamespaceName: &namespace, ServiceName: &service,
+		MaxResults: aws.Int32(maxResults), HealthStatus: types.HealthStatusFilterAll,
+	})
+	if err != nil {
+		return Answer{}, err
+	}
+	a := Answer{Revision: aws.ToInt64(out.InstancesRevision), Malformed: map[string]string{}, Hashes: map[string]struct{}{}}
+	for _, i := range out.Instances {
+		inst, err := Parse(aws.ToString(i.InstanceId), string(i.HealthStatus), i.Attributes)
+		if err != nil {
+			a.Malformed[aws.ToString(i.InstanceId)] = record.Reason(err)
+			continue
+		}
+		if inst.Settings != "" {
+			a.Hashes[inst.Settings] = struct{}{}
+		}
+		a.Instances = append(a.Instances, inst)
+	}
+	slices.SortFunc(a.Instances, Instance.Compare)
+	a.Instances = slices.CompactFunc(a.Instances, func(a, b Instance) bool { return a.ID() == b.ID() })
+	return a, nil
+}
+
+// Instance is one well-formed instance, with the words that it was read from,
+// so that it can be written to disk as it is.
+type Instance struct {
+	record.Instance
+	HealthWord string
+	Attributes map[string]string
+}
+
+// Parse reads one instance; the error is that of record.ParseInstance.
+func Parse(id, health string, attrs map[string]string) (Instance, error) {
+	r, err := record.ParseInstance(id, record.ParseHealth(health), attrs)
+	return Instance{Instance: r, HealthWord: health, Attributes: attrs}, err
+}
+
+// ID is the instance's id in the registry.
+func (i Instance) ID() string { return i.Endpoint.InstanceID }
+
+// Compare orders by id.
+func (i Instance) Compare(o Instance) int { return strings.Compare(i.ID(), o.ID()) }

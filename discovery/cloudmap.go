@@ -1,0 +1,178 @@
+// Package discovery is the only reader of Cloud Map: it keeps a mesh.Store
+// equal to what the registry says, or to what it last said.
+//
+// It owns when to ask, what to believe, and what to do with an error: nothing
+// is ever removed because of one. It must not know what becomes of the
+// services, nor Envoy, nor certificates.
+//
+// Start reading at [CloudMap], then service.go (one service's schedule),
+// learn.go (what an answer changes), assemble.go (attributes to mesh.Service).
+// [cloud] makes the calls, [hold] decides what to believe.
+package discovery
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"patchbay/discovery/cloud"
+	"patchbay/discovery/hold"
+	"patchbay/mesh"
+)
+
+// Sink receives the full list of services of a namespace. mesh.Store is one.
+type Sink interface {
+	SetServices(namespace string, services []*mesh.Service) bool
+}
+
+// Metrics counts what an operator must see. Methods are called from many
+// goroutines and must not block.
+type Metrics interface {
+	// CallFailed counts a failed call of the registry by operation and error
+	// code ("timeout" and "unreachable" where there is none).
+	CallFailed(operation, code string)
+	// InstanceSkipped counts an instance when it is first found malformed.
+	InstanceSkipped(service mesh.ServiceName, reason string)
+	// RemovalHeld counts a drop of endpoints that is not believed at once.
+	RemovalHeld(service mesh.ServiceName, endpoints int)
+}
+
+// Namespace is one to be followed.
+type Namespace struct {
+	Name string // in the mesh: lower case, a DNS name
+	// Registry is the namespace's HttpName, id or ARN in Cloud Map. Empty
+	// means: the one whose HttpName is Name, whatever the case.
+	Registry string
+}
+
+// Config is what New needs. Zero durations mean the defaults in the comments.
+type Config struct {
+	Namespaces []Namespace
+	// CreateNamespace says that the registrar makes a namespace that is
+	// missing. Then a missing one counts as complete and empty; without it the
+	// namespace is waited for.
+	CreateNamespace bool
+	Overrides       map[mesh.ServiceName]Override
+	Rules           hold.Rules
+	Budget          cloud.Budget
+
+	Hot        time.Duration // 1 s: period of revision polling within HotFor of a change or a hint
+	HotFor     time.Duration // 2 min
+	Warm       time.Duration // 5 s: until WarmFor
+	WarmFor    time.Duration // 15 min
+	Cold       time.Duration // 15 s: after that, and while a watch tells of changes
+	Full       time.Duration // 15 s: period of full fetches, which alone show health
+	Topology   time.Duration // 30 s: period of listing services and reading their attributes
+	Call       time.Duration // 2 s: the longest that one call may take
+	Patience   time.Duration // 2 s: how long a start waits for the registry before it shows what is on disk
+	Backoff    time.Duration // 10 s: longest pause after errors of one service
+	Concurrent int           // 64 calls at the same time
+
+	// StateDir keeps the last known good answers, a file for each namespace.
+	// Empty: nothing is kept.
+	StateDir string
+	// Watch tells of changes as they happen; nil with AWS.
+	Watch   Watcher
+	Metrics Metrics // may be nil
+}
+
+func (c Config) withDefaults() Config {
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{
+		{&c.Rules.HoldEmpty, 30 * time.Second},
+		{&c.Rules.HoldDrop, 5 * time.Second},
+		{&c.Hot, time.Second},
+		{&c.HotFor, 2 * time.Minute},
+		{&c.Warm, 5 * time.Second},
+		{&c.WarmFor, 15 * time.Minute},
+		{&c.Cold, 15 * time.Second},
+		{&c.Full, 15 * time.Second},
+		{&c.Topology, 30 * time.Second},
+		{&c.Call, 2 * time.Second},
+		{&c.Patience, 2 * time.Second},
+		{&c.Backoff, 10 * time.Second},
+	} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	if c.Concurrent == 0 {
+		c.Concurrent = 64
+	}
+	if c.Metrics == nil {
+		c.Metrics = noMetrics{}
+	}
+	return c
+}
+
+// CloudMap follows namespaces of a Cloud Map registry. All methods are safe
+// for concurrent use.
+type CloudMap struct {
+	cfg   Config
+	reg   *cloud.Calls
+	sink  Sink
+	log   *slog.Logger
+	names map[string]*namespace
+}
+
+// New makes a CloudMap; nothing happens before Run.
+func New(cfg Config, api cloud.API, sink Sink, log *slog.Logger) (*CloudMap, error) {
+	cfg = cfg.withDefaults()
+	c := &CloudMap{cfg: cfg, sink: sink, log: log, names: map[string]*namespace{}}
+	c.reg = cloud.New(api, cloud.Options{Budget: cfg.Budget, Deadline: cfg.Call, Concurrent: cfg.Concurrent, Failed: cfg.Metrics.CallFailed})
+	var errs []error
+	for _, n := range cfg.Namespaces {
+		if !mesh.ValidDNSName(n.Name) {
+			errs = append(errs, errors.New("namespace "+n.Name+": its name in the mesh is not a lower-case DNS name; give it one and put Cloud Map's name, id or ARN beside it"))
+		} else if c.names[n.Name] != nil {
+			errs = append(errs, errors.New("namespace "+n.Name+": it is listed twice"))
+		}
+		c.names[n.Name] = newNamespace(n, cfg, c.reg, sink, log)
+	}
+	return c, errors.Join(errs...)
+}
+
+// Run follows the registry until ctx ends, and returns its cause. No failure
+// of the registry ends it. On the way out it writes the last known good state.
+func (c *CloudMap) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, n := range c.names {
+		g.Go(func() error { return n.run(ctx) })
+	}
+	if c.cfg.Watch != nil {
+		g.Go(func() error { return c.watch(ctx) })
+	}
+	g.Go(func() error { <-ctx.Done(); return context.Cause(ctx) })
+	return g.Wait()
+}
+
+// Hint says that the instances of a service have probably changed; they are
+// fetched at once. An unknown service, or a name without discoveryName, makes
+// the list of services be fetched. A hint for a namespace that is not followed
+// is ignored.
+func (c *CloudMap) Hint(name mesh.ServiceName) {
+	if n := c.names[name.Namespace]; n != nil {
+		n.hint(name, false)
+	}
+}
+
+// Leaving says that an instance has announced its end. It is taken out of the
+// sink before Leaving returns, without waiting for the registry and whatever
+// the rules of stability say. It stays out until the registry has forgotten it
+// or shows it registered anew.
+func (c *CloudMap) Leaving(name mesh.ServiceName, instanceID string) {
+	if n := c.names[name.Namespace]; n != nil {
+		n.leave(name, instanceID)
+	}
+}
+
+type noMetrics struct{}
+
+func (noMetrics) CallFailed(string, string)                {}
+func (noMetrics) InstanceSkipped(mesh.ServiceName, string) {}
+func (noMetrics) RemovalHeld(mesh.ServiceName, int)        {}

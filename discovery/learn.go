@@ -1,0 +1,247 @@
+package discovery
+
+import (
+	"errors"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
+
+	"patchbay/discovery/cloud"
+	"patchbay/discovery/hold"
+	"patchbay/mesh/record"
+)
+
+// learn takes in what a step heard and publishes it if it changes anything.
+func (s *service) learn(now time.Time, t task) time.Duration {
+	s.ns.mu.Lock()
+	defer s.ns.mu.Unlock()
+	before := s.resolved()
+	if t.attributes {
+		s.learnSettings(now, t)
+	}
+	var gone *types.ServiceNotFound
+	var nsGone *types.NamespaceNotFound
+	switch {
+	case errors.As(t.err, &gone), errors.As(t.err, &nsGone):
+		s.failed(t.err)
+		if poke(s.ns.wake); s.notFound(now) {
+			return time.Hour // removed
+		}
+	case t.err != nil:
+		s.failed(t.err)
+	case t.asked:
+		if s.failures > 0 {
+			s.ns.log.Info("the registry answers for a service again", "service", s.name.DiscoveryName)
+		}
+		s.missing, s.failures, s.err = 0, 0, nil
+		s.answered = now
+		if t.full {
+			s.learnInstances(now, t)
+		}
+	}
+	if s.rebuild() || before != s.resolved() || !s.ns.synced {
+		if before {
+			s.stirred = now
+		}
+		s.ns.publish()
+	}
+	return s.pause(now)
+}
+
+func (s *service) failed(err error) {
+	if s.failures == 0 {
+		s.ns.log.Warn("can't ask for a service; what is known of it stays", "service", s.name.DiscoveryName, "error", err)
+	}
+	s.err = err
+	s.failures++
+}
+
+// learnSettings takes in the service's attributes. Whatever is wrong with
+// them, what was understood before stays.
+func (s *service) learnSettings(now time.Time, t task) {
+	if t.serviceID != s.info.ID {
+		s.wantAttrs = true // recreated while the call was under way
+		return
+	}
+	if t.attrsErr != nil {
+		if s.attrFailures == 0 {
+			s.ns.log.Warn("can't read the settings of a service; what is known stays", "service", s.name.DiscoveryName, "error", t.attrsErr)
+		}
+		s.attrsErr = t.attrsErr
+		s.attrFailures++
+		s.nextSetting = now.Add(backoff(s.ns.cfg.Hot, s.ns.cfg.Backoff, s.attrFailures))
+		return
+	}
+	s.attrFailures = 0
+	s.nextSetting = now.Add(jitter(s.ns.cfg.Topology))
+	parsed, err := record.ParseService(t.attrs)
+	switch {
+	case err == nil:
+		s.attrs, s.settings, s.broken = t.attrs, &parsed, false
+	case s.settings != nil:
+		err = errors.Join(errors.New("its settings can no longer be read; the last good ones stay"), err)
+	case errors.Is(err, record.ErrNoSettings):
+		s.attrs, s.broken, err = t.attrs, false, nil
+	default:
+		s.attrs, s.broken = t.attrs, true
+	}
+	if err != nil && (s.attrsErr == nil || s.attrsErr.Error() != err.Error()) {
+		s.ns.log.Warn("settings of a service", "service", s.name.DiscoveryName, "arn", s.info.ARN, "error", err)
+	}
+	s.attrsErr = err
+	for h := range s.unknown {
+		if s.hasDocument(h) {
+			delete(s.unknown, h)
+		}
+	}
+}
+
+// learnInstances weighs a full answer.
+func (s *service) learnInstances(now time.Time, t task) {
+	s.nextFull = now.Add(jitter(s.ns.cfg.Full))
+	s.recheck = time.Time{}
+	next := s.readable(now, t)
+	wasHeld := s.belief.Held
+	if wait := s.belief.Take(now, t.answer.Revision, next, s.announced); wait > 0 {
+		s.recheckBy(now.Add(wait))
+	}
+	s.known = true
+	if s.belief.Lagging() {
+		return // an older answer: nothing in it counts
+	}
+	for id, d := range s.leaving {
+		i, there := hold.Find(next, id)
+		switch {
+		case !there, d.seen && i.Instance != d.was, now.Sub(d.at) > leavingAtMost:
+			delete(s.leaving, id)
+		case !d.seen:
+			s.leaving[id] = departure{at: d.at, was: i.Instance, seen: true}
+		}
+	}
+	switch {
+	case s.belief.Held > 0 && wasHeld == 0:
+		s.ns.cfg.Metrics.RemovalHeld(s.name, s.belief.Held)
+		s.ns.log.Warn("many endpoints disappeared at once; they stay until the registry confirms it",
+			"service", s.name.DiscoveryName, "held", s.belief.Held, "left", len(next))
+	case s.belief.Held == 0 && wasHeld > 0:
+		s.ns.log.Info("endpoints are no longer held", "service", s.name.DiscoveryName, "left", len(next))
+	}
+}
+
+// readable is the answer without what can't be understood: a malformed
+// instance, or one whose settings could not be read just now, is as it was
+// before, or not there yet.
+func (s *service) readable(now time.Time, t task) []cloud.Instance {
+	var next []cloud.Instance
+	keep := func(id string) {
+		if old, ok := hold.Find(s.belief.Good, id); ok {
+			next = append(next, old)
+		}
+	}
+	for _, i := range t.answer.Instances {
+		h := i.Settings
+		if h == "" || s.hasDocument(h) {
+			next = append(next, i)
+			continue
+		}
+		if t.attributes && t.attrsErr != nil {
+			keep(i.ID())
+			s.recheckBy(s.nextSetting)
+			continue
+		}
+		if _, asked := s.unknown[h]; !asked {
+			s.unknown[h] = now
+		}
+		if now.Sub(s.unknown[h]) < unknownHashFor {
+			s.recheckBy(now.Add(time.Second))
+		}
+		next = append(next, i)
+	}
+	for id, reason := range t.answer.Malformed {
+		if s.malformed[id] != reason {
+			s.ns.cfg.Metrics.InstanceSkipped(s.name, reason)
+			s.ns.log.Warn("a malformed instance is skipped", "service", s.name.DiscoveryName, "instance", id, "reason", reason)
+		}
+		keep(id)
+	}
+	s.malformed = t.answer.Malformed
+	return hold.Merge(next, nil)
+}
+
+func (s *service) recheckBy(at time.Time) {
+	if s.recheck.IsZero() || at.Before(s.recheck) {
+		s.recheck = at
+	}
+}
+
+func (s *service) announced(id string) bool { _, ok := s.leaving[id]; return ok }
+
+func (s *service) leave(now time.Time, id string) {
+	was, seen := hold.Find(s.belief.Good, id)
+	s.leaving[id] = departure{at: now, was: was.Instance, seen: seen}
+	s.wantFull, s.stirred = true, now
+	s.rebuild()
+}
+
+// notFound counts an answer that the service does not exist, and removes it
+// when that is beyond doubt.
+func (s *service) notFound(now time.Time) bool {
+	if s.missing == 0 {
+		s.missingSince = now
+	}
+	s.missing++
+	if s.listed || s.missing < goneAnswers || now.Sub(s.missingSince) < goneAfter {
+		return false
+	}
+	s.ns.remove(s)
+	return true
+}
+
+// listedAs takes in what a complete listing says.
+func (s *service) listedAs(now time.Time, sum cloud.Summary) {
+	if s.info.ID != "" && s.info.ID != sum.ID {
+		// Another service of the same name: its revisions and settings are
+		// its own, its endpoints are weighed against those of the old one.
+		s.belief.Forget()
+		s.settings, s.attrs, s.broken, s.wantAttrs, s.wantFull = nil, nil, false, true, true
+		poke(s.wake)
+	}
+	if s.info != sum && (s.info.ID != "" || s.ns.synced) {
+		s.stirred = now
+	}
+	s.info, s.listed = sum, true
+}
+
+// resolved reports whether enough is known to say what the service is.
+func (s *service) resolved() bool { return s.known && s.attrs != nil }
+
+// rebuild makes what is presented anew and reports whether it differs. While
+// the settings are not known, what was presented stays.
+func (s *service) rebuild() bool {
+	if !s.resolved() {
+		return false
+	}
+	var list []cloud.Instance
+	for _, i := range s.belief.Good {
+		if !s.announced(i.ID()) {
+			list = append(list, i)
+		}
+	}
+	p := parts{
+		name: s.name, info: s.info, settings: s.settings, instances: list,
+		override: s.ns.cfg.Overrides[s.name], before: s.built,
+	}
+	p.info.Managed = p.info.Managed || s.broken
+	built, skipped := assemble(p)
+	for reason, n := range skipped {
+		if n > s.skipped[reason] {
+			s.ns.cfg.Metrics.InstanceSkipped(s.name, reason)
+		}
+	}
+	s.skipped = skipped
+	if built.Equal(s.built) || built == nil {
+		return false // unfinished: what was presented stays
+	}
+	s.built = built
+	return true
+}
