@@ -1,9 +1,12 @@
 package delta
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"time"
+
+	"patchbay/xds/delta/wire"
 )
 
 // books are a stream's books of one type. What the client asked for and what
@@ -89,11 +92,11 @@ func (b *books) record(name string, version, seq uint64) {
 
 // accepted is the newest version that the client took, and its response.
 func (b *books) accepted(name string) (version, seq uint64) {
-	if t := b.told[name]; t.refused || t.seq > b.settled {
+	t := b.told[name]
+	if t.refused || t.seq > b.settled {
 		return t.okVersion, t.okSeq
-	} else {
-		return t.version, t.seq
 	}
+	return t.version, t.seq
 }
 
 // prune forgets names that the client no longer asks for.
@@ -155,7 +158,7 @@ func (b *books) settle(nonce string) (response, bool) {
 		return response{}, false
 	}
 	i, ok := slices.BinarySearchFunc(b.inflight, seq, func(r response, seq uint64) int {
-		return int(int64(r.seq) - int64(seq)) //nolint:gosec // nonces count responses from 1
+		return cmp.Compare(r.seq, seq)
 	})
 	if !ok {
 		return response{}, false
@@ -170,14 +173,14 @@ func (b *books) settle(nonce string) (response, bool) {
 }
 
 // answered takes an ACK or a rejection. The stream is locked.
-func (s *Stream) answered(k kind, r *request) {
+func (s *Stream) answered(k kind, r *wire.Request) {
 	b := &s.books[k]
-	resp, ok := b.settle(r.nonce)
+	resp, ok := b.settle(r.Nonce)
 	if !ok {
 		return
 	}
-	if r.rejected {
-		s.rejected(k, resp, r.errText)
+	if r.Rejected {
+		s.rejected(k, resp, r.Reason)
 		resp.done()
 		return
 	}

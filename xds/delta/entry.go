@@ -23,8 +23,9 @@ import (
 	"strconv"
 	"strings"
 
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+
+	"patchbay/xds/delta/wire"
 )
 
 // kind is a resource type that we serve. Their order is the order in which the
@@ -105,27 +106,8 @@ func NewEntry(typeURL, name string, m proto.Message) (*Entry, error) {
 	}
 	sum := sha256.Sum256(body)
 	e := &Entry{kind: k, name: name, version: max(binary.BigEndian.Uint64(sum[:]), 1)}
-	e.wire = encodeResource(typeURL, name, e.Version(), body)
+	e.wire = wire.AppendResource(nil, typeURL, name, e.Version(), body)
 	return e, nil
-}
-
-// encodeResource is field 2 of DeltaDiscoveryResponse holding a
-// discovery.Resource: version = 1, resource (Any) = 2, name = 3.
-func encodeResource(typeURL, name, version string, body []byte) []byte {
-	anyLen := protowire.SizeTag(1) + protowire.SizeBytes(len(typeURL)) + protowire.SizeTag(2) + protowire.SizeBytes(len(body))
-	size := protowire.SizeTag(1) + protowire.SizeBytes(len(version)) + protowire.SizeTag(2) + protowire.SizeBytes(anyLen) +
-		protowire.SizeTag(3) + protowire.SizeBytes(len(name))
-	b := make([]byte, 0, protowire.SizeTag(2)+protowire.SizeBytes(size))
-	b = protowire.AppendVarint(protowire.AppendTag(b, 2, protowire.BytesType), uint64(size))
-	b = appendString(b, 1, version)
-	b = protowire.AppendVarint(protowire.AppendTag(b, 2, protowire.BytesType), uint64(anyLen))
-	b = appendString(b, 1, typeURL)
-	b = protowire.AppendBytes(protowire.AppendTag(b, 2, protowire.BytesType), body)
-	return appendString(b, 3, name)
-}
-
-func appendString(b []byte, field protowire.Number, s string) []byte {
-	return protowire.AppendString(protowire.AppendTag(b, field, protowire.BytesType), s)
 }
 
 // Ref names the resource.

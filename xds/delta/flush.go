@@ -3,9 +3,12 @@ package delta
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+
+	"patchbay/xds/delta/wire"
 )
 
 const (
@@ -20,6 +23,12 @@ const (
 	windowWait = 5 * time.Second
 )
 
+// outgoing is a response, ready to be written.
+type outgoing struct {
+	kind  kind
+	frame *wire.Frame
+}
+
 // flush is one round of responses. What is added goes out in the order of
 // kinds, then what is removed, referrers first: nothing that is in use is ever
 // missing.
@@ -27,13 +36,13 @@ type flush struct {
 	*Stream
 	now     time.Time
 	changes []*change
-	out     []*frame
+	out     []outgoing
 	held    bool // something waits for the window
 }
 
 // collect turns marked names into responses and books them as sent. It reports
 // whether it must be called again after windowWait even if nothing happens.
-func (s *Stream) collect() (out []*frame, again bool) {
+func (s *Stream) collect() (out []outgoing, again bool) {
 	s.view.mu.RLock()
 	defer s.view.mu.RUnlock()
 	s.mu.Lock()
@@ -44,7 +53,7 @@ func (s *Stream) collect() (out []*frame, again bool) {
 	for k := range kinds {
 		b := &s.books[k]
 		if k == endpoints {
-			s.owe()
+			s.owe(removed[clusters])
 		}
 		var upserts []*Entry
 		upserts, removed[k] = f.take(k)
@@ -82,9 +91,13 @@ func (s *Stream) collect() (out []*frame, again bool) {
 }
 
 // owe marks the endpoints of every cluster sent since they were: Envoy does
-// not ask again, and would wait. The stream is locked.
-func (s *Stream) owe() {
+// not ask again, and would wait. Those of a removed cluster may go now. The
+// stream is locked.
+func (s *Stream) owe(removed []string) {
 	b := &s.books[endpoints]
+	for _, name := range removed {
+		s.mark(endpoints, name, false)
+	}
 	for name := range b.owed {
 		if b.wants(name) {
 			b.dirty[name] = true
@@ -190,8 +203,10 @@ func (f *flush) add(k kind, all []*Entry) {
 func (f *flush) respond(k kind, entries []*Entry, removed []string) {
 	b, seq := &f.books[k], f.cache.seq.Add(1)
 	r := response{seq: seq, at: f.now, removed: removed, changes: f.changes}
+	bytes := make([][]byte, 0, len(entries))
 	for _, e := range entries {
 		r.names = append(r.names, e.name)
+		bytes = append(bytes, e.wire)
 		b.record(e.name, e.version, seq)
 	}
 	for _, name := range removed {
@@ -201,5 +216,5 @@ func (f *flush) respond(k kind, entries []*Entry, removed []string) {
 		ch.left.Add(1)
 	}
 	b.sent(r)
-	f.out = append(f.out, newFrame(k, seq, entries, removed))
+	f.out = append(f.out, outgoing{k, wire.NewFrame(typeURLs[k], strconv.FormatUint(seq, 36), bytes, removed)})
 }

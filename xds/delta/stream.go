@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"patchbay/xds/delta/wire"
 )
 
 // Stream is one Envoy's connection. Its exported methods are safe for
@@ -150,17 +152,17 @@ func (s *Stream) tell() {
 }
 
 // handle takes one request. Its error ends the stream.
-func (s *Stream) handle(r *request) error {
-	k, ok := kindOf(r.typeURL)
+func (s *Stream) handle(r *wire.Request) error {
+	k, ok := kindOf(r.TypeURL)
 	if !ok {
 		s.cache.metrics.ignored.Inc()
 		return nil
 	}
 	s.mu.Lock()
-	if r.nonce != "" {
+	if r.Nonce != "" {
 		s.answered(k, r)
 	}
-	quick := s.books[k].seen && len(r.subscribe) == 0 && len(r.unsubscribe) == 0
+	quick := s.books[k].seen && len(r.Subscribe) == 0 && len(r.Unsubscribe) == 0
 	s.rouse()
 	s.tell()
 	s.mu.Unlock()
@@ -178,27 +180,27 @@ func (s *Stream) handle(r *request) error {
 	for i := range s.books {
 		n += len(s.books[i].want)
 	}
-	if n > MaxNames {
-		return fmt.Errorf("the stream subscribes to %d names; allowed are %d", n, MaxNames)
+	if n > wire.MaxNames {
+		return fmt.Errorf("the stream subscribes to %d names; allowed are %d", n, wire.MaxNames)
 	}
 	return nil
 }
 
 // subscribe applies the subscription part of a request. A stale nonce does not
 // matter here. The view and the stream are locked.
-func (s *Stream) subscribe(k kind, r *request) {
+func (s *Stream) subscribe(k kind, r *wire.Request) {
 	b, set := &s.books[k], &s.view.sets[k]
 	first := !b.seen
 	b.seen = true
 	if first {
-		for name, v := range r.versions {
-			b.told[name] = told{version: v}
+		for name, v := range r.Versions {
+			b.told[name] = told{version: parseVersion(v)}
 		}
-		if len(r.subscribe) == 0 && k.wildcards() {
+		if len(r.Subscribe) == 0 && k.wildcards() {
 			s.becomeWildcard(k, false) // the wildcard of old: an empty first request
 		}
 	}
-	for _, name := range r.subscribe {
+	for _, name := range r.Subscribe {
 		switch {
 		case name == "*" && k.wildcards():
 			s.becomeWildcard(k, !first)
@@ -211,7 +213,7 @@ func (s *Stream) subscribe(k kind, r *request) {
 			b.dirty[name] = b.dirty[name] || !first || !b.has(name) || owed
 		}
 	}
-	for _, name := range r.unsubscribe {
+	for _, name := range r.Unsubscribe {
 		_, asked := b.want[name]
 		switch {
 		case name == "*" && b.wildcard:

@@ -1,4 +1,4 @@
-package delta
+package wire
 
 import (
 	"bytes"
@@ -17,27 +17,29 @@ const (
 	MaxNames   = 20_000 // subscribed on one stream, and in one request
 )
 
-// request is what we read of a DeltaDiscoveryRequest. The node is kept as
-// bytes: older Envoys repeat it on every message.
-type request struct {
-	node        []byte
-	typeURL     string
-	subscribe   []string
-	unsubscribe []string
-	versions    map[string]uint64 // initial_resource_versions
-	nonce       string
-	rejected    bool // error_detail is there
-	errText     string
-	err         error // why it could not be read
+// Request is what the engine reads of a DeltaDiscoveryRequest. It is received
+// as it is: [Codec] fills it.
+type Request struct {
+	// Known, set before receiving, is a node that is as good as none: older
+	// Envoys repeat theirs on every message.
+	Known []byte
 
-	known []byte // set before decoding: a node equal to it is as good as none
+	Node        []byte // encoded; nil if there is none
+	TypeURL     string
+	Subscribe   []string
+	Unsubscribe []string
+	Versions    map[string]string // initial_resource_versions
+	Nonce       string
+	Rejected    bool   // error_detail is there
+	Reason      string // its message, clipped
+	Err         error  // why it could not be read, in words for the client
 }
 
 var errMalformed = errors.New("the request is not a valid DeltaDiscoveryRequest")
 
 // decode reads one message. It keeps no reference to b. Its error is fit to be
 // told to the client.
-func (r *request) decode(b []byte) error {
+func (r *Request) decode(b []byte) error {
 	if len(b) > MaxRequest {
 		return fmt.Errorf("the request has %d bytes; allowed are %d", len(b), MaxRequest)
 	}
@@ -48,23 +50,23 @@ func (r *request) decode(b []byte) error {
 			if len(v) > MaxNode {
 				return fmt.Errorf("the node has %d bytes; allowed are %d", len(v), MaxNode)
 			}
-			if len(v) > 0 && !bytes.Equal(v, r.known) {
-				r.node = bytes.Clone(v)
+			if len(v) > 0 && !bytes.Equal(v, r.Known) {
+				r.Node = bytes.Clone(v)
 			}
 		case 2:
-			r.typeURL = string(v)
+			r.TypeURL = string(v)
 		case 3, 4, 5:
 			if names++; names > MaxNames {
 				return fmt.Errorf("the request has more than %d names", MaxNames)
 			}
 			return r.name(num, v)
 		case 6:
-			r.nonce = string(v)
+			r.Nonce = string(v)
 		case 7:
-			r.rejected = true
+			r.Rejected = true
 			return fields(v, func(num protowire.Number, v []byte) error {
 				if num == 2 {
-					r.errText = clip(v)
+					r.Reason = Clip(v)
 				}
 				return nil
 			})
@@ -73,15 +75,15 @@ func (r *request) decode(b []byte) error {
 	})
 }
 
-func (r *request) name(num protowire.Number, v []byte) error {
+func (r *Request) name(num protowire.Number, v []byte) error {
 	if !utf8.Valid(v) {
 		return errMalformed
 	}
 	switch num {
 	case 3:
-		r.subscribe = append(r.subscribe, string(v))
+		r.Subscribe = append(r.Subscribe, string(v))
 	case 4:
-		r.unsubscribe = append(r.unsubscribe, string(v))
+		r.Unsubscribe = append(r.Unsubscribe, string(v))
 	case 5:
 		var name, version string
 		err := fields(v, func(num protowire.Number, v []byte) error {
@@ -96,10 +98,10 @@ func (r *request) name(num protowire.Number, v []byte) error {
 		if err != nil {
 			return err
 		}
-		if r.versions == nil {
-			r.versions = map[string]uint64{}
+		if r.Versions == nil {
+			r.Versions = map[string]string{}
 		}
-		r.versions[name] = parseVersion(version)
+		r.Versions[name] = version
 	}
 	return nil
 }
@@ -132,8 +134,8 @@ func fields(b []byte, f func(protowire.Number, []byte) error) error {
 	return nil
 }
 
-// clip keeps the head of an error text: books and logs must stay small.
-func clip(v []byte) string {
+// Clip keeps the head of an error text: books and logs must stay small.
+func Clip(v []byte) string {
 	const most = 1024
 	if len(v) > most {
 		v = v[:most]
@@ -141,8 +143,8 @@ func clip(v []byte) string {
 	return string(bytes.ToValidUTF8(v, []byte("?")))
 }
 
-// nodeIdentity reads id (1) and cluster (2) of an encoded Node.
-func nodeIdentity(b []byte) (id, cluster string, err error) {
+// NodeIdentity reads id (1) and cluster (2) of an encoded Node.
+func NodeIdentity(b []byte) (id, cluster string, err error) {
 	err = fields(b, func(num protowire.Number, v []byte) error {
 		switch num {
 		case 1:

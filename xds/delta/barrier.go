@@ -1,0 +1,98 @@
+package delta
+
+import (
+	"context"
+	"slices"
+)
+
+// WaitAcked waits until every connected stream that subscribes to a name has
+// accepted its present state, or a newer one, in whatever view. It returns the
+// node ids of those that had not when ctx ended, sorted; nil means all. A
+// stream that closes or unsubscribes meanwhile no longer counts; one that
+// subscribes meanwhile does.
+func (c *Cache) WaitAcked(ctx context.Context, typeURL, name string) (missing []string) {
+	k, ok := kindOf(typeURL)
+	if !ok {
+		return nil
+	}
+	mark := c.seq.Load() // what is sent later tells the present state or a newer
+	done := map[*Stream]bool{}
+	for {
+		all := c.subscribers(k, name)
+		before := len(done)
+		for _, s := range all {
+			if done[s] {
+				continue
+			}
+			done[s] = true
+			if !s.waitAccepted(ctx, k, name, mark) {
+				missing = append(missing, s.nodeID)
+			}
+		}
+		if len(done) == before {
+			slices.Sort(missing)
+			return slices.Compact(missing)
+		}
+	}
+}
+
+func (c *Cache) subscribers(k kind, name string) (all []*Stream) {
+	for _, v := range c.allViews() {
+		v.mu.RLock()
+		for s := range v.sets[k].byName[name] {
+			all = append(all, s)
+		}
+		for s := range v.sets[k].wild {
+			all = append(all, s)
+		}
+		v.mu.RUnlock()
+	}
+	return all
+}
+
+// waitAccepted blocks until the client has accepted name as it is now, or a
+// response sent after mark, or no longer asks for it. It is false if ctx ends
+// first.
+func (s *Stream) waitAccepted(ctx context.Context, k kind, name string, mark uint64) bool {
+	for {
+		ok, news := s.hasAccepted(k, name, mark)
+		if ok {
+			return true
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			ok, _ = s.hasAccepted(k, name, mark)
+			return ok
+		}
+	}
+}
+
+// hasAccepted also returns a channel that is closed when the answer may have
+// changed.
+func (s *Stream) hasAccepted(k kind, name string, mark uint64) (bool, <-chan struct{}) {
+	s.view.mu.RLock()
+	defer s.view.mu.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := &s.books[k]
+	if s.closed || !b.wants(name) {
+		return true, nil
+	}
+	version, seq := b.accepted(name)
+	if seq > mark {
+		return true, nil
+	}
+	var now uint64
+	if e := s.lookup(k, name); e != nil {
+		now = e.version
+	}
+	_, dirty := b.dirty[name]
+	if t := b.told[name]; !dirty && version == now && t.version == now && !t.refused && t.seq <= b.settled {
+		return true, nil
+	}
+	if s.news == nil {
+		s.news = make(chan struct{})
+	}
+	return false, s.news
+}

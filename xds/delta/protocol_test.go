@@ -1,0 +1,261 @@
+package delta
+
+import (
+	"strings"
+	"testing"
+)
+
+// The tests of this file are the MUST rows of the xDS protocol for the
+// incremental variant, by name.
+
+func TestEveryResponseHasANonceOfItsOwn(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.set(entry(clusters, "a", 1))
+		c := w.connect(t, true)
+		c.ask(ClusterType)
+		first := c.expect("cds +a")
+		w.set(entry(clusters, "a", 2))
+		second := c.expect("cds +a")
+		if a, b := first[0].GetNonce(), second[0].GetNonce(); a == "" || a == b {
+			t.Errorf("nonces %q, %q", a, b)
+		}
+		// A nonce does not survive its stream: on another it says nothing.
+		d := w.connect(t, true)
+		d.send(&req{Node: testNode, TypeUrl: ClusterType, ResponseNonce: first[0].GetNonce()})
+		d.expect("cds +a")
+	})
+}
+
+func TestNodeIsNeededOnlyOnTheFirstRequest(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.set(entry(clusters, "a", 1), entry(endpoints, "a", 1))
+		c := w.connect(t, true)
+		c.ask(EndpointType, "+a") // endpoints may come first, as for local_cluster
+		c.expect("eds +a")
+		c.send(&req{TypeUrl: ClusterType})
+		c.expect("cds +a", "eds +a")
+	})
+}
+
+func TestACKMeansNothingNew(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		c := w.ready(t)
+		c.ask(EndpointType) // nothing asked, nothing answered
+		c.expect()
+		w.set(entry(endpoints, "a", 1)) // the same content
+		c.expect()
+	})
+}
+
+func TestRejectionIsErrorDetail(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		c := w.ready(t)
+		w.set(entry(endpoints, "a", 2))
+		c.nack(c.expect("eds +a")[0], "no good")
+		c.expect()
+		r := w.types("prod/web/1")["eds"].Rejected
+		if len(r) != 1 || r[0].Name != "a" || r[0].Error != "no good" {
+			t.Errorf("rejected: %+v", r)
+		}
+	})
+}
+
+func TestStaleNonceDoesNotHideSubscriptions(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		c := w.ready(t)
+		w.set(entry(endpoints, "c", 1))
+		c.send(&req{TypeUrl: EndpointType, ResponseNonce: "long ago", ResourceNamesSubscribe: []string{"c"}})
+		c.expect("eds +c")
+	})
+}
+
+func TestResubscribeSendsAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		c := w.ready(t)
+		c.ask(EndpointType, "+a")
+		c.expect("eds +a")
+		c.ask(EndpointType, "-a")
+		c.expect()
+		w.set(entry(endpoints, "a", 2))
+		c.expect()
+		c.ask(EndpointType, "+a")
+		c.expect("eds +a")
+	})
+}
+
+func TestUnknownNamesAreSaidToBeGoneAndRemembered(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		c := w.connect(t, true)
+		c.ask(RouteType, "+late")
+		c.ack(c.expect("rds -late")...)
+		c.expect()
+		c.ask(SecretType, "+leaf/other.prod")
+		c.ack(c.expect("sds -leaf/other.prod")...)
+		w.set(entry(routes, "late", 1))
+		c.expect("rds +late")
+		// Endpoints: an empty assignment, for removal would leave Envoy waiting.
+		c.ask(EndpointType, "+new")
+		in := c.expect("eds +new")
+		if n := len(in[0].GetResources()[0].GetResource().GetValue()); n > 10 {
+			t.Errorf("the assignment has %d bytes, want an empty one", n)
+		}
+		w.set(entry(endpoints, "new", 1))
+		c.expect("eds +new")
+	})
+}
+
+func TestWildcards(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.set(entry(clusters, "a", 1), entry(clusters, "b", 1), entry(listeners, "l", 1))
+		legacy, star := w.connect(t, true), w.connect(t, true)
+		legacy.ask(ClusterType)
+		legacy.expect("cds +a +b")
+		legacy.ask(ClusterType, "+a") // a name besides; the wildcard stays
+		legacy.expect("cds +a")
+		star.ask(ListenerType, "+*")
+		star.expect("lds +l")
+		star.ask(ClusterType, "+a")
+		star.expect("cds +a")
+		star.ask(ClusterType) // names were asked for: empty is no wildcard now
+		star.expect()
+		star.ask(ClusterType, "+*")
+		star.expect("cds +a +b")
+		star.ask(ClusterType, "-*")
+		star.expect()
+		w.set(entry(clusters, "a", 2), entry(clusters, "b", 2))
+		star.expect("cds +a")
+		legacy.expect("cds +a +b")
+	})
+}
+
+func TestNoWildcardForWhatIsAskedByName(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.set(entry(secrets, "leaf/x", 1), entry(endpoints, "a", 1), entry(routes, "r", 1))
+		w.opener.private = []*Entry{entry(secrets, "leaf/mine", 1)}
+		for _, url := range []string{SecretType, EndpointType, RouteType} {
+			c := w.connect(t, true)
+			c.ask(url)
+			c.ask(url, "+*")
+			c.ask(url, "+")
+			c.ask(url, "-*")
+			for _, r := range c.take() {
+				if strings.Contains(r.String(), "PRIVATE-KEY") || len(r.GetResources()) > 0 && r.GetResources()[0].GetName() != "" {
+					t.Errorf("%s answered %s", url, line(r))
+				}
+			}
+		}
+	})
+}
+
+func TestUnsubscribeUnderAWildcardIsAnswered(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.set(entry(clusters, "a", 1))
+		c := w.connect(t, true)
+		c.ask(ClusterType, "+*", "+a", "+no")
+		c.expect("cds +a", "cds -no")
+		c.ask(ClusterType, "-a", "-no")
+		c.expect("cds +a", "cds -no")
+	})
+}
+
+func TestPhantomUnsubscribeIsIgnored(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		c := w.ready(t)
+		c.ask(EndpointType, "-never", "-*")
+		c.expect()
+	})
+}
+
+func TestNoDuplicatesInOneResponse(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.set(entry(clusters, "a", 1))
+		c := w.connect(t, true)
+		c.ask(ClusterType, "+a", "+*", "+a")
+		c.expect("cds +a")
+	})
+}
+
+func TestRemovedWhileAwayIsRemovedOnReturn(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := entry(clusters, "a", 1), entry(clusters, "b", 1)
+		w.set(a, b, entry(endpoints, "a", 1), entry(endpoints, "b", 1))
+		c := w.connect(t, true)
+		c.ask(ClusterType, "a="+a.Version(), "gone=xyz", "b=old")
+		c.expect("cds +b", "cds -gone")
+		c.ask(EndpointType, "+a", "+b", "+gone", "a="+entry(endpoints, "a", 1).Version(), "b="+entry(endpoints, "b", 1).Version(), "gone=xyz")
+		// a is unchanged; b's cluster was sent, so its endpoints must follow.
+		c.expect("eds +b", "eds -gone")
+	})
+}
+
+func TestReturnWithEverythingCostsNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.ready(t).leave()
+		c := w.connect(t, true)
+		c.ask(ClusterType, "a="+entry(clusters, "a", 1).Version(), "b="+entry(clusters, "b", 1).Version())
+		c.ask(EndpointType, "+a", "+b", "a="+entry(endpoints, "a", 1).Version(), "b="+entry(endpoints, "b", 1).Version())
+		c.expect("cds")
+	})
+}
+
+func TestOrderOfOneFlush(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		all := func(v int) []*Entry {
+			return []*Entry{entry(routes, "r", v), entry(listeners, "l", v), entry(secrets, "s", v), entry(endpoints, "a", v), entry(clusters, "a", v),
+				entry(routes, "r2", v), entry(listeners, "l2", v), entry(endpoints, "b", v), entry(clusters, "b", v)}
+		}
+		w.set(all(1)...)
+		c := w.connect(t, true)
+		c.ask(ClusterType)
+		c.ask(ListenerType)
+		c.ask(EndpointType, "+a", "+b")
+		c.ask(SecretType, "+s")
+		c.ask(RouteType, "+r", "+r2")
+		c.ack(c.take()...)
+		// b's endpoints change as well, but Envoy waits only for a's.
+		two := all(2)[:5]
+		w.set(append(two, entry(endpoints, "b", 2))...)
+		c.ack(c.expect("cds +a", "eds +a", "eds +b", "sds +s", "lds +l", "rds +r")...)
+		w.remove(all(1)[5:]...)
+		c.expect("lds -l2", "rds -r2", "cds -b", "eds -b")
+	})
+}
+
+func TestUnknownTypesAreIgnored(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		c := w.connect(t, true)
+		c.ask("type.googleapis.com/envoy.config.nothing.v3.Nothing", "+x")
+		c.ask("")
+		c.expect()
+		w.set(entry(clusters, "a", 1))
+		c.ask(ClusterType)
+		c.expect("cds +a")
+	})
+}
+
+func TestFirstWildcardAnswerEvenIfEmpty(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		c := w.connect(t, true)
+		c.ask(ClusterType)
+		c.ask(ListenerType)
+		c.expect("cds", "lds")
+		w.set(entry(endpoints, "a", 1))
+		c.expect()
+	})
+}
+
+func TestEndpointsFollowTheirCluster(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		c := w.ready(t)
+		w.set(entry(clusters, "a", 2)) // its endpoints are the same
+		in := c.expect("cds +a", "eds +a")
+		c.ack(in[1]) // Envoy withholds the ACK of the cluster: nobody waits for it
+		w.set(entry(clusters, "b", 2), entry(endpoints, "a", 2))
+		c.expect("cds +b", "eds +b", "eds +a")
+		// The endpoints of a cluster that stays are never taken away.
+		w.remove(entry(endpoints, "a", 2))
+		c.expect()
+		w.remove(entry(clusters, "a", 2))
+		c.expect("cds -a", "eds -a")
+	})
+}

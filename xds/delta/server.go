@@ -1,0 +1,281 @@
+package delta
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"patchbay/xds/delta/wire"
+)
+
+// Peer is who the connection proved to be: the node.id and node.cluster that
+// its requests must carry. The zero Peer proves nothing; then the first
+// request's are taken, and may not change.
+type Peer struct{ ID, Cluster string }
+
+// Opened is what a stream may see.
+type Opened struct {
+	View   string // key of a view of the cache
+	Closed func() // called once when the stream has ended; may be nil
+}
+
+// Opener decides about streams. Its errors are gRPC statuses fit to be told to
+// the client; other errors become "internal".
+type Opener interface {
+	// Identify says who is at the other end of the connection. It is called
+	// before anything is read.
+	Identify(ctx context.Context) (Peer, error)
+	// Open is called once, before the first answer, with a node whose id and
+	// cluster are the peer's. It gives s its private entries (SetPrivate) and
+	// blocks until the view is complete: what it does not have by then is told
+	// to a returning client as removed. ctx ends with the stream.
+	Open(ctx context.Context, node *corev3.Node, s *Stream) (Opened, error)
+}
+
+// Config of a [Server].
+type Config struct {
+	Log         *slog.Logger
+	SendTimeout time.Duration // a stream whose client reads nothing for so long is ended; 0: 30 s
+}
+
+// Server serves the streams of a cache.
+type Server struct {
+	cache   *Cache
+	opener  Opener
+	cfg     Config
+	closing chan struct{}
+	once    sync.Once
+}
+
+// NewServer returns a server that serves cache.
+func NewServer(cache *Cache, opener Opener, cfg Config) *Server {
+	cfg.SendTimeout = cmp.Or(cfg.SendTimeout, 30*time.Second)
+	return &Server{cache: cache, opener: opener, cfg: cfg, closing: make(chan struct{})}
+}
+
+// Close ends all streams, telling the clients to come back. It does not wait.
+func (s *Server) Close() { s.once.Do(func() { close(s.closing) }) }
+
+// Register adds the aggregated discovery service to g, which must have been
+// made with [Options]. The unary Fetch services are not there.
+func (s *Server) Register(g *grpc.Server) {
+	refuse := func(any, grpc.ServerStream) error {
+		return status.Error(codes.Unimplemented, "this control plane speaks incremental ADS: set api_type DELTA_GRPC")
+	}
+	g.RegisterService(&grpc.ServiceDesc{
+		ServiceName: "envoy.service.discovery.v3.AggregatedDiscoveryService",
+		HandlerType: (*any)(nil),
+		Streams: []grpc.StreamDesc{
+			{StreamName: "DeltaAggregatedResources", ServerStreams: true, ClientStreams: true,
+				Handler: func(_ any, ss grpc.ServerStream) error { return s.serve(ss) }},
+			{StreamName: "StreamAggregatedResources", ServerStreams: true, ClientStreams: true, Handler: refuse},
+		},
+		Metadata: "envoy/service/discovery/v3/ads.proto",
+	}, s)
+}
+
+// Options are what the engine needs of a gRPC server. After maxAge (0: never)
+// gRPC ends a connection, ±10 %, so that Envoys spread over new replicas.
+func Options(maxAge time.Duration) []grpc.ServerOption {
+	params := keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}
+	if maxAge > 0 {
+		params.MaxConnectionAge, params.MaxConnectionAgeGrace = maxAge, 5*time.Second
+	}
+	return []grpc.ServerOption{
+		grpc.ForceServerCodecV2(wire.NewCodec()),
+		grpc.MaxRecvMsgSize(wire.MaxRequest),
+		grpc.MaxHeaderListSize(64 << 10),
+		grpc.MaxConcurrentStreams(100),
+		grpc.SharedWriteBuffer(true),
+		grpc.KeepaliveParams(params),
+		// AWS's agent pings every 10 s, and clocks are not exact.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	}
+}
+
+func (s *Server) serve(ss grpc.ServerStream) (err error) {
+	st := newStream(s.cache, s.cfg.Log)
+	s.cache.metrics.streams.Inc()
+	defer func() {
+		if p := recover(); p != nil {
+			err = s.panicked(p)
+		}
+		s.cache.metrics.streams.Dec()
+		s.cache.metrics.ended.WithLabelValues(status.Code(err).String()).Inc()
+		s.cfg.Log.Info("stream ended", "node", st.nodeID, "after", time.Since(st.opened), "reason", err)
+	}()
+	first, closed, err := s.open(ss, st)
+	if closed != nil {
+		defer closed()
+	}
+	if err != nil {
+		return err
+	}
+	s.cfg.Log.Info("stream open", "node", st.nodeID, "view", st.viewKey)
+	defer s.cache.detach(st)
+	return s.run(ss, st, first)
+}
+
+// open reads the first request and finds out what the stream may see. closed,
+// if not nil, must be called at the end of the stream, also after an error.
+func (s *Server) open(ss grpc.ServerStream, st *Stream) (first *wire.Request, closed func(), err error) {
+	peer, err := s.opener.Identify(ss.Context())
+	if err != nil {
+		return nil, nil, asStatus(err)
+	}
+	first = &wire.Request{}
+	if err := receive(ss, first); err != nil {
+		return nil, nil, err
+	}
+	if first.Node == nil {
+		return nil, nil, status.Error(codes.InvalidArgument, "the first request of a stream must carry the node")
+	}
+	node := &corev3.Node{}
+	if err := proto.Unmarshal(first.Node, node); err != nil {
+		return nil, nil, status.Error(codes.InvalidArgument, "the node is malformed")
+	}
+	st.nodeID, st.cluster = node.GetId(), node.GetCluster()
+	if peer == (Peer{}) {
+		peer = Peer{st.nodeID, st.cluster}
+	}
+	if err := checkNode(first, peer); err != nil {
+		return nil, nil, err
+	}
+	opened, err := s.opener.Open(ss.Context(), node, st)
+	if err != nil {
+		return nil, opened.Closed, asStatus(err)
+	}
+	s.cache.attach(opened.View, st)
+	return first, opened.Closed, nil
+}
+
+// run reads and writes in goroutines of their own, so that a client that does
+// not read can be got rid of: only the return of the handler ends a stream.
+func (s *Server) run(ss grpc.ServerStream, st *Stream, first *wire.Request) error {
+	ended := make(chan error, 3)
+	guard := func(f func() error) {
+		defer func() {
+			if p := recover(); p != nil {
+				ended <- s.panicked(p)
+			}
+		}()
+		ended <- f()
+	}
+	go guard(func() error { return receiveAll(ss, st, first) })
+	stalled := make(chan struct{})
+	go guard(func() error { return s.sendAll(ss, st, stalled) })
+	select {
+	case err := <-ended:
+		if errors.Is(err, io.EOF) {
+			return nil // the client has left
+		}
+		return err
+	case <-stalled:
+		return status.Errorf(codes.DeadlineExceeded, "the client read nothing for %v", s.cfg.SendTimeout)
+	case <-s.closing:
+		return status.Error(codes.Unavailable, "the control plane is stopping")
+	}
+}
+
+func receiveAll(ss grpc.ServerStream, st *Stream, r *wire.Request) error {
+	peer, node := Peer{st.nodeID, st.cluster}, r.Node
+	for {
+		if err := checkNode(r, peer); err != nil {
+			return err
+		}
+		if err := st.handle(r); err != nil {
+			return status.Error(codes.InvalidArgument, err.Error())
+		}
+		*r = wire.Request{Known: node}
+		if err := receive(ss, r); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Server) sendAll(ss grpc.ServerStream, st *Stream, stalled chan<- struct{}) error {
+	var once sync.Once
+	deadline := time.AfterFunc(s.cfg.SendTimeout, func() { once.Do(func() { close(stalled) }) })
+	deadline.Stop()
+	defer deadline.Stop()
+	again := time.NewTimer(windowWait)
+	defer again.Stop()
+	for {
+		select {
+		case <-ss.Context().Done():
+			return status.FromContextError(ss.Context().Err()).Err()
+		case <-st.wake:
+		case <-again.C:
+		}
+		frames, more := st.collect()
+		for _, f := range frames {
+			deadline.Reset(s.cfg.SendTimeout)
+			if err := ss.SendMsg(f.frame); err != nil {
+				return err
+			}
+			deadline.Stop()
+			s.cache.metrics.responses.WithLabelValues(f.kind.String()).Inc()
+			s.cache.metrics.bytes.WithLabelValues(f.kind.String()).Add(float64(f.frame.Size()))
+		}
+		st.idle()
+		if again.Stop(); more {
+			again.Reset(windowWait)
+		}
+	}
+}
+
+// receive reads one request. What can't be read is the client's fault, and it
+// is told so.
+func receive(ss grpc.ServerStream, r *wire.Request) error {
+	err := ss.RecvMsg(r)
+	switch {
+	case status.Code(err) == codes.ResourceExhausted:
+		return status.Errorf(codes.InvalidArgument, "a request may have at most %d bytes", wire.MaxRequest)
+	case err != nil:
+		return err
+	case r.Err != nil:
+		return status.Error(codes.InvalidArgument, r.Err.Error())
+	}
+	return nil
+}
+
+// checkNode refuses a request that speaks for another node than its peer.
+func checkNode(r *wire.Request, peer Peer) error {
+	if r.Node == nil {
+		return nil
+	}
+	id, cluster, err := wire.NodeIdentity(r.Node)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, "the node is malformed")
+	}
+	if id != peer.ID || cluster != peer.Cluster {
+		return status.Errorf(codes.PermissionDenied, "this connection is that of node %q of cluster %q; the request claims %q of %q",
+			peer.ID, peer.Cluster, wire.Clip([]byte(id)), wire.Clip([]byte(cluster)))
+	}
+	return nil
+}
+
+func asStatus(err error) error {
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	return status.FromContextError(err).Err()
+}
+
+func (s *Server) panicked(p any) error {
+	s.cache.metrics.panics.Inc()
+	s.cfg.Log.Error("a stream ended by a panic", "panic", p, "stack", string(debug.Stack()))
+	return status.Error(codes.Internal, "the control plane has a fault; the stream was ended")
+}
