@@ -22,8 +22,8 @@ import (
 type RotatorOptions struct {
 	TrustDomain   string        // of the SPIFFE IDs; required
 	BundleRefresh time.Duration // how often an issuer's roots are asked for; 1 min
-	Rate          float64       // certificates a second, over all issuers; 20 (AWS Private CA allows 25)
-	Parallel      int           // certificates asked for at once; 4
+	Rate          float64       // certificates a second, of each issuer; 20 (AWS Private CA allows 25)
+	Parallel      int           // certificates asked for at once, of each issuer; 4
 	// TrustLead is how long a new root of an issuer that had others before is
 	// published ahead of the first leaf that needs it; 10 s.
 	TrustLead time.Duration
@@ -48,12 +48,13 @@ type Rotator struct {
 	log     *slog.Logger
 
 	trusts   map[string]*trust // by issuer; fixed
-	limiter  *rate.Limiter
+	loads    lane
 	requests chan rotateRequest
 	landed   chan landing
 	returned chan string // issuers that are back
 
-	mu       sync.Mutex // guards services; only Run's loop changes them
+	mu       sync.Mutex // guards what follows and the lanes; only Run's loop changes them
+	known    []*mesh.Service
 	services map[mesh.ServiceName]*service
 }
 
@@ -78,9 +79,9 @@ func NewRotator(store *mesh.Store, issuers map[string]Issuer, secrets secret.Sto
 	r := &Rotator{
 		store: store, secrets: secrets, o: o, log: log,
 		trusts:   map[string]*trust{},
-		limiter:  rate.NewLimiter(rate.Limit(o.Rate), max(1, int(o.Rate)/4)),
+		loads:    lane{limiter: rate.NewLimiter(rate.Inf, 0)},
 		requests: make(chan rotateRequest),
-		landed:   make(chan landing, o.Parallel),
+		landed:   make(chan landing, o.Parallel*(len(issuers)+1)),
 		returned: make(chan string, len(issuers)),
 		services: map[mesh.ServiceName]*service{},
 	}
@@ -148,47 +149,75 @@ func (r *Rotator) step(ctx context.Context, snap *mesh.Snapshot, work *sync.Wait
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	r.reconcile(snap)
-	flying := 0
+	if !sameSlice(r.known, snap.Services) {
+		r.reconcile(snap.Services)
+		r.known = snap.Services
+	}
 	for _, s := range r.services {
-		if s.flying {
-			flying++
-		}
 		r.watchFloor(s, now)
 	}
-	for ; flying < r.o.Parallel; flying++ {
+	for {
 		s, wait := r.next(now)
 		if s == nil {
 			return wait
 		}
-		if s.loaded {
-			if res := r.limiter.ReserveN(now, 1); res.DelayFrom(now) > 0 {
-				wait := res.DelayFrom(now)
-				res.CancelAt(now)
-				return wait
-			}
-		}
-		s.flying = true
+		l := r.lane(s)
+		l.limiter.AllowN(now, 1)
+		l.flying++
+		s.flying = l
 		f := s.flight()
 		work.Go(func() { r.landed <- r.fly(ctx, f) })
 	}
-	return time.Hour // a landing wakes us before
+}
+
+// sameSlice reports whether a and b are one slice: the store makes a new one
+// for each change.
+func sameSlice(a, b []*mesh.Service) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+// lane is where flights of one kind queue: loads, or the issues of one
+// issuer, so that one that is stuck or refuses holds up no other.
+type lane struct {
+	flying  int
+	limiter *rate.Limiter
+}
+
+// lane is that of the flight which s needs next; nil: its issuer is unknown.
+func (r *Rotator) lane(s *service) *lane {
+	if !s.loaded {
+		return &r.loads
+	}
+	if t := r.trusts[s.want.issuer]; t != nil {
+		return &t.issues
+	}
+	return nil
+}
+
+// delay is how long the rate limit makes the next flight wait.
+func (l *lane) delay(now time.Time) time.Duration {
+	res := l.limiter.ReserveN(now, 1)
+	defer res.CancelAt(now)
+	return res.DelayFrom(now)
 }
 
 // next is the service whose turn it is, or how long there is none: those not
 // loaded yet first, then the earliest expiry.
 func (r *Rotator) next(now time.Time) (*service, time.Duration) {
 	var best *service
-	wait := time.Hour
+	wait := time.Hour // whatever lands or changes before wakes us
 	for _, s := range r.services {
-		if s.flying || s.gone || s.loaded && r.trusts[s.want.issuer] == nil {
+		l := r.lane(s)
+		if s.flying != nil || s.gone || l == nil || l.flying >= r.o.Parallel {
 			continue
 		}
-		if d := s.wake().Sub(now); d > 0 {
+		d := s.wake().Sub(now)
+		if d <= 0 {
+			d = l.delay(now)
+		}
+		if d > 0 {
 			wait = min(wait, d)
-			continue
-		}
-		if best == nil || s.before(best) {
+		} else if best == nil || s.before(best) {
 			best = s
 		}
 	}

@@ -20,7 +20,7 @@ type service struct {
 	covers     want   // what leaf was made for
 	generation uint64 // of the stored secret
 
-	flying  bool
+	flying  *lane // nil: on the ground
 	forced  bool
 	due     time.Time // when to try next; zero: now
 	retry   interface{ NextBackOff() time.Duration }
@@ -75,10 +75,10 @@ func (s *service) settle() {
 	}
 }
 
-// reconcile makes services those with TLS of snap. r.mu is held.
-func (r *Rotator) reconcile(snap *mesh.Snapshot) {
+// reconcile makes r.services those of all that have TLS. r.mu is held.
+func (r *Rotator) reconcile(all []*mesh.Service) {
 	seen := map[mesh.ServiceName]bool{}
-	for _, v := range snap.Services {
+	for _, v := range all {
 		if v.TLS == nil {
 			continue
 		}
@@ -95,7 +95,7 @@ func (r *Rotator) reconcile(snap *mesh.Snapshot) {
 			continue
 		default:
 			s.gone, s.want = false, w
-			if s.loaded && !s.flying {
+			if s.loaded && s.flying == nil {
 				s.settle()
 			}
 		}
@@ -109,11 +109,17 @@ func (r *Rotator) reconcile(snap *mesh.Snapshot) {
 			continue
 		}
 		s.gone = true
-		if !s.flying {
-			s.answer(rotateReply{err: errNotInMesh})
-			delete(r.services, name)
+		if s.flying == nil {
+			r.remove(s)
 		}
 	}
+}
+
+// remove forgets a service that is gone. Its leaf stays where it is. r.mu is
+// held.
+func (r *Rotator) remove(s *service) {
+	s.answer(rotateReply{err: errNotInMesh})
+	delete(r.services, s.name)
 }
 
 var errNotInMesh = errors.New("there is no such service with TLS in the mesh")
@@ -135,9 +141,14 @@ func (r *Rotator) land(l landing) {
 	defer r.mu.Unlock()
 	s := r.services[l.name]
 	first := !s.loaded
-	s.flying, s.loaded = false, l.loaded
+	s.flying.flying--
+	s.flying, s.loaded = nil, l.loaded
 	if l.leaf != nil {
 		s.leaf, s.covers, s.generation, s.unsaved = l.leaf, l.covers, l.generation, l.unsaved
+	}
+	if s.gone {
+		r.remove(s)
+		return
 	}
 	if l.err != nil {
 		r.failed(s, l.err)

@@ -70,4 +70,5 @@ type storedRoot struct {
 	PEM     string    `json:"pem"`
 	Since   time.Time `json:"since,omitzero"`
 	Missing time.Time `json:"missing,omitzero"`
+	Until   time.Time `json:"until,omitzero"`
 }

@@ -11,12 +11,14 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"patchbay/mesh"
 	"patchbay/pki/secret"
 )
 
 // keepMissing is how long a root stays trusted, at least, after its issuer no
-// longer lists it. It stays longer while a leaf from before has not expired.
+// longer lists it. It stays longer when a leaf from before expires later.
 const keepMissing = 24 * time.Hour
 
 // trust keeps the bundle of one issuer.
@@ -24,6 +26,7 @@ type trust struct {
 	name   string
 	issuer Issuer
 	r      *Rotator
+	issues lane
 	turn   chan struct{} // its token guards generation, and that one refresh runs at a time
 
 	generation uint64
@@ -40,10 +43,12 @@ type root struct {
 	cert    *x509.Certificate
 	since   time.Time // first published; zero: with the first bundle
 	missing time.Time // when the issuer ceased to list it; zero: it does
+	until   time.Time // when a missing one is dropped
 }
 
 func newTrust(name string, issuer Issuer, r *Rotator) *trust {
 	t := &trust{name: name, issuer: issuer, r: r, turn: make(chan struct{}, 1)}
+	t.issues.limiter = rate.NewLimiter(rate.Limit(r.o.Rate), max(1, int(r.o.Rate)/4))
 	t.turn <- struct{}{}
 	return t
 }
@@ -81,7 +86,7 @@ func (t *trust) stored(ctx context.Context) ([]root, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s, err)
 		}
-		roots = append(roots, root{certs[0], sr.Since, sr.Missing})
+		roots = append(roots, root{certs[0], sr.Since, sr.Missing, sr.Until})
 	}
 	return roots, nil
 }
@@ -170,7 +175,7 @@ func (t *trust) refresh(ctx context.Context) error {
 }
 
 func (a root) equal(b root) bool {
-	return a.cert.Equal(b.cert) && a.since.Equal(b.since) && a.missing.Equal(b.missing)
+	return a.cert.Equal(b.cert) && a.since.Equal(b.since) && a.missing.Equal(b.missing) && a.until.Equal(b.until)
 }
 
 // usableRoots reads an issuer's answer: CA certificates that have not expired.
@@ -187,7 +192,8 @@ func usableRoots(text []byte, now time.Time) ([]*x509.Certificate, error) {
 }
 
 // mergeRoots is what to trust after an issuer listed its roots: those, and the
-// ones before them as long as a leaf may still need them.
+// ones before them until every leaf has expired that may stem from them, also
+// those that other replicas serve. leaves are the issuer's, as far as known.
 func mergeRoots(old []root, listed []*x509.Certificate, leaves []*mesh.Leaf, now time.Time) []root {
 	var out []root
 	find := func(in []root, c *x509.Certificate) int {
@@ -210,12 +216,14 @@ func mergeRoots(old []root, listed []*x509.Certificate, leaves []*mesh.Leaf, now
 			continue
 		}
 		if v.missing.IsZero() {
-			v.missing = now
+			v.missing, v.until = now, now.Add(keepMissing)
 		}
-		needed := slices.ContainsFunc(leaves, func(l *mesh.Leaf) bool {
-			return !l.IssuedAt.After(v.missing) && now.Before(l.NotAfter)
-		})
-		if needed || now.Before(v.missing.Add(keepMissing)) {
+		for _, l := range leaves {
+			if !l.IssuedAt.After(v.missing) && l.NotAfter.After(v.until) {
+				v.until = l.NotAfter
+			}
+		}
+		if now.Before(v.until) {
 			out = append(out, v)
 		}
 	}
@@ -250,7 +258,7 @@ func certsOf(roots []root) []*x509.Certificate {
 func (t *trust) save(ctx context.Context, roots []root) error {
 	v := storedBundle{Version: 1, Issuer: t.name}
 	for _, x := range roots {
-		v.Roots = append(v.Roots, storedRoot{string(EncodeCertificates([]*x509.Certificate{x.cert})), x.since, x.missing})
+		v.Roots = append(v.Roots, storedRoot{string(EncodeCertificates([]*x509.Certificate{x.cert})), x.since, x.missing, x.until})
 	}
 	value, err := json.Marshal(v)
 	if err != nil {
