@@ -1,0 +1,238 @@
+package registrar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	sd "github.com/aws/aws-sdk-go-v2/service/servicediscovery"
+	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
+
+	"patchbay/mesh"
+	"patchbay/mesh/record"
+)
+
+// present reads an instance; nil if there is none. It refuses one that belongs
+// to another workload.
+func (r *Registrar) present(ctx context.Context, k *known, i Instance) (*record.Instance, error) {
+	id := i.ID()
+	out, err := r.api.GetInstance(ctx, &sd.GetInstanceInput{ServiceId: &k.id, InstanceId: &id})
+	var none *types.InstanceNotFound
+	if errors.As(err, &none) {
+		return nil, nil //nolint:nilnil // "not there" is an answer
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read instance %s of %s: %w", id, i.Service(), err)
+	}
+	attrs := out.Instance.Attributes
+	if owner := attrs[record.AttrOwner]; owner != i.Node.Workload.String() {
+		if owner == "" {
+			owner = "nobody that patchbay knows"
+		}
+		return nil, &Refusal{Reason: ErrOtherOwner, Service: i.Service(), ARN: k.arn,
+			What:   "the instance " + id + " exists and belongs to " + owner,
+			Remedy: "give the task another name, or deregister that instance if its task is gone"}
+	}
+	there, err := record.ParseInstance(id, mesh.Unknown, attrs)
+	if err != nil {
+		there = record.Instance{} // damaged, but ours: it is written anew
+	}
+	return &there, nil
+}
+
+// put registers the instance unless it is there just so.
+func (r *Registrar) put(ctx context.Context, k *known, req Request, hash string, there *record.Instance, revive bool) error {
+	done, err := r.turns.take(ctx, req.turn())
+	if err != nil {
+		return err
+	}
+	defer done()
+	r.mu.Lock()
+	_, alive := r.live[req.key()]
+	_, leaving := r.failed[req.key()]
+	delete(r.failed, req.key())
+	r.mu.Unlock()
+	if revive && !alive {
+		return errLeft
+	}
+	if err := r.writeInstance(ctx, k, req, hash, there, leaving); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.live[req.key()] = &registered{request: req, serviceID: k.id, health: req.Health}
+	r.mu.Unlock()
+	return nil
+}
+
+// writeInstance writes anew what was about to leave: discovery hides the older
+// registration.
+func (r *Registrar) writeInstance(ctx context.Context, k *known, req Request, hash string, there *record.Instance, leaving bool) error {
+	want := record.Instance{
+		Endpoint: mesh.Endpoint{
+			InstanceID: req.ID(), Addr: netip.AddrPortFrom(req.Peer.Unmap(), req.ListenerPort), Zone: req.Zone,
+			Weight: 1, Revision: req.Revision, TLS: req.TLS != nil,
+		},
+		Protocol: req.Protocol, Settings: hash, Owner: req.Node.Workload.String(), Task: req.Node.Task, Lease: r.cfg.Lease,
+	}
+	if there != nil && !leaving {
+		want.Since = there.Since
+		if maps.Equal(want.Attributes(), there.Attributes()) {
+			err := r.writeHealth(ctx, k.id, req.ID(), req.Health)
+			var lost *types.InstanceNotFound
+			if !errors.As(err, &lost) {
+				return err
+			}
+		}
+	}
+	want.Since = time.Now().UTC().Truncate(time.Millisecond)
+	attrs := want.Attributes()
+	if req.Health != mesh.Unknown {
+		attrs[record.AttrInitHealth] = req.Health.String()
+	}
+	for {
+		out, err := r.api.RegisterInstance(ctx, &sd.RegisterInstanceInput{ServiceId: &k.id, InstanceId: aws.String(req.ID()), Attributes: attrs})
+		var busy *types.DuplicateRequest
+		if errors.As(err, &busy) { // one operation for each instance at a time
+			if err := r.settleFirst(ctx, busy); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("register instance %s of %s: %w", req.ID(), req.Service(), err)
+		}
+		if _, err := r.finish(ctx, aws.ToString(out.OperationId)); err != nil {
+			return fmt.Errorf("register instance %s of %s: %w", req.ID(), req.Service(), err)
+		}
+		return nil
+	}
+}
+
+// ownedService is the id of the service of an instance that the workload owns;
+// empty if there is no such instance.
+func (r *Registrar) ownedService(ctx context.Context, i Instance) (string, error) {
+	r.mu.Lock()
+	l := r.live[i.key()]
+	r.mu.Unlock()
+	if l != nil {
+		if l.request.Node.Workload.String() == i.Node.Workload.String() {
+			return l.serviceID, nil
+		}
+	}
+	k, err := r.lookup(ctx, i.Service(), false)
+	if errors.Is(err, ErrNamespace) || err == nil && k == nil {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	there, err := r.present(ctx, k, i)
+	if err != nil || there == nil {
+		return "", err
+	}
+	return k.id, nil
+}
+
+func (r *Registrar) remove(ctx context.Context, serviceID, instanceID string) error {
+	for {
+		out, err := r.api.DeregisterInstance(ctx, &sd.DeregisterInstanceInput{ServiceId: &serviceID, InstanceId: &instanceID})
+		var none *types.InstanceNotFound
+		var busy *types.DuplicateRequest
+		switch {
+		case errors.As(err, &none), isGone(err):
+			return nil
+		case errors.As(err, &busy):
+			if err := r.settleFirst(ctx, busy); err != nil {
+				return err
+			}
+			continue
+		case err != nil:
+			return fmt.Errorf("deregister instance %s: %w", instanceID, err)
+		}
+		if _, err := r.finish(ctx, aws.ToString(out.OperationId)); err != nil {
+			return fmt.Errorf("deregister instance %s: %w", instanceID, err)
+		}
+		return nil
+	}
+}
+
+// writeHealth writes a health that is known. It also renews a lease.
+func (r *Registrar) writeHealth(ctx context.Context, serviceID, instanceID string, h mesh.Health) error {
+	status := types.CustomHealthStatusHealthy
+	if h == mesh.Unhealthy {
+		status = types.CustomHealthStatusUnhealthy
+	}
+	_, err := r.api.UpdateInstanceCustomHealthStatus(ctx, &sd.UpdateInstanceCustomHealthStatusInput{
+		ServiceId: &serviceID, InstanceId: &instanceID, Status: status,
+	})
+	var none *types.CustomHealthNotFound
+	if errors.As(err, &none) {
+		return nil // a service that was handed over to us may have no health check
+	}
+	if err != nil {
+		return fmt.Errorf("write the health of instance %s: %w", instanceID, err)
+	}
+	return nil
+}
+
+// Run tries failed deregistrations again until ctx ends, and returns its cause.
+func (r *Registrar) Run(ctx context.Context) error {
+	const first, most = time.Second, 30 * time.Second
+	pause := first
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-r.wake:
+			pause = first
+		}
+		for left := 1; left > 0; {
+			if sleep(ctx, pause) != nil {
+				return context.Cause(ctx)
+			}
+			if left = r.retry(ctx); left > 0 {
+				pause = min(2*pause, most)
+			}
+		}
+	}
+}
+
+func (r *Registrar) retry(ctx context.Context) int {
+	r.mu.Lock()
+	pending := maps.Clone(r.failed)
+	r.mu.Unlock()
+	for k, f := range pending {
+		if r.retryOne(ctx, k, f) == nil {
+			r.disc.Hint(k.service)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.failed)
+}
+
+// retryOne deregisters an instance unless it has been registered again.
+func (r *Registrar) retryOne(ctx context.Context, k key, f failed) error {
+	done, err := r.turns.take(ctx, f.turn)
+	if err != nil {
+		return err
+	}
+	defer done()
+	r.mu.Lock()
+	_, still := r.failed[k]
+	r.mu.Unlock()
+	if !still {
+		return nil
+	}
+	if err := r.remove(ctx, f.serviceID, k.id); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	delete(r.failed, k)
+	r.mu.Unlock()
+	return nil
+}

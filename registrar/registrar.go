@@ -1,0 +1,319 @@
+// Package registrar writes the registry: it is the only one that does. It
+// registers the ports of a task for the workload that the task has proved to
+// be, from the address that it connects from.
+//
+// It owns what may be written and in which order: the settings of a service
+// and its virtual IPs stand before its first instance. It must not know how a
+// workload proves itself, nor what sidecars are told.
+//
+// Start reading at [Registrar.Register], then settings.go.
+package registrar
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	sd "github.com/aws/aws-sdk-go-v2/service/servicediscovery"
+	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
+
+	"patchbay/mesh"
+	"patchbay/mesh/record"
+)
+
+// API is the part of Cloud Map that the registrar uses. The AWS SDK's client
+// has it; it should retry throttled calls.
+type API interface {
+	ListNamespaces(context.Context, *sd.ListNamespacesInput, ...func(*sd.Options)) (*sd.ListNamespacesOutput, error)
+	CreateHttpNamespace(context.Context, *sd.CreateHttpNamespaceInput, ...func(*sd.Options)) (*sd.CreateHttpNamespaceOutput, error)
+	ListServices(context.Context, *sd.ListServicesInput, ...func(*sd.Options)) (*sd.ListServicesOutput, error)
+	CreateService(context.Context, *sd.CreateServiceInput, ...func(*sd.Options)) (*sd.CreateServiceOutput, error)
+	ListTagsForResource(context.Context, *sd.ListTagsForResourceInput, ...func(*sd.Options)) (*sd.ListTagsForResourceOutput, error)
+	GetServiceAttributes(context.Context, *sd.GetServiceAttributesInput, ...func(*sd.Options)) (*sd.GetServiceAttributesOutput, error)
+	UpdateServiceAttributes(context.Context, *sd.UpdateServiceAttributesInput, ...func(*sd.Options)) (*sd.UpdateServiceAttributesOutput, error)
+	DeleteServiceAttributes(context.Context, *sd.DeleteServiceAttributesInput, ...func(*sd.Options)) (*sd.DeleteServiceAttributesOutput, error)
+	GetInstance(context.Context, *sd.GetInstanceInput, ...func(*sd.Options)) (*sd.GetInstanceOutput, error)
+	RegisterInstance(context.Context, *sd.RegisterInstanceInput, ...func(*sd.Options)) (*sd.RegisterInstanceOutput, error)
+	DeregisterInstance(context.Context, *sd.DeregisterInstanceInput, ...func(*sd.Options)) (*sd.DeregisterInstanceOutput, error)
+	UpdateInstanceCustomHealthStatus(context.Context, *sd.UpdateInstanceCustomHealthStatusInput, ...func(*sd.Options)) (*sd.UpdateInstanceCustomHealthStatusOutput, error)
+	GetOperation(context.Context, *sd.GetOperationInput, ...func(*sd.Options)) (*sd.GetOperationOutput, error)
+}
+
+// Discovery is told what happens, so that it need not find out by polling.
+type Discovery interface {
+	// Hint says that a service has been written to.
+	Hint(mesh.ServiceName)
+	// Leaving says that an instance is about to be deregistered. When it
+	// returns, the instance has been taken out of the mesh.
+	Leaving(service mesh.ServiceName, instanceID string)
+}
+
+// Config is what New needs.
+type Config struct {
+	// Namespaces maps a namespace of the mesh to its HttpName, id or ARN in
+	// Cloud Map; empty, or not listed, means that they are called the same.
+	Namespaces map[string]string
+	// CreateNamespace allows a missing namespace to be made (of type HTTP).
+	CreateNamespace bool
+	// Lease is for our registry: an instance lives that long after its last
+	// heartbeat. Whole seconds; zero, as for AWS, means for ever.
+	Lease time.Duration
+	// Operation is the longest wait for an asynchronous operation. Default 60 s.
+	Operation time.Duration
+}
+
+// Instance names one port of one task.
+type Instance struct {
+	Node          mesh.Node // as authenticated
+	DiscoveryName string
+	PortName      string
+}
+
+// Service is the service that i is an instance of. It is always in the
+// namespace of the workload.
+func (i Instance) Service() mesh.ServiceName {
+	return mesh.ServiceName{Namespace: i.Node.Workload.Namespace, DiscoveryName: i.DiscoveryName}
+}
+
+// ID is i's instance id in Cloud Map.
+func (i Instance) ID() string { return record.InstanceID(i.Node.Task, i.PortName) }
+
+// Request asks for an instance to be registered.
+type Request struct {
+	Instance
+	Peer         netip.Addr // where the task's connection comes from: the address that is registered
+	Claimed      netip.Addr // where the task believes to be; the zero Addr if it does not say
+	ListenerPort uint16     // of its Envoy's ingress listener
+	Zone         string
+	Revision     string
+	Health       mesh.Health
+
+	Protocol mesh.Protocol
+	Aliases  []mesh.Alias // VIPs are ignored
+	TLS      *mesh.ServiceTLS
+	Timeouts mesh.Timeouts
+}
+
+func (r Request) settings() record.Settings {
+	return record.Settings{Protocol: r.Protocol, Aliases: r.Aliases, TLS: r.TLS, Timeouts: r.Timeouts}
+}
+
+// Registration is what has been registered.
+type Registration struct {
+	Service    mesh.ServiceName
+	InstanceID string
+	ServiceARN string
+}
+
+// Registrar writes the registry. All methods are safe for concurrent use:
+// writes to the settings of one service take turns, everything else runs in
+// parallel. Other replicas may write at the same time; what is written is read
+// back, and written again if another was faster.
+type Registrar struct {
+	cfg  Config
+	api  API
+	disc Discovery
+	log  *slog.Logger
+
+	turns      turns
+	mu         sync.Mutex
+	namespaces map[string]string           // mesh name → id
+	services   map[mesh.ServiceName]*known // those that may be written to
+	attributes map[string]cached           // by service id
+	live       map[key]*registered         // registered by this process
+	failed     map[key]failed              // deregistrations to try again
+	wake       chan struct{}
+}
+
+type key struct {
+	service mesh.ServiceName
+	id      string
+}
+
+// turn is what writes to one instance take turns at.
+func (i Instance) turn() string { return "instance " + i.Service().String() + " " + i.ID() }
+
+func (i Instance) key() key { return key{i.Service(), i.ID()} }
+
+// registered is a living instance: what it takes to register it again.
+type registered struct {
+	request   Request
+	serviceID string
+	health    mesh.Health
+}
+
+// failed is a deregistration that did not go through.
+type failed struct{ serviceID, turn string }
+
+// New makes a Registrar; nothing happens before a method is called.
+func New(cfg Config, api API, disc Discovery, log *slog.Logger) *Registrar {
+	cfg.Operation = cmp.Or(cfg.Operation, time.Minute)
+	return &Registrar{
+		cfg: cfg, api: api, disc: disc, log: log,
+		namespaces: map[string]string{}, services: map[mesh.ServiceName]*known{}, attributes: map[string]cached{},
+		live: map[key]*registered{}, failed: map[key]failed{}, wake: make(chan struct{}, 1),
+	}
+}
+
+// Register makes sure that an instance is registered as the request says:
+// namespace and service exist, the service's settings and virtual IPs are
+// written down, the instance has the address of the peer. Asking again for
+// what is there already changes nothing. It returns when the registry has
+// finished. An error that is a *Refusal tells what to do; after any other
+// error the same request may be tried again.
+func (r *Registrar) Register(ctx context.Context, req Request) (Registration, error) {
+	if err := check(req); err != nil {
+		return Registration{}, err
+	}
+	k, err := r.register(ctx, req, false)
+	if err != nil {
+		return Registration{}, err
+	}
+	return Registration{req.Service(), req.ID(), k.arn}, nil
+}
+
+// register does so, from the start again if the service or the namespace is
+// deleted meanwhile. A revival is given up if the instance has left.
+func (r *Registrar) register(ctx context.Context, req Request, revive bool) (k *known, err error) {
+	for range 3 {
+		if k, err = r.attempt(ctx, req, revive); err == nil || !isGone(err) {
+			break
+		}
+		r.forget(req.Service())
+	}
+	return k, err
+}
+
+func (r *Registrar) attempt(ctx context.Context, req Request, revive bool) (*known, error) {
+	_, hash, err := req.settings().Encode()
+	if err != nil {
+		return nil, err
+	}
+	k, err := r.lookup(ctx, req.Service(), true)
+	if err != nil {
+		return nil, err
+	}
+	var there *record.Instance
+	if k != nil {
+		if there, err = r.present(ctx, k, req.Instance); err != nil {
+			return nil, err
+		}
+	}
+	if k, err = r.settle(ctx, req, k, hash, there); err != nil {
+		return nil, err
+	}
+	if err := r.put(ctx, k, req, hash, there, revive); err != nil {
+		return nil, err
+	}
+	r.disc.Hint(req.Service())
+	return k, nil
+}
+
+// Deregister takes an instance out of the mesh at once, then out of the
+// registry. An instance that is not there is no error. If the registry fails,
+// Run tries again until it succeeds.
+func (r *Registrar) Deregister(ctx context.Context, i Instance) error {
+	if err := offers(i); err != nil {
+		return err
+	}
+	done, err := r.turns.take(ctx, i.turn())
+	if err != nil {
+		return err
+	}
+	defer done()
+	id, err := r.ownedService(ctx, i)
+	if err != nil || id == "" {
+		return err
+	}
+	r.disc.Leaving(i.Service(), i.ID())
+	r.mu.Lock()
+	delete(r.live, i.key())
+	r.mu.Unlock()
+	if err := r.remove(ctx, id, i.ID()); err != nil {
+		r.mu.Lock()
+		r.failed[i.key()] = failed{serviceID: id, turn: i.turn()}
+		r.mu.Unlock()
+		poke(r.wake)
+		return err
+	}
+	r.disc.Hint(i.Service())
+	return nil
+}
+
+// SetHealth writes an instance's health. AWS takes about 30 s to show it, our
+// registry none.
+func (r *Registrar) SetHealth(ctx context.Context, i Instance, h mesh.Health) error {
+	if err := offers(i); err != nil {
+		return err
+	}
+	id, err := r.ownedService(ctx, i)
+	if err != nil {
+		return err
+	}
+	if id == "" {
+		return &Refusal{Reason: ErrInvalid, Service: i.Service(), What: "instance " + i.ID() + " is not registered", Remedy: "register it first"}
+	}
+	if err := r.writeHealth(ctx, id, i.ID(), h); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	if l := r.live[i.key()]; l != nil {
+		l.health, l.request.Health = h, h
+	}
+	r.mu.Unlock()
+	r.disc.Hint(i.Service())
+	return nil
+}
+
+// Heartbeat says that the task of an instance is alive. Where instances have
+// leases it renews the lease, and registers the instance again if the registry
+// has lost it; elsewhere it does nothing. Instances that this process has not
+// registered are ignored.
+func (r *Registrar) Heartbeat(ctx context.Context, i Instance) error {
+	if r.cfg.Lease == 0 {
+		return nil
+	}
+	r.mu.Lock()
+	l := r.live[i.key()]
+	var again Request
+	var serviceID string
+	var health mesh.Health
+	if l != nil {
+		again, serviceID, health = l.request, l.serviceID, l.health
+	}
+	r.mu.Unlock()
+	if l == nil {
+		return nil
+	}
+	err := r.writeHealth(ctx, serviceID, i.ID(), health)
+	var lost *types.InstanceNotFound
+	if errors.As(err, &lost) || isGone(err) {
+		r.log.Info("the registry has lost an instance; it is registered again", "service", i.Service().String(), "instance", i.ID())
+		_, err = r.register(ctx, again, true)
+	}
+	if errors.Is(err, errLeft) {
+		return nil
+	}
+	return err
+}
+
+// errLeft says that an instance was deregistered before it could be revived.
+var errLeft = errors.New("the instance has left")
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// isGone reports whether a namespace or service that was known is not there.
+func isGone(err error) bool {
+	var s *types.ServiceNotFound
+	var n *types.NamespaceNotFound
+	return errors.As(err, &s) || errors.As(err, &n)
+}
