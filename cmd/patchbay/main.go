@@ -1,6 +1,6 @@
 // Command patchbay is the control plane, the sidecar agent, the registry and
 // the tools around them, in one binary. Each subcommand has a file of its own
-// here; they only parse, build and wire. Start reading at serve.go.
+// here; they only parse, build and wire. Start reading at root.go.
 package main
 
 import (

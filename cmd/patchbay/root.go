@@ -35,9 +35,7 @@ func newRoot() *cobra.Command {
 (or its own registry), issues short-lived TLS 1.3 certificates, and keeps every
 sidecar current over incremental xDS.
 
-Try the whole mesh on this machine:    patchbay demo
-Run the control plane:                 patchbay serve --config patchbay.yaml
-Run the agent inside a task:           patchbay sidecar --help`,
+Let a workload join:    patchbay token join --help`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -50,7 +48,7 @@ Run the agent inside a task:           patchbay sidecar --help`,
 
 // commands lists every subcommand, in the order of `patchbay --help`.
 func commands() []*cobra.Command {
-	return []*cobra.Command{}
+	return []*cobra.Command{newTokenCmd()}
 }
 
 // exitCode prints err, if any, the way every subcommand does, and maps it to

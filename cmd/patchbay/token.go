@@ -1,0 +1,68 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"patchbay/identity"
+)
+
+func newTokenCmd() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "token",
+		Short: "Let workloads join the mesh",
+		Long: `A workload joins with a key of its own: its agent makes a one-time proof from
+the key at each start and exchanges it for a short-lived node certificate.
+
+This command works on the control plane's data directory and needs no running
+control plane; a running one finds a new key by itself.`,
+	}
+	c.AddCommand(newTokenJoinCmd())
+	return c
+}
+
+func newTokenJoinCmd() *cobra.Command {
+	var r identity.JoinRequest
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "join",
+		Short: "Register a workload and make its join directory",
+		Long: `Registers a workload with the control plane and writes a directory for its
+agent: join.json, join.key (0600) and ca.pem. Give the directory to the
+workload's tasks alone, and to the agent with --join.
+
+The workload may offer the given discoveryNames and no others; without any it
+is client-only. Running the command again changes nothing unless the
+discoveryNames differ or the directory is gone.`,
+		Example: `  patchbay token join --data /var/lib/patchbay --namespace prod \
+    --workload backend --discovery-name backend --out /join/backend`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			info, changed, err := identity.MakeJoin(r)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return json.NewEncoder(c.OutOrStdout()).Encode(map[string]any{"changed": changed, "join": info, "directory": r.Out})
+			}
+			did := "is joined already:"
+			if changed {
+				did = "may join with"
+			}
+			fmt.Fprintf(c.OutOrStdout(), "%s/%s %s %s (key %s)\n", info.Namespace, info.Workload, did, r.Out, info.KeyID)
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&r.Data, "data", "", "the control plane's data directory")
+	f.StringVar(&r.TrustDomain, "trust-domain", "patchbay", "trustDomain of the control plane's configuration")
+	f.StringVar(&r.Workload.Namespace, "namespace", "", "the workload's Cloud Map namespace")
+	f.StringVar(&r.Workload.Name, "workload", "", "the workload's name")
+	f.StringArrayVar(&r.Workload.DiscoveryNames, "discovery-name", nil, "a discoveryName that the workload may offer (repeat for more)")
+	f.StringVar(&r.Out, "out", "", "the directory to make")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
