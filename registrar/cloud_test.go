@@ -1,0 +1,95 @@
+package registrar
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	sd "github.com/aws/aws-sdk-go-v2/service/servicediscovery"
+)
+
+// sdAPI is what the tests need besides.
+type sdAPI interface {
+	API
+	DiscoverInstances(context.Context, *sd.DiscoverInstancesInput, ...func(*sd.Options)) (*sd.DiscoverInstancesOutput, error)
+	DeleteService(context.Context, *sd.DeleteServiceInput, ...func(*sd.Options)) (*sd.DeleteServiceOutput, error)
+}
+
+// faulty lets single calls of a real API fail, and records the writes.
+type faulty struct {
+	sdAPI
+	mu  sync.Mutex
+	op  string
+	err error
+	log []string
+}
+
+func (f *faulty) fail(op string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.op, f.err = op, err
+}
+
+func (f *faulty) called(op string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.log = append(f.log, op)
+	if f.op == op {
+		return f.err
+	}
+	return nil
+}
+
+func (f *faulty) index(op string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Index(f.log, op)
+}
+
+func through[In, Out any](ctx context.Context, f *faulty, op string, call func(context.Context, In, ...func(*sd.Options)) (Out, error), in In) (Out, error) {
+	if err := f.called(op); err != nil {
+		var none Out
+		return none, err
+	}
+	return call(ctx, in)
+}
+
+func (f *faulty) ListNamespaces(ctx context.Context, in *sd.ListNamespacesInput, _ ...func(*sd.Options)) (*sd.ListNamespacesOutput, error) {
+	return through(ctx, f, "ListNamespaces", f.sdAPI.ListNamespaces, in)
+}
+
+func (f *faulty) CreateHttpNamespace(ctx context.Context, in *sd.CreateHttpNamespaceInput, _ ...func(*sd.Options)) (*sd.CreateHttpNamespaceOutput, error) {
+	return through(ctx, f, "CreateHttpNamespace", f.sdAPI.CreateHttpNamespace, in)
+}
+
+func (f *faulty) ListServices(ctx context.Context, in *sd.ListServicesInput, _ ...func(*sd.Options)) (*sd.ListServicesOutput, error) {
+	return through(ctx, f, "ListServices", f.sdAPI.ListServices, in)
+}
+
+func (f *faulty) CreateService(ctx context.Context, in *sd.CreateServiceInput, _ ...func(*sd.Options)) (*sd.CreateServiceOutput, error) {
+	return through(ctx, f, "CreateService", f.sdAPI.CreateService, in)
+}
+
+func (f *faulty) GetServiceAttributes(ctx context.Context, in *sd.GetServiceAttributesInput, _ ...func(*sd.Options)) (*sd.GetServiceAttributesOutput, error) {
+	return through(ctx, f, "GetServiceAttributes", f.sdAPI.GetServiceAttributes, in)
+}
+
+func (f *faulty) UpdateServiceAttributes(ctx context.Context, in *sd.UpdateServiceAttributesInput, _ ...func(*sd.Options)) (*sd.UpdateServiceAttributesOutput, error) {
+	return through(ctx, f, "UpdateServiceAttributes", f.sdAPI.UpdateServiceAttributes, in)
+}
+
+func (f *faulty) GetInstance(ctx context.Context, in *sd.GetInstanceInput, _ ...func(*sd.Options)) (*sd.GetInstanceOutput, error) {
+	return through(ctx, f, "GetInstance", f.sdAPI.GetInstance, in)
+}
+
+func (f *faulty) RegisterInstance(ctx context.Context, in *sd.RegisterInstanceInput, _ ...func(*sd.Options)) (*sd.RegisterInstanceOutput, error) {
+	return through(ctx, f, "RegisterInstance", f.sdAPI.RegisterInstance, in)
+}
+
+func (f *faulty) DeregisterInstance(ctx context.Context, in *sd.DeregisterInstanceInput, _ ...func(*sd.Options)) (*sd.DeregisterInstanceOutput, error) {
+	return through(ctx, f, "DeregisterInstance", f.sdAPI.DeregisterInstance, in)
+}
+
+func (f *faulty) GetOperation(ctx context.Context, in *sd.GetOperationInput, _ ...func(*sd.Options)) (*sd.GetOperationOutput, error) {
+	return through(ctx, f, "GetOperation", f.sdAPI.GetOperation, in)
+}
