@@ -65,4 +65,3 @@ discoveryNames differ or the directory is gone.`,
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
-
