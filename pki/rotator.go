@@ -51,7 +51,6 @@ type Rotator struct {
 	loads    lane
 	requests chan rotateRequest
 	landed   chan landing
-	returned chan string // issuers that are back
 
 	mu       sync.Mutex // guards what follows and the lanes; only Run's loop changes them
 	known    []*mesh.Service
@@ -82,7 +81,6 @@ func NewRotator(store *mesh.Store, issuers map[string]Issuer, secrets secret.Sto
 		loads:    lane{limiter: rate.NewLimiter(rate.Inf, 0)},
 		requests: make(chan rotateRequest),
 		landed:   make(chan landing, o.Parallel*(len(issuers)+1)),
-		returned: make(chan string, len(issuers)),
 		services: map[mesh.ServiceName]*service{},
 	}
 	for name, issuer := range issuers {
@@ -113,8 +111,6 @@ func (r *Rotator) Run(ctx context.Context) error {
 			r.land(l)
 		case q := <-r.requests:
 			r.force(q)
-		case issuer := <-r.returned:
-			r.retryNow(issuer)
 		}
 		timer.Stop()
 	}

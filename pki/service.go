@@ -212,18 +212,6 @@ func (r *Rotator) force(q rotateRequest) {
 	}
 }
 
-// retryNow gives the services that failed another chance now that their
-// issuer is back; the rate limit spreads them.
-func (r *Rotator) retryNow(issuer string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, s := range r.services {
-		if s.tries > 0 && s.want.issuer == issuer {
-			s.due = time.Time{}
-		}
-	}
-}
-
 func (s *service) answer(a rotateReply) {
 	for _, w := range s.waiters {
 		w <- a

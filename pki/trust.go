@@ -110,11 +110,6 @@ func (t *trust) run(ctx context.Context) {
 		case failing:
 			t.r.log.Info("issuer is back", "issuer", t.name)
 			retry = newBackoff(longest)
-			select {
-			case t.r.returned <- t.name:
-			case <-ctx.Done():
-				return
-			}
 		}
 		failing = err != nil
 		if !sleep(ctx, delay) {

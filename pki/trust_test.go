@@ -218,18 +218,24 @@ func TestTwoReplicasIssueOnce(t *testing.T) {
 		if len(mine.Snapshot().Leaves) != 30 {
 			t.Errorf("%d leaves", len(mine.Snapshot().Leaves))
 		}
-		// One is forced here; the other takes it at its own renewal, unless
-		// this one is old by then, and issues none of its own before.
+		// One is forced here; the other takes it when its own is due.
+		w.pass(10 * time.Hour)
 		l, err := first.Rotate(t.Context(), name("s000"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.pass(19 * time.Hour) // all have been renewed once, by one of the two
-		if got := other.Snapshot().Leaves[name("s000")]; got.IssuedAt.Before(l.IssuedAt) {
+		w.pass(9 * time.Hour) // all have been renewed once, by one of the two
+		if got := other.Snapshot().Leaves[name("s000")]; !got.Equal(l) {
 			t.Errorf("the other replica still has %v; there is %v", got, l)
 		}
 		trusted(t, mine.Snapshot())
 		trusted(t, other.Snapshot())
+		// Forced means a new one, even where the other's is fresh.
+		theirs, err1 := first.Rotate(t.Context(), name("s001"))
+		ours, err2 := w.rotator.Rotate(t.Context(), name("s001"))
+		if err1 != nil || err2 != nil || ours.Equal(theirs) {
+			t.Errorf("%v, %v; %v, %v", theirs, ours, err1, err2)
+		}
 	})
 }
 
