@@ -271,7 +271,7 @@ func TestRefusals(t *testing.T) {
 		text string
 	}{
 		"used before":     {good, codes.Unauthenticated, "used before"},
-		"expired":         {forge("backend", func(c *join.Claims) { c.IssuedAt, c.Expiry = ago(8*time.Minute), ago(3*time.Minute) }, own), codes.Unauthenticated, "expired 3m0s ago"},
+		"expired":         {forge("backend", func(c *join.Claims) { c.IssuedAt, c.Expiry = ago(8*time.Minute), ago(3*time.Minute) }, own), codes.Unauthenticated, "expired 3m"},
 		"from the future": {forge("backend", func(c *join.Claims) { c.IssuedAt, c.Expiry = ago(-5*time.Minute), ago(-6*time.Minute) }, own), codes.Unauthenticated, "clocks"},
 		"too long":        {forge("backend", func(c *join.Claims) { c.Expiry = ago(-time.Hour) }, own), codes.Unauthenticated, "allowed: 10m"},
 		"without expiry":  {forge("backend", func(c *join.Claims) { c.Expiry = nil }, own), codes.Unauthenticated, "expiry"},
