@@ -17,74 +17,11 @@ import (
 	"patchbay/mesh"
 )
 
-// The document's form, in the words of the ECS API (RegisterTaskDefinition's
-// portMappings, CreateService's serviceConnectConfiguration).
-type (
-	document struct {
-		ServiceConnect *serviceConnect `json:"serviceConnectConfiguration"`
-		PortMappings   []portMapping   `json:"portMappings"`
-	}
-	serviceConnect struct {
-		Enabled                 *bool            `json:"enabled"`
-		Namespace               string           `json:"namespace"`
-		Services                []serviceEntry   `json:"services"`
-		LogConfiguration        *logConfig       `json:"logConfiguration"`
-		AccessLogConfiguration  *accessLogConfig `json:"accessLogConfiguration"`
-		ContainerConfigurations []struct {
-			LogLevel string `json:"logLevel"`
-		} `json:"containerConfigurations"`
-	}
-	serviceEntry struct {
-		PortName            string        `json:"portName"`
-		DiscoveryName       string        `json:"discoveryName"`
-		ClientAliases       []clientAlias `json:"clientAliases"`
-		IngressPortOverride *int          `json:"ingressPortOverride"`
-		Timeout             *timeout      `json:"timeout"`
-		TLS                 *tls          `json:"tls"`
-	}
-	clientAlias struct {
-		Port             int             `json:"port"`
-		DNSName          string          `json:"dnsName"`
-		TestTrafficRules json.RawMessage `json:"testTrafficRules"`
-	}
-	timeout struct {
-		IdleTimeoutSeconds       *int64 `json:"idleTimeoutSeconds"`
-		PerRequestTimeoutSeconds *int64 `json:"perRequestTimeoutSeconds"`
-	}
-	tls struct {
-		IssuerCertificateAuthority *struct {
-			AWSPCAAuthorityARN string `json:"awsPcaAuthorityArn"`
-		} `json:"issuerCertificateAuthority"`
-		KMSKey  string `json:"kmsKey"`
-		RoleARN string `json:"roleArn"`
-	}
-	portMapping struct {
-		Name               string `json:"name"`
-		ContainerPort      int    `json:"containerPort"`
-		HostPort           *int   `json:"hostPort"`
-		Protocol           string `json:"protocol"`
-		AppProtocol        string `json:"appProtocol"`
-		ContainerPortRange string `json:"containerPortRange"`
-	}
-	logConfig struct {
-		LogDriver     string            `json:"logDriver"`
-		Options       map[string]string `json:"options"`
-		SecretOptions []struct {
-			Name      string `json:"name"`
-			ValueFrom string `json:"valueFrom"`
-		} `json:"secretOptions"`
-	}
-	accessLogConfig struct {
-		Format                 string `json:"format"`
-		IncludeQueryParameters string `json:"includeQueryParameters"`
-	}
-)
-
 // FirstIngressPort is where Envoy listens for the first service of a task
 // that has no ingressPortOverride; the next one gets the next port.
 const FirstIngressPort = 15010
 
-// maxIdle bounds timeouts (a day): more is most likely a unit confused.
+// maxSeconds bounds timeouts (a day): more is most likely a unit confused.
 const maxSeconds = 86400
 
 // Task is a declaration that holds.
