@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -234,6 +235,115 @@ func TestALowerRevisionIsDoubted(t *testing.T) {
 		w.expect(t, "reset, not yet believed", "backend", five)
 		after(3 * time.Second)
 		w.expect(t, "reset, believed", "backend", "b.http c.http d.http e.http")
+	})
+}
+
+func TestALaggingAnswerDoesNotEndALeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		s := m.own(t, "backend", plain(mesh.HTTP, "backend"), 2)
+		w := start(t, m)
+		after(time.Minute)
+		name := mesh.ServiceName{Namespace: "prod", DiscoveryName: "backend"}
+		full, rev := s.instances, s.revision
+		w.cm.Leaving(name, "a.http")
+		m.do(func() { s.instances, s.revision = map[string]memoryInstance{"b.http": full["b.http"]}, rev-1 })
+		w.cm.Hint(name)
+		synctest.Wait()
+		m.do(func() { s.instances, s.revision = full, rev })
+		w.cm.Hint(name)
+		after(5 * time.Second)
+		w.expect(t, "still registered, by the newest answer", "backend", "b.http")
+	})
+}
+
+func TestAForeignServiceKeepsItsNameAndVIP(t *testing.T) {
+	dir := t.TempDir()
+	var was mesh.Alias
+	old := &memoryService{id: "srv-l", revision: 1, instances: map[string]memoryInstance{
+		"x": {attrs: map[string]string{record.AttrIPv4: "10.1.0.1", record.AttrPort: "5432"}}}}
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		m.services["legacy"] = old
+		w := start(t, m, func(c *Config) { c.StateDir = dir })
+		after(2 * time.Second)
+		was = w.store.Snapshot().Services[0].Aliases[0]
+		m.do(old.clear)
+		after(2 * time.Minute)
+		w.expect(t, "scaled to zero", "legacy", "")
+		if got := w.store.Snapshot().Services[0].Aliases; len(got) != 1 || got[0] != was {
+			t.Errorf("the alias is now %v", got)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) { // a restart, and another name wants that VIP
+		m := newMemory()
+		m.services["legacy"] = old
+		old.instances["x"] = memoryInstance{attrs: map[string]string{record.AttrIPv4: "10.1.0.1", record.AttrPort: "5432"}}
+		w := start(t, m, func(c *Config) { c.StateDir = dir })
+		after(2 * time.Second)
+		if got := w.store.Snapshot().Services[0].Aliases; len(got) != 1 || got[0] != was {
+			t.Errorf("after a restart the alias is %v, was %v", got, was)
+		}
+	})
+}
+
+// script is a watch that says what a test sends.
+type script chan Change
+
+func (s script) Watch(ctx context.Context, f func(Change)) error {
+	for {
+		select {
+		case c := <-s:
+			f(c)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func TestAWatchIsFollowedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		s := m.own(t, "backend", plain(mesh.HTTP, "backend"), 1)
+		say := make(script)
+		w := start(t, m, func(c *Config) { c.Watch = say })
+		after(time.Second)
+		say <- Change{Kind: Connected}
+		synctest.Wait()
+		if !w.cm.Status()[0].Watched {
+			t.Error("status does not show the watch")
+		}
+		began := time.Now()
+		m.do(func() { s.add(1) })
+		say <- Change{Kind: Instances, Namespace: "prod", Service: "backend"}
+		w.expect(t, "instances", "backend", "a.http b.http")
+
+		m.do(func() {
+			c, _ := record.Plan(s.attrs, plain(mesh.HTTP, "api"), nil)
+			s.attrs = c.Apply(s.attrs)
+		})
+		say <- Change{Kind: Settings, Namespace: "prod", Service: "backend"}
+		synctest.Wait()
+		if got := w.store.Snapshot().Services[0].Aliases[0].DNSName; got != "api" {
+			t.Errorf("settings: the alias is %s", got)
+		}
+
+		m.own(t, "later", plain(mesh.HTTP, "later"), 1)
+		say <- Change{Kind: Topology, Namespace: "prod", Service: "later"}
+		w.expect(t, "a service made later", "later", "a.http")
+
+		m.do(func() { s.add(2) })
+		say <- Change{Kind: Instances, Namespace: "elsewhere", Service: "backend"}
+		w.expect(t, "another namespace", "backend", "a.http b.http")
+		if took := time.Since(began); took != 0 {
+			t.Errorf("it took %s", took)
+		}
+		after(17 * time.Second)
+		w.expect(t, "polling behind a watch that missed something", "backend", "a.http b.http c.http")
+		say <- Change{Kind: Disconnected}
+		m.do(func() { s.add(3) })
+		after(12 * time.Second)
+		w.expect(t, "without a watch", "backend", "a.http b.http c.http d.http")
 	})
 }
 
