@@ -2,50 +2,22 @@ package discovery
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"patchbay/discovery/cloud"
+	"patchbay/discovery/disk"
 	"patchbay/mesh"
 	"patchbay/mesh/record"
 )
 
 // saveEvery bounds how often a changing namespace is written to disk.
 const saveEvery = time.Second
-
-const stateVersion = 1
-
-// state is the last known good of a namespace on disk. It holds what the
-// registry said, not what became of it, so that it is read by the same code.
-type state struct {
-	Version   int                   `json:"version"`
-	Namespace string                `json:"namespace"`
-	HTTPName  string                `json:"http_name"`
-	Saved     time.Time             `json:"saved"`
-	VIPs      map[string]netip.Addr `json:"vips"`
-	Services  []stateService        `json:"services"`
-}
-
-type stateService struct {
-	cloud.Summary
-	DiscoveryName string            `json:"discovery_name"`
-	Attributes    map[string]string `json:"attributes"`
-	Instances     []stateInstance   `json:"instances"`
-}
-
-type stateInstance struct {
-	ID         string            `json:"id"`
-	Health     string            `json:"health"`
-	Attributes map[string]string `json:"attributes"`
-}
 
 func (n *namespace) stateFile() string {
 	return filepath.Join(n.cfg.StateDir, n.want.Name+".json")
@@ -87,20 +59,12 @@ func (n *namespace) load() {
 	if n.cfg.StateDir == "" {
 		return
 	}
-	b, err := os.ReadFile(n.stateFile())
+	st, err := disk.Load(n.stateFile(), n.want.Name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	var st state
-	if err == nil {
-		err = json.Unmarshal(b, &st)
-	}
-	if err == nil && (st.Version != stateVersion || st.Namespace != n.want.Name) {
-		err = fmt.Errorf("it is of version %d for namespace %q", st.Version, st.Namespace)
-	}
 	if err != nil {
-		n.log.Warn("the last known good state on disk can't be used; it is put aside", "file", n.stateFile(), "error", err)
-		_ = os.Rename(n.stateFile(), n.stateFile()+".bad") // a second start must not fail on it again; if this does, it is read again
+		n.log.Warn("the last known good state on disk can't be used; it is put aside", "error", err)
 		return
 	}
 	n.mu.Lock()
@@ -117,7 +81,7 @@ func (n *namespace) load() {
 	n.loaded = true
 }
 
-func restored(n *namespace, name string, sv stateService) *service {
+func restored(n *namespace, name string, sv disk.Service) *service {
 	s := newService(n, name)
 	s.info = sv.Summary
 	s.known = true
@@ -142,8 +106,7 @@ func restored(n *namespace, name string, sv stateService) *service {
 	return s
 }
 
-// save writes the state if it has changed: a new file beside the old one,
-// flushed, then renamed over it. At every moment one of the two is whole.
+// save writes the state if it has changed.
 func (n *namespace) save() error {
 	if n.cfg.StateDir == "" {
 		return nil
@@ -156,7 +119,7 @@ func (n *namespace) save() error {
 	n.dirty = false
 	st := n.state()
 	n.mu.Unlock()
-	err := writeFile(n.stateFile(), st)
+	err := disk.Save(n.stateFile(), st)
 	if err != nil {
 		n.mu.Lock()
 		n.dirty = true
@@ -165,16 +128,16 @@ func (n *namespace) save() error {
 	return err
 }
 
-func (n *namespace) state() state {
-	st := state{Version: stateVersion, Namespace: n.want.Name, HTTPName: n.cloud.HTTPName, Saved: time.Now().UTC(), VIPs: map[string]netip.Addr{}}
+func (n *namespace) state() disk.State {
+	st := disk.State{Namespace: n.want.Name, HTTPName: n.cloud.HTTPName, Saved: time.Now().UTC(), VIPs: map[string]netip.Addr{}}
 	for _, s := range n.services {
 		if s.built == nil {
 			continue
 		}
-		sv := stateService{Summary: s.info, DiscoveryName: s.name.DiscoveryName, Attributes: s.attrs}
+		sv := disk.Service{Summary: s.info, DiscoveryName: s.name.DiscoveryName, Attributes: s.attrs}
 		for _, i := range s.belief.Good {
 			if !s.announced(i.ID()) {
-				sv.Instances = append(sv.Instances, stateInstance{i.ID(), i.HealthWord, i.Attributes})
+				sv.Instances = append(sv.Instances, disk.Instance{ID: i.ID(), Health: i.HealthWord, Attributes: i.Attributes})
 			}
 		}
 		for _, a := range s.built.Aliases {
@@ -183,38 +146,6 @@ func (n *namespace) state() state {
 		st.Services = append(st.Services, sv)
 	}
 	return st
-}
-
-func writeFile(file string, st state) error {
-	b, err := json.Marshal(st)
-	if err != nil {
-		return fmt.Errorf("encode state: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return fmt.Errorf("keep state: %w", err)
-	}
-	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*.tmp")
-	if err != nil {
-		return fmt.Errorf("keep state: %w", err)
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), file)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // it may be gone already
-		return fmt.Errorf("keep state: %w", err)
-	}
-	return syncDir(filepath.Dir(file))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("keep state: %w", err)
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // localName is the discoveryName in the mesh of a service of the registry.
