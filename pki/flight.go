@@ -26,7 +26,7 @@ type flight struct {
 type landing struct {
 	name       mesh.ServiceName
 	loaded     bool
-	leaf       *mesh.Leaf // published by now; nil: keep what you have
+	leaf       *mesh.Leaf // to be published; nil: keep what you have
 	covers     want
 	generation uint64
 	unsaved    error // the leaf could not be stored
@@ -52,13 +52,12 @@ func (r *Rotator) fly(ctx context.Context, f flight) landing {
 	return r.renew(ctx, f)
 }
 
-// loadLeaf publishes the leaf that rests in the secret store, if any. Even one
+// loadLeaf brings the leaf that rests in the secret store, if any. Even one
 // that has expired: a listener without a certificate would not start at all.
 func (r *Rotator) loadLeaf(ctx context.Context, f flight) landing {
 	stored, err := r.stored(ctx, f)
 	switch {
 	case err == nil:
-		r.store.SetLeaf(stored.leaf)
 		r.log.Info("certificate loaded", "service", f.name.String(), "serial", stored.leaf.Serial, "not_after", stored.leaf.NotAfter)
 		return stored
 	case errors.Is(err, secret.ErrNone):
@@ -86,7 +85,7 @@ func (r *Rotator) stored(ctx context.Context, f flight) (landing, error) {
 }
 
 // renew gets a new leaf, from another replica that was faster or from the
-// issuer, makes sure that its root is trusted, stores and publishes it.
+// issuer, makes sure that its root is trusted, and stores it.
 func (r *Rotator) renew(ctx context.Context, f flight) landing {
 	failed := func(err error) landing { return landing{name: f.name, loaded: true, err: err} }
 	before, loadErr := r.stored(ctx, f)
@@ -95,7 +94,6 @@ func (r *Rotator) renew(ctx context.Context, f flight) landing {
 		if err := r.trusts[f.want.issuer].ready(ctx, before.leaf); err != nil {
 			return failed(err)
 		}
-		r.store.SetLeaf(before.leaf)
 		return before
 	}
 	t := r.trusts[f.want.issuer]
@@ -110,7 +108,6 @@ func (r *Rotator) renew(ctx context.Context, f flight) landing {
 	}
 	l := landing{name: f.name, loaded: true, leaf: &leaf, covers: f.want, generation: before.generation + 1}
 	l = r.save(ctx, f, l)
-	r.store.SetLeaf(l.leaf)
 	r.log.Info("certificate issued", "service", f.name.String(), "issuer", leaf.Issuer, "serial", l.leaf.Serial,
 		"not_after", l.leaf.NotAfter, "names", f.want.names, "generation", l.generation)
 	return l

@@ -135,7 +135,8 @@ func (r *Rotator) watchFloor(s *service, now time.Time) {
 		"not_after", s.leaf.NotAfter, "left", s.leaf.NotAfter.Sub(now), "error", s.err)
 }
 
-// land takes in what a flight brought.
+// land takes in, and publishes, what a flight brought. A Rotate that comes
+// before gets it, one that comes after gets another.
 func (r *Rotator) land(l landing) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -144,6 +145,7 @@ func (r *Rotator) land(l landing) {
 	s.flying.flying--
 	s.flying, s.loaded = nil, l.loaded
 	if l.leaf != nil {
+		r.store.SetLeaf(l.leaf)
 		s.leaf, s.covers, s.generation, s.unsaved = l.leaf, l.covers, l.generation, l.unsaved
 	}
 	if s.gone {

@@ -73,8 +73,14 @@ func token(t *testing.T, p *ca.Provisioner) string {
 	return tok
 }
 
-func TestAbuseIsRefused(t *testing.T) {
+func TestAbuse(t *testing.T) {
 	p := connect(t, start(t, Options{}))
+	t.Run("is refused", func(t *testing.T) { abuseIsRefused(t, p) })
+	t.Run("a request for a CA is no CA", func(t *testing.T) { requestForACAIsNoCA(t, p) })
+	t.Run("tokens work once and here only", func(t *testing.T) { tokensWorkOnceAndHereOnly(t, p) })
+}
+
+func abuseIsRefused(t *testing.T, p *ca.Provisioner) {
 	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Fatal(err)
@@ -105,9 +111,7 @@ func TestAbuseIsRefused(t *testing.T) {
 	}
 }
 
-func TestTokensWorkOnceAndHereOnly(t *testing.T) {
-	c := start(t, Options{})
-	p := connect(t, c)
+func tokensWorkOnceAndHereOnly(t *testing.T, p *ca.Provisioner) {
 	tok := token(t, p)
 	sign := func(tok string) error {
 		_, err := p.SignWithContext(t.Context(), &api.SignRequest{CsrPEM: csr(t, p256(t), nil), OTT: tok})
@@ -130,8 +134,7 @@ func TestTokensWorkOnceAndHereOnly(t *testing.T) {
 }
 
 // A request's extensions are not passed on: the token decides.
-func TestRequestForACAIsNoCA(t *testing.T) {
-	p := connect(t, start(t, Options{}))
+func requestForACAIsNoCA(t *testing.T, p *ca.Provisioner) {
 	basic, err := asn1.Marshal(struct{ CA bool }{true})
 	if err != nil {
 		t.Fatal(err)

@@ -81,7 +81,7 @@ func TestInitTwiceIsTheSameAuthority(t *testing.T) {
 
 func TestInitAtOnceMakesOne(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ca")
-	got := make(chan string, 4)
+	got := make(chan string, 2)
 	var all sync.WaitGroup
 	for range cap(got) {
 		all.Go(func() {

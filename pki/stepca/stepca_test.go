@@ -1,6 +1,7 @@
 package stepca_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -15,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"patchbay/internal/devca"
 	"patchbay/mesh"
@@ -116,10 +117,12 @@ func parse(t *testing.T, text []byte) []*x509.Certificate {
 func TestIssue(t *testing.T) {
 	a := newAuthority(t)
 	a.start()
-	for _, life := range []time.Duration{time.Minute, 24 * time.Hour, 168 * time.Hour} {
-		ca := a.client(func(o *stepca.Options) { o.Lifetime = life })
+	ca := a.client(func(o *stepca.Options) { o.Lifetime = time.Hour })
+	for _, life := range []time.Duration{0, time.Minute, 24 * time.Hour, 168 * time.Hour} {
 		before := time.Now()
-		leaf, err := ca.Issue(t.Context(), request())
+		r := request()
+		r.Lifetime = life
+		leaf, err := ca.Issue(t.Context(), r)
 		if err != nil {
 			t.Fatalf("%s: %v", life, err)
 		}
@@ -127,7 +130,7 @@ func TestIssue(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		checkLeaf(t, leaf, roots, life, before)
+		checkLeaf(t, leaf, roots, cmp.Or(life, time.Hour), before)
 		checkOpenSSL(t, leaf, roots)
 	}
 }
@@ -139,7 +142,7 @@ func checkLeaf(t *testing.T, leaf *mesh.Leaf, roots []byte, life time.Duration, 
 	if got := c.NotAfter.Sub(before); got < life-2*time.Second || got > life+10*time.Second {
 		t.Errorf("life %s, asked for %s", got, life)
 	}
-	if diff := cmp.Diff([]string{"_old-name", "backend", "backend.prod"}, c.DNSNames); diff != "" {
+	if diff := gocmp.Diff([]string{"_old-name", "backend", "backend.prod"}, c.DNSNames); diff != "" {
 		t.Errorf("names: %s", diff)
 	}
 	if len(c.URIs) != 1 || c.URIs[0].String() != "spiffe://mesh.test/service/prod/backend" {
