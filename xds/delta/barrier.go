@@ -15,7 +15,15 @@ func (c *Cache) WaitAcked(ctx context.Context, typeURL, name string) (missing []
 	if !ok {
 		return nil
 	}
-	mark := c.seq.Load() // what is sent later tells the present state or a newer
+	// What is sent after the mark tells the present state or a newer.
+	now, marks := c.seq.Load(), map[*view]uint64{}
+	for _, v := range c.allViews() {
+		v.mu.RLock()
+		if sl := v.sets[k].entries[name]; sl.entry != nil {
+			marks[v] = sl.since
+		}
+		v.mu.RUnlock()
+	}
 	done := map[*Stream]bool{}
 	for {
 		all := c.subscribers(k, name)
@@ -25,6 +33,10 @@ func (c *Cache) WaitAcked(ctx context.Context, typeURL, name string) (missing []
 				continue
 			}
 			done[s] = true
+			mark, known := marks[s.view]
+			if !known {
+				mark = now
+			}
 			if !s.waitAccepted(ctx, k, name, mark) {
 				missing = append(missing, s.nodeID)
 			}

@@ -21,6 +21,7 @@ type books struct {
 	told     map[string]told
 	inflight []response // sent and not answered, oldest first
 	settled  uint64     // every response up to this nonce has been answered
+	overtook uint64     // the last response that repeats a name before its answer came
 	lastAck  time.Time
 
 	// To be told.
@@ -47,9 +48,15 @@ type told struct {
 type response struct {
 	seq     uint64
 	at      time.Time
-	names   []string // sent
+	items   []item
 	removed []string
 	changes []*change
+}
+
+// item is a name in a response, with the version that it carried.
+type item struct {
+	name    string
+	version uint64
 }
 
 func (r *response) done() {
@@ -83,7 +90,9 @@ func (b *books) has(name string) bool { return b.told[name].version != 0 }
 // record notes that version (0: none) of name goes out with response seq.
 func (b *books) record(name string, version, seq uint64) {
 	t := b.told[name]
-	if !t.refused && t.seq <= b.settled {
+	if t.seq > b.settled {
+		b.overtook = seq
+	} else if !t.refused {
 		t.okVersion, t.okSeq = t.version, t.seq
 	}
 	t.version, t.seq, t.refused = version, seq, false
@@ -135,19 +144,17 @@ func (b *books) sent(r response) {
 	const most = 64
 	if len(b.inflight) >= most {
 		o, n := b.inflight[0], &b.inflight[1]
-		n.names = mergeNames(o.names, n.names)
-		n.removed = mergeNames(o.removed, n.removed)
+		n.items = slices.Concat(n.items, o.items) // of two versions the newer stays
+		slices.SortStableFunc(n.items, func(a, b item) int { return cmp.Compare(a.name, b.name) })
+		n.items = slices.CompactFunc(n.items, func(a, b item) bool { return a.name == b.name })
+		n.removed = slices.Concat(n.removed, o.removed)
+		slices.Sort(n.removed)
+		n.removed = slices.Compact(n.removed)
 		n.at = o.at
 		o.done()
 		b.inflight = slices.Delete(b.inflight, 0, 1)
 	}
 	b.inflight = append(b.inflight, r)
-}
-
-func mergeNames(a, b []string) []string {
-	all := slices.Concat(a, b)
-	slices.Sort(all)
-	return slices.Compact(all)
 }
 
 // settle finds the response that a nonce answers and takes it, and those
@@ -192,12 +199,16 @@ func (s *Stream) answered(k kind, r *wire.Request) {
 			delete(b.told, name)
 		}
 	}
-	if len(b.alone) == 0 && len(b.refused) == 0 {
-		return
+	if len(b.alone) == 0 && len(b.refused) == 0 && resp.seq > b.overtook {
+		return // nearly always: nothing to do for each name
 	}
-	for _, name := range resp.names {
-		delete(b.alone, name)
-		delete(b.refused, name)
+	for _, it := range resp.items {
+		delete(b.alone, it.name)
+		delete(b.refused, it.name)
+		if t := b.told[it.name]; t.seq > resp.seq {
+			t.okVersion, t.okSeq = it.version, resp.seq
+			b.told[it.name] = t
+		}
 	}
 }
 
@@ -212,13 +223,13 @@ func (s *Stream) rejected(k kind, resp response, text string) {
 	if b.alone == nil {
 		b.alone, b.refused = map[string]struct{}{}, map[string]Rejection{}
 	}
-	for _, name := range resp.names {
-		t := b.told[name]
+	for _, it := range resp.items {
+		name, t := it.name, b.told[it.name]
 		if t.seq == resp.seq {
 			t.refused = true
 			b.told[name] = t
 		}
-		if len(resp.names) > 1 {
+		if len(resp.items) > 1 {
 			b.alone[name] = struct{}{}
 			s.mark(k, name, true)
 			continue
@@ -235,9 +246,9 @@ func (s *Stream) rejected(k kind, resp response, text string) {
 		return
 	}
 	for _, r := range s.books[clusters].inflight {
-		for _, name := range r.names {
-			if _, alone := b.alone[name]; !alone && b.wants(name) {
-				s.mark(k, name, true)
+		for _, it := range r.items {
+			if _, alone := b.alone[it.name]; !alone && b.wants(it.name) {
+				s.mark(k, it.name, true)
 			}
 		}
 	}

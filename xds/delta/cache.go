@@ -16,7 +16,8 @@ type Cache struct {
 	views map[string]*view
 
 	seq     atomic.Uint64 // of responses, over all streams: the nonce
-	behind  atomic.Int64  // streams that have something to send
+	streams atomic.Int64  // attached
+	behind  atomic.Int64  // of them, those that have something to send
 	metrics *Metrics
 }
 
@@ -29,9 +30,16 @@ type view struct {
 
 // set is one type of a view: its entries, and who is to be told of them.
 type set struct {
-	entries map[string]*Entry
+	entries map[string]slot
 	byName  map[string]map[*Stream]struct{}
 	wild    map[*Stream]struct{}
+}
+
+// slot is a name's entry, and the number of the last response that was made
+// before it: every later one tells this entry or a newer.
+type slot struct {
+	entry *Entry
+	since uint64
 }
 
 // NewCache returns a cache without views. metrics may be nil.
@@ -49,7 +57,7 @@ func (c *Cache) view(key string) *view {
 	if v == nil {
 		v = &view{streams: map[*Stream]struct{}{}}
 		for k := range v.sets {
-			v.sets[k] = set{entries: map[string]*Entry{}, byName: map[string]map[*Stream]struct{}{}, wild: map[*Stream]struct{}{}}
+			v.sets[k] = set{entries: map[string]slot{}, byName: map[string]map[*Stream]struct{}{}, wild: map[*Stream]struct{}{}}
 		}
 		c.views[key] = v
 	}
@@ -80,16 +88,16 @@ func (c *Cache) Apply(key string, entries []*Entry, removed []Ref) int {
 	n := 0
 	for _, e := range entries {
 		s := &v.sets[e.kind]
-		if old := s.entries[e.name]; old != nil && old.version == e.version {
+		if old := s.entries[e.name].entry; old != nil && old.version == e.version {
 			continue
 		}
-		s.entries[e.name] = e
+		s.entries[e.name] = slot{e, c.seq.Load()}
 		s.touch(e.kind, e.name, ch)
 		n++
 	}
 	for _, r := range removed {
 		k, ok := kindOf(r.TypeURL)
-		if !ok || v.sets[k].entries[r.Name] == nil {
+		if !ok || v.sets[k].entries[r.Name].entry == nil {
 			continue
 		}
 		delete(v.sets[k].entries, r.Name)
@@ -129,9 +137,11 @@ func (c *Cache) Drop(key string) bool {
 	return !used
 }
 
-// Behind is the number of streams that still have something to send: changes
-// come faster than they can be written, or a reader is slow.
-func (c *Cache) Behind() int { return int(c.behind.Load()) }
+// Behind is how many of all streams still have something to send: changes come
+// faster than they can be written, or a reader is slow.
+func (c *Cache) Behind() (behind, streams int) {
+	return int(c.behind.Load()), int(c.streams.Load())
+}
 
 // attach makes s see the view, from its first request on.
 func (c *Cache) attach(key string, s *Stream) {
@@ -142,6 +152,7 @@ func (c *Cache) attach(key string, s *Stream) {
 	defer s.mu.Unlock()
 	s.view, s.viewKey = v, key
 	v.streams[s] = struct{}{}
+	c.streams.Add(1)
 }
 
 // detach forgets s. Nobody waits for it any more.
@@ -152,6 +163,7 @@ func (c *Cache) detach(s *Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(v.streams, s)
+	c.streams.Add(-1)
 	for k := range v.sets {
 		delete(v.sets[k].wild, s)
 		for name := range s.books[k].want {

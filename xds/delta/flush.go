@@ -96,6 +96,7 @@ func (s *Stream) collect() (out []outgoing, again bool) {
 func (s *Stream) owe(removed []string) {
 	b := &s.books[endpoints]
 	for _, name := range removed {
+		delete(b.owed, name)
 		s.mark(endpoints, name, false)
 	}
 	for name := range b.owed {
@@ -205,7 +206,7 @@ func (f *flush) respond(k kind, entries []*Entry, removed []string) {
 	r := response{seq: seq, at: f.now, removed: removed, changes: f.changes}
 	bytes := make([][]byte, 0, len(entries))
 	for _, e := range entries {
-		r.names = append(r.names, e.name)
+		r.items = append(r.items, item{e.name, e.version})
 		bytes = append(bytes, e.wire)
 		b.record(e.name, e.version, seq)
 	}

@@ -95,7 +95,7 @@ func Options(maxAge time.Duration) []grpc.ServerOption {
 	}
 	return []grpc.ServerOption{
 		grpc.ForceServerCodecV2(wire.NewCodec()),
-		grpc.MaxRecvMsgSize(wire.MaxRequest),
+		grpc.MaxRecvMsgSize(2 * wire.MaxRequest), // beyond MaxRequest the engine itself says why not
 		grpc.MaxHeaderListSize(64 << 10),
 		grpc.MaxConcurrentStreams(100),
 		grpc.SharedWriteBuffer(true),
@@ -239,13 +239,10 @@ func (s *Server) sendAll(ss grpc.ServerStream, st *Stream, stalled chan<- struct
 // receive reads one request. What can't be read is the client's fault, and it
 // is told so.
 func receive(ss grpc.ServerStream, r *wire.Request) error {
-	err := ss.RecvMsg(r)
-	switch {
-	case status.Code(err) == codes.ResourceExhausted:
-		return status.Errorf(codes.InvalidArgument, "a request may have at most %d bytes", wire.MaxRequest)
-	case err != nil:
+	if err := ss.RecvMsg(r); err != nil {
 		return err
-	case r.Err != nil:
+	}
+	if r.Err != nil {
 		return status.Error(codes.InvalidArgument, r.Err.Error())
 	}
 	return nil

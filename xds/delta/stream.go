@@ -227,7 +227,9 @@ func (s *Stream) subscribe(k kind, r *wire.Request) {
 			}
 		}
 	}
-	b.prune()
+	if first || len(r.Unsubscribe) > 0 {
+		b.prune()
+	}
 }
 
 // becomeWildcard subscribes to everything; force sends what is known as well.
@@ -252,5 +254,5 @@ func (s *Stream) lookup(k kind, name string) *Entry {
 	if e := s.private[k][name]; e != nil {
 		return e
 	}
-	return s.view.sets[k].entries[name]
+	return s.view.sets[k].entries[name].entry
 }

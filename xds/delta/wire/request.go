@@ -76,7 +76,7 @@ func (r *Request) decode(b []byte) error {
 }
 
 func (r *Request) name(num protowire.Number, v []byte) error {
-	if !utf8.Valid(v) {
+	if num != 5 && !utf8.Valid(v) {
 		return errMalformed
 	}
 	switch num {
@@ -95,8 +95,8 @@ func (r *Request) name(num protowire.Number, v []byte) error {
 			}
 			return nil
 		})
-		if err != nil {
-			return err
+		if err != nil || !utf8.ValidString(name) {
+			return errMalformed
 		}
 		if r.Versions == nil {
 			r.Versions = map[string]string{}

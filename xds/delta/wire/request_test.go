@@ -1,0 +1,93 @@
+package wire
+
+import (
+	"testing"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	statusv3 "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// FuzzRequest holds our reader against protobuf's: whatever both accept must
+// say the same, and what ours refuses must not be a good request.
+func FuzzRequest(f *testing.F) {
+	for _, r := range []*discoveryv3.DeltaDiscoveryRequest{
+		{},
+		{Node: &corev3.Node{Id: "a/b/c", Cluster: "a/b"}, TypeUrl: "t", ResourceNamesSubscribe: []string{"x", "*"}},
+		{ResponseNonce: "1", ErrorDetail: &statusv3.Status{Code: 3, Message: "no"}, InitialResourceVersions: map[string]string{"x": "1"}},
+		{ResourceNamesUnsubscribe: []string{""}, ResourceLocatorsSubscribe: []*discoveryv3.ResourceLocator{{Name: "l"}}},
+	} {
+		b, err := proto.Marshal(r)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var got Request
+		err := got.decode(b)
+		want := &discoveryv3.DeltaDiscoveryRequest{}
+		if proto.Unmarshal(b, want) != nil {
+			return // ours skips what it does not need; it must only not panic
+		}
+		if err != nil {
+			t.Fatalf("refused: %v", err)
+		}
+		have := Request{TypeURL: want.GetTypeUrl(), Subscribe: want.GetResourceNamesSubscribe(), Unsubscribe: want.GetResourceNamesUnsubscribe(),
+			Versions: want.GetInitialResourceVersions(), Nonce: want.GetResponseNonce(), Rejected: want.GetErrorDetail() != nil}
+		got.Node, got.Reason = nil, ""
+		if d := cmp.Diff(have, got, cmpopts.EquateEmpty()); d != "" {
+			t.Fatalf("(-protobuf +ours):\n%s", d)
+		}
+	})
+}
+
+func TestNodeIsKeptOnceAndCompared(t *testing.T) {
+	node := &corev3.Node{Id: "a/b/c", Cluster: "a/b"}
+	b, err := proto.Marshal(&discoveryv3.DeltaDiscoveryRequest{Node: node})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r Request
+	if err := NewCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(b)}, &r); err != nil || r.Err != nil {
+		t.Fatal(err, r.Err)
+	}
+	if id, cluster, err := NodeIdentity(r.Node); id != "a/b/c" || cluster != "a/b" || err != nil {
+		t.Errorf("%q %q %v", id, cluster, err)
+	}
+	again := Request{Known: r.Node}
+	if err := NewCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(b)}, &again); err != nil || again.Node != nil {
+		t.Errorf("the known node was kept again: %v %v", again.Node, err)
+	}
+}
+
+func TestFrameIsAResponse(t *testing.T) {
+	body, err := anypb.New(node("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var parts [][]byte
+	for _, name := range []string{"a", "b"} {
+		parts = append(parts, AppendResource(nil, body.GetTypeUrl(), name, "v1", body.GetValue()))
+	}
+	out, err := NewCodec().Marshal(NewFrame(body.GetTypeUrl(), "n7", parts, []string{"c"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := &discoveryv3.DeltaDiscoveryResponse{}
+	if err := proto.Unmarshal(out.Materialize(), got); err != nil {
+		t.Fatal(err)
+	}
+	want := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: body.GetTypeUrl(), Nonce: "n7", RemovedResources: []string{"c"}, Resources: []*discoveryv3.Resource{
+		{Name: "a", Version: "v1", Resource: body}, {Name: "b", Version: "v1", Resource: body}}}
+	if !proto.Equal(want, got) {
+		t.Errorf("have %v, want %v", got, want)
+	}
+}
+
+func node(id string) *corev3.Node { return &corev3.Node{Id: id} }

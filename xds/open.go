@@ -1,0 +1,126 @@
+package xds
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"patchbay/mesh"
+	"patchbay/xds/bootstrap"
+	"patchbay/xds/delta"
+	"patchbay/xds/translate"
+)
+
+var _ delta.Opener = (*Pusher)(nil)
+
+// Identify implements [delta.Opener]: the node that the connection proves.
+func (p *Pusher) Identify(ctx context.Context) (delta.Peer, error) {
+	if p.identify == nil {
+		return delta.Peer{}, nil
+	}
+	n, err := p.identify(ctx)
+	if err != nil {
+		return delta.Peer{}, status.Error(codes.Unauthenticated, err.Error())
+	}
+	return delta.Peer{ID: n.ID(), Cluster: n.Workload.String()}, nil
+}
+
+// Open implements [delta.Opener]. It waits until the node's namespace has been
+// read in full, so that a cold control plane takes nothing away from a sidecar
+// that comes back.
+func (p *Pusher) Open(ctx context.Context, envoy *corev3.Node, s *delta.Stream) (delta.Opened, error) {
+	meta, err := bootstrap.DecodeMeta(envoy.GetMetadata())
+	if err != nil {
+		return delta.Opened{}, status.Error(codes.InvalidArgument, err.Error())
+	}
+	who, err := p.who(ctx, envoy, meta)
+	if err != nil {
+		return delta.Opened{}, err
+	}
+	if err := p.synced(ctx, who); err != nil {
+		return delta.Opened{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	snap := p.store.Snapshot()
+	key := translate.ViewOf(who.Workload.Namespace, meta)
+	v := p.views[key]
+	if v == nil {
+		v = newView(key)
+		p.views[key] = v
+	}
+	p.show(v, snap)
+	v.users++
+	n := &node{Node: who, meta: meta, leaves: map[mesh.ServiceName]*mesh.Leaf{}, sent: map[delta.Ref]*delta.Entry{}}
+	p.nodes[s] = n
+	s.SetPrivate(n.private(snap, p.log))
+	return delta.Opened{View: v.key, Closed: func() { p.closed(s, v) }}, nil
+}
+
+func (p *Pusher) closed(s *delta.Stream, v *view) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.nodes, s)
+	if v.users--; v.users == 0 {
+		v.left = time.Now()
+	}
+}
+
+// who is the node behind a stream. Its metadata may ask only for ports of
+// services that its workload offers; nothing else is taken from it.
+func (p *Pusher) who(ctx context.Context, envoy *corev3.Node, meta bootstrap.NodeMeta) (mesh.Node, error) {
+	if p.identify == nil {
+		return claimed(envoy, meta)
+	}
+	n, err := p.identify(ctx)
+	if err != nil {
+		return n, status.Error(codes.Unauthenticated, err.Error())
+	}
+	var foreign []string
+	for _, port := range meta.Ports {
+		if name := (mesh.ServiceName{Namespace: n.Workload.Namespace, DiscoveryName: port.DiscoveryName}); !n.Workload.Offers(name) {
+			foreign = append(foreign, fmt.Sprintf("port %s is one of %s", port.PortName, name))
+		}
+	}
+	if foreign != nil {
+		return n, status.Errorf(codes.PermissionDenied, "workload %s may offer %q only: %s", n.Workload, n.Workload.DiscoveryNames, strings.Join(foreign, "; "))
+	}
+	return n, nil
+}
+
+// claimed believes a node: "namespace/workload/task" of "namespace/workload",
+// offering what it says.
+func claimed(envoy *corev3.Node, meta bootstrap.NodeMeta) (mesh.Node, error) {
+	parts := strings.Split(envoy.GetId(), "/")
+	if len(parts) != 3 || parts[0] == "" || parts[1] == "" || !mesh.ValidTask(parts[2]) || envoy.GetCluster() != parts[0]+"/"+parts[1] {
+		return mesh.Node{}, status.Errorf(codes.InvalidArgument,
+			"node.id %q, node.cluster %q; allowed: namespace/workload/task and namespace/workload", envoy.GetId(), envoy.GetCluster())
+	}
+	n := mesh.Node{Workload: mesh.Workload{Namespace: parts[0], Name: parts[1]}, Task: parts[2]}
+	for _, port := range meta.Ports {
+		n.Workload.DiscoveryNames = append(n.Workload.DiscoveryNames, port.DiscoveryName)
+	}
+	return n, nil
+}
+
+func (p *Pusher) synced(ctx context.Context, n mesh.Node) error {
+	for told := false; ; told = true {
+		snap := p.store.Snapshot()
+		if snap.Synced[n.Workload.Namespace] {
+			return nil
+		}
+		if !told {
+			p.log.Info("a stream waits for its namespace to be read", "node", n.ID(), "namespace", n.Workload.Namespace)
+		}
+		select {
+		case <-p.store.Changed(snap.Generation):
+		case <-ctx.Done():
+			return status.FromContextError(ctx.Err()).Err()
+		}
+	}
+}

@@ -1,0 +1,164 @@
+// Package xds brings the mesh to the Envoys: it translates what changed, and
+// publishes it in the views that connected sidecars see.
+//
+// It owns when something is pushed, which view and which private resources a
+// node has, and what may not leave because it is invalid. It must not know how
+// the protocol works (xds/delta) nor what a resource looks like
+// (xds/translate).
+//
+// Start reading at [Pusher.Run], the only push loop, then [Pusher.Open].
+package xds
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"patchbay/mesh"
+	"patchbay/xds/delta"
+	"patchbay/xds/translate"
+)
+
+const (
+	// A change after a quiet time is pushed at once; what follows within the
+	// gap is merged. The gap doubles while changes keep coming, and beyond
+	// gapBusy while many streams have not been written to.
+	gapMin  = 10 * time.Millisecond
+	gapBusy = 50 * time.Millisecond
+	gapMax  = 500 * time.Millisecond
+
+	// viewLife is how long a view without streams is kept.
+	viewLife = 5 * time.Minute
+)
+
+// Pusher publishes a store in a cache. It implements [delta.Opener].
+type Pusher struct {
+	store    *mesh.Store
+	cache    *delta.Cache
+	identify func(context.Context) (mesh.Node, error)
+	log      *slog.Logger
+
+	mu     sync.Mutex
+	views  map[translate.View]*view
+	nodes  map[*delta.Stream]*node
+	pushed *mesh.Snapshot // every view shows at least this
+	news   chan struct{}  // closed when pushed is replaced
+}
+
+// NewPusher returns a pusher. identify says whose connection a context is; nil
+// means that connections prove nothing and node.id is believed, which
+// [Server.Run] allows on loopback only.
+func NewPusher(store *mesh.Store, cache *delta.Cache, identify func(context.Context) (mesh.Node, error), log *slog.Logger) *Pusher {
+	return &Pusher{
+		store: store, cache: cache, identify: identify, log: log,
+		views: map[translate.View]*view{}, nodes: map[*delta.Stream]*node{},
+		pushed: store.Snapshot(), news: make(chan struct{}),
+	}
+}
+
+// Run pushes until ctx ends, and returns its cause. What woke it never
+// matters: it compares the newest snapshot with what each view shows.
+func (p *Pusher) Run(ctx context.Context) error {
+	sweep := time.NewTicker(viewLife / 5)
+	defer sweep.Stop()
+	gap := gapMin
+	for {
+		changed := p.store.Changed(p.push())
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(gap):
+		}
+		select {
+		case <-changed:
+			gap = p.grow(gap)
+			continue
+		default:
+			gap = gapMin // quiet: the next change goes out at once
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changed:
+		case now := <-sweep.C:
+			p.sweep(now)
+		}
+	}
+}
+
+func (p *Pusher) grow(gap time.Duration) time.Duration {
+	// A few slow readers must not slow down the others.
+	if behind, streams := p.cache.Behind(); behind*4 > streams {
+		return min(2*gap, gapMax)
+	}
+	return min(2*gap, gapBusy)
+}
+
+// push brings every view and every node to the newest snapshot, and returns
+// its generation. Trust goes out before the leaves that need it.
+func (p *Pusher) push() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	snap := p.store.Snapshot()
+	if snap == p.pushed {
+		return snap.Generation
+	}
+	for _, v := range p.views {
+		p.show(v, snap)
+	}
+	for s, n := range p.nodes {
+		if n.outdated(snap) {
+			s.SetPrivate(n.private(snap, p.log))
+		}
+	}
+	p.pushed = snap
+	close(p.news)
+	p.news = make(chan struct{})
+	return snap.Generation
+}
+
+func (p *Pusher) show(v *view, snap *mesh.Snapshot) {
+	entries, removed := v.update(snap, p.log)
+	if len(entries)+len(removed) > 0 {
+		p.cache.Apply(v.key, entries, removed)
+	}
+}
+
+// sweep drops views that nobody has seen for a while.
+func (p *Pusher) sweep(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, v := range p.views {
+		if v.users == 0 && now.Sub(v.left) >= viewLife && p.cache.Drop(v.key) {
+			delete(p.views, key)
+		}
+	}
+}
+
+// Removed waits until every view shows name without addr, and every connected
+// sidecar that subscribes to name has accepted that. It returns the node ids of
+// those that had not when ctx ended, sorted. An error means that the removal
+// was not even published by then: the registry still lists the address.
+func (p *Pusher) Removed(ctx context.Context, name mesh.ServiceName, addr netip.AddrPort) (missing []string, err error) {
+	for {
+		p.mu.Lock()
+		snap, news := p.pushed, p.news
+		p.mu.Unlock()
+		if !lists(snap.Service(name), addr) {
+			return p.cache.WaitAcked(ctx, delta.EndpointType, name.String()), nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for the removal of %s from %s: %w", addr, name, context.Cause(ctx))
+		}
+	}
+}
+
+func lists(s *mesh.Service, addr netip.AddrPort) bool {
+	return s != nil && slices.ContainsFunc(s.Endpoints, func(e mesh.Endpoint) bool { return e.Addr == addr })
+}

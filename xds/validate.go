@@ -1,0 +1,67 @@
+package xds
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"patchbay/xds/delta"
+	"patchbay/xds/translate"
+)
+
+// encode validates a resource as Envoy would and encodes it. Its error names
+// the field and never a value.
+func encode(r translate.Resource) (*delta.Entry, error) {
+	if err := validate(r.Message); err != nil {
+		return nil, err
+	}
+	// An assignment holds no extensions, and can be long.
+	if r.TypeURL != delta.EndpointType {
+		if err := validateAnys(r.Message.ProtoReflect()); err != nil {
+			return nil, err
+		}
+	}
+	return delta.NewEntry(r.TypeURL, r.Name, r.Message)
+}
+
+func validate(m proto.Message) error {
+	if v, ok := m.(interface{ ValidateAll() error }); ok {
+		if err := v.ValidateAll(); err != nil {
+			return fmt.Errorf("invalid: %w", err)
+		}
+	}
+	return nil
+}
+
+// validateAnys validates what is packed: the generated validation stops there.
+func validateAnys(m protoreflect.Message) (err error) {
+	if packed, ok := m.Interface().(*anypb.Any); ok {
+		inner, err := packed.UnmarshalNew()
+		if err != nil {
+			return fmt.Errorf("invalid: unreadable %s", packed.GetTypeUrl())
+		}
+		if err := validate(inner); err != nil {
+			return err
+		}
+		return validateAnys(inner.ProtoReflect())
+	}
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case f.IsMap() && f.MapValue().Message() != nil:
+			v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
+				err = validateAnys(v.Message())
+				return err == nil
+			})
+		case f.IsList() && f.Message() != nil:
+			for i := 0; i < v.List().Len() && err == nil; i++ {
+				err = validateAnys(v.List().Get(i).Message())
+			}
+		case !f.IsMap() && !f.IsList() && f.Message() != nil:
+			err = validateAnys(v.Message())
+		}
+		return err == nil
+	})
+	return err
+}

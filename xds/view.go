@@ -1,0 +1,170 @@
+package xds
+
+import (
+	"log/slog"
+	"time"
+
+	"patchbay/mesh"
+	"patchbay/xds/bootstrap"
+	"patchbay/xds/delta"
+	"patchbay/xds/translate"
+)
+
+// view is what one view of the cache shows, in the mesh's words.
+type view struct {
+	translate.View
+	key   string // in the cache
+	users int
+	left  time.Time // when users became 0
+
+	snap    *mesh.Snapshot
+	shown   map[mesh.ServiceName]*mesh.Service // what each service was when it was last translated
+	bundles map[string]*mesh.Bundle
+	owner   map[delta.Ref]string // of each resource: a service, or "shared"
+}
+
+const sharedOwner = "shared by all"
+
+func newView(v translate.View) *view {
+	return &view{
+		View: v, key: v.Namespace + "/" + string(v.Wiring) + "/" + v.Blocked,
+		shown: map[mesh.ServiceName]*mesh.Service{}, owner: map[delta.Ref]string{},
+	}
+}
+
+// update compares the view with a snapshot by pointer and translates what
+// differs. The view then counts as showing the snapshot.
+func (v *view) update(snap *mesh.Snapshot, log *slog.Logger) (entries []*delta.Entry, removed []delta.Ref) {
+	if snap == v.snap {
+		return nil, nil
+	}
+	v.snap = snap
+	var changed []*mesh.Service
+	stale := map[string]bool{}
+	for name, old := range v.shown {
+		if now := snap.Service(name); now != old {
+			stale[name.String()] = true
+			if now == nil {
+				delete(v.shown, name)
+			}
+		}
+	}
+	for _, s := range snap.Namespace(v.Namespace) {
+		if v.shown[s.Name] != s {
+			changed = append(changed, s)
+			v.shown[s.Name] = s
+		}
+	}
+	trust := !sameBundles(v.bundles, snap.Bundles)
+	if trust {
+		stale[sharedOwner] = true
+	}
+	gone := v.disown(stale)
+	if trust {
+		v.bundles = snap.Bundles
+		entries = append(entries, v.encode(sharedOwner, translate.Shared(v.View, snap.Bundles), gone, log)...)
+	}
+	for _, s := range changed {
+		entries = append(entries, v.encode(s.Name.String(), translate.Service(v.View, s), gone, log)...)
+		for _, a := range translate.Unserved(v.View, s) {
+			log.Warn("an alias has no listener: the task itself uses its port", "view", v.key, "service", s.Name.String(),
+				"alias", a.DNSName, "port", a.Port, "remedy", "choose another client alias port, or redirect wiring")
+		}
+	}
+	for ref := range gone {
+		removed = append(removed, ref)
+	}
+	return entries, removed
+}
+
+// disown takes the resources of the named owners away and returns them: those
+// that nobody claims again are gone.
+func (v *view) disown(owners map[string]bool) map[delta.Ref]bool {
+	gone := map[delta.Ref]bool{}
+	if len(owners) == 0 {
+		return gone
+	}
+	for ref, o := range v.owner {
+		if owners[o] {
+			gone[ref] = true
+			delete(v.owner, ref)
+		}
+	}
+	return gone
+}
+
+// encode claims resources for their owner. One that is invalid, or another's,
+// is withheld; what the view shows under its name then stays.
+func (v *view) encode(owner string, all []translate.Resource, gone map[delta.Ref]bool, log *slog.Logger) (entries []*delta.Entry) {
+	for _, r := range all {
+		ref := delta.Ref{TypeURL: r.TypeURL, Name: r.Name}
+		if other := v.owner[ref]; other != "" {
+			log.Error("a resource is withheld", "view", v.key, "service", owner, "resource", ref.String(), "problem", "it is already that of "+other)
+			continue
+		}
+		v.owner[ref] = owner
+		delete(gone, ref)
+		e, err := encode(r)
+		if err != nil {
+			log.Error("a resource is withheld", "view", v.key, "service", owner, "resource", ref.String(), "problem", err.Error())
+			continue
+		}
+		entries = append(entries, e)
+	}
+	return entries
+}
+
+func sameBundles(a, b map[string]*mesh.Bundle) bool {
+	if a == nil || len(a) != len(b) {
+		return false
+	}
+	for issuer, x := range a {
+		if b[issuer] != x {
+			return false
+		}
+	}
+	return true
+}
+
+// node is what one stream has for itself.
+type node struct {
+	mesh.Node
+	meta   bootstrap.NodeMeta
+	leaves map[mesh.ServiceName]*mesh.Leaf // as last sent
+	sent   map[delta.Ref]*delta.Entry
+}
+
+func (n *node) outdated(snap *mesh.Snapshot) bool {
+	for _, p := range n.meta.Ports {
+		name := mesh.ServiceName{Namespace: n.Workload.Namespace, DiscoveryName: p.DiscoveryName}
+		if l := snap.Leaves[name]; l != nil && l != n.leaves[name] {
+			return true
+		}
+	}
+	return false
+}
+
+// private are the node's own entries. One that is invalid is withheld: the
+// last good one stays. A leaf that was sent stays until there is a newer one.
+func (n *node) private(snap *mesh.Snapshot, log *slog.Logger) []*delta.Entry {
+	leaf := func(name mesh.ServiceName) *mesh.Leaf {
+		if l := snap.Leaves[name]; l != nil {
+			n.leaves[name] = l
+		}
+		return n.leaves[name]
+	}
+	var out []*delta.Entry
+	for _, r := range translate.Node(n.Node, n.meta, leaf) {
+		ref := delta.Ref{TypeURL: r.TypeURL, Name: r.Name}
+		e, err := encode(r)
+		if err != nil {
+			log.Error("a resource is withheld", "node", n.ID(), "resource", ref.String(), "problem", err.Error())
+			e = n.sent[ref]
+		}
+		if e != nil {
+			n.sent[ref] = e
+			out = append(out, e)
+		}
+	}
+	return out
+}
