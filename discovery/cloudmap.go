@@ -161,6 +161,13 @@ func (c *CloudMap) Hint(name mesh.ServiceName) {
 	}
 }
 
+// HintSettings is Hint for a service whose settings have changed too.
+func (c *CloudMap) HintSettings(name mesh.ServiceName) {
+	if n := c.names[name.Namespace]; n != nil {
+		n.hint(name, true)
+	}
+}
+
 // Leaving says that an instance has announced its end. It is taken out of the
 // sink before Leaving returns, without waiting for the registry and whatever
 // the rules of stability say. It stays out until the registry has forgotten it

@@ -45,25 +45,21 @@ func (r *Registrar) present(ctx context.Context, k *known, i Instance) (*record.
 }
 
 // put registers the instance unless it is there just so.
-func (r *Registrar) put(ctx context.Context, k *known, req Request, hash string, there *record.Instance, revive bool) error {
+func (r *Registrar) put(ctx context.Context, k *known, req Request, hash string, there *record.Instance) error {
 	done, err := r.turns.take(ctx, req.turn())
 	if err != nil {
 		return err
 	}
 	defer done()
 	r.mu.Lock()
-	_, alive := r.live[req.key()]
 	_, leaving := r.failed[req.key()]
 	delete(r.failed, req.key())
 	r.mu.Unlock()
-	if revive && !alive {
-		return errLeft
-	}
 	if err := r.writeInstance(ctx, k, req, hash, there, leaving); err != nil {
 		return err
 	}
 	r.mu.Lock()
-	r.live[req.key()] = &registered{request: req, serviceID: k.id, health: req.Health}
+	r.live[req.key()] = &registered{owner: req.Node.Workload.String(), serviceID: k.id, health: req.Health}
 	r.mu.Unlock()
 	return nil
 }
@@ -82,8 +78,7 @@ func (r *Registrar) writeInstance(ctx context.Context, k *known, req Request, ha
 		want.Since = there.Since
 		if maps.Equal(want.Attributes(), there.Attributes()) {
 			err := r.writeHealth(ctx, k.id, req.ID(), req.Health)
-			var lost *types.InstanceNotFound
-			if !errors.As(err, &lost) {
+			if !errors.Is(err, ErrNotRegistered) {
 				return err
 			}
 		}
@@ -118,10 +113,8 @@ func (r *Registrar) ownedService(ctx context.Context, i Instance) (string, error
 	r.mu.Lock()
 	l := r.live[i.key()]
 	r.mu.Unlock()
-	if l != nil {
-		if l.request.Node.Workload.String() == i.Node.Workload.String() {
-			return l.serviceID, nil
-		}
+	if l != nil && l.owner == i.Node.Workload.String() {
+		return l.serviceID, nil
 	}
 	k, err := r.lookup(ctx, i.Service(), false)
 	if errors.Is(err, ErrNamespace) || err == nil && k == nil {
@@ -170,13 +163,14 @@ func (r *Registrar) writeHealth(ctx context.Context, serviceID, instanceID strin
 		ServiceId: &serviceID, InstanceId: &instanceID, Status: status,
 	})
 	var none *types.CustomHealthNotFound
-	if errors.As(err, &none) {
-		return nil // a service that was handed over to us may have no health check
+	var lost *types.InstanceNotFound
+	switch {
+	case err == nil, errors.As(err, &none): // a service that was handed over to us may have no health check
+		return nil
+	case errors.As(err, &lost), isGone(err):
+		return fmt.Errorf("write the health of instance %s: %w: %w", instanceID, ErrNotRegistered, err)
 	}
-	if err != nil {
-		return fmt.Errorf("write the health of instance %s: %w", instanceID, err)
-	}
-	return nil
+	return fmt.Errorf("write the health of instance %s: %w", instanceID, err)
 }
 
 // Run tries failed deregistrations again until ctx ends, and returns its cause.

@@ -22,6 +22,10 @@ var (
 	ErrNoRoom     = errors.New("no room")
 )
 
+// ErrNotRegistered is what SetHealth and Heartbeat return for an instance that
+// the registry does not have: it should be registered again.
+var ErrNotRegistered = errors.New("the instance is not registered")
+
 // Refusal says exactly what is wrong with a registration, and what to do.
 type Refusal struct {
 	Reason  error // one of the errors above

@@ -13,6 +13,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -45,8 +46,10 @@ type API interface {
 
 // Discovery is told what happens, so that it need not find out by polling.
 type Discovery interface {
-	// Hint says that a service has been written to.
+	// Hint says that an instance of a service has been written.
 	Hint(mesh.ServiceName)
+	// HintSettings says that the service itself has.
+	HintSettings(mesh.ServiceName)
 	// Leaving says that an instance is about to be deregistered. When it
 	// returns, the instance has been taken out of the mesh.
 	Leaving(service mesh.ServiceName, instanceID string)
@@ -139,9 +142,9 @@ func (i Instance) turn() string { return "instance " + i.Service().String() + " 
 
 func (i Instance) key() key { return key{i.Service(), i.ID()} }
 
-// registered is a living instance: what it takes to register it again.
+// registered is an instance that this process has registered.
 type registered struct {
-	request   Request
+	owner     string
 	serviceID string
 	health    mesh.Health
 }
@@ -169,18 +172,30 @@ func (r *Registrar) Register(ctx context.Context, req Request) (Registration, er
 	if err := check(req); err != nil {
 		return Registration{}, err
 	}
-	k, err := r.register(ctx, req, false)
+	k, err := r.persist(ctx, req, true)
 	if err != nil {
 		return Registration{}, err
 	}
 	return Registration{req.Service(), req.ID(), k.arn}, nil
 }
 
-// register does so, from the start again if the service or the namespace is
-// deleted meanwhile. A revival is given up if the instance has left.
-func (r *Registrar) register(ctx context.Context, req Request, revive bool) (k *known, err error) {
+// Declare makes sure that the service of a request exists with its settings
+// and virtual IPs, and writes no instance: names and certificates are ready
+// when the first one comes. Peer, ListenerPort and Health are not looked at.
+func (r *Registrar) Declare(ctx context.Context, req Request) error {
+	req.Peer, req.Claimed, req.ListenerPort = netip.IPv6Loopback(), netip.Addr{}, 1 // not written
+	if err := check(req); err != nil {
+		return err
+	}
+	_, err := r.persist(ctx, req, false)
+	return err
+}
+
+// persist writes what is missing, from the start again if the service or the
+// namespace is deleted meanwhile.
+func (r *Registrar) persist(ctx context.Context, req Request, instance bool) (k *known, err error) {
 	for range 3 {
-		if k, err = r.attempt(ctx, req, revive); err == nil || !isGone(err) {
+		if k, err = r.attempt(ctx, req, instance); err == nil || !isGone(err) {
 			break
 		}
 		r.forget(req.Service())
@@ -188,7 +203,7 @@ func (r *Registrar) register(ctx context.Context, req Request, revive bool) (k *
 	return k, err
 }
 
-func (r *Registrar) attempt(ctx context.Context, req Request, revive bool) (*known, error) {
+func (r *Registrar) attempt(ctx context.Context, req Request, instance bool) (*known, error) {
 	_, hash, err := req.settings().Encode()
 	if err != nil {
 		return nil, err
@@ -203,13 +218,21 @@ func (r *Registrar) attempt(ctx context.Context, req Request, revive bool) (*kno
 			return nil, err
 		}
 	}
-	if k, err = r.settle(ctx, req, k, hash, there); err != nil {
+	k, wrote, err := r.settle(ctx, req, k, hash, there)
+	if err != nil {
 		return nil, err
 	}
-	if err := r.put(ctx, k, req, hash, there, revive); err != nil {
-		return nil, err
+	if instance {
+		if err := r.put(ctx, k, req, hash, there); err != nil {
+			return nil, err
+		}
 	}
-	r.disc.Hint(req.Service())
+	switch {
+	case wrote:
+		r.disc.HintSettings(req.Service())
+	case instance:
+		r.disc.Hint(req.Service())
+	}
 	return k, nil
 }
 
@@ -245,7 +268,8 @@ func (r *Registrar) Deregister(ctx context.Context, i Instance) error {
 }
 
 // SetHealth writes an instance's health. AWS takes about 30 s to show it, our
-// registry none.
+// registry none. The error matches ErrNotRegistered if there is no such
+// instance.
 func (r *Registrar) SetHealth(ctx context.Context, i Instance, h mesh.Health) error {
 	if err := offers(i); err != nil {
 		return err
@@ -255,14 +279,14 @@ func (r *Registrar) SetHealth(ctx context.Context, i Instance, h mesh.Health) er
 		return err
 	}
 	if id == "" {
-		return &Refusal{Reason: ErrInvalid, Service: i.Service(), What: "instance " + i.ID() + " is not registered", Remedy: "register it first"}
+		return fmt.Errorf("set the health of %s of %s: %w", i.ID(), i.Service(), ErrNotRegistered)
 	}
 	if err := r.writeHealth(ctx, id, i.ID(), h); err != nil {
 		return err
 	}
 	r.mu.Lock()
 	if l := r.live[i.key()]; l != nil {
-		l.health, l.request.Health = h, h
+		l.health = h
 	}
 	r.mu.Unlock()
 	r.disc.Hint(i.Service())
@@ -270,39 +294,26 @@ func (r *Registrar) SetHealth(ctx context.Context, i Instance, h mesh.Health) er
 }
 
 // Heartbeat says that the task of an instance is alive. Where instances have
-// leases it renews the lease, and registers the instance again if the registry
-// has lost it; elsewhere it does nothing. Instances that this process has not
-// registered are ignored.
+// leases it renews the lease; elsewhere it does nothing. It leaves the health
+// as it is. The error matches ErrNotRegistered if this process has not
+// registered the instance, or the registry has lost it.
 func (r *Registrar) Heartbeat(ctx context.Context, i Instance) error {
 	if r.cfg.Lease == 0 {
 		return nil
 	}
 	r.mu.Lock()
 	l := r.live[i.key()]
-	var again Request
 	var serviceID string
 	var health mesh.Health
 	if l != nil {
-		again, serviceID, health = l.request, l.serviceID, l.health
+		serviceID, health = l.serviceID, l.health
 	}
 	r.mu.Unlock()
 	if l == nil {
-		return nil
+		return fmt.Errorf("renew %s of %s: %w", i.ID(), i.Service(), ErrNotRegistered)
 	}
-	err := r.writeHealth(ctx, serviceID, i.ID(), health)
-	var lost *types.InstanceNotFound
-	if errors.As(err, &lost) || isGone(err) {
-		r.log.Info("the registry has lost an instance; it is registered again", "service", i.Service().String(), "instance", i.ID())
-		_, err = r.register(ctx, again, true)
-	}
-	if errors.Is(err, errLeft) {
-		return nil
-	}
-	return err
+	return r.writeHealth(ctx, serviceID, i.ID(), health)
 }
-
-// errLeft says that an instance was deregistered before it could be revived.
-var errLeft = errors.New("the instance has left")
 
 func poke(c chan struct{}) {
 	select {

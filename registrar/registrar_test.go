@@ -27,6 +27,8 @@ type told struct {
 
 func (d *told) Hint(n mesh.ServiceName) { d.add("hint " + n.String()) }
 
+func (d *told) HintSettings(n mesh.ServiceName) { d.add("settings " + n.String()) }
+
 func (d *told) Leaving(n mesh.ServiceName, id string) { d.add("leaving " + n.String() + " " + id) }
 
 func (d *told) add(s string) {
@@ -105,7 +107,7 @@ func TestRegister(t *testing.T) {
 	req := request("backend", "t1", 1)
 	req.Zone, req.TLS = "use1-az1", &mesh.ServiceTLS{Issuer: "default"}
 	reg := must(t, r, req)
-	if reg.InstanceID != "t1.web" || d.String() != "hint backend.prod" {
+	if reg.InstanceID != "t1.web" || d.String() != "settings backend.prod" {
 		t.Errorf("%+v, told %s", reg, d)
 	}
 	s, err := record.ParseService(attributes(t, api, reg))
@@ -276,7 +278,7 @@ func TestDeregister(t *testing.T) {
 	if err := r.Deregister(t.Context(), req.Instance); err != nil {
 		t.Fatal(err)
 	}
-	if d.String() != "hint backend.prod, leaving backend.prod t1.web, hint backend.prod" {
+	if d.String() != "settings backend.prod, leaving backend.prod t1.web, hint backend.prod" {
 		t.Errorf("told %s", d)
 	}
 	if got := instances(t, api, "backend"); len(got) != 0 {
@@ -285,7 +287,7 @@ func TestDeregister(t *testing.T) {
 	if err := r.Deregister(t.Context(), req.Instance); err != nil {
 		t.Errorf("again: %v", err)
 	}
-	if err := r.SetHealth(t.Context(), req.Instance, mesh.Unhealthy); !errors.Is(err, ErrInvalid) {
+	if err := r.SetHealth(t.Context(), req.Instance, mesh.Unhealthy); !errors.Is(err, ErrNotRegistered) {
 		t.Errorf("health of what is not there: %v", err)
 	}
 
@@ -327,20 +329,40 @@ func TestHealthAndHeartbeat(t *testing.T) {
 	if _, err := r.finish(t.Context(), *out.OperationId); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Heartbeat(t.Context(), req.Instance); err != nil {
-		t.Fatal(err)
+	if err := r.Heartbeat(t.Context(), req.Instance); !errors.Is(err, ErrNotRegistered) {
+		t.Errorf("what the registry lost: %v", err)
 	}
-	if got := instances(t, api, "backend"); len(got) != 1 {
-		t.Error("what the registry lost was not registered again")
-	}
+	must(t, r, req)
 	if err := r.Deregister(t.Context(), req.Instance); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Heartbeat(t.Context(), req.Instance); err != nil {
-		t.Fatal(err)
+	if err := r.Heartbeat(t.Context(), req.Instance); !errors.Is(err, ErrNotRegistered) {
+		t.Errorf("what has left: %v", err)
 	}
 	if got := instances(t, api, "backend"); len(got) != 0 {
 		t.Error("a heartbeat brought back what has left")
+	}
+}
+
+func TestDeclare(t *testing.T) {
+	api := newCloud(t)
+	r, d := replica(api)
+	req := request("backend", "t1", 1)
+	req.Peer, req.ListenerPort = netip.Addr{}, 0 // not known yet
+	if err := r.Declare(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	all := services(t, api, namespaceOf(t, api, "prod"))
+	if len(all) != 1 || len(instances(t, api, "backend")) != 0 || d.String() != "settings backend.prod" {
+		t.Fatalf("%v, told %s", all, d)
+	}
+	s, err := record.ParseService(attributes(t, api, Registration{ServiceARN: "/" + aws.ToString(all[0].Id)}))
+	if err != nil || !s.Aliases()[0].VIP.IsValid() {
+		t.Errorf("%+v, %v", s, err)
+	}
+	req.Protocol = mesh.TCP
+	if err := r.Declare(t.Context(), req); !errors.Is(err, ErrProtocol) {
+		t.Errorf("another protocol: %v", err)
 	}
 }
 

@@ -43,42 +43,43 @@ type other struct {
 // settle makes sure that the service exists with the request's settings and
 // with a virtual IP for each of its names. An instance that is registered
 // already does not bring its older settings back into force.
-func (r *Registrar) settle(ctx context.Context, req Request, k *known, hash string, there *record.Instance) (*known, error) {
+func (r *Registrar) settle(ctx context.Context, req Request, k *known, hash string, there *record.Instance) (_ *known, wrote bool, err error) {
 	registeredWith := ""
 	if there != nil {
 		registeredWith = there.Settings
 	}
 	done, err := r.turns.take(ctx, "service "+req.Service().String())
 	if err != nil {
-		return nil, err
+		return nil, wrote, err
 	}
 	defer done()
 	for i := range writes {
 		if k != nil && k.serves(hash, req.Aliases, registeredWith) {
-			return k, nil
+			return k, wrote, nil
 		}
 		attrs := map[string]string{}
 		if k != nil {
 			if attrs, err = r.readAttributes(ctx, k.id); err != nil {
-				return nil, err
+				return nil, wrote, err
 			}
 			if err := r.judge(req, k, attrs); err != nil {
-				return nil, err
+				return nil, wrote, err
 			}
 			if k.serves(hash, req.Aliases, registeredWith) {
-				return k, nil
+				return k, wrote, nil
 			}
 		}
 		if i > 0 { // what was written did not read back: another replica writes too
 			if err := sleep(ctx, rand.N(50*time.Millisecond<<i)); err != nil { //nolint:gosec // not a secret
-				return nil, err
+				return nil, wrote, err
 			}
 		}
+		wrote = true
 		if k, err = r.write(ctx, req, k, attrs); err != nil {
-			return nil, err
+			return nil, wrote, err
 		}
 	}
-	return nil, fmt.Errorf("register %s: its settings were written %d times and do not read back", req.Service(), writes)
+	return nil, wrote, fmt.Errorf("register %s: its settings were written %d times and do not read back", req.Service(), writes)
 }
 
 // judge takes in what the service's attributes say, and refuses another
