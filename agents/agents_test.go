@@ -523,6 +523,7 @@ func TestDrainGoesOnWithoutItsStream(t *testing.T) {
 		settle()
 		r.book.set("deregister", nil)
 		time.Sleep(deregisterTime)
+		synctest.Wait()
 		if n := len(r.book.instances); n != 0 {
 			t.Fatalf("%d instances are still registered", n)
 		}
