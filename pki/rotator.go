@@ -109,6 +109,9 @@ func (r *Rotator) Run(ctx context.Context) error {
 		case <-r.store.Changed(snap.Generation):
 		case l := <-r.landed:
 			r.land(l)
+			for range len(r.landed) { // those that came at the same time
+				r.land(<-r.landed)
+			}
 		case q := <-r.requests:
 			r.force(q)
 		}
@@ -149,21 +152,47 @@ func (r *Rotator) step(ctx context.Context, snap *mesh.Snapshot, work *sync.Wait
 		r.reconcile(snap.Services)
 		r.known = snap.Services
 	}
-	for _, s := range r.services {
-		r.watchFloor(s, now)
-	}
-	for {
-		s, wait := r.next(now)
-		if s == nil {
-			return wait
-		}
+	due, wait := r.due(now)
+	for _, s := range due {
 		l := r.lane(s)
+		if l.flying >= r.o.Parallel {
+			continue // a landing wakes us
+		}
+		if d := l.delay(now); d > 0 {
+			wait = min(wait, d)
+			continue
+		}
 		l.limiter.AllowN(now, 1)
 		l.flying++
 		s.flying = l
 		f := s.flight()
 		work.Go(func() { r.landed <- r.fly(ctx, f) })
 	}
+	return wait
+}
+
+// due lists the services that need a flight now, the most urgent first, and
+// how long it is until the next one does. r.mu is held.
+func (r *Rotator) due(now time.Time) ([]*service, time.Duration) {
+	var due []*service
+	wait := time.Hour // whatever lands or changes before wakes us
+	for _, s := range r.services {
+		if s.flying != nil || s.gone {
+			continue
+		}
+		r.watchFloor(s, now)
+		l := r.lane(s)
+		if l == nil || l.flying >= r.o.Parallel {
+			continue
+		}
+		if d := s.wake().Sub(now); d > 0 {
+			wait = min(wait, d)
+			continue
+		}
+		due = append(due, s)
+	}
+	slices.SortFunc(due, (*service).compare)
+	return due, wait
 }
 
 // sameSlice reports whether a and b are one slice: the store makes a new one
@@ -197,34 +226,16 @@ func (l *lane) delay(now time.Time) time.Duration {
 	return res.DelayFrom(now)
 }
 
-// next is the service whose turn it is, or how long there is none: those not
-// loaded yet first, then the earliest expiry.
-func (r *Rotator) next(now time.Time) (*service, time.Duration) {
-	var best *service
-	wait := time.Hour // whatever lands or changes before wakes us
-	for _, s := range r.services {
-		l := r.lane(s)
-		if s.flying != nil || s.gone || l == nil || l.flying >= r.o.Parallel {
-			continue
-		}
-		d := s.wake().Sub(now)
-		if d <= 0 {
-			d = l.delay(now)
-		}
-		if d > 0 {
-			wait = min(wait, d)
-		} else if best == nil || s.before(best) {
-			best = s
-		}
-	}
-	return best, wait
-}
-
-func (s *service) before(o *service) bool {
+// compare orders by urgency: those not loaded yet first, then the earliest
+// expiry.
+func (s *service) compare(o *service) int {
 	if s.loaded != o.loaded {
-		return !s.loaded
+		if o.loaded {
+			return -1
+		}
+		return 1
 	}
-	return cmp.Or(s.notAfter().Compare(o.notAfter()), s.name.Compare(o.name)) < 0
+	return cmp.Or(s.notAfter().Compare(o.notAfter()), s.name.Compare(o.name))
 }
 
 // issuers lists the names of all that are configured.
