@@ -1,0 +1,313 @@
+package registry
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/servicediscovery"
+	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
+)
+
+func newServer(t testing.TB, store Store) *Server {
+	t.Helper()
+	s, err := New(store, Options{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// client is the unmodified SDK. Its endpoint is a name, as in a container
+// network: `cloudmap` and `data-cloudmap` both lead to the server.
+func client(t testing.TB, h http.Handler) *servicediscovery.Client {
+	t.Helper()
+	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if host, _, _ := net.SplitHostPort(addr); host != "cloudmap" && host != "data-cloudmap" {
+			return nil, fmt.Errorf("the SDK dials %s", addr)
+		}
+		return new(net.Dialer).DialContext(ctx, network, srv.Listener.Addr().String())
+	}
+	transport := &http.Transport{DialContext: dial}
+	t.Cleanup(transport.CloseIdleConnections)
+	return servicediscovery.New(servicediscovery.Options{
+		Region: "us-east-1", BaseEndpoint: aws.String("http://cloudmap"), HTTPClient: &http.Client{Transport: transport},
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "AK", SecretAccessKey: "SK"}, nil
+		}),
+	})
+}
+
+func must[T any](t testing.TB) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// life makes a namespace and a service with two instances, and returns the
+// service's id.
+func life(t testing.TB, c *servicediscovery.Client) string {
+	t.Helper()
+	ctx := t.Context()
+	op := must[*servicediscovery.CreateHttpNamespaceOutput](t)(c.CreateHttpNamespace(ctx, &servicediscovery.CreateHttpNamespaceInput{Name: aws.String("demo"), Tags: []types.Tag{{Key: aws.String("k"), Value: aws.String("v")}}}))
+	got := must[*servicediscovery.GetOperationOutput](t)(c.GetOperation(ctx, &servicediscovery.GetOperationInput{OperationId: op.OperationId}))
+	ns := got.Operation.Targets["NAMESPACE"]
+	svc := must[*servicediscovery.CreateServiceOutput](t)(c.CreateService(ctx, &servicediscovery.CreateServiceInput{Name: aws.String("backend"), NamespaceId: &ns, HealthCheckCustomConfig: &types.HealthCheckCustomConfig{}}))
+	for i := range 2 {
+		must[*servicediscovery.RegisterInstanceOutput](t)(c.RegisterInstance(ctx, &servicediscovery.RegisterInstanceInput{
+			ServiceId: svc.Service.Id, InstanceId: aws.String(fmt.Sprintf("t%d", i)),
+			Attributes: map[string]string{"AWS_INSTANCE_IPV4": fmt.Sprintf("10.0.0.%d", i+1), "AWS_INSTANCE_PORT": "80", "zone": fmt.Sprint(i)},
+		}))
+	}
+	return *svc.Service.Id
+}
+
+func discover(t testing.TB, c *servicediscovery.Client, change func(*servicediscovery.DiscoverInstancesInput)) (ids string, revision int64) {
+	t.Helper()
+	in := &servicediscovery.DiscoverInstancesInput{NamespaceName: aws.String("demo"), ServiceName: aws.String("backend"), MaxResults: aws.Int32(1000), HealthStatus: types.HealthStatusFilterAll}
+	change(in)
+	out := must[*servicediscovery.DiscoverInstancesOutput](t)(c.DiscoverInstances(t.Context(), in))
+	for _, i := range out.Instances {
+		ids += *i.InstanceId + ":" + string(i.HealthStatus) + " "
+	}
+	return strings.TrimSpace(ids), *out.InstancesRevision
+}
+
+func all(*servicediscovery.DiscoverInstancesInput) {}
+
+func TestLifeWithTheSDK(t *testing.T) {
+	c, ctx := client(t, newServer(t, NewMemory())), t.Context()
+	id := life(t, c)
+	ids, first := discover(t, c, all)
+	if ids != "t0:HEALTHY t1:HEALTHY" {
+		t.Fatalf("discovered %q", ids)
+	}
+	must[*servicediscovery.UpdateInstanceCustomHealthStatusOutput](t)(c.UpdateInstanceCustomHealthStatus(ctx, &servicediscovery.UpdateInstanceCustomHealthStatusInput{ServiceId: &id, InstanceId: aws.String("t0"), Status: types.CustomHealthStatusUnhealthy}))
+	ids, revision := discover(t, c, all)
+	if ids != "t0:UNHEALTHY t1:HEALTHY" || revision != first {
+		t.Errorf("after a health change: %q, revision %d then %d", ids, first, revision)
+	}
+	for want, change := range map[string]func(*servicediscovery.DiscoverInstancesInput){
+		"t1:HEALTHY":   func(in *servicediscovery.DiscoverInstancesInput) { in.HealthStatus = types.HealthStatusFilterHealthy },
+		"t0:UNHEALTHY": func(in *servicediscovery.DiscoverInstancesInput) { in.QueryParameters = map[string]string{"zone": "0"} },
+		"t0:UNHEALTHY t1:HEALTHY": func(in *servicediscovery.DiscoverInstancesInput) {
+			in.OptionalParameters = map[string]string{"zone": "9"}
+		},
+		"": func(in *servicediscovery.DiscoverInstancesInput) { in.QueryParameters = map[string]string{"zone": "9"} },
+	} {
+		if got, _ := discover(t, c, change); got != want {
+			t.Errorf("filtered: %q, want %q", got, want)
+		}
+	}
+	must[*servicediscovery.DeregisterInstanceOutput](t)(c.DeregisterInstance(ctx, &servicediscovery.DeregisterInstanceInput{ServiceId: &id, InstanceId: aws.String("t1")}))
+	rev := must[*servicediscovery.DiscoverInstancesRevisionOutput](t)(c.DiscoverInstancesRevision(ctx, &servicediscovery.DiscoverInstancesRevisionInput{NamespaceName: aws.String("demo"), ServiceName: aws.String("backend")}))
+	if *rev.InstancesRevision != first+1 {
+		t.Errorf("revision %d after a removal, was %d", *rev.InstancesRevision, first)
+	}
+	must[*servicediscovery.UpdateServiceAttributesOutput](t)(c.UpdateServiceAttributes(ctx, &servicediscovery.UpdateServiceAttributesInput{ServiceId: &id, Attributes: map[string]string{"a": "1", "b": "2"}}))
+	must[*servicediscovery.DeleteServiceAttributesOutput](t)(c.DeleteServiceAttributes(ctx, &servicediscovery.DeleteServiceAttributesInput{ServiceId: &id, Attributes: []string{"a"}}))
+	attrs := must[*servicediscovery.GetServiceAttributesOutput](t)(c.GetServiceAttributes(ctx, &servicediscovery.GetServiceAttributesInput{ServiceId: &id}))
+	if len(attrs.ServiceAttributes.Attributes) != 1 || attrs.ServiceAttributes.Attributes["b"] != "2" {
+		t.Errorf("attributes: %v", attrs.ServiceAttributes.Attributes)
+	}
+}
+
+// A service that is made again must not start below revisions that clients
+// have seen.
+func TestRevisionNeverGoesBack(t *testing.T) {
+	c, ctx := client(t, newServer(t, NewMemory())), t.Context()
+	id := life(t, c)
+	_, before := discover(t, c, all)
+	var inUse *types.ResourceInUse
+	if _, err := c.DeleteService(ctx, &servicediscovery.DeleteServiceInput{Id: &id}); !errors.As(err, &inUse) {
+		t.Fatalf("a service with instances was deleted: %v", err)
+	}
+	svc := must[*servicediscovery.GetServiceOutput](t)(c.GetService(ctx, &servicediscovery.GetServiceInput{Id: &id})).Service
+	for _, i := range []string{"t0", "t1"} {
+		must[*servicediscovery.DeregisterInstanceOutput](t)(c.DeregisterInstance(ctx, &servicediscovery.DeregisterInstanceInput{ServiceId: svc.Arn, InstanceId: &i}))
+	}
+	must[*servicediscovery.DeleteServiceOutput](t)(c.DeleteService(ctx, &servicediscovery.DeleteServiceInput{Id: &id}))
+	must[*servicediscovery.CreateServiceOutput](t)(c.CreateService(ctx, &servicediscovery.CreateServiceInput{Name: aws.String("backend"), NamespaceId: svc.NamespaceId}))
+	if _, after := discover(t, c, all); after <= before {
+		t.Errorf("revision %d after %d", after, before)
+	}
+}
+
+func TestErrorsAreTheSDKs(t *testing.T) {
+	c, ctx := client(t, newServer(t, NewMemory())), t.Context()
+	id := life(t, c)
+	_, err := c.CreateHttpNamespace(ctx, &servicediscovery.CreateHttpNamespaceInput{Name: aws.String("demo")})
+	var nsExists *types.NamespaceAlreadyExists
+	if !errors.As(err, &nsExists) || nsExists.NamespaceId == nil {
+		t.Errorf("namespace twice: %v", err)
+	}
+	ns := must[*servicediscovery.ListNamespacesOutput](t)(c.ListNamespaces(ctx, &servicediscovery.ListNamespacesInput{Filters: []types.NamespaceFilter{{Name: types.NamespaceFilterNameHttpName, Values: []string{"demo"}}}})).Namespaces
+	if len(ns) != 1 || *ns[0].Properties.HttpProperties.HttpName != "demo" {
+		t.Fatalf("namespaces: %+v", ns)
+	}
+	var svcExists *types.ServiceAlreadyExists
+	if _, err := c.CreateService(ctx, &servicediscovery.CreateServiceInput{Name: aws.String("backend"), NamespaceId: ns[0].Id}); !errors.As(err, &svcExists) || *svcExists.ServiceId != id {
+		t.Errorf("service twice: %v", err)
+	}
+	var noService *types.ServiceNotFound
+	if _, err := c.DiscoverInstances(ctx, &servicediscovery.DiscoverInstancesInput{NamespaceName: aws.String("demo"), ServiceName: aws.String("x")}); !errors.As(err, &noService) {
+		t.Errorf("unknown service: %v", err)
+	}
+	var noNamespace *types.NamespaceNotFound
+	if _, err := c.DiscoverInstancesRevision(ctx, &servicediscovery.DiscoverInstancesRevisionInput{NamespaceName: aws.String("x"), ServiceName: aws.String("x")}); !errors.As(err, &noNamespace) {
+		t.Errorf("unknown namespace: %v", err)
+	}
+	var noInstance *types.InstanceNotFound
+	if _, err := c.DeregisterInstance(ctx, &servicediscovery.DeregisterInstanceInput{ServiceId: &id, InstanceId: aws.String("x")}); !errors.As(err, &noInstance) {
+		t.Errorf("unknown instance: %v", err)
+	}
+	var invalid *types.InvalidInput
+	for name, a := range map[string]map[string]string{
+		"host name": {"AWS_INSTANCE_IPV4": "backend"}, "port": {"AWS_INSTANCE_PORT": "0"}, "health": {"AWS_INIT_HEALTH_STATUS": "FINE"},
+		"key": {"a b": "c"}, "value": {"a": strings.Repeat("x", 1025)},
+	} {
+		if _, err := c.RegisterInstance(ctx, &servicediscovery.RegisterInstanceInput{ServiceId: &id, InstanceId: aws.String("i"), Attributes: a}); !errors.As(err, &invalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestListServicesPages(t *testing.T) {
+	c, ctx := client(t, newServer(t, NewMemory())), t.Context()
+	life(t, c)
+	ns := must[*servicediscovery.ListNamespacesOutput](t)(c.ListNamespaces(ctx, &servicediscovery.ListNamespacesInput{})).Namespaces[0]
+	for i := range 24 {
+		must[*servicediscovery.CreateServiceOutput](t)(c.CreateService(ctx, &servicediscovery.CreateServiceInput{Name: aws.String(fmt.Sprintf("s%d", i)), NamespaceId: ns.Id}))
+	}
+	seen := map[string]bool{}
+	pages := servicediscovery.NewListServicesPaginator(c, &servicediscovery.ListServicesInput{MaxResults: aws.Int32(7), Filters: []types.ServiceFilter{{Name: types.ServiceFilterNameNamespaceId, Values: []string{*ns.Arn}}}})
+	n := 0
+	for ; pages.HasMorePages(); n++ {
+		for _, v := range must[*servicediscovery.ListServicesOutput](t)(pages.NextPage(ctx)).Services {
+			seen[*v.Name] = true
+		}
+	}
+	if len(seen) != 25 || n != 4 {
+		t.Errorf("%d services on %d pages", len(seen), n)
+	}
+}
+
+func TestWhatIsNotTheAPI(t *testing.T) {
+	srv := httptest.NewServer(newServer(t, NewMemory()))
+	defer srv.Close()
+	for name, c := range map[string]struct{ target, body, want string }{
+		"unknown operation": {"Route53AutoNaming_v20170314.Nonsense", "{}", "UnknownOperationException"},
+		"no operation":      {"", "{}", "UnknownOperationException"},
+		"not JSON":          {"Route53AutoNaming_v20170314.ListServices", "{", "SerializationException"},
+		"wrong type":        {"Route53AutoNaming_v20170314.GetService", `{"Id": 5}`, "SerializationException"},
+		"too large":         {"Route53AutoNaming_v20170314.GetService", `{"Id": "` + strings.Repeat("x", maxRequest) + `"}`, "SerializationException"},
+		"another path":      {"Route53AutoNaming_v20170314.GetService", `{"Id": "x"}`, "ServiceNotFound"},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+"/any/path", strings.NewReader(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-Amz-Target", c.target)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), `"`+c.want+`"`) {
+			t.Errorf("%s: %d %s", name, resp.StatusCode, body)
+		}
+	}
+}
+
+func TestChangesWakeWatchers(t *testing.T) {
+	s := newServer(t, NewMemory())
+	changed := s.Changed()
+	c := client(t, s)
+	must[*servicediscovery.ListNamespacesOutput](t)(c.ListNamespaces(t.Context(), &servicediscovery.ListNamespacesInput{}))
+	select {
+	case <-changed:
+		t.Fatal("woken by a read")
+	default:
+	}
+	life(t, c)
+	<-changed
+}
+
+// TestKilledProcess kills -9 a process that registers instances, and finds
+// every one that it said was acknowledged.
+func TestKilledProcess(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "registry.db")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestRegisterForEver$")
+	cmd.Env = append(os.Environ(), "REGISTRY_FILE="+file)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var acknowledged []string
+	for lines := bufio.NewScanner(out); len(acknowledged) < 40 && lines.Scan(); {
+		if id, ok := strings.CutPrefix(lines.Text(), "acknowledged "); ok {
+			acknowledged = append(acknowledged, id)
+		}
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	if len(acknowledged) < 40 {
+		t.Fatalf("the process acknowledged %d", len(acknowledged))
+	}
+	store, err := OpenBolt(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	ids, revision := discover(t, client(t, newServer(t, store)), all)
+	for _, id := range acknowledged {
+		if !strings.Contains(ids+" ", id+":HEALTHY ") {
+			t.Errorf("%s is lost", id)
+		}
+	}
+	if int(revision) < len(acknowledged) {
+		t.Errorf("revision %d after %d registrations", revision, len(acknowledged))
+	}
+}
+
+// TestRegisterForEver is the process that TestKilledProcess kills. Without
+// its file it has nothing to do.
+func TestRegisterForEver(t *testing.T) {
+	file := os.Getenv("REGISTRY_FILE")
+	if file == "" {
+		return
+	}
+	store, err := OpenBolt(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := client(t, newServer(t, store))
+	id := life(t, c)
+	for i := range 900 {
+		name := fmt.Sprintf("n%d", i)
+		must[*servicediscovery.RegisterInstanceOutput](t)(c.RegisterInstance(t.Context(), &servicediscovery.RegisterInstanceInput{ServiceId: &id, InstanceId: &name, Attributes: map[string]string{"AWS_INSTANCE_IPV4": "10.0.0.1"}}))
+		fmt.Println("acknowledged", name)
+	}
+}
