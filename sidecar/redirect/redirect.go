@@ -1,0 +1,110 @@
+// Package redirect installs the one firewall rule of a task: TCP connections
+// to the range of virtual IPs go to Envoy's egress listener on loopback.
+//
+// It owns the nftables table `patchbay` of the network namespace that it runs
+// in, and nothing else there: whatever is not addressed to the mesh is left
+// alone. It must not know what listens. Start reading at [Install].
+package redirect
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// Table is the name of our table (family ip).
+const Table = "patchbay"
+
+// Rule says which connections go where.
+type Rule struct {
+	VIPs netip.Prefix // IPv4
+	Port uint16       // of the listener on loopback
+}
+
+// Installed is a rule that stands in the kernel.
+type Installed struct{ before bool }
+
+// Install makes r the only content of our table, in one transaction: a table
+// of an earlier run is replaced, and there is no moment without the rule. The
+// error says what to do; it is EPERM when NET_ADMIN is missing.
+func Install(r Rule) (*Installed, error) {
+	if !r.VIPs.Addr().Is4() || r.Port == 0 {
+		return nil, fmt.Errorf("redirect %s to port %d: an IPv4 range and a port are needed", r.VIPs, r.Port)
+	}
+	c, err := nftables.New()
+	if err != nil {
+		return nil, fmt.Errorf("open nftables: %w", err)
+	}
+	before, err := exists(c)
+	if err != nil {
+		return nil, err
+	}
+	t := &nftables.Table{Name: Table, Family: nftables.TableFamilyIPv4}
+	// Making it first lets the deletion succeed when there is none.
+	c.AddTable(t)
+	c.DelTable(t)
+	c.AddTable(t)
+	policy := nftables.ChainPolicyAccept
+	chain := c.AddChain(&nftables.Chain{
+		Name: "output", Table: t, Type: nftables.ChainTypeNAT, Policy: &policy,
+		Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest,
+	})
+	c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r.expressions()})
+	if err := c.Flush(); err != nil {
+		return nil, fmt.Errorf("install the redirect rule (nftables, needs NET_ADMIN): %w", err)
+	}
+	return &Installed{before: before}, nil
+}
+
+// expressions are `ip protocol tcp ip daddr VIPS redirect to :PORT`.
+func (r Rule) expressions() []expr.Any {
+	mask := uint32(0xffffffff) << (32 - r.VIPs.Bits())
+	net4 := r.VIPs.Masked().Addr().As4()
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.BigEndian.PutUint32(mask), Xor: make([]byte, 4)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: net4[:]},
+		&expr.Counter{},
+		&expr.Immediate{Register: 1, Data: binaryutil.BigEndian.PutUint16(r.Port)},
+		&expr.Redir{RegisterProtoMin: 1},
+	}
+}
+
+// Remove takes the rule out, unless a table of ours was there before Install:
+// then it is another's to remove.
+func (i *Installed) Remove() error {
+	if i.before {
+		return nil
+	}
+	c, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("open nftables: %w", err)
+	}
+	if there, err := exists(c); err != nil || !there {
+		return err
+	}
+	c.DelTable(&nftables.Table{Name: Table, Family: nftables.TableFamilyIPv4})
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("remove the redirect rule: %w", err)
+	}
+	return nil
+}
+
+func exists(c *nftables.Conn) (bool, error) {
+	tables, err := c.ListTablesOfFamily(nftables.TableFamilyIPv4)
+	if err != nil {
+		return false, fmt.Errorf("list nftables' tables (needs NET_ADMIN): %w", err)
+	}
+	for _, t := range tables {
+		if t.Name == Table {
+			return true, nil
+		}
+	}
+	return false, nil
+}
