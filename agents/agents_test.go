@@ -64,6 +64,12 @@ func (b *book) Deregister(_ context.Context, _ mesh.Node, p Port) error {
 	return nil
 }
 
+func (b *book) count() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.instances)
+}
+
 func (b *book) has(p Port) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -524,7 +530,7 @@ func TestDrainGoesOnWithoutItsStream(t *testing.T) {
 		r.book.set("deregister", nil)
 		time.Sleep(deregisterTime)
 		synctest.Wait()
-		if n := len(r.book.instances); n != 0 {
+		if n := r.book.count(); n != 0 {
 			t.Fatalf("%d instances are still registered", n)
 		}
 	})
