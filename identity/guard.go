@@ -68,7 +68,7 @@ func (g *Guard) certificate(now time.Time) (*tls.Certificate, error) {
 
 // Options are the interceptors, for grpc.NewServer.
 func (g *Guard) Options() []grpc.ServerOption {
-	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.stream)}
+	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.StreamInterceptor)}
 }
 
 type nodeKey struct{}
@@ -121,9 +121,9 @@ type namedStream struct {
 
 func (s namedStream) Context() context.Context { return s.ctx }
 
-// stream ends the call when the certificate expires, and when the workload is
+// StreamInterceptor puts the node into the stream's context. It ends the call when the certificate expires, and when the workload is
 // no longer registered.
-func (g *Guard) stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+func (g *Guard) StreamInterceptor(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	n, until, err := g.identify(ss.Context())
 	if err != nil {
 		return err

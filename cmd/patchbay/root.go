@@ -48,14 +48,14 @@ Let a workload join:    patchbay token join --help`,
 
 // commands lists every subcommand, in the order of `patchbay --help`.
 func commands() []*cobra.Command {
-	return []*cobra.Command{newTokenCmd()}
+	return []*cobra.Command{newServeCmd(), newTokenCmd()}
 }
 
 // exitCode prints err, if any, the way every subcommand does, and maps it to
 // the exit code. A command that ends because ctx was cancelled by a signal has
 // stopped cleanly.
 func exitCode(ctx context.Context, root *cobra.Command, err error) int {
-	if err == nil || ctx.Err() != nil && errors.Is(err, context.Canceled) {
+	if err == nil || ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
 		return exitDone
 	}
 	fmt.Fprintln(root.ErrOrStderr(), "patchbay:", err)

@@ -1,0 +1,334 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"patchbay/admin"
+	"patchbay/agentapi"
+	"patchbay/agents"
+	"patchbay/config"
+	"patchbay/discovery"
+	"patchbay/discovery/cloud"
+	"patchbay/identity"
+	"patchbay/mesh"
+	"patchbay/pki"
+	"patchbay/pki/secret"
+	"patchbay/pki/stepca"
+	"patchbay/registrar"
+	"patchbay/registry"
+	"patchbay/xds"
+	"patchbay/xds/delta"
+)
+
+func newServeCmd() *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the control plane",
+		Long: `Runs the control plane: discovery, certificates, the xDS port for Envoys, the
+port for sidecar agents, the admin interface, and the embedded registry if the
+configuration has one. It waits for what it needs and says for what on
+/readyz. SIGTERM or Ctrl-C stops it; Envoys keep their configuration.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := config.Load(file)
+			if err != nil {
+				return &exitError{exitUsage, err}
+			}
+			return serve(c.Context(), cfg, newLog(cfg.Log, c.ErrOrStderr()))
+		},
+	}
+	c.Flags().StringVar(&file, "config", "patchbay.yaml", "the control plane's configuration")
+	return c
+}
+
+func newLog(l config.Log, w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if l.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// control is the control plane, wired. Its fields are built in this order.
+type control struct {
+	cfg       config.Config
+	log       *slog.Logger
+	store     *mesh.Store
+	metrics   *prometheus.Registry
+	discovery *discovery.CloudMap
+	registrar *registrar.Registrar
+	rotator   *pki.Rotator
+	guard     *identity.Guard
+	enrolment *identity.Server
+	cache     *delta.Cache
+	pusher    *xds.Pusher
+	agents    *agents.Server
+}
+
+// serve builds everything, then runs it until ctx ends or a part fails.
+func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	c := &control{cfg: cfg, log: log, store: mesh.NewStore(), metrics: prometheus.NewRegistry()}
+	g, ctx := errgroup.WithContext(ctx)
+	if err := c.startRegistry(ctx, g); err != nil {
+		return err
+	}
+	for _, build := range []func(context.Context) error{c.buildDiscovery, c.buildCertificates, c.buildIdentity, c.buildPush} {
+		if err := build(ctx); err != nil {
+			return err
+		}
+	}
+	g.Go(func() error { return c.discovery.Run(ctx) })
+	g.Go(func() error { return c.registrar.Run(ctx) })
+	g.Go(func() error { return c.rotator.Run(ctx) })
+	g.Go(func() error { return c.pusher.Run(ctx) })
+	if err := c.listen(ctx, g); err != nil {
+		return err
+	}
+	log.Info("control plane started", "xds", cfg.XDS.Listen, "agent", cfg.Agent.Listen, "admin", cfg.Admin.Listen, "namespaces", cfg.Namespaces)
+	return g.Wait()
+}
+
+// startRegistry runs the embedded registry, if there is one.
+func (c *control) startRegistry(ctx context.Context, g *errgroup.Group) error {
+	if c.cfg.Registry == nil {
+		return nil
+	}
+	if !config.Loopback(c.cfg.Registry.Listen) {
+		return &exitError{exitNotPossible, errors.New("registry.listen: the embedded registry listens on loopback only so far: it does not check signatures yet")}
+	}
+	store, err := registry.OpenBolt(filepath.Join(c.cfg.Data, "registry.db"))
+	if err != nil {
+		return err
+	}
+	s, err := registry.New(store, registry.Options{Log: c.log})
+	if err != nil {
+		return errors.Join(err, store.Close())
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", c.cfg.Registry.Listen)
+	if err != nil {
+		return errors.Join(fmt.Errorf("registry: %w", err), store.Close())
+	}
+	g.Go(func() error {
+		defer store.Close()
+		return serveHTTP(ctx, l, s)
+	})
+	return nil
+}
+
+func (c *control) buildDiscovery(ctx context.Context) error {
+	var cfg aws.Config
+	var err error
+	endpoint := ""
+	if c.cfg.Registry != nil {
+		// The embedded registry asks for no credentials on loopback, but the
+		// SDK signs in any case.
+		endpoint = "http://" + c.cfg.Registry.Listen
+		cfg = aws.Config{Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("patchbay", "patchbay", "")}
+	} else {
+		endpoint = c.cfg.CloudMap.Endpoint
+		if cfg, err = awsconfig.LoadDefaultConfig(ctx, awsconfig.WithAppID("patchbay")); err != nil {
+			return fmt.Errorf("AWS configuration: %w", err)
+		}
+		if c.cfg.CloudMap.Region != "" {
+			cfg.Region = c.cfg.CloudMap.Region
+		}
+	}
+	d := discovery.Config{CreateNamespace: c.cfg.CreateNamespaces, StateDir: filepath.Join(c.cfg.Data, "last-known-good")}
+	for _, n := range c.cfg.Namespaces {
+		d.Namespaces = append(d.Namespaces, discovery.Namespace{Name: strings.ToLower(n), Registry: n})
+	}
+	c.discovery, err = discovery.New(d, cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: endpoint}), c.store, c.log)
+	if err != nil {
+		return err
+	}
+	r := registrar.Config{CreateNamespace: c.cfg.CreateNamespaces, Namespaces: map[string]string{}}
+	for _, n := range c.cfg.Namespaces {
+		r.Namespaces[strings.ToLower(n)] = n
+	}
+	c.registrar = registrar.New(r, cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: endpoint, Attempts: 5}), c.discovery, c.log)
+	return nil
+}
+
+func (c *control) buildCertificates(context.Context) error {
+	issuers := map[string]pki.Issuer{}
+	for name, i := range c.cfg.Issuers {
+		ca, err := stepca.New(stepca.Options{
+			URL: i.StepCA.URL, Fingerprint: i.StepCA.Fingerprint, FingerprintFile: i.StepCA.FingerprintFile,
+			Provisioner: i.StepCA.Provisioner, PasswordFile: i.StepCA.PasswordFile, Lifetime: i.StepCA.Lifetime,
+		})
+		if err != nil {
+			return fmt.Errorf("issuer %s: %w", name, err)
+		}
+		issuers[name] = ca
+	}
+	secrets := secret.NewFile(secret.FileOptions{Dir: filepath.Join(c.cfg.Data, "secrets")})
+	c.rotator = pki.NewRotator(c.store, issuers, secrets, pki.RotatorOptions{TrustDomain: c.cfg.TrustDomain}, c.log)
+	return nil
+}
+
+func (c *control) buildIdentity(context.Context) error {
+	signer, err := identity.OpenSigner(identity.ControlDir(c.cfg.Data), c.cfg.TrustDomain)
+	if err != nil {
+		return err
+	}
+	workloads := identity.NewWorkloads(identity.IdentitiesDir(c.cfg.Data))
+	if err := workloads.Load(); err != nil {
+		c.log.Error("some identities are not well-formed", "error", err.Error())
+	}
+	c.guard = identity.NewGuard(c.cfg.TrustDomain, signer, workloads)
+	c.enrolment, err = identity.NewServer(c.cfg.Data, c.cfg.TrustDomain, signer, workloads, c.log)
+	return err
+}
+
+func (c *control) buildPush(context.Context) error {
+	c.cache = delta.NewCache(delta.NewMetrics(c.metrics))
+	identify := identity.FromContext
+	if c.cfg.XDS.Auth == "none" {
+		identify = nil
+	}
+	c.pusher = xds.NewPusher(c.store, c.cache, identify, c.log)
+	c.agents = agents.New(agents.Options{
+		Store: c.store, Registrar: registrations{c.registrar}, Barrier: c.pusher, Peer: identity.FromContext, Name: "patchbay", Log: c.log,
+	})
+	return nil
+}
+
+// listen opens every port before any is served, so that a port in use is said
+// at once.
+func (c *control) listen(ctx context.Context, g *errgroup.Group) error {
+	listeners := map[string]net.Listener{}
+	for name, addr := range map[string]string{"xds": c.cfg.XDS.Listen, "agent": c.cfg.Agent.Listen, "admin": c.cfg.Admin.Listen} {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+		if err != nil {
+			return fmt.Errorf("%s.listen: %w", name, err)
+		}
+		listeners[name] = l
+	}
+	handler, err := c.adminHandler()
+	if err != nil {
+		return err
+	}
+	x := xds.ServerConfig{Log: c.log, MaxAge: 45 * time.Minute}
+	if c.cfg.XDS.Auth == "mtls" {
+		x.Creds, x.Interceptors = c.guard.Credentials(false), []grpc.StreamServerInterceptor{c.guard.StreamInterceptor}
+	}
+	agentServer := grpc.NewServer(append(c.guard.Options(), grpc.Creds(c.guard.Credentials(true)))...)
+	agentapi.RegisterEnrolmentServer(agentServer, c.enrolment)
+	agentapi.RegisterAgentServer(agentServer, c.agents)
+	g.Go(func() error { return xds.NewServer(c.pusher, x).Run(ctx, listeners["xds"]) })
+	g.Go(func() error {
+		defer context.AfterFunc(ctx, agentServer.Stop)()
+		return agentServer.Serve(listeners["agent"])
+	})
+	g.Go(func() error { return serveHTTP(ctx, listeners["admin"], handler) })
+	return nil
+}
+
+// serveHTTP serves until ctx ends.
+func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	defer context.AfterFunc(ctx, func() { s.Close() })()
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return ctx.Err()
+}
+
+// adminHandler is the operator's interface. The token is made at the first
+// start unless the configuration names a file.
+func (c *control) adminHandler() (http.Handler, error) {
+	token, err := adminToken(c.cfg)
+	if err != nil {
+		return nil, err
+	}
+	return admin.Handler(admin.Options{
+		Token: token, Open: config.Loopback(c.cfg.Admin.Listen), Ready: c.notReady, Metrics: c.metrics,
+		Parts: map[string]func() any{
+			"sidecars":     func() any { return c.cache.Status() },
+			"agents":       func() any { return c.agents.Status() },
+			"namespaces":   func() any { return c.discovery.Status() },
+			"certificates": func() any { return c.rotator.Status() },
+		},
+		Actions: map[string]func(context.Context, url.Values) (any, error){"rotate": c.rotate},
+	}), nil
+}
+
+func adminToken(cfg config.Config) (string, error) {
+	file := cfg.Admin.TokenFile
+	if file == "" {
+		file = filepath.Join(cfg.Data, "admin-token")
+	}
+	text, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) && cfg.Admin.TokenFile == "" {
+		text = []byte(rand.Text() + "\n")
+		err = os.WriteFile(file, text, 0o600)
+	}
+	if err != nil {
+		return "", fmt.Errorf("admin token: %w", err)
+	}
+	token := strings.TrimSpace(string(text))
+	if token == "" {
+		return "", fmt.Errorf("admin token: %s is empty", file)
+	}
+	return token, nil
+}
+
+// notReady lists what is being waited for.
+func (c *control) notReady() []string {
+	var reasons []string
+	snap := c.store.Snapshot()
+	for _, n := range c.cfg.Namespaces {
+		if !snap.Synced[strings.ToLower(n)] {
+			reasons = append(reasons, "namespace "+n+": not read from the registry yet")
+		}
+	}
+	for name := range c.cfg.Issuers {
+		if snap.Bundles[name] == nil {
+			reasons = append(reasons, "issuer "+name+": its roots are not known yet")
+		}
+	}
+	return reasons
+}
+
+// rotate renews the leaf of ?service=discoveryName.namespace now.
+func (c *control) rotate(ctx context.Context, v url.Values) (any, error) {
+	for _, s := range c.store.Snapshot().Services {
+		if s.Name.String() != v.Get("service") {
+			continue
+		}
+		leaf, err := c.rotator.Rotate(ctx, s.Name)
+		if err != nil {
+			return nil, err
+		}
+		return map[string]string{"service": s.Name.String(), "serial": leaf.Serial, "notAfter": leaf.NotAfter.UTC().Format(time.RFC3339)}, nil
+	}
+	return nil, admin.Invalid{Err: fmt.Errorf("service %q is not in the mesh; ask with ?service=discoveryName.namespace", v.Get("service"))}
+}
