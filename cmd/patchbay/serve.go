@@ -171,7 +171,9 @@ func (c *control) buildDiscovery(ctx context.Context) error {
 	}
 	r := registrar.Config{CreateNamespace: c.cfg.CreateNamespaces, Namespaces: map[string]string{}}
 	for _, n := range c.cfg.Namespaces {
-		r.Namespaces[strings.ToLower(n)] = n
+		if local := strings.ToLower(n); local != n {
+			r.Namespaces[local] = n
+		}
 	}
 	c.registrar = registrar.New(r, cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: endpoint, Attempts: 5}), c.discovery, c.log)
 	return nil
