@@ -7,16 +7,14 @@ package envoytest
 
 import (
 	"bytes"
-	"context"
-	"encoding/json"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -46,50 +44,101 @@ func Binary(t testing.TB) string {
 	return p
 }
 
-// Envoy is a running process. It is stopped at the end of the test.
-type Envoy struct {
-	cmd    *exec.Cmd
-	log    *bytes.Buffer
-	client *http.Client
-	done   chan struct{}
+// Validate has Envoy judge a bootstrap without running it.
+func Validate(t testing.TB, bootstrap []byte) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), Binary(t), "--mode", "validate", "-l", "warn", "-c", write(t, bootstrap)).CombinedOutput()
+	if err != nil {
+		t.Fatalf("Envoy refuses the bootstrap: %v\n%s\n%s", err, out, bootstrap)
+	}
 }
 
-// Start runs Envoy with a bootstrap whose admin interface is the Unix socket
-// admin, inside the network namespace netns unless that is empty. When the
-// test fails, the end of Envoy's log is printed.
-func Start(t testing.TB, bootstrap []byte, admin, netns string, args ...string) *Envoy {
+func write(t testing.TB, bootstrap []byte) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "bootstrap.json")
 	if err := os.WriteFile(file, bootstrap, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	line := append([]string{Binary(t), "-c", file, "--disable-hot-restart", "--concurrency", "1", "-l", "info"}, args...)
+	return file
+}
+
+// Envoy is a running process. It is stopped at the end of the test.
+type Envoy struct {
+	cmd    *exec.Cmd
+	log    *buffer
+	client *http.Client
+	done   chan struct{} // closed when the process has ended
+}
+
+// Start runs Envoy with a bootstrap whose admin interface is the Unix socket
+// admin, inside the network namespace netns unless that is empty. It has one
+// worker; args come last on its command line. When the test fails, the end of
+// Envoy's log is printed.
+func Start(t testing.TB, bootstrap []byte, admin, netns string, args ...string) *Envoy {
+	t.Helper()
+	line := append([]string{Binary(t), "-c", write(t, bootstrap), "--disable-hot-restart", "--concurrency", "1", "-l", "info"}, args...)
 	if netns != "" {
 		line = append([]string{"ip", "netns", "exec", netns}, line...)
 	}
-	e := &Envoy{cmd: exec.Command(line[0], line[1:]...), log: &bytes.Buffer{}, done: make(chan struct{})}
+	e := &Envoy{cmd: exec.Command(line[0], line[1:]...), log: &buffer{}, client: adminClient(admin), done: make(chan struct{})}
 	e.cmd.Stdout, e.cmd.Stderr = e.log, e.log
-	e.client = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", admin)
-	}}}
-	if err := e.cmd.Start(); err != nil {
+	e.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started := make(chan error, 1)
+	go func() {
+		// Pdeathsig goes by thread: this one must last as long as Envoy.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := e.cmd.Start()
+		started <- err
+		if err == nil {
+			e.cmd.Wait()
+		}
+		close(e.done)
+	}()
+	if err := <-started; err != nil {
 		t.Fatal(err)
 	}
-	go func() { e.cmd.Wait(); close(e.done) }()
 	t.Cleanup(func() {
-		e.cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-e.done:
-		case <-time.After(5 * time.Second):
-			e.cmd.Process.Kill()
-			<-e.done
-		}
+		e.Stop()
 		if t.Failed() {
-			lines := strings.Split(e.log.String(), "\n")
-			t.Logf("Envoy's log, the end:\n%s", strings.Join(lines[max(0, len(lines)-40):], "\n"))
+			t.Logf("Envoy's log, the end:\n%s", e.Log(40))
 		}
 	})
 	return e
+}
+
+// Stop ends Envoy and waits until it is gone. It may be called again.
+func (e *Envoy) Stop() {
+	e.cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may have ended
+	select {
+	case <-e.done:
+	case <-time.After(5 * time.Second):
+		e.cmd.Process.Kill() //nolint:errcheck // likewise
+		<-e.done
+	}
+}
+
+// Log is the last lines of what Envoy has printed.
+func (e *Envoy) Log(lines int) string {
+	all := strings.Split(strings.TrimRight(e.log.String(), "\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// Ready waits until Envoy has its configuration.
+func (e *Envoy) Ready(t testing.TB) {
+	t.Helper()
+	Eventually(t, 20*time.Second, func() error {
+		select {
+		case <-e.done:
+			t.Fatal("Envoy has ended")
+		default:
+		}
+		body, err := e.Get("/ready")
+		if err == nil && strings.TrimSpace(body) != "LIVE" {
+			err = fmt.Errorf("Envoy is %s", strings.TrimSpace(body))
+		}
+		return err
+	})
 }
 
 // Eventually tries f every 10 ms until it succeeds; after limit the test
@@ -111,50 +160,20 @@ func Eventually(t testing.TB, limit time.Duration, f func() error) {
 	}
 }
 
-// Ready waits until Envoy has its configuration.
-func (e *Envoy) Ready(t testing.TB) {
-	t.Helper()
-	Eventually(t, 20*time.Second, func() error {
-		body, err := e.Get("/ready")
-		if err == nil && strings.TrimSpace(body) != "LIVE" {
-			err = fmt.Errorf("Envoy is %s", strings.TrimSpace(body))
-		}
-		return err
-	})
+// buffer takes a process's output while a test reads it.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
 }
 
-// Get is the body of a page of the admin interface.
-func (e *Envoy) Get(path string) (string, error) {
-	resp, err := e.client.Get("http://envoy" + path) //nolint:noctx // the client has a limit
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	return string(b), err
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
 }
 
-// Stats are the counters and gauges by name.
-func (e *Envoy) Stats(t testing.TB) map[string]float64 {
-	t.Helper()
-	body, err := e.Get("/stats?format=json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all struct {
-		Stats []struct {
-			Name  string
-			Value any // a number, or the words of a text readout
-		}
-	}
-	if err := json.Unmarshal([]byte(body), &all); err != nil {
-		t.Fatal(err)
-	}
-	out := map[string]float64{}
-	for _, s := range all.Stats {
-		if n, ok := s.Value.(float64); ok {
-			out[s.Name] = n
-		}
-	}
-	return out
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }

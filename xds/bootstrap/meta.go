@@ -7,11 +7,8 @@
 package bootstrap
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -23,11 +20,16 @@ import (
 // MetadataKey is the key of [NodeMeta] in the node's metadata.
 const MetadataKey = "patchbay"
 
+// RedirectPort is where Envoy takes redirected connections, on 127.0.0.1. No
+// offered port may have this number.
+const RedirectPort = 15001
+
 // NodeMeta is what a sidecar says of itself. It may add ports and features,
 // never identity: that is the certificate's.
 type NodeMeta struct {
 	Version        string      `json:"version"` // of the agent
 	Wiring         mesh.Wiring `json:"wiring"`
+	IPv6           bool        `json:"ipv6,omitempty"`           // the task can listen on [::]; the ingress then does
 	ContainerPorts []uint16    `json:"containerPorts,omitempty"` // all that the task's containers use
 	Ports          []Port      `json:"ports,omitempty"`          // what the task offers; empty: client-only
 }
@@ -37,8 +39,8 @@ type Port struct {
 	PortName          string        `json:"portName"`
 	DiscoveryName     string        `json:"discoveryName"`
 	Protocol          mesh.Protocol `json:"protocol"`
-	AppPort           uint16        `json:"appPort"`
-	ListenerPort      uint16        `json:"listenerPort"`
+	AppPort           uint16        `json:"appPort"`      // where the application listens
+	ListenerPort      uint16        `json:"listenerPort"` // where Envoy listens for the other tasks
 	TLS               *PortTLS      `json:"tls,omitempty"`
 	IdleSeconds       *int64        `json:"idleSeconds,omitempty"`
 	PerRequestSeconds *int64        `json:"perRequestSeconds,omitempty"`
@@ -81,59 +83,4 @@ func (m NodeMeta) Struct() (*structpb.Struct, error) {
 		return nil, fmt.Errorf("encode node metadata: %w", err)
 	}
 	return s, nil
-}
-
-// DecodeMeta reads m out of a node's metadata. Its error lists every problem.
-func DecodeMeta(s *structpb.Struct) (NodeMeta, error) {
-	var m NodeMeta
-	v := s.GetFields()[MetadataKey]
-	if v == nil {
-		return m, fmt.Errorf("node metadata: the key %q is missing; docs/reference/node.md has its form", MetadataKey)
-	}
-	b, err := protojson.Marshal(v)
-	if err != nil {
-		return m, fmt.Errorf("node metadata: %w", err)
-	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&m); err != nil && !errors.Is(err, io.EOF) {
-		return m, fmt.Errorf("node metadata %q: %w", MetadataKey, err)
-	}
-	return m, m.validate()
-}
-
-func (m NodeMeta) validate() error {
-	var errs []error
-	bad := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf("node metadata %q: "+format, append([]any{MetadataKey}, args...)...))
-	}
-	if m.Wiring != mesh.Redirect && m.Wiring != mesh.Bind {
-		bad("wiring: %q; allowed: redirect, bind", m.Wiring)
-	}
-	names, listeners := map[string]bool{}, map[uint16]bool{}
-	for i, p := range m.Ports {
-		if !mesh.ValidDiscoveryName(p.PortName) || names[p.PortName] {
-			bad("ports[%d].portName: %q; allowed: up to 64 of [a-z0-9_-], each once", i, p.PortName)
-		}
-		if !mesh.ValidDiscoveryName(p.DiscoveryName) {
-			bad("ports[%d].discoveryName: %q; allowed: up to 64 of [a-z0-9_-], not starting with '-'", i, p.DiscoveryName)
-		}
-		if !p.Protocol.Valid() {
-			bad("ports[%d].protocol: %q; allowed: http, http2, grpc, tcp", i, p.Protocol)
-		}
-		if p.AppPort == 0 {
-			bad("ports[%d].appPort: 0; allowed: 1 to 65535", i)
-		}
-		if p.ListenerPort == 0 || listeners[p.ListenerPort] {
-			bad("ports[%d].listenerPort: %d; allowed: 1 to 65535, each once", i, p.ListenerPort)
-		}
-		if p.TLS != nil && p.TLS.Issuer == "" {
-			bad("ports[%d].tls.issuer: empty; allowed: an issuer's name", i)
-		}
-		if p.IdleSeconds != nil && *p.IdleSeconds < 0 || p.PerRequestSeconds != nil && *p.PerRequestSeconds < 0 {
-			bad("ports[%d]: a timeout is negative; allowed: 0 (off) or more", i)
-		}
-		names[p.PortName], listeners[p.ListenerPort] = true, true
-	}
-	return errors.Join(errs...)
 }

@@ -4,10 +4,11 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	roundrobinv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"patchbay/mesh"
@@ -24,8 +25,9 @@ func ads() *corev3.ConfigSource {
 	}
 }
 
-// cluster is a service as its callers see it. It holds nothing that changes
-// with endpoints, so that a changed endpoint never touches it.
+// cluster is a service as its callers see it. It holds nothing of endpoints,
+// so that their changes never touch it; one thing excepted: it learns TLS
+// when the first endpoint of a plain service speaks it.
 func cluster(s *mesh.Service) Resource {
 	name := s.Name.String()
 	c := &clusterv3.Cluster{
@@ -33,23 +35,18 @@ func cluster(s *mesh.Service) Resource {
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads()},
 		ConnectTimeout:       durationpb.New(connectTimeout),
-		LbPolicy:             clusterv3.Cluster_ROUND_ROBIN,
+		LoadBalancingPolicy:  roundRobin(),
 		CircuitBreakers:      breakers(),
-		OutlierDetection: &clusterv3.OutlierDetection{
-			Consecutive_5Xx:                wrapperspb.UInt32(outlierFailures),
-			ConsecutiveGatewayFailure:      wrapperspb.UInt32(outlierFailures),
-			Interval:                       durationpb.New(outlierInterval),
-			BaseEjectionTime:               durationpb.New(outlierEjection),
-			MaxEjectionTime:                durationpb.New(outlierMax),
-			MaxEjectionPercent:             wrapperspb.UInt32(maxEjectedPercent),
-			SplitExternalLocalOriginErrors: true,
-			ConsecutiveLocalOriginFailure:  wrapperspb.UInt32(outlierFailures),
-			EnforcingConsecutive_5Xx:       wrapperspb.UInt32(0), // an application's 500 is an answer
-		},
+		OutlierDetection:     outliers(),
+		// The registry is the authority on who is a member.
 		IgnoreHealthOnHostRemoval: true,
 	}
 	if s.Protocol.L7() {
-		c.TypedExtensionProtocolOptions = httpOptions(true, s.Timeouts)
+		// Our ingress takes HTTP/2 for every protocol. A foreign service has
+		// none, so there the application's own version is spoken.
+		c.TypedExtensionProtocolOptions = httpOptions(!s.Foreign || s.Protocol != mesh.HTTP, s.Timeouts)
+	} else {
+		c.UpstreamConnectionOptions = &clusterv3.UpstreamConnectionOptions{TcpKeepalive: tcpKeepalive()}
 	}
 	sockets(c, s)
 	return Resource{ClusterType, name, c}
@@ -75,6 +72,44 @@ func appCluster(in mesh.Ingress) Resource {
 	return Resource{ClusterType, name, c}
 }
 
+func roundRobin() *clusterv3.LoadBalancingPolicy {
+	return &clusterv3.LoadBalancingPolicy{Policies: []*clusterv3.LoadBalancingPolicy_Policy{{
+		TypedExtensionConfig: &corev3.TypedExtensionConfig{Name: "envoy.load_balancing_policies.round_robin", TypedConfig: pack(&roundrobinv3.RoundRobin{})},
+	}}}
+}
+
+// outliers ejects a host after failures in a row: of connections, or answers
+// of a gateway (the peer's Envoy, when its application is gone). An
+// application's other errors are answers, and nothing is judged by
+// comparison with other hosts.
+func outliers() *clusterv3.OutlierDetection {
+	never, always, failures := wrapperspb.UInt32(0), wrapperspb.UInt32(100), wrapperspb.UInt32(outlierFailures)
+	return &clusterv3.OutlierDetection{
+		Interval:                               durationpb.New(outlierInterval),
+		BaseEjectionTime:                       durationpb.New(outlierEjection),
+		MaxEjectionTime:                        durationpb.New(outlierMax),
+		MaxEjectionPercent:                     wrapperspb.UInt32(maxEjectedPercent),
+		SplitExternalLocalOriginErrors:         true,
+		ConsecutiveLocalOriginFailure:          failures,
+		EnforcingConsecutiveLocalOriginFailure: always,
+		ConsecutiveGatewayFailure:              failures,
+		EnforcingConsecutiveGatewayFailure:     always,
+		EnforcingConsecutive_5Xx:               never,
+		EnforcingSuccessRate:                   never,
+		EnforcingLocalOriginSuccessRate:        never,
+	}
+}
+
+// tcpKeepalive finds peers that vanished without a word under connections
+// that are silent by nature.
+func tcpKeepalive() *corev3.TcpKeepalive {
+	return &corev3.TcpKeepalive{
+		KeepaliveTime:     wrapperspb.UInt32(uint32(pingInterval.Seconds())),
+		KeepaliveInterval: wrapperspb.UInt32(uint32(pingTimeout.Seconds())),
+		KeepaliveProbes:   wrapperspb.UInt32(3),
+	}
+}
+
 // httpOptions choose the upstream's HTTP version. Between sidecars it is
 // HTTP/2: a fifth less CPU under load (measured).
 func httpOptions(h2 bool, t mesh.Timeouts) map[string]*anypb.Any {
@@ -83,7 +118,7 @@ func httpOptions(h2 bool, t mesh.Timeouts) map[string]*anypb.Any {
 	}
 	if h2 {
 		explicit.ProtocolConfig = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
-			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{MaxConcurrentStreams: wrapperspb.UInt32(h2Streams), AllowConnect: true},
+			Http2ProtocolOptions: h2Options(),
 		}
 	}
 	return map[string]*anypb.Any{httpOptionsKey: pack(&httpv3.HttpProtocolOptions{
@@ -92,37 +127,22 @@ func httpOptions(h2 bool, t mesh.Timeouts) map[string]*anypb.Any {
 	})}
 }
 
+// h2Options allow extended CONNECT: a WebSocket travels between sidecars as
+// one stream of HTTP/2.
+func h2Options() *corev3.Http2ProtocolOptions {
+	return &corev3.Http2ProtocolOptions{
+		MaxConcurrentStreams: wrapperspb.UInt32(h2Streams),
+		AllowConnect:         true,
+		ConnectionKeepalive: &corev3.KeepaliveSettings{
+			Interval: durationpb.New(pingInterval), Timeout: durationpb.New(pingTimeout),
+			IntervalJitter: &typev3.Percent{Value: pingJitter},
+		},
+	}
+}
+
 func breakers() *clusterv3.CircuitBreakers {
 	max := wrapperspb.UInt32(unlimited)
 	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
 		MaxConnections: max, MaxPendingRequests: max, MaxRequests: max, MaxRetries: max,
 	}}}
-}
-
-// plainMark is the metadata of an endpoint whose port differs from its
-// service's declaration, and what the cluster's socket matches look for.
-func mark(tls bool) *structpb.Struct {
-	return &structpb.Struct{Fields: map[string]*structpb.Value{"tls": structpb.NewBoolValue(tls)}}
-}
-
-// sockets decides TLS for each endpoint: the default socket is the declared
-// one, and an endpoint that differs names its own.
-func sockets(c *clusterv3.Cluster, s *mesh.Service) {
-	anyTLS := s.TLS != nil
-	for _, e := range s.Endpoints {
-		anyTLS = anyTLS || e.TLS
-	}
-	if !anyTLS {
-		return
-	}
-	plain, encrypted := plainSocket(), upstreamTLS(s)
-	other := &clusterv3.Cluster_TransportSocketMatch{Name: "plain", Match: mark(false), TransportSocket: plain}
-	c.TransportSocket = encrypted
-	if s.TLS == nil {
-		c.TransportSocket = plain
-		other = &clusterv3.Cluster_TransportSocketMatch{Name: "tls", Match: mark(true), TransportSocket: encrypted}
-	}
-	if s.TLS == nil || !s.TLS.Only {
-		c.TransportSocketMatches = []*clusterv3.Cluster_TransportSocketMatch{other}
-	}
 }

@@ -5,7 +5,6 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"patchbay/mesh"
@@ -17,35 +16,32 @@ var healths = map[mesh.Health]corev3.HealthStatus{
 	mesh.Unknown:   corev3.HealthStatus_UNKNOWN,
 }
 
-// Endpoints is the ClusterLoadAssignment of a service: a locality for each
+// assignment is the ClusterLoadAssignment of a service: a locality for each
 // zone, sorted. It is empty, not absent, when the service has no endpoint. A
 // service that is locked to TLS does not list endpoints that speak plain text.
-func Endpoints(s *mesh.Service) Resource {
+func assignment(s *mesh.Service) Resource {
 	name := s.Name.String()
 	cla := &endpointv3.ClusterLoadAssignment{ClusterName: name}
 	byZone := map[string][]mesh.Endpoint{}
-	for _, e := range s.Endpoints {
-		if s.TLS != nil && s.TLS.Only && !e.TLS {
-			continue
-		}
+	for _, e := range callable(s) {
 		byZone[e.Zone] = append(byZone[e.Zone], e)
 	}
+	tls := knowsTLS(s)
 	for _, zone := range sortedKeys(byZone) {
 		l := &endpointv3.LocalityLbEndpoints{}
 		if zone != "" {
 			l.Locality = &corev3.Locality{Zone: zone}
 		}
-		endpoints := slices.Clone(byZone[zone])
-		slices.SortFunc(endpoints, mesh.Endpoint.Compare)
-		for _, e := range endpoints {
-			l.LbEndpoints = append(l.LbEndpoints, lbEndpoint(s, e))
+		slices.SortFunc(byZone[zone], mesh.Endpoint.Compare)
+		for _, e := range byZone[zone] {
+			l.LbEndpoints = append(l.LbEndpoints, lbEndpoint(e, tls && !e.TLS))
 		}
 		cla.Endpoints = append(cla.Endpoints, l)
 	}
 	return Resource{EndpointType, name, cla}
 }
 
-func lbEndpoint(s *mesh.Service, e mesh.Endpoint) *endpointv3.LbEndpoint {
+func lbEndpoint(e mesh.Endpoint, saysPlain bool) *endpointv3.LbEndpoint {
 	lb := &endpointv3.LbEndpoint{
 		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
 			Address: socketAddress(e.Addr.Addr().String(), e.Addr.Port()),
@@ -55,8 +51,8 @@ func lbEndpoint(s *mesh.Service, e mesh.Endpoint) *endpointv3.LbEndpoint {
 	if e.Weight > 1 {
 		lb.LoadBalancingWeight = wrapperspb.UInt32(e.Weight)
 	}
-	if e.TLS != (s.TLS != nil) {
-		lb.Metadata = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{"envoy.transport_socket_match": mark(e.TLS)}}
+	if saysPlain {
+		lb.Metadata = plainMetadata()
 	}
 	return lb
 }

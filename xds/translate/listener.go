@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"time"
+
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
@@ -47,7 +49,7 @@ func egressListener(v View, s *mesh.Service, a mesh.Alias, name string) Resource
 	if v.Wiring == mesh.Redirect {
 		l.BindToPort = wrapperspb.Bool(false)
 	}
-	f := tcpFilter(statEgress, s.Name.String(), s.Timeouts, tcpConnectTries)
+	f := tcpFilter(statEgress, s.Name.String(), or(s.Timeouts.Idle, idleTCP), tcpConnectTries)
 	if s.Protocol.L7() {
 		f = httpFilter(statEgress, name)
 	}
@@ -56,9 +58,14 @@ func egressListener(v View, s *mesh.Service, a mesh.Alias, name string) Resource
 }
 
 // ingressListener is where the other tasks, and load balancers, connect to.
-func ingressListener(in mesh.Ingress) Resource {
+// ipv6 says that the task can listen on IPv6; then one socket takes both.
+func ingressListener(in mesh.Ingress, ipv6 bool) Resource {
 	name := "ingress-" + in.PortName
-	chain := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{tcpFilter(statIngress, "app-"+in.PortName, in.Timeouts, 1)}}
+	idle := or(in.Timeouts.Idle, idleTCP)
+	if idle > 0 {
+		idle += ingressGrace
+	}
+	chain := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{tcpFilter(statIngress, "app-"+in.PortName, idle, 1)}}
 	if in.Protocol.L7() {
 		chain.Filters = []*listenerv3.Filter{httpFilter(statIngress, name)}
 	}
@@ -67,7 +74,7 @@ func ingressListener(in mesh.Ingress) Resource {
 	}
 	return Resource{ListenerType, name, &listenerv3.Listener{
 		Name:             name,
-		Address:          socketAddress("0.0.0.0", in.ListenerPort),
+		Address:          wildcard(in.ListenerPort, ipv6),
 		TrafficDirection: corev3.TrafficDirection_INBOUND,
 		StatPrefix:       statIngress,
 		FilterChains:     []*listenerv3.FilterChain{chain},
@@ -79,8 +86,18 @@ func ingressListener(in mesh.Ingress) Resource {
 	}}
 }
 
+func wildcard(port uint16, ipv6 bool) *corev3.Address {
+	if !ipv6 {
+		return socketAddress("0.0.0.0", port)
+	}
+	a := socketAddress("::", port)
+	a.GetSocketAddress().Ipv4Compat = true
+	return a
+}
+
 // httpFilter changes nothing that an application would notice: host, path and
-// the server header stay.
+// the server header stay, and no header of Envoy's own is added but the
+// request id. HTTP/1.0 is accepted: nginx speaks it to its upstreams.
 func httpFilter(stat, routes string) *listenerv3.Filter {
 	return filter("envoy.filters.network.http_connection_manager", &hcmv3.HttpConnectionManager{
 		StatPrefix: stat,
@@ -90,20 +107,21 @@ func httpFilter(stat, routes string) *listenerv3.Filter {
 		}},
 		HttpFilters: []*hcmv3.HttpFilter{{
 			Name:       "envoy.filters.http.router",
-			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(&routerv3.Router{})},
+			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(&routerv3.Router{SuppressEnvoyHeaders: true})},
 		}},
 		UpgradeConfigs:             []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
-		Http2ProtocolOptions:       &corev3.Http2ProtocolOptions{MaxConcurrentStreams: wrapperspb.UInt32(h2Streams), AllowConnect: true},
+		HttpProtocolOptions:        &corev3.Http1ProtocolOptions{AcceptHttp_10: true},
+		Http2ProtocolOptions:       h2Options(),
 		StreamIdleTimeout:          durationpb.New(0), // the route's governs
 		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
 	})
 }
 
-func tcpFilter(stat, cluster string, t mesh.Timeouts, tries uint32) *listenerv3.Filter {
+func tcpFilter(stat, cluster string, idle time.Duration, tries uint32) *listenerv3.Filter {
 	return filter("envoy.filters.network.tcp_proxy", &tcpv3.TcpProxy{
 		StatPrefix:         stat,
 		ClusterSpecifier:   &tcpv3.TcpProxy_Cluster{Cluster: cluster},
-		IdleTimeout:        durationpb.New(or(t.Idle, idleTCP)),
+		IdleTimeout:        durationpb.New(idle),
 		MaxConnectAttempts: wrapperspb.UInt32(tries),
 	})
 }

@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"bytes"
+
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 
@@ -15,10 +17,25 @@ func leafSecret(l *mesh.Leaf) Resource {
 	}}}
 }
 
-func bundleSecret(b *mesh.Bundle) Resource {
-	name := BundleSecret(b.Issuer)
+// trustSecrets are the bundle of each issuer, and all of them in one.
+func trustSecrets(bundles map[string]*mesh.Bundle) []Resource {
+	var out []Resource
+	var all []byte
+	for _, issuer := range sortedKeys(bundles) {
+		roots := bundles[issuer].RootsPEM
+		out = append(out, trustSecret(BundleSecret(issuer), roots))
+		all = append(bytes.TrimRight(all, "\n"), '\n')
+		all = append(all, roots...)
+	}
+	if out == nil {
+		return nil
+	}
+	return append(out, trustSecret(anyBundle, bytes.TrimLeft(all, "\n")))
+}
+
+func trustSecret(name string, roots []byte) Resource {
 	return Resource{SecretType, name, &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_ValidationContext{
-		ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: inline(b.RootsPEM)},
+		ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: inline(roots)},
 	}}}
 }
 

@@ -11,9 +11,10 @@ import (
 	"patchbay/mesh"
 )
 
-// DefaultIssuer is trusted for endpoints that speak TLS although their
-// service's settings (still) say plain.
-const DefaultIssuer = "default"
+// anyBundle is the trust in every issuer of the mesh. It is for endpoints that
+// speak TLS although their service's settings say plain (again), so that the
+// issuer is not known.
+const anyBundle = "bundles"
 
 // LeafSecret and BundleSecret name SDS secrets. A name never changes, so that
 // a rotation swaps the content alone.
@@ -38,9 +39,9 @@ func sds(name string) *tlsv3.SdsSecretConfig {
 // service's DNS name as a SAN. (The DNS name, not the SPIFFE URI: it is the
 // one that certificates of every issuer carry, those that ECS made included.)
 func upstreamTLS(s *mesh.Service) *corev3.TransportSocket {
-	issuer := DefaultIssuer
-	if s.TLS != nil {
-		issuer = s.TLS.Issuer
+	trust := anyBundle
+	if s.TLS != nil && s.TLS.Issuer != "" {
+		trust = BundleSecret(s.TLS.Issuer)
 	}
 	name := s.Name.String()
 	combined := &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
@@ -50,7 +51,7 @@ func upstreamTLS(s *mesh.Service) *corev3.TransportSocket {
 				Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: name}},
 			}},
 		},
-		ValidationContextSdsSecretConfig: sds(BundleSecret(issuer)),
+		ValidationContextSdsSecretConfig: sds(trust),
 	}
 	common := &tlsv3.CommonTlsContext{
 		TlsParams:             onlyTLS13(),

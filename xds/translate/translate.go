@@ -7,6 +7,7 @@
 package translate
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -84,8 +85,7 @@ func Unserved(v View, s *mesh.Service) []mesh.Alias {
 // cluster, its endpoints, and a listener (with a route configuration where
 // Envoy parses requests) for each alias. Ordered by type, then name.
 func Service(v View, s *mesh.Service) []Resource {
-	out := []Resource{cluster(s), Endpoints(s)}
-	var routes []Resource
+	out := []Resource{cluster(s), assignment(s)}
 	for _, a := range s.Aliases {
 		if !a.VIP.IsValid() || v.blocks(a.Port) {
 			continue
@@ -93,53 +93,61 @@ func Service(v View, s *mesh.Service) []Resource {
 		name := EgressName(a)
 		out = append(out, egressListener(v, s, a, name))
 		if s.Protocol.L7() {
-			routes = append(routes, egressRoute(s, name))
+			out = append(out, egressRoute(s, name))
 		}
 	}
-	return append(out, routes...)
+	return sorted(out)
 }
 
 // Shared is what the view's sidecars share besides services: the listener to
-// which redirected connections come, and what to trust.
+// which redirected connections come, and what to trust. Ordered by type, then
+// name.
 func Shared(v View, bundles map[string]*mesh.Bundle) []Resource {
 	var out []Resource
 	if v.Wiring == mesh.Redirect {
 		out = append(out, redirectListener())
 	}
-	for _, issuer := range sortedKeys(bundles) {
-		out = append(out, bundleSecret(bundles[issuer]))
-	}
-	return out
+	return sorted(append(out, trustSecrets(bundles)...))
 }
 
 // Node is what one node alone has: a listener, a route and an application's
 // cluster for each port that it offers, and the leaves of these services.
 // Ports of services that its workload does not offer get nothing; leaf returns
 // nil where there is none yet (the listener then waits for its secret).
+// Ordered by type, then name.
 func Node(n mesh.Node, meta bootstrap.NodeMeta, leaf func(mesh.ServiceName) *mesh.Leaf) []Resource {
-	var clusters, listeners, routes, secrets []Resource
+	var out []Resource
 	seen := map[mesh.ServiceName]bool{}
 	for _, p := range meta.Ports {
 		in := p.Ingress(n.Workload.Namespace)
 		if !n.Workload.Offers(in.Service) {
 			continue
 		}
-		clusters = append(clusters, appCluster(in))
-		listeners = append(listeners, ingressListener(in))
+		out = append(out, appCluster(in), ingressListener(in, meta.IPv6))
 		if in.Protocol.L7() {
-			routes = append(routes, ingressRoute(in))
+			out = append(out, ingressRoute(in))
 		}
-		if l := leaf(in.Service); in.TLS != nil && l != nil && !seen[in.Service] {
-			seen[in.Service] = true
-			secrets = append(secrets, leafSecret(l))
+		if in.TLS == nil || seen[in.Service] {
+			continue
+		}
+		seen[in.Service] = true
+		if l := leaf(in.Service); l != nil {
+			out = append(out, leafSecret(l))
 		}
 	}
-	return slices.Concat(clusters, listeners, routes, secrets)
+	return sorted(out)
 }
 
 // EgressName names the listener and the route configuration of an alias.
 func EgressName(a mesh.Alias) string {
 	return "egress-" + a.VIP.String() + "-" + strconv.Itoa(int(a.Port))
+}
+
+func sorted(rs []Resource) []Resource {
+	slices.SortFunc(rs, func(a, b Resource) int {
+		return cmp.Or(strings.Compare(a.TypeURL, b.TypeURL), strings.Compare(a.Name, b.Name))
+	})
+	return rs
 }
 
 func sortedKeys[V any](m map[string]V) []string {

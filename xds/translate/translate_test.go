@@ -9,8 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -109,46 +111,78 @@ func validate(t testing.TB, r Resource) {
 	}
 }
 
+func named(name string, p mesh.Protocol) *mesh.Service {
+	return &mesh.Service{Name: mesh.ServiceName{Namespace: "demo", DiscoveryName: name}, Protocol: p}
+}
+
 func endpoint(i int, tls bool) mesh.Endpoint {
 	return mesh.Endpoint{InstanceID: fmt.Sprint(i), Addr: netip.MustParseAddrPort(fmt.Sprintf("10.0.0.%d:15010", i)), Health: mesh.Healthy, Weight: 1, TLS: tls}
 }
 
-// Without a trusted CA and a SAN, Envoy verifies nothing; without both bounds
-// it speaks TLS 1.2. No cluster may leave us so.
-func TestEveryTLSClusterVerifies(t *testing.T) {
-	n := 0
-	for _, p := range []mesh.Protocol{mesh.HTTP, mesh.HTTP2, mesh.GRPC, mesh.TCP} {
-		for _, declared := range []*mesh.ServiceTLS{nil, {Issuer: "default"}, {Issuer: "x", Only: true}} {
-			s := &mesh.Service{Name: mesh.ServiceName{Namespace: "demo", DiscoveryName: "b"}, Protocol: p, TLS: declared, Endpoints: []mesh.Endpoint{endpoint(1, true), endpoint(2, false)}}
-			text := string(indented(t, cluster(s).Message))
-			for _, want := range []string{`"exact": "b.demo"`, `"sni": "b.demo"`, `"name": "bundle/`, `"tlsMinimumProtocolVersion": "TLSv1_3"`, `"tlsMaximumProtocolVersion": "TLSv1_3"`} {
-				if !bytes.Contains([]byte(text), []byte(want)) {
-					t.Errorf("%s, declared %v: no %s in\n%s", p, declared, want, text)
-				}
-			}
-			n++
+// Every view of every service is written in one order, whatever order the
+// names have.
+func TestOrderAndUniqueness(t *testing.T) {
+	s := named("b", mesh.HTTP)
+	s.Aliases = []mesh.Alias{
+		{DNSName: "a", Port: 9, VIP: netip.MustParseAddr("127.128.9.9")},
+		{DNSName: "b", Port: 10, VIP: netip.MustParseAddr("127.128.1.1")},
+		{DNSName: "b", Port: 9, VIP: netip.MustParseAddr("127.128.1.1")},
+		{DNSName: "unassigned", Port: 9},
+	}
+	got := Service(View{Namespace: "demo", Wiring: mesh.Redirect}, s)
+	var names []string
+	for _, r := range got {
+		names = append(names, short(r.TypeURL)+" "+r.Name)
+	}
+	want := []string{
+		"Cluster b.demo", "ClusterLoadAssignment b.demo",
+		"Listener egress-127.128.1.1-10", "Listener egress-127.128.1.1-9", "Listener egress-127.128.9.9-9",
+		"RouteConfiguration egress-127.128.1.1-10", "RouteConfiguration egress-127.128.1.1-9", "RouteConfiguration egress-127.128.9.9-9",
+	}
+	if d := cmp.Diff(want, names); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestHealthZonesAndWeights(t *testing.T) {
+	s := named("b", mesh.TCP)
+	s.Endpoints = []mesh.Endpoint{
+		{Addr: netip.MustParseAddrPort("10.0.0.9:1"), Zone: "z2", Health: mesh.Healthy, Weight: 1},
+		{Addr: netip.MustParseAddrPort("10.0.0.1:1"), Zone: "z2", Health: mesh.Unhealthy, Weight: 7},
+		{Addr: netip.MustParseAddrPort("[fd00::1]:1"), Zone: "z1", Health: mesh.Unknown, Weight: 1},
+		{Addr: netip.MustParseAddrPort("10.0.0.5:1"), Weight: 1},
+	}
+	var got []string
+	for _, l := range assignment(s).Message.(*endpointv3.ClusterLoadAssignment).Endpoints {
+		for _, e := range l.LbEndpoints {
+			got = append(got, fmt.Sprint(l.GetLocality().GetZone(), " ", e.GetEndpoint().Address.GetSocketAddress().Address, " ", e.HealthStatus, " ", e.GetLoadBalancingWeight().GetValue()))
 		}
 	}
-	if n != 12 {
-		t.Fatal(n)
+	if d := cmp.Diff([]string{" 10.0.0.5 UNKNOWN 0", "z1 fd00::1 UNKNOWN 0", "z2 10.0.0.1 UNHEALTHY 7", "z2 10.0.0.9 HEALTHY 0"}, got); d != "" {
+		t.Error(d)
 	}
 }
 
-// A changed endpoint must not touch the cluster: Envoy would warm it again.
-func TestClusterIsFreeOfEndpoints(t *testing.T) {
-	s := &mesh.Service{Name: mesh.ServiceName{Namespace: "demo", DiscoveryName: "b"}, Protocol: mesh.HTTP, TLS: &mesh.ServiceTLS{Issuer: "default"}}
-	before := cluster(s).Message
-	s.Endpoints = []mesh.Endpoint{endpoint(1, true), endpoint(2, false)}
-	if after := cluster(s).Message; !proto.Equal(before, after) {
-		t.Error("the cluster changed with its endpoints")
+func TestNoEndpointIsAnEmptyAssignment(t *testing.T) {
+	r := assignment(named("b", mesh.TCP))
+	if m := r.Message.(*endpointv3.ClusterLoadAssignment); m.ClusterName != "b.demo" || len(m.Endpoints) != 0 {
+		t.Errorf("%v", m)
 	}
 }
 
-func TestLockedServiceDropsPlainEndpoints(t *testing.T) {
-	s := &mesh.Service{Name: mesh.ServiceName{Namespace: "demo", DiscoveryName: "b"}, TLS: &mesh.ServiceTLS{Issuer: "default", Only: true}, Endpoints: []mesh.Endpoint{endpoint(1, true), endpoint(2, false)}}
-	text := string(indented(t, Endpoints(s).Message))
-	if !bytes.Contains([]byte(text), []byte("10.0.0.1")) || bytes.Contains([]byte(text), []byte("10.0.0.2")) {
-		t.Errorf("endpoints: %s", text)
+// A service that we do not run has no ingress of ours: an application that
+// speaks HTTP/1.1 would not understand HTTP/2.
+func TestForeignServicesAreSpokenToInTheirOwnVersion(t *testing.T) {
+	for p, h2 := range map[mesh.Protocol]bool{mesh.HTTP: false, mesh.HTTP2: true, mesh.GRPC: true} {
+		s := named("b", p)
+		s.Foreign = true
+		var o httpv3.HttpProtocolOptions
+		if err := cluster(s).Message.(*clusterv3.Cluster).TypedExtensionProtocolOptions[httpOptionsKey].UnmarshalTo(&o); err != nil {
+			t.Fatal(err)
+		}
+		if got := o.GetExplicitHttpConfig().GetHttp2ProtocolOptions() != nil; got != h2 {
+			t.Errorf("%s: HTTP/2 is %v", p, got)
+		}
 	}
 }
 
@@ -181,25 +215,4 @@ func TestBlockedPortsHaveNoListener(t *testing.T) {
 	if got := Unserved(v, s); len(got) != 1 || got[0] != a {
 		t.Errorf("unserved: %v", got)
 	}
-}
-
-// Whatever name mesh accepts, Envoy's own rules accept the result.
-func FuzzNames(f *testing.F) {
-	f.Add("backend", "backend.prod", uint16(80), int64(15))
-	f.Add("_x", "a..b", uint16(65535), int64(0))
-	f.Fuzz(func(t *testing.T, name, alias string, port uint16, timeout int64) {
-		if !mesh.ValidDiscoveryName(name) || !mesh.ValidDNSName(alias) || port == 0 || timeout < 0 || timeout > 1e6 {
-			return
-		}
-		d := time.Duration(timeout) * time.Second
-		s := &mesh.Service{
-			Name: mesh.ServiceName{Namespace: "demo", DiscoveryName: name}, Protocol: mesh.GRPC, TLS: &mesh.ServiceTLS{Issuer: "default"},
-			Aliases:   []mesh.Alias{{DNSName: alias, Port: port, VIP: netip.MustParseAddr("127.128.1.1")}},
-			Timeouts:  mesh.Timeouts{Idle: &d, PerRequest: &d},
-			Endpoints: []mesh.Endpoint{endpoint(1, true)},
-		}
-		for _, r := range Service(View{Namespace: "demo", Wiring: mesh.Redirect}, s) {
-			validate(t, r)
-		}
-	})
 }

@@ -1,0 +1,180 @@
+package bootstrap
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"patchbay/mesh"
+)
+
+// Limits of what one node may say; far beyond any task definition.
+const (
+	maxPorts   = 100
+	maxSeconds = 2147483 // ECS's bound of the timeouts
+)
+
+// DecodeMeta reads a [NodeMeta] out of a node's metadata. It is strict: an
+// unknown key is an error. The error lists every problem: where, what, and
+// what is allowed.
+func DecodeMeta(s *structpb.Struct) (NodeMeta, error) {
+	v := s.GetFields()[MetadataKey]
+	if v == nil {
+		return NodeMeta{}, fmt.Errorf("node metadata: the key %q is missing; docs/reference/node.md has its form", MetadataKey)
+	}
+	top := v.GetStructValue()
+	if top == nil {
+		return NodeMeta{}, fmt.Errorf("node metadata %q: not an object; docs/reference/node.md has its form", MetadataKey)
+	}
+	c := &checker{}
+	var m NodeMeta
+	c.object("", top, &m, "ports")
+	for i, p := range top.GetFields()["ports"].GetListValue().GetValues() {
+		var port Port
+		at := fmt.Sprintf("ports[%d].", i)
+		if p.GetStructValue() == nil {
+			c.bad("ports[%d]: not an object", i)
+			continue
+		}
+		c.object(at, p.GetStructValue(), &port, "tls")
+		c.tls(at, p.GetStructValue().GetFields()["tls"], &port)
+		m.Ports = append(m.Ports, port)
+	}
+	if p, ok := top.GetFields()["ports"]; ok && p.GetListValue() == nil && !isNull(p) {
+		c.bad("ports: not a list")
+	}
+	if c.errs == nil { // of a port that could not be read, rules say nothing new
+		c.rules(m)
+	}
+	if c.errs != nil {
+		return NodeMeta{}, errors.Join(c.errs...)
+	}
+	return m, nil
+}
+
+type checker struct{ errs []error }
+
+func (c *checker) bad(format string, args ...any) {
+	c.errs = append(c.errs, fmt.Errorf("node metadata %q: "+format, append([]any{MetadataKey}, args...)...))
+}
+
+// object reads the keys of s into the fields of the struct that into points
+// to, one by one, so that one bad value does not hide the next. The key nested
+// is known and read elsewhere.
+func (c *checker) object(at string, s *structpb.Struct, into any, nested string) {
+	fields := map[string]reflect.Value{}
+	v := reflect.ValueOf(into).Elem()
+	for i := range v.NumField() {
+		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+		fields[name] = v.Field(i)
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.GetFields())) {
+		field, known := fields[key]
+		switch {
+		case !known:
+			c.bad("%s%s: unknown key; allowed: %s", at, key, strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
+		case key == nested || isNull(s.GetFields()[key]):
+		default:
+			b, err := protojson.Marshal(s.GetFields()[key])
+			if err == nil {
+				err = json.Unmarshal(b, field.Addr().Interface())
+			}
+			if err != nil {
+				c.bad("%s%s: %s; allowed: %s", at, key, b, form(field.Type()))
+			}
+		}
+	}
+}
+
+func (c *checker) tls(at string, v *structpb.Value, p *Port) {
+	if v == nil || isNull(v) {
+		return
+	}
+	if v.GetStructValue() == nil {
+		c.bad(`%stls: not an object; allowed: {"issuer": NAME} or null`, at)
+		return
+	}
+	p.TLS = &PortTLS{}
+	c.object(at+"tls.", v.GetStructValue(), p.TLS, "")
+}
+
+func isNull(v *structpb.Value) bool {
+	_, null := v.GetKind().(*structpb.Value_NullValue)
+	return null
+}
+
+// form says in words what a field takes.
+func form(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Uint16:
+		return "a number of 1 to 65535"
+	case reflect.Pointer:
+		return "a whole number of seconds"
+	case reflect.Slice:
+		return "a list of numbers of 1 to 65535"
+	case reflect.Bool:
+		return "true or false"
+	default:
+		return "a string"
+	}
+}
+
+func (c *checker) rules(m NodeMeta) {
+	if m.Wiring != mesh.Redirect && m.Wiring != mesh.Bind {
+		c.bad("wiring: %q; allowed: redirect, bind", m.Wiring)
+	}
+	if len(m.Ports) > maxPorts || len(m.ContainerPorts) > maxPorts {
+		c.bad("%d ports, %d containerPorts; allowed: %d each", len(m.Ports), len(m.ContainerPorts), maxPorts)
+		return
+	}
+	if slices.Contains(m.ContainerPorts, 0) {
+		c.bad("containerPorts: 0; allowed: 1 to 65535")
+	}
+	names, listeners := map[string]bool{}, map[uint16]bool{}
+	for i, p := range m.Ports {
+		c.port(i, p)
+		if names[p.PortName] {
+			c.bad("ports[%d].portName: %q is there already; allowed: each once", i, p.PortName)
+		}
+		if listeners[p.ListenerPort] {
+			c.bad("ports[%d].listenerPort: %d is there already; allowed: each once", i, p.ListenerPort)
+		}
+		names[p.PortName], listeners[p.ListenerPort] = true, true
+	}
+}
+
+func (c *checker) port(i int, p Port) {
+	if !mesh.ValidDiscoveryName(p.PortName) {
+		c.bad("ports[%d].portName: %q; allowed: 1 to 64 of [a-z0-9_-], not starting with '-'", i, p.PortName)
+	}
+	if !mesh.ValidDiscoveryName(p.DiscoveryName) {
+		c.bad("ports[%d].discoveryName: %q; allowed: 1 to 64 of [a-z0-9_-], not starting with '-'", i, p.DiscoveryName)
+	}
+	if !p.Protocol.Valid() {
+		c.bad("ports[%d].protocol: %q; allowed: http, http2, grpc, tcp", i, p.Protocol)
+	}
+	if p.AppPort == 0 {
+		c.bad("ports[%d].appPort: 0; allowed: 1 to 65535", i)
+	}
+	if p.ListenerPort == 0 || p.ListenerPort == RedirectPort || p.ListenerPort == p.AppPort {
+		c.bad("ports[%d].listenerPort: %d; allowed: 1 to 65535, but not %d and not the application's port", i, p.ListenerPort, RedirectPort)
+	}
+	if p.TLS != nil && p.TLS.Issuer == "" {
+		c.bad("ports[%d].tls.issuer: empty; allowed: an issuer's name", i)
+	}
+	c.seconds(i, "idleSeconds", p.IdleSeconds)
+	c.seconds(i, "perRequestSeconds", p.PerRequestSeconds)
+}
+
+func (c *checker) seconds(i int, name string, n *int64) {
+	if n != nil && (*n < 0 || *n > maxSeconds) {
+		c.bad("ports[%d].%s: %d; allowed: 0 (off) to %d", i, name, *n, maxSeconds)
+	}
+}
