@@ -31,6 +31,10 @@ const (
 	gapBusy = 50 * time.Millisecond
 	gapMax  = 500 * time.Millisecond
 
+	// holdMax is how long an interim may be shown although a sidecar has not
+	// acknowledged it.
+	holdMax = 10 * time.Second
+
 	// viewLife is how long a view without streams is kept.
 	viewLife = 5 * time.Minute
 )
@@ -67,7 +71,8 @@ func (p *Pusher) Run(ctx context.Context) error {
 	defer sweep.Stop()
 	gap := gapMin
 	for {
-		changed := p.store.Changed(p.push())
+		gen, held := p.push()
+		changed := p.store.Changed(gen)
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -79,6 +84,9 @@ func (p *Pusher) Run(ctx context.Context) error {
 			continue
 		default:
 			gap = gapMin // quiet: the next change goes out at once
+		}
+		if held {
+			continue // and until then, whether what is held may go
 		}
 		select {
 		case <-ctx.Done():
@@ -99,30 +107,34 @@ func (p *Pusher) grow(gap time.Duration) time.Duration {
 }
 
 // push brings every view and every node to the newest snapshot, and returns
-// its generation. Trust goes out before the leaves that need it.
-func (p *Pusher) push() uint64 {
+// its generation. Trust goes out before the leaves that need it. held says that
+// a view shows an interim and push must be called again soon.
+func (p *Pusher) push() (gen uint64, held bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	snap := p.store.Snapshot()
-	if snap == p.pushed {
-		return snap.Generation
-	}
 	for _, v := range p.views {
 		p.show(v, snap)
+		held = held || len(v.held) > 0
 	}
-	for s, n := range p.nodes {
-		if n.outdated(snap) {
-			s.SetPrivate(n.private(snap, p.log))
+	if snap != p.pushed {
+		for s, n := range p.nodes {
+			if n.outdated(snap) {
+				s.SetPrivate(n.private(snap, p.log))
+			}
 		}
 	}
 	p.pushed = snap
 	close(p.news)
 	p.news = make(chan struct{})
-	return snap.Generation
+	return snap.Generation, held
 }
 
 func (p *Pusher) show(v *view, snap *mesh.Snapshot) {
-	entries, removed := v.update(snap, p.log)
+	for name, h := range v.held {
+		h.over = len(p.cache.Unacked(delta.ClusterType, name.String())) == 0
+	}
+	entries, removed := v.update(snap, time.Now(), p.log)
 	if len(entries)+len(removed) > 0 {
 		p.cache.Apply(v.key, entries, removed)
 	}
@@ -145,10 +157,8 @@ func (p *Pusher) sweep(now time.Time) {
 // was not even published by then: the registry still lists the address.
 func (p *Pusher) Removed(ctx context.Context, name mesh.ServiceName, addr netip.AddrPort) (missing []string, err error) {
 	for {
-		p.mu.Lock()
-		snap, news := p.pushed, p.news
-		p.mu.Unlock()
-		if !lists(snap.Service(name), addr) {
+		listed, news := p.lists(name, addr)
+		if !listed {
 			return p.cache.WaitAcked(ctx, delta.EndpointType, name.String()), nil
 		}
 		select {
@@ -157,6 +167,18 @@ func (p *Pusher) Removed(ctx context.Context, name mesh.ServiceName, addr netip.
 			return nil, fmt.Errorf("wait for the removal of %s from %s: %w", addr, name, context.Cause(ctx))
 		}
 	}
+}
+
+// lists reports whether any view shows name with addr, and returns a channel
+// that is closed when that may have changed.
+func (p *Pusher) lists(name mesh.ServiceName, addr netip.AddrPort) (bool, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	listed := lists(p.pushed.Service(name), addr)
+	for _, v := range p.views {
+		listed = listed || lists(v.services[name].shown, addr)
+	}
+	return listed, p.news
 }
 
 func lists(s *mesh.Service, addr netip.AddrPort) bool {

@@ -197,6 +197,44 @@ func TestRemovedWaitsForEverySubscriber(t *testing.T) {
 	})
 }
 
+func TestTLSEndpointsWaitForAClusterThatKnowsTLS(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		encrypted := service("api", 1, "10.0.0.1:80", "10.0.0.9:80")
+		encrypted.TLS = &mesh.ServiceTLS{Issuer: "default"}
+		encrypted.Endpoints[1].TLS = true
+		w.set(service("api", 1, "10.0.0.1:80"))
+		web := w.connect(t, caller{id: "prod/web/1"})
+		slow := w.connect(t, caller{id: "prod/web/2"})
+		time.Sleep(time.Second)
+		web.came()
+		slow.mu.Lock()
+		slow.silent = true
+		slow.mu.Unlock()
+		w.set(encrypted)
+		time.Sleep(time.Second)
+		expect(t, web.came(), "cds api.prod", "eds api.prod") // the old endpoints, as they must follow a cluster
+		slow.mu.Lock()
+		slow.silent = false
+		slow.mu.Unlock()
+		time.Sleep(holdMax - 1500*time.Millisecond)
+		expect(t, web.came())
+		time.Sleep(time.Second)
+		expect(t, web.came(), "eds api.prod") // it was held long enough
+
+		w.set(service("api", 1, "10.0.0.1:80"))
+		time.Sleep(time.Second)
+		slow.cancel()
+		web.came()
+		w.set(encrypted)
+		synctest.Wait()
+		time.Sleep(2 * gapMin)
+		expect(t, web.came(), "cds api.prod", "eds api.prod", "eds api.prod") // all have acknowledged
+		if got := web.resource(delta.EndpointType, "api.prod").String(); !strings.Contains(got, "10.0.0.9") {
+			t.Errorf("endpoints: %s", got)
+		}
+	})
+}
+
 func TestViewsAreSharedAndDropped(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.set(service("api", 1, "10.0.0.1:80"))

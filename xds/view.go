@@ -17,10 +17,21 @@ type view struct {
 	users int
 	left  time.Time // when users became 0
 
-	snap    *mesh.Snapshot
-	shown   map[mesh.ServiceName]*mesh.Service // what each service was when it was last translated
-	bundles map[string]*mesh.Bundle
-	owner   map[delta.Ref]string // of each resource: a service, or "shared"
+	snap     *mesh.Snapshot // what it was last brought to
+	services map[mesh.ServiceName]state
+	held     map[mesh.ServiceName]*hold
+	bundles  map[string]*mesh.Bundle
+	owner    map[delta.Ref]string // of each resource: a service, or sharedOwner
+}
+
+// state is a service in the snapshot, and what the view shows of it.
+type state struct{ stored, shown *mesh.Service }
+
+// hold is a service of which an interim is shown, see [translate.Interim].
+type hold struct {
+	old   *mesh.Service // before the interim
+	since time.Time
+	over  bool // all have acknowledged the interim
 }
 
 const sharedOwner = "shared by all"
@@ -28,32 +39,34 @@ const sharedOwner = "shared by all"
 func newView(v translate.View) *view {
 	return &view{
 		View: v, key: v.Namespace + "/" + string(v.Wiring) + "/" + v.Blocked,
-		shown: map[mesh.ServiceName]*mesh.Service{}, owner: map[delta.Ref]string{},
+		services: map[mesh.ServiceName]state{}, held: map[mesh.ServiceName]*hold{}, owner: map[delta.Ref]string{},
 	}
 }
 
 // update compares the view with a snapshot by pointer and translates what
-// differs. The view then counts as showing the snapshot.
-func (v *view) update(snap *mesh.Snapshot, log *slog.Logger) (entries []*delta.Entry, removed []delta.Ref) {
-	if snap == v.snap {
+// differs. The view then counts as brought to the snapshot.
+func (v *view) update(snap *mesh.Snapshot, now time.Time, log *slog.Logger) (entries []*delta.Entry, removed []delta.Ref) {
+	if snap == v.snap && len(v.held) == 0 {
 		return nil, nil
 	}
 	v.snap = snap
-	var changed []*mesh.Service
+	var changed []*mesh.Service // as they will be shown
 	stale := map[string]bool{}
-	for name, old := range v.shown {
-		if now := snap.Service(name); now != old {
+	for name := range v.services {
+		if snap.Service(name) == nil {
 			stale[name.String()] = true
-			if now == nil {
-				delete(v.shown, name)
-			}
+			delete(v.services, name)
+			delete(v.held, name)
 		}
 	}
 	for _, s := range snap.Namespace(v.Namespace) {
-		if v.shown[s.Name] != s {
-			changed = append(changed, s)
-			v.shown[s.Name] = s
+		if v.services[s.Name].stored == s && !v.released(s.Name, now) {
+			continue
 		}
+		show := v.choose(s, now)
+		v.services[s.Name] = state{stored: s, shown: show}
+		stale[s.Name.String()] = true
+		changed = append(changed, show)
 	}
 	trust := !sameBundles(v.bundles, snap.Bundles)
 	if trust {
@@ -75,6 +88,30 @@ func (v *view) update(snap *mesh.Snapshot, log *slog.Logger) (entries []*delta.E
 		removed = append(removed, ref)
 	}
 	return entries, removed
+}
+
+func (v *view) released(name mesh.ServiceName, now time.Time) bool {
+	h := v.held[name]
+	return h != nil && (h.over || now.Sub(h.since) >= holdMax)
+}
+
+// choose is what to show of s: itself, or an interim while its callers' Envoys
+// have yet to take a cluster that knows TLS.
+func (v *view) choose(s *mesh.Service, now time.Time) *mesh.Service {
+	old := v.services[s.Name].shown
+	h := v.held[s.Name]
+	if h != nil {
+		old = h.old
+	}
+	between := translate.Interim(old, s)
+	if between == nil || v.released(s.Name, now) {
+		delete(v.held, s.Name)
+		return s
+	}
+	if h == nil {
+		v.held[s.Name] = &hold{old: old, since: now}
+	}
+	return between
 }
 
 // disown takes the resources of the named owners away and returns them: those

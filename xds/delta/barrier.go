@@ -3,6 +3,8 @@ package delta
 import (
 	"context"
 	"slices"
+
+	"patchbay/xds/delta/wire"
 )
 
 // WaitAcked waits until every connected stream that subscribes to a name has
@@ -11,7 +13,7 @@ import (
 // stream that closes or unsubscribes meanwhile no longer counts; one that
 // subscribes meanwhile does.
 func (c *Cache) WaitAcked(ctx context.Context, typeURL, name string) (missing []string) {
-	k, ok := kindOf(typeURL)
+	k, ok := wire.KindOf(typeURL)
 	if !ok {
 		return nil
 	}
@@ -46,6 +48,22 @@ func (c *Cache) WaitAcked(ctx context.Context, typeURL, name string) (missing []
 			return slices.Compact(missing)
 		}
 	}
+}
+
+// Unacked names the connected nodes that subscribe to a name and have not
+// accepted its present state. It only looks.
+func (c *Cache) Unacked(typeURL, name string) (missing []string) {
+	k, ok := wire.KindOf(typeURL)
+	if !ok {
+		return nil
+	}
+	for _, s := range c.subscribers(k, name) {
+		if ok, _ := s.hasAccepted(k, name, c.seq.Load()); !ok {
+			missing = append(missing, s.nodeID)
+		}
+	}
+	slices.Sort(missing)
+	return slices.Compact(missing)
 }
 
 func (c *Cache) subscribers(k kind, name string) (all []*Stream) {
@@ -97,7 +115,7 @@ func (s *Stream) hasAccepted(k kind, name string, mark uint64) (bool, <-chan str
 	}
 	var now uint64
 	if e := s.lookup(k, name); e != nil {
-		now = e.version
+		now = e.Hash()
 	}
 	_, dirty := b.dirty[name]
 	if t := b.told[name]; !dirty && version == now && t.version == now && !t.refused && t.seq <= b.settled {

@@ -2,6 +2,7 @@ package delta
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -75,7 +76,8 @@ type Rejection struct {
 }
 
 func newBooks() books {
-	return books{want: map[string]struct{}{}, told: map[string]told{}, dirty: map[string]bool{}}
+	return books{want: map[string]struct{}{}, told: map[string]told{}, dirty: map[string]bool{},
+		alone: map[string]struct{}{}, owed: map[string]struct{}{}, refused: map[string]Rejection{}}
 }
 
 func (b *books) wants(name string) bool {
@@ -113,28 +115,15 @@ func (b *books) prune() {
 	if b.wildcard {
 		return
 	}
-	for name := range b.told {
-		if !b.wants(name) {
-			delete(b.told, name)
-		}
-	}
-	for _, m := range []map[string]struct{}{b.alone, b.owed} {
-		for name := range m {
-			if !b.wants(name) {
-				delete(m, name)
-			}
-		}
-	}
-	for name := range b.refused {
-		if !b.wants(name) {
-			delete(b.refused, name)
-		}
-	}
-	for name := range b.dirty {
-		if !b.wants(name) {
-			delete(b.dirty, name)
-		}
-	}
+	drop(b, b.told)
+	drop(b, b.alone)
+	drop(b, b.owed)
+	drop(b, b.refused)
+	drop(b, b.dirty)
+}
+
+func drop[V any](b *books, m map[string]V) {
+	maps.DeleteFunc(m, func(name string, _ V) bool { return !b.wants(name) })
 }
 
 // sent adds a response to those that wait for an answer. A client that does
@@ -220,9 +209,6 @@ func (s *Stream) answered(k kind, r *wire.Request) {
 func (s *Stream) rejected(k kind, resp response, text string) {
 	b := &s.books[k]
 	s.cache.metrics.nacks.WithLabelValues(k.String()).Inc()
-	if b.alone == nil {
-		b.alone, b.refused = map[string]struct{}{}, map[string]Rejection{}
-	}
 	for _, it := range resp.items {
 		name, t := it.name, b.told[it.name]
 		if t.seq == resp.seq {
@@ -238,9 +224,9 @@ func (s *Stream) rejected(k kind, resp response, text string) {
 		if t.seq != resp.seq || b.refused[name].version == t.version {
 			continue // a newer one is on its way, or this one is known
 		}
-		b.refused[name] = Rejection{Name: name, Version: formatVersion(t.version), Error: text, At: time.Now(), version: t.version}
+		b.refused[name] = Rejection{Name: name, Version: wire.FormatVersion(t.version), Error: text, At: time.Now(), version: t.version}
 		s.log.Warn("envoy rejected a resource", "node", s.nodeID, "type", k.String(), "name", name,
-			"version", formatVersion(t.version), "error", text)
+			"version", wire.FormatVersion(t.version), "error", text)
 	}
 	if k != endpoints {
 		return

@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"patchbay/xds/delta/wire"
 )
 
 // Cache holds the views and knows which stream subscribes to what. It is safe
@@ -87,16 +89,16 @@ func (c *Cache) Apply(key string, entries []*Entry, removed []Ref) int {
 	defer v.mu.Unlock()
 	n := 0
 	for _, e := range entries {
-		s := &v.sets[e.kind]
-		if old := s.entries[e.name].entry; old != nil && old.version == e.version {
+		s := &v.sets[e.Kind()]
+		if old := s.entries[e.Name()].entry; old != nil && old.Hash() == e.Hash() {
 			continue
 		}
-		s.entries[e.name] = slot{e, c.seq.Load()}
-		s.touch(e.kind, e.name, ch)
+		s.entries[e.Name()] = slot{e, c.seq.Load()}
+		s.touch(e.Kind(), e.Name(), ch)
 		n++
 	}
 	for _, r := range removed {
-		k, ok := kindOf(r.TypeURL)
+		k, ok := wire.KindOf(r.TypeURL)
 		if !ok || v.sets[k].entries[r.Name].entry == nil {
 			continue
 		}

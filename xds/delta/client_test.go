@@ -25,6 +25,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
+
+	"patchbay/xds/delta/wire"
 )
 
 // world is a server and its cache, all inside one bubble.
@@ -150,10 +152,10 @@ func (c *client) read() {
 		}
 		c.inbox = append(c.inbox, r)
 		for _, x := range r.GetResources() {
-			c.have[Ref{r.GetTypeUrl(), x.GetName()}] = x.GetVersion()
+			c.have[ref(r.GetTypeUrl(), x.GetName())] = x.GetVersion()
 		}
 		for _, name := range r.GetRemovedResources() {
-			delete(c.have, Ref{r.GetTypeUrl(), name})
+			delete(c.have, ref(r.GetTypeUrl(), name))
 		}
 		c.mu.Unlock()
 	}
@@ -228,8 +230,10 @@ func (c *client) expect(want ...string) []*discoveryv3.DeltaDiscoveryResponse {
 	return in
 }
 
+func ref(typeURL, name string) Ref { return Ref{TypeURL: typeURL, Name: name} }
+
 func line(r *discoveryv3.DeltaDiscoveryResponse) string {
-	k, _ := kindOf(r.GetTypeUrl())
+	k, _ := wire.KindOf(r.GetTypeUrl())
 	words := []string{k.String()}
 	for _, x := range r.GetResources() {
 		words = append(words, "+"+x.GetName())
@@ -264,7 +268,7 @@ func entry(k kind, name string, v int) *Entry {
 	case routes:
 		m = &routev3.RouteConfiguration{Name: name, InternalOnlyHeaders: []string{text}}
 	}
-	e, err := NewEntry(typeURLs[k], name, m)
+	e, err := NewEntry(k.TypeURL(), name, m)
 	if err != nil {
 		panic(err)
 	}

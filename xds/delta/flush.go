@@ -51,7 +51,7 @@ func (s *Stream) collect() (out []outgoing, again bool) {
 	s.changes = nil
 	var removed [kinds][]string
 	for k := range kinds {
-		b := &s.books[k]
+		b, before := &s.books[k], len(f.out)
 		if k == endpoints {
 			s.owe(removed[clusters])
 		}
@@ -66,15 +66,15 @@ func (s *Stream) collect() (out []outgoing, again bool) {
 		} else {
 			f.add(k, upserts)
 		}
-		if b.greet && len(f.out) == 0 || b.greet && f.out[len(f.out)-1].kind != k {
+		if b.greet && len(f.out) == before {
 			f.respond(k, nil, nil)
 		}
 		b.greet = false
 		for _, e := range upserts {
 			if k == clusters {
-				s.books[endpoints].owed = with(s.books[endpoints].owed, e.name)
+				s.books[endpoints].owed[e.Name()] = struct{}{}
 			} else if k == endpoints {
-				delete(b.owed, e.name)
+				delete(b.owed, e.Name())
 			}
 		}
 	}
@@ -106,17 +106,9 @@ func (s *Stream) owe(removed []string) {
 	}
 }
 
-func with(m map[string]struct{}, name string) map[string]struct{} {
-	if m == nil {
-		m = map[string]struct{}{}
-	}
-	m[name] = struct{}{}
-	return m
-}
-
 func splitWarming(b *books, all []*Entry) (warming, rest []*Entry) {
 	for _, e := range all {
-		if _, owed := b.owed[e.name]; owed || b.told[e.name].version == 0 {
+		if _, owed := b.owed[e.Name()]; owed || b.told[e.Name()].version == 0 {
 			warming = append(warming, e)
 		} else {
 			rest = append(rest, e)
@@ -155,9 +147,9 @@ func (f *flush) decide(k kind, name string, force bool) (e *Entry, gone bool) {
 	switch {
 	case e != nil && !b.wants(name):
 		return nil, false
-	case e != nil && b.refused[name].version == e.version:
+	case e != nil && b.refused[name].version == e.Hash():
 		return nil, false // held back until its content changes
-	case e != nil && t.version == e.version && !force:
+	case e != nil && t.version == e.Hash() && !force:
 		return nil, false
 	case e != nil:
 		return e, false
@@ -185,13 +177,13 @@ func (f *flush) add(k kind, all []*Entry) {
 	var batch []*Entry
 	size := 0
 	for _, e := range all {
-		if _, alone := f.books[k].alone[e.name]; alone {
+		if _, alone := f.books[k].alone[e.Name()]; alone {
 			f.respond(k, []*Entry{e}, nil)
 			continue
 		}
-		if size += e.Size(); size > maxFrame && len(batch) > 0 {
+		if size += len(e.Bytes()); size > maxFrame && len(batch) > 0 {
 			f.respond(k, batch, nil)
-			batch, size = nil, e.Size()
+			batch, size = nil, len(e.Bytes())
 		}
 		batch = append(batch, e)
 	}
@@ -206,9 +198,9 @@ func (f *flush) respond(k kind, entries []*Entry, removed []string) {
 	r := response{seq: seq, at: f.now, removed: removed, changes: f.changes}
 	bytes := make([][]byte, 0, len(entries))
 	for _, e := range entries {
-		r.items = append(r.items, item{e.name, e.version})
-		bytes = append(bytes, e.wire)
-		b.record(e.name, e.version, seq)
+		r.items = append(r.items, item{e.Name(), e.Hash()})
+		bytes = append(bytes, e.Bytes())
+		b.record(e.Name(), e.Hash(), seq)
 	}
 	for _, name := range removed {
 		b.record(name, 0, seq)
@@ -217,5 +209,5 @@ func (f *flush) respond(k kind, entries []*Entry, removed []string) {
 		ch.left.Add(1)
 	}
 	b.sent(r)
-	f.out = append(f.out, outgoing{k, wire.NewFrame(typeURLs[k], strconv.FormatUint(seq, 36), bytes, removed)})
+	f.out = append(f.out, outgoing{k, wire.NewFrame(k.TypeURL(), strconv.FormatUint(seq, 36), bytes, removed)})
 }

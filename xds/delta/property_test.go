@@ -9,6 +9,8 @@ import (
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/google/go-cmp/cmp"
+
+	"patchbay/xds/delta/wire"
 )
 
 // envoy is a model of an Envoy's subscriptions: clusters and listeners by
@@ -29,18 +31,18 @@ func (e *envoy) come(w *world) {
 	e.client = w.connect(w.t, true)
 	e.unacked = nil
 	for k := range kinds {
-		r := &req{Node: testNode, TypeUrl: typeURLs[k], InitialResourceVersions: map[string]string{}}
-		for ref, v := range e.have {
-			if ref.TypeURL == typeURLs[k] {
-				r.InitialResourceVersions[ref.Name] = v
+		r := &req{Node: testNode, TypeUrl: k.TypeURL(), InitialResourceVersions: map[string]string{}}
+		for at, v := range e.have {
+			if at.TypeURL == k.TypeURL() {
+				r.InitialResourceVersions[at.Name] = v
 			}
 		}
-		for ref := range e.want {
-			if ref.TypeURL == typeURLs[k] {
-				r.ResourceNamesSubscribe = append(r.ResourceNamesSubscribe, ref.Name)
+		for at := range e.want {
+			if at.TypeURL == k.TypeURL() {
+				r.ResourceNamesSubscribe = append(r.ResourceNamesSubscribe, at.Name)
 			}
 		}
-		if k.wildcards() || len(r.ResourceNamesSubscribe) > 0 {
+		if k.Wildcards() || len(r.ResourceNamesSubscribe) > 0 {
 			e.send(r)
 		}
 	}
@@ -53,18 +55,18 @@ func (e *envoy) read() int {
 		seen := map[string]bool{}
 		refused := false
 		for _, x := range r.GetResources() {
-			ref := Ref{r.GetTypeUrl(), x.GetName()}
-			if seen[ref.Name] {
-				e.t.Fatalf("%s twice in one response", ref)
+			at := ref(r.GetTypeUrl(), x.GetName())
+			if seen[at.Name] {
+				e.t.Fatalf("%s twice in one response", at)
 			}
-			seen[ref.Name] = true
+			seen[at.Name] = true
 			if n, known := e.number[x.GetVersion()]; known {
-				if n < e.newest[ref] {
-					e.t.Fatalf("%s went back from %d to %d", ref, e.newest[ref], n)
+				if n < e.newest[at] {
+					e.t.Fatalf("%s went back from %d to %d", at, e.newest[at], n)
 				}
-				e.newest[ref] = n
+				e.newest[at] = n
 			}
-			refused = refused || e.bad(ref, x.GetVersion())
+			refused = refused || e.bad(at, x.GetVersion())
 		}
 		if refused {
 			e.nack(r, "bad") // nothing of it is taken
@@ -78,36 +80,36 @@ func (e *envoy) read() int {
 
 func (e *envoy) apply(r *discoveryv3.DeltaDiscoveryResponse) {
 	for _, x := range r.GetResources() {
-		ref := Ref{r.GetTypeUrl(), x.GetName()}
-		if k, _ := kindOf(ref.TypeURL); !k.wildcards() && !e.want[ref] {
+		at := ref(r.GetTypeUrl(), x.GetName())
+		if k, _ := wire.KindOf(at.TypeURL); !k.Wildcards() && !e.want[at] {
 			continue
 		}
-		e.have[ref] = x.GetVersion()
-		if ref.TypeURL == ClusterType {
-			e.subscribe(Ref{EndpointType, ref.Name})
+		e.have[at] = x.GetVersion()
+		if at.TypeURL == ClusterType {
+			e.subscribe(ref(EndpointType, at.Name))
 		}
 	}
 	for _, name := range r.GetRemovedResources() {
-		ref := Ref{r.GetTypeUrl(), name}
-		delete(e.have, ref)
-		if ref.TypeURL == ClusterType {
-			e.unsubscribe(Ref{EndpointType, name})
+		at := ref(r.GetTypeUrl(), name)
+		delete(e.have, at)
+		if at.TypeURL == ClusterType {
+			e.unsubscribe(ref(EndpointType, name))
 		}
 	}
 }
 
-func (e *envoy) subscribe(ref Ref) {
-	if !e.want[ref] {
-		e.want[ref] = true
-		e.ask(ref.TypeURL, "+"+ref.Name)
+func (e *envoy) subscribe(at Ref) {
+	if !e.want[at] {
+		e.want[at] = true
+		e.ask(at.TypeURL, "+"+at.Name)
 	}
 }
 
-func (e *envoy) unsubscribe(ref Ref) {
-	if e.want[ref] {
-		delete(e.want, ref)
-		delete(e.have, ref)
-		e.ask(ref.TypeURL, "-"+ref.Name)
+func (e *envoy) unsubscribe(at Ref) {
+	if e.want[at] {
+		delete(e.want, at)
+		delete(e.have, at)
+		e.ask(at.TypeURL, "-"+at.Name)
 	}
 }
 
@@ -149,30 +151,30 @@ func randomHistory(t *testing.T, w *world, rng *rand.Rand) {
 		case 0, 1: // a service comes or changes
 			n := name()
 			all := []*Entry{make1(clusters, n)}
-			if model[Ref{EndpointType, n}] == nil || rng.IntN(2) == 0 {
+			if model[ref(EndpointType, n)] == nil || rng.IntN(2) == 0 {
 				all = append(all, make1(endpoints, n))
 			}
 			w.change(model, all, nil)
 		case 2, 3: // its endpoints change
-			if n := name(); model[Ref{ClusterType, n}] != nil {
+			if n := name(); model[ref(ClusterType, n)] != nil {
 				w.change(model, []*Entry{make1(endpoints, n)}, nil)
 			}
 		case 4: // it goes
 			n := name()
-			w.change(model, nil, []Ref{{ClusterType, n}, {EndpointType, n}})
+			w.change(model, nil, []Ref{ref(ClusterType, n), ref(EndpointType, n)})
 		case 5:
 			k := []kind{listeners, routes, secrets}[rng.IntN(3)]
 			if n := name(); rng.IntN(3) == 0 {
-				w.change(model, nil, []Ref{{typeURLs[k], n}})
+				w.change(model, nil, []Ref{ref(k.TypeURL(), n)})
 			} else {
 				w.change(model, []*Entry{make1(k, n)}, nil)
 			}
 		case 6:
-			ref := Ref{[]string{RouteType, SecretType}[rng.IntN(2)], name()}
+			at := ref([]string{RouteType, SecretType}[rng.IntN(2)], name())
 			if rng.IntN(3) == 0 {
-				e.unsubscribe(ref)
+				e.unsubscribe(at)
 			} else {
-				e.subscribe(ref)
+				e.subscribe(at)
 			}
 		case 7:
 			e.read()
@@ -191,20 +193,20 @@ func randomHistory(t *testing.T, w *world, rng *rand.Rand) {
 		}
 	}
 	want := map[Ref]string{}
-	for ref, x := range model {
-		if k, _ := kindOf(ref.TypeURL); k.wildcards() || e.want[ref] {
-			want[ref] = x.Version()
+	for at, x := range model {
+		if k, _ := wire.KindOf(at.TypeURL); k.Wildcards() || e.want[at] {
+			want[at] = x.Version()
 		}
 	}
 	have := maps.Clone(e.have)
-	for ref, v := range poison { // what is refused stays at any older version
-		if want[ref] == v {
-			delete(want, ref)
-			delete(have, ref)
+	for at, v := range poison { // what is refused stays at any older version
+		if want[at] == v {
+			delete(want, at)
+			delete(have, at)
 		}
 	}
-	maps.DeleteFunc(have, func(ref Ref, v string) bool {
-		return ref.TypeURL == EndpointType && want[ref] == "" && v == emptyAssignment(ref.Name).Version()
+	maps.DeleteFunc(have, func(at Ref, v string) bool {
+		return at.TypeURL == EndpointType && want[at] == "" && v == emptyAssignment(at.Name).Version()
 	})
 	if d := cmp.Diff(want, have); d != "" {
 		t.Errorf("the client differs from the view (-view +client):\n%s", d)

@@ -28,7 +28,7 @@ type Peer struct{ ID, Cluster string }
 // Opened is what a stream may see.
 type Opened struct {
 	View   string // key of a view of the cache
-	Closed func() // called once when the stream has ended; may be nil
+	Closed func() // called once when the stream has ended
 }
 
 // Opener decides about streams. Its errors are gRPC statuses fit to be told to
@@ -116,49 +116,39 @@ func (s *Server) serve(ss grpc.ServerStream) (err error) {
 		s.cache.metrics.ended.WithLabelValues(status.Code(err).String()).Inc()
 		s.cfg.Log.Info("stream ended", "node", st.nodeID, "after", time.Since(st.opened), "reason", err)
 	}()
-	first, closed, err := s.open(ss, st)
-	if closed != nil {
-		defer closed()
-	}
+	first, opened, err := s.open(ss, st)
 	if err != nil {
 		return err
 	}
-	s.cfg.Log.Info("stream open", "node", st.nodeID, "view", st.viewKey)
+	defer opened.Closed()
+	s.cache.attach(opened.View, st)
 	defer s.cache.detach(st)
+	s.cfg.Log.Info("stream open", "node", st.nodeID, "view", st.viewKey)
 	return s.run(ss, st, first)
 }
 
-// open reads the first request and finds out what the stream may see. closed,
-// if not nil, must be called at the end of the stream, also after an error.
-func (s *Server) open(ss grpc.ServerStream, st *Stream) (first *wire.Request, closed func(), err error) {
+// open reads the first request and finds out what the stream may see.
+func (s *Server) open(ss grpc.ServerStream, st *Stream) (*wire.Request, Opened, error) {
 	peer, err := s.opener.Identify(ss.Context())
 	if err != nil {
-		return nil, nil, asStatus(err)
+		return nil, Opened{}, asStatus(err)
 	}
-	first = &wire.Request{}
+	first, node := &wire.Request{}, &corev3.Node{}
 	if err := receive(ss, first); err != nil {
-		return nil, nil, err
+		return nil, Opened{}, err
 	}
-	if first.Node == nil {
-		return nil, nil, status.Error(codes.InvalidArgument, "the first request of a stream must carry the node")
+	if first.Node == nil || proto.Unmarshal(first.Node, node) != nil {
+		return nil, Opened{}, status.Error(codes.InvalidArgument, "the first request of a stream must carry the node, well formed")
 	}
-	node := &corev3.Node{}
-	if err := proto.Unmarshal(first.Node, node); err != nil {
-		return nil, nil, status.Error(codes.InvalidArgument, "the node is malformed")
-	}
-	st.nodeID, st.cluster = node.GetId(), node.GetCluster()
 	if peer == (Peer{}) {
-		peer = Peer{st.nodeID, st.cluster}
+		peer = Peer{node.GetId(), node.GetCluster()}
 	}
 	if err := checkNode(first, peer); err != nil {
-		return nil, nil, err
+		return nil, Opened{}, err
 	}
+	st.nodeID, st.cluster = peer.ID, peer.Cluster
 	opened, err := s.opener.Open(ss.Context(), node, st)
-	if err != nil {
-		return nil, opened.Closed, asStatus(err)
-	}
-	s.cache.attach(opened.View, st)
-	return first, opened.Closed, nil
+	return first, opened, asStatus(err)
 }
 
 // run reads and writes in goroutines of their own, so that a client that does
@@ -236,8 +226,7 @@ func (s *Server) sendAll(ss grpc.ServerStream, st *Stream, stalled chan<- struct
 	}
 }
 
-// receive reads one request. What can't be read is the client's fault, and it
-// is told so.
+// receive reads one request. The client is told what can't be read.
 func receive(ss grpc.ServerStream, r *wire.Request) error {
 	if err := ss.RecvMsg(r); err != nil {
 		return err

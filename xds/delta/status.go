@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"patchbay/xds/delta/wire"
 )
 
 // StreamStatus is what the books say of one Envoy.
@@ -63,15 +65,15 @@ func (s *Stream) status() StreamStatus {
 		if !b.seen {
 			continue
 		}
-		t := TypeStatus{Type: kindNames[k], Wildcard: b.wildcard, Subscribed: len(b.want), LastAck: b.lastAck}
+		t := TypeStatus{Type: kind(k).String(), Wildcard: b.wildcard, Subscribed: len(b.want), LastAck: b.lastAck}
 		if len(b.inflight) > 0 {
 			t.UnackedSince = b.inflight[0].at
 		}
 		for name, told := range b.told {
 			ok, _ := b.accepted(name)
 			_, dirty := b.dirty[name]
-			t.Resources = append(t.Resources, ResourceStatus{Name: name, Sent: formatVersion(told.version),
-				Accepted: formatVersion(ok), Waiting: told.seq > b.settled, Pending: dirty})
+			t.Resources = append(t.Resources, ResourceStatus{Name: name, Sent: wire.FormatVersion(told.version),
+				Accepted: wire.FormatVersion(ok), Waiting: told.seq > b.settled, Pending: dirty})
 		}
 		slices.SortFunc(t.Resources, func(a, b ResourceStatus) int { return cmp.Compare(a.Name, b.Name) })
 		for _, r := range b.refused {

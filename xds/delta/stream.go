@@ -3,7 +3,6 @@ package delta
 import (
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -41,9 +40,6 @@ func newStream(c *Cache, log *slog.Logger) *Stream {
 	return s
 }
 
-// NodeID is the node's id, once the stream is open.
-func (s *Stream) NodeID() string { return s.nodeID }
-
 // SetPrivate replaces the entries that only this stream sees. They come before
 // the view's of the same name. It may be called from [Opener.Open] on and at
 // any time later; only names that changed are sent.
@@ -53,7 +49,7 @@ func (s *Stream) SetPrivate(entries []*Entry) {
 		next[k] = map[string]*Entry{}
 	}
 	for _, e := range entries {
-		next[e.kind][e.name] = e
+		next[e.Kind()][e.Name()] = e
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,7 +57,7 @@ func (s *Stream) SetPrivate(entries []*Entry) {
 	s.private = next
 	for k := range next {
 		for name, e := range next[k] {
-			if was := old[k][name]; was == nil || was.version != e.version {
+			if was := old[k][name]; was == nil || was.Hash() != e.Hash() {
 				s.mark(kind(k), name, false)
 			}
 		}
@@ -100,7 +96,11 @@ func (s *Stream) mark(k kind, name string, force bool) {
 
 // rouse wakes the sender if there is something to send.
 func (s *Stream) rouse() {
-	if s.closed || !slices.ContainsFunc(s.books[:], func(b books) bool { return len(b.dirty) > 0 || b.greet }) {
+	something := false
+	for k := range s.books {
+		something = something || s.books[k].greet || len(s.books[k].dirty) > 0
+	}
+	if s.closed || !something {
 		return
 	}
 	if !s.busy {
@@ -153,7 +153,7 @@ func (s *Stream) tell() {
 
 // handle takes one request. Its error ends the stream.
 func (s *Stream) handle(r *wire.Request) error {
-	k, ok := kindOf(r.TypeURL)
+	k, ok := wire.KindOf(r.TypeURL)
 	if !ok {
 		s.cache.metrics.ignored.Inc()
 		return nil
@@ -194,15 +194,15 @@ func (s *Stream) subscribe(k kind, r *wire.Request) {
 	b.seen = true
 	if first {
 		for name, v := range r.Versions {
-			b.told[name] = told{version: parseVersion(v)}
+			b.told[name] = told{version: wire.ParseVersion(v)}
 		}
-		if len(r.Subscribe) == 0 && k.wildcards() {
+		if len(r.Subscribe) == 0 && k.Wildcards() {
 			s.becomeWildcard(k, false) // the wildcard of old: an empty first request
 		}
 	}
 	for _, name := range r.Subscribe {
 		switch {
-		case name == "*" && k.wildcards():
+		case name == "*" && k.Wildcards():
 			s.becomeWildcard(k, !first)
 		case name == "*":
 			// Such a name does not exist: these types are asked for by name.

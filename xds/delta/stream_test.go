@@ -17,6 +17,8 @@ import (
 	secretservice "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"patchbay/xds/delta/wire"
 )
 
 func TestRejectedResourceIsIsolated(t *testing.T) {
@@ -236,7 +238,7 @@ func TestLimitsOfARequest(t *testing.T) {
 func names(prefix string, n int) []string {
 	all := make([]string, n)
 	for i := range all {
-		all[i] = prefix + formatVersion(uint64(i+1))
+		all[i] = prefix + wire.FormatVersion(uint64(i+1))
 	}
 	return all
 }

@@ -1,0 +1,55 @@
+// Package delta serves Envoys by incremental ADS: one stream for each Envoy,
+// on which it is told what changed and nothing else.
+//
+// It owns the protocol: subscriptions, versions, nonces, the order in which
+// types are sent, ACKs and rejections. It must not know the mesh, services or
+// where resources come from; a resource is a name, a version and bytes.
+//
+// Four ideas carry it. An [Entry] is a resource encoded once, whose bytes all
+// streams share. A view is a set of entries that many streams see; [Cache]
+// holds the views and knows for each name who subscribes to it. A [Stream] is
+// one Envoy: it has its private entries, and for each type a set of names that
+// it must hear of next, which one goroutine sends. The books of a stream say
+// what it asked for, what it was told, and what it made of it.
+//
+// Start reading at Cache.Apply, which marks names, then Stream.collect, which
+// turns marked names into responses.
+package delta
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	"patchbay/xds/delta/wire"
+)
+
+// Entry is one version of a resource, encoded. It is immutable.
+type Entry = wire.Entry
+
+// Ref names a resource.
+type Ref = wire.Ref
+
+// The type URLs that are served. A request for any other is ignored.
+const (
+	ClusterType  = wire.ClusterType
+	EndpointType = wire.EndpointType
+	SecretType   = wire.SecretType
+	ListenerType = wire.ListenerType
+	RouteType    = wire.RouteType
+)
+
+type kind = wire.Kind
+
+const (
+	clusters  = wire.Clusters
+	endpoints = wire.Endpoints
+	secrets   = wire.Secrets
+	listeners = wire.Listeners
+	routes    = wire.Routes
+	kinds     = wire.Kinds
+)
+
+// NewEntry encodes m, whose type must be that of typeURL. Equal content has the
+// same version in every process that runs the same program.
+func NewEntry(typeURL, name string, m proto.Message) (*Entry, error) {
+	return wire.NewEntry(typeURL, name, m)
+}
