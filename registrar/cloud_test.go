@@ -2,11 +2,31 @@ package registrar
 
 import (
 	"context"
+	"log/slog"
+	"net/http/httptest"
 	"slices"
 	"sync"
+	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	sd "github.com/aws/aws-sdk-go-v2/service/servicediscovery"
+
+	"patchbay/discovery/cloud"
+	"patchbay/registry"
 )
+
+// newCloud is our registry behind the SDK's own client.
+func newCloud(t *testing.T) sdAPI {
+	t.Helper()
+	reg, err := registry.New(registry.NewMemory(), registry.Options{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(reg)
+	t.Cleanup(srv.Close)
+	cfg := aws.Config{Region: "us-east-1", Credentials: aws.AnonymousCredentials{}}
+	return cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: srv.URL, Attempts: 1})
+}
 
 // sdAPI is what the tests need besides.
 type sdAPI interface {
