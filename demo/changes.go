@@ -1,0 +1,187 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// answers calls url from h until want answers, and returns how long that took.
+func (w *world) answers(ctx context.Context, h *host, url, want string, limit time.Duration) (time.Duration, error) {
+	start := time.Now()
+	err := eventually(ctx, limit, func() error {
+		out, err := h.output(ctx, "curl", "-sS", "--max-time", "2", url)
+		if err == nil && out != want {
+			err = fmt.Errorf("%s answers", out)
+		}
+		return err
+	})
+	return time.Since(start), err
+}
+
+func proveJoin(ctx context.Context, w *world) (figure, error) {
+	t, err := w.addTask(ctx, "backend-3", "backend", 23, backendServices)
+	if err != nil {
+		return figure{}, err
+	}
+	if err := w.waitReady(ctx, t); err != nil {
+		return figure{}, err
+	}
+	took, err := w.answers(ctx, w.tasks["frontend"].host, backendURL, "backend-3", 10*time.Second)
+	return figure{ms(took), "ms", "from registered to the first request that it served"}, err
+}
+
+func proveNewService(ctx context.Context, w *world) (figure, error) {
+	later := []service{{"later", "http", 8090, true}}
+	t, err := w.addTask(ctx, "later-1", "later", 31, later)
+	if err != nil {
+		return figure{}, err
+	}
+	if err := w.waitReady(ctx, t); err != nil {
+		return figure{}, err
+	}
+	took, err := w.answers(ctx, w.tasks["frontend"].host, "http://later.demo:8090/", "later-1", 10*time.Second)
+	if err == nil && took > time.Second {
+		err = fmt.Errorf("it took %v", took)
+	}
+	return figure{ms(took), "ms", "from registered to the first answer, by its alias"}, err
+}
+
+func proveTLSSwitch(ctx context.Context, w *world) (figure, error) {
+	plain := []service{{"plain", "http", 8095, false}}
+	first, err := w.addTask(ctx, "plain-1", "plain", 32, plain)
+	if err != nil {
+		return figure{}, err
+	}
+	if err := w.waitReady(ctx, first); err != nil {
+		return figure{}, err
+	}
+	front := w.tasks["frontend"]
+	const url = "http://plain.demo:8095/"
+	if _, err := w.answers(ctx, front.host, url, "plain-1", 10*time.Second); err != nil {
+		return figure{}, err
+	}
+	t, err := w.underLoad(ctx, front.host, "load-tls-switch", url, loadRate, func() error {
+		plain[0].tls = true
+		second, err := w.addTask(ctx, "plain-2", "plain", 33, plain)
+		if err != nil {
+			return err
+		}
+		if err := w.waitReady(ctx, second); err != nil {
+			return err
+		}
+		if err := pause(ctx, time.Second); err != nil {
+			return err
+		}
+		first.agent.stop(20 * time.Second)
+		return pause(ctx, time.Second)
+	})
+	if err == nil && (t.By["plain-1"] == 0 || t.By["plain-2"] == 0) {
+		err = fmt.Errorf("answers by server: %v", t.By)
+	}
+	if err == nil {
+		var n int
+		if n, err = front.counter(ctx, "cluster.plain.demo.ssl.versions.TLSv1.3"); n == 0 && err == nil {
+			err = fmt.Errorf("no TLS connection was made")
+		}
+	}
+	return figure{float64(t.Failed), "failed", fmt.Sprintf("of %d requests; plain-1 in plain text, plain-2 in TLS", t.Sent)}, err
+}
+
+func proveRotation(ctx context.Context, w *world) (figure, error) {
+	backend := w.tasks["backend-1"]
+	var took time.Duration
+	t, err := w.underLoad(ctx, w.tasks["frontend"].host, "load-rotation", backendURL, loadRate, func() error {
+		before, err := w.leafOf(ctx, backend, "-serial")
+		if err != nil {
+			return err
+		}
+		start := time.Now()
+		if _, err := w.act(ctx, "rotate?service=backend.demo"); err != nil {
+			return err
+		}
+		err = eventually(ctx, 5*time.Second, func() error {
+			after, err := w.leafOf(ctx, backend, "-serial")
+			if err == nil && after == before {
+				err = fmt.Errorf("%s is still on the wire", after)
+			}
+			return err
+		})
+		took = time.Since(start)
+		return err
+	})
+	if err == nil && took > 2*time.Second {
+		err = fmt.Errorf("the new serial was on the wire after %v", took)
+	}
+	return figure{ms(took), "ms", fmt.Sprintf("to the new serial on the wire; 0 of %d requests failed", t.Sent)}, err
+}
+
+func proveKilled(ctx context.Context, w *world) (figure, error) {
+	const away = 20 * time.Second
+	front := w.tasks["frontend"]
+	removed := func() (int, error) {
+		a, err := front.counter(ctx, "cluster_manager.cluster_removed")
+		if err != nil {
+			return 0, err
+		}
+		b, err := front.counter(ctx, "listener_manager.listener_removed")
+		return a + b, err
+	}
+	before, err := removed()
+	if err != nil {
+		return figure{}, err
+	}
+	t, err := w.underLoad(ctx, front.host, "load-killed", backendURL, loadRate, func() error {
+		w.serve.kill()
+		if err := pause(ctx, away); err != nil {
+			return err
+		}
+		if err := w.startControl(ctx); err != nil {
+			return err
+		}
+		return eventually(ctx, 15*time.Second, func() error {
+			n, err := front.counter(ctx, "control_plane.connected_state")
+			if err == nil && n != 1 {
+				err = fmt.Errorf("the frontend's Envoy is not connected again")
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return figure{}, err
+	}
+	if err := pause(ctx, 2*time.Second); err != nil {
+		return figure{}, err
+	}
+	after, err := removed()
+	if err == nil && after != before {
+		err = fmt.Errorf("%d resources were removed", after-before)
+	}
+	return figure{float64(t.Failed), "failed", fmt.Sprintf("of %d requests, 20 s without it; 0 resources removed when it came back", t.Sent)}, err
+}
+
+func proveDrain(ctx context.Context, w *world) (figure, error) {
+	backend := w.tasks["backend-2"]
+	var took time.Duration
+	t, err := w.underLoad(ctx, w.tasks["frontend"].host, "load-drain", backendURL, loadRate, func() error {
+		start := time.Now()
+		backend.agent.stop(25 * time.Second)
+		took = time.Since(start)
+		// The application is stopped only now, as a task's runtime would.
+		backend.app.stop(5 * time.Second)
+		return nil
+	})
+	if text := backend.agent.tail(40); err == nil && !strings.Contains(text, "drain") {
+		err = fmt.Errorf("the sidecar's log says nothing of the drain:\n%s", text)
+	}
+	return figure{took.Seconds(), "s", fmt.Sprintf("from SIGTERM to the sidecar's end; 0 of %d requests failed", t.Sent)}, err
+}
+
+func proveMemory(_ context.Context, w *world) (figure, error) {
+	return figure{float64(w.serve.rss()) / 1e6, "MB", "resident, with its registry"}, nil
+}
+
+func proveSidecarMemory(_ context.Context, w *world) (figure, error) {
+	return figure{float64(w.tasks["frontend"].agent.rss()) / 1e6, "MB", "resident, without Envoy"}, nil
+}

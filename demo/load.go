@@ -1,0 +1,95 @@
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// load is a running `demoapp load` inside a task: an ordinary HTTP client that
+// calls at a fixed rate whatever the answers do.
+type load struct{ p *process }
+
+// tally is what the load prints; see cmd/demoapp.
+type tally struct {
+	Sent   int            `json:"sent"`
+	OK     int            `json:"ok"`
+	Failed int            `json:"failed"`
+	Errors map[string]int `json:"errors"`
+	By     map[string]int `json:"by"`
+	P50MS  float64        `json:"p50_ms"`
+	P99MS  float64        `json:"p99_ms"`
+	Done   bool           `json:"done"`
+}
+
+// startLoad calls url from h. It ends by itself after five minutes.
+func (w *world) startLoad(h *host, name, url string, rate int) (*load, error) {
+	p, err := h.start(name, nil, w.program("demoapp"), "load", "--rate", strconv.Itoa(rate), "--duration", "5m", url)
+	return &load{p}, err
+}
+
+// now is the newest line; zero before the first.
+func (l *load) now() tally {
+	var t tally
+	text, _ := os.ReadFile(l.p.log)
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	json.Unmarshal([]byte(lines[len(lines)-1]), &t)
+	return t
+}
+
+// finish stops the load and returns its figures; an error if a request failed,
+// or if fewer than atLeast were made.
+func (l *load) finish(atLeast int) (tally, error) {
+	l.p.stop(15 * time.Second)
+	t := l.now()
+	switch {
+	case !t.Done:
+		return t, fmt.Errorf("the load did not end cleanly: %s", l.p.tail(3))
+	case t.Failed > 0:
+		return t, fmt.Errorf("%d of %d requests failed: %v", t.Failed, t.Sent, t.Errors)
+	case t.Sent < atLeast:
+		return t, fmt.Errorf("only %d requests were made", t.Sent)
+	}
+	return t, nil
+}
+
+// underLoad runs f while url is called from h at rate, and fails if one
+// request does.
+func (w *world) underLoad(ctx context.Context, h *host, name, url string, rate int, f func() error) (tally, error) {
+	l, err := w.startLoad(h, name, url, rate)
+	if err != nil {
+		return tally{}, err
+	}
+	defer l.p.stop(time.Second)
+	if err := eventually(ctx, 5*time.Second, func() error {
+		if t := l.now(); t.OK == 0 {
+			return fmt.Errorf("no request has succeeded yet: %+v", t)
+		}
+		return nil
+	}); err != nil {
+		return tally{}, err
+	}
+	if err := f(); err != nil {
+		return l.now(), err
+	}
+	if err := pause(ctx, time.Second); err != nil {
+		return l.now(), err
+	}
+	return l.finish(rate)
+}
+
+// pause waits, or ends early with ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
