@@ -1,0 +1,152 @@
+package state
+
+import (
+	"encoding/json"
+	"fmt"
+	"iter"
+
+	"patchbay/registry/store"
+)
+
+// Table is one table within a transaction: what is durable, overlaid by what
+// the transactions of the same write have done, overlaid by this one's own
+// changes. Records are immutable: change what Edit returns, and replace its
+// maps instead of changing them.
+type Table[V any] struct {
+	name       string
+	rows       map[string]*V
+	group, own map[string]*V // nil: deleted
+	published  func(key string, old, now *V)
+}
+
+func newTable[V any](name string, published func(key string, old, now *V)) *Table[V] {
+	if published == nil {
+		published = func(string, *V, *V) {}
+	}
+	return &Table[V]{name: name, rows: map[string]*V{}, group: map[string]*V{}, own: map[string]*V{}, published: published}
+}
+
+// Get is the record with key; nil if there is none.
+func (t *Table[V]) Get(key string) *V {
+	if v, ok := t.own[key]; ok {
+		return v
+	}
+	if v, ok := t.group[key]; ok {
+		return v
+	}
+	return t.rows[key]
+}
+
+// Put stores v, which it takes over.
+func (t *Table[V]) Put(key string, v *V) { t.own[key] = v }
+
+// Delete removes the record with key, if there is one.
+func (t *Table[V]) Delete(key string) {
+	if t.Get(key) != nil {
+		t.own[key] = nil
+	}
+}
+
+// Edit puts a copy of the record with key and returns it, to be changed. The
+// record must exist.
+func (t *Table[V]) Edit(key string) *V {
+	if v := t.own[key]; v != nil {
+		return v
+	}
+	v := *t.Get(key)
+	t.own[key] = &v
+	return &v
+}
+
+// All is every record, in no order. The table must not be changed meanwhile.
+func (t *Table[V]) All() iter.Seq2[string, *V] {
+	return func(yield func(string, *V) bool) {
+		for k, v := range t.own {
+			if v != nil && !yield(k, v) {
+				return
+			}
+		}
+		for k, v := range t.group {
+			if _, ok := t.own[k]; !ok && v != nil && !yield(k, v) {
+				return
+			}
+		}
+		for k, v := range t.rows {
+			_, own := t.own[k]
+			_, group := t.group[k]
+			if !own && !group && !yield(k, v) {
+				return
+			}
+		}
+	}
+}
+
+// changes encodes this transaction's own changes.
+func (t *Table[V]) changes(to []store.Change) ([]store.Change, error) {
+	for k, v := range t.own {
+		c := store.Change{Table: t.name, Key: k}
+		if v != nil {
+			b, err := json.Marshal(v)
+			if err != nil {
+				return nil, fmt.Errorf("encode %s %s: %w", t.name, k, err)
+			}
+			c.Value = b
+		}
+		to = append(to, c)
+	}
+	return to, nil
+}
+
+// keep makes this transaction's changes visible to the next one.
+func (t *Table[V]) keep() {
+	for k, v := range t.own {
+		t.group[k] = v
+	}
+	clear(t.own)
+}
+
+func (t *Table[V]) drop(group bool) {
+	clear(t.own)
+	if group {
+		clear(t.group)
+	}
+}
+
+// publish makes the whole group's changes the truth.
+func (t *Table[V]) publish() {
+	for k, v := range t.group {
+		t.set(k, v)
+	}
+	clear(t.group)
+}
+
+func (t *Table[V]) set(k string, v *V) {
+	old := t.rows[k]
+	switch {
+	case v != nil:
+		t.rows[k] = v
+	case old != nil:
+		delete(t.rows, k)
+	default:
+		return // came and went within one write
+	}
+	t.published(k, old, v)
+}
+
+func (t *Table[V]) load(key string, value []byte) error {
+	v := new(V)
+	if err := json.Unmarshal(value, v); err != nil {
+		return fmt.Errorf("decode %s %s: %w", t.name, key, err)
+	}
+	t.set(key, v)
+	return nil
+}
+
+// anyTable is a Table of any record.
+type anyTable interface {
+	changes([]store.Change) ([]store.Change, error)
+	keep()
+	drop(group bool)
+	publish()
+	load(key string, value []byte) error
+}

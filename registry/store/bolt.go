@@ -1,0 +1,102 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// schema is the version of the layout of the file: a bucket per table, keys and
+// values as given. A file of another version is refused, never converted by
+// guess.
+const schema = "2"
+
+var (
+	metaBucket = []byte("meta")
+	schemaKey  = []byte("schema")
+)
+
+// ErrSchema says that a file was written by another version of patchbay.
+var ErrSchema = errors.New("the registry's file has another schema")
+
+// Bolt is a Store in one file, which it holds locked.
+type Bolt struct{ db *bbolt.DB }
+
+// OpenBolt opens the file at path and makes it, and its directory, if they are
+// missing. Errors match ErrSchema for a file of another version.
+func OpenBolt(path string) (*Bolt, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("make the registry's directory: %w", err)
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return nil, fmt.Errorf("open %s: another process holds it; stop that one, or use another directory: %w", path, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the registry's file %s: %w", path, err)
+	}
+	if err := db.Update(func(tx *bbolt.Tx) error { return checkSchema(tx, path) }); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &Bolt{db: db}, nil
+}
+
+func checkSchema(tx *bbolt.Tx, path string) error {
+	b, err := tx.CreateBucketIfNotExists(metaBucket)
+	if err != nil {
+		return fmt.Errorf("prepare %s: %w", path, err)
+	}
+	switch have := b.Get(schemaKey); {
+	case have == nil:
+		return b.Put(schemaKey, []byte(schema))
+	case string(have) != schema:
+		return fmt.Errorf("open %s: %w: %q, and this patchbay reads %q", path, ErrSchema, have, schema)
+	}
+	return nil
+}
+
+// Load is Store's.
+func (b *Bolt) Load(f func(table, key string, value []byte) error) error {
+	return b.db.View(func(tx *bbolt.Tx) error {
+		return tx.ForEach(func(name []byte, bucket *bbolt.Bucket) error {
+			if string(name) == string(metaBucket) {
+				return nil
+			}
+			return bucket.ForEach(func(k, v []byte) error { return f(string(name), string(k), v) })
+		})
+	})
+}
+
+// Apply is Store's. The file is synced before it returns. One call is one
+// sync, however many changes it has: callers gather what is concurrent.
+func (b *Bolt) Apply(changes []Change) error {
+	err := b.db.Update(func(tx *bbolt.Tx) error {
+		for _, c := range changes {
+			bucket, err := tx.CreateBucketIfNotExists([]byte(c.Table))
+			if err != nil {
+				return err
+			}
+			if c.Value == nil {
+				err = bucket.Delete([]byte(c.Key))
+			} else {
+				err = bucket.Put([]byte(c.Key), c.Value)
+			}
+			if err != nil {
+				return fmt.Errorf("table %s: %w", c.Table, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("write the registry's file: %w", err)
+	}
+	return nil
+}
+
+// Close is Store's.
+func (b *Bolt) Close() error { return b.db.Close() }
