@@ -145,7 +145,7 @@ func (c *CloudMap) Run(ctx context.Context) error {
 		g.Go(func() error { return n.run(ctx) })
 	}
 	if c.cfg.Watch != nil {
-		g.Go(func() error { return c.watch(ctx) })
+		g.Go(func() error { return c.follow(ctx) })
 	}
 	g.Go(func() error { <-ctx.Done(); return context.Cause(ctx) })
 	return g.Wait()

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 	"patchbay/mesh"
 	"patchbay/mesh/record"
+	"patchbay/registry/watch"
 )
 
 const five = "a.http b.http c.http d.http e.http"
@@ -288,13 +290,18 @@ func TestAForeignServiceKeepsItsNameAndVIP(t *testing.T) {
 }
 
 // script is a watch that says what a test sends.
-type script chan Change
+type script struct {
+	events chan watch.Event
+	down   atomic.Bool
+}
 
-func (s script) Watch(ctx context.Context, f func(Change)) error {
+func (s *script) Standing() bool { return !s.down.Load() }
+
+func (s *script) Run(ctx context.Context, f func(watch.Event)) error {
 	for {
 		select {
-		case c := <-s:
-			f(c)
+		case e := <-s.events:
+			f(e)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -305,44 +312,46 @@ func TestAWatchIsFollowedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		s := m.own(t, "backend", plain(mesh.HTTP, "backend"), 1)
-		say := make(script)
-		w := start(t, m, func(c *Config) { c.Watch = say })
+		wt := &script{events: make(chan watch.Event)}
+		say := wt.events
+		w := start(t, m, func(c *Config) { c.Watch = wt })
 		after(time.Second)
-		say <- Change{Kind: Connected}
+		say <- watch.Event{Kind: watch.Resync}
 		synctest.Wait()
 		if !w.cm.Status()[0].Watched {
 			t.Error("status does not show the watch")
 		}
 		began := time.Now()
 		m.do(func() { s.add(1) })
-		say <- Change{Kind: Instances, Namespace: "prod", Service: "backend"}
+		say <- watch.Event{Kind: watch.Instances, Namespace: "prod", Service: "backend"}
 		w.expect(t, "instances", "backend", "a.http b.http")
 
 		m.do(func() {
 			c, _ := record.Plan(s.attrs, plain(mesh.HTTP, "api"), nil)
 			s.attrs = c.Apply(s.attrs)
 		})
-		say <- Change{Kind: Settings, Namespace: "prod", Service: "backend"}
+		say <- watch.Event{Kind: watch.Attributes, Namespace: "prod", Service: "backend"}
 		synctest.Wait()
 		if got := w.store.Snapshot().Services[0].Aliases[0].DNSName; got != "api" {
 			t.Errorf("settings: the alias is %s", got)
 		}
 
 		m.own(t, "later", plain(mesh.HTTP, "later"), 1)
-		say <- Change{Kind: Topology, Namespace: "prod", Service: "later"}
+		say <- watch.Event{Kind: watch.Services, Namespace: "prod", Service: "later"}
 		w.expect(t, "a service made later", "later", "a.http")
 
 		m.do(func() { s.add(2) })
-		say <- Change{Kind: Instances, Namespace: "elsewhere", Service: "backend"}
+		say <- watch.Event{Kind: watch.Instances, Namespace: "elsewhere", Service: "backend"}
 		w.expect(t, "another namespace", "backend", "a.http b.http")
 		if took := time.Since(began); took != 0 {
 			t.Errorf("it took %s", took)
 		}
 		after(17 * time.Second)
 		w.expect(t, "polling behind a watch that missed something", "backend", "a.http b.http c.http")
-		say <- Change{Kind: Disconnected}
+		wt.down.Store(true)
+		after(17 * time.Second)
 		m.do(func() { s.add(3) })
-		after(12 * time.Second)
+		after(1200 * time.Millisecond)
 		w.expect(t, "without a watch", "backend", "a.http b.http c.http d.http")
 	})
 }

@@ -49,7 +49,6 @@ type namespace struct {
 	fallback bool // patience is over: what was loaded may be shown
 	synced   bool // the sink has been told
 	dirty    bool // what the sink has is newer than what the disk has
-	watched  bool // a watch tells of changes
 	listedAt time.Time
 	err      error // of the last listing
 
@@ -313,11 +312,10 @@ func (n *namespace) hint(name mesh.ServiceName, attributes bool) {
 	poke(s.wake)
 }
 
-// rehint asks for everything again, after a gap in a watch.
-func (n *namespace) rehint(watched bool) {
+// refetch asks for everything again, after a gap in a watch.
+func (n *namespace) refetch() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.watched = watched
 	poke(n.wake)
 	for _, s := range n.services {
 		s.wantFull, s.wantAttrs = true, true

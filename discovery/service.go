@@ -167,7 +167,7 @@ func (s *service) pause(now time.Time) time.Duration {
 	switch {
 	case s.failures > 0:
 		return backoff(c.Hot, c.Backoff, s.failures)
-	case s.ns.watched:
+	case s.ns.watched():
 	case quiet < c.HotFor:
 		period = c.Hot
 	case quiet < c.WarmFor:

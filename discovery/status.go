@@ -58,7 +58,7 @@ func (n *namespace) status(now time.Time) NamespaceStatus {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	st := NamespaceStatus{
-		Name: n.want.Name, Synced: n.synced, Stale: !n.listed || n.err != nil, Watched: n.watched,
+		Name: n.want.Name, Synced: n.synced, Stale: !n.listed || n.err != nil, Watched: n.watched(),
 		Listed: n.listedAt, Error: text(n.err), Rejected: maps.Clone(n.rejected), Conflicts: slices.Clone(n.conflicts),
 	}
 	for _, name := range slices.Sorted(maps.Keys(n.services)) {

@@ -6,44 +6,28 @@ import (
 	"time"
 
 	"patchbay/mesh"
+	"patchbay/registry/watch"
 )
 
-// Watcher is a stream of changes, such as that of patchbay's own registry.
+// Watcher is a stream of changes; *watch.Client is one. Its events are hints
+// only: what has changed is fetched, by the path that polling takes. Losing
+// one costs time, the period of polling, and nothing else.
 type Watcher interface {
-	// Watch calls f for everything that happens, in order, until ctx ends. It
-	// reconnects by itself, and says when it has and when it has not.
-	Watch(ctx context.Context, f func(Change)) error
+	// Run calls f for every event, in order, until ctx ends. It reconnects by
+	// itself, and sends Resync where events may have been missed.
+	Run(ctx context.Context, f func(watch.Event)) error
+	// Standing reports whether changes are being told just now.
+	Standing() bool
 }
 
-// Change is one thing that a watch says. It is a hint only: what has changed
-// is fetched. Losing one costs time, the period of polling, and nothing else.
-type Change struct {
-	Kind      ChangeKind
-	Namespace string // HttpName
-	Service   string // as the registry spells it; empty: the list of services
-}
-
-// ChangeKind is what a Change is about.
-type ChangeKind uint8
-
-// The kinds of Change.
-const (
-	Instances    ChangeKind = iota // instances, or their health
-	Settings                       // attributes of a service
-	Topology                       // services or namespaces came or went
-	Connected                      // from now on everything is said; what was before may have been missed
-	Disconnected                   // from now on nothing is said
-)
-
-// watch turns what the watch says into hints. If the watch gives up, polling
+// follow turns what the watch says into hints. If the watch gives up, polling
 // goes on and the watch is tried again.
-func (c *CloudMap) watch(ctx context.Context) error {
+func (c *CloudMap) follow(ctx context.Context) error {
 	for {
-		err := c.cfg.Watch.Watch(ctx, c.changed)
+		err := c.cfg.Watch.Run(ctx, c.changed)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		c.changed(Change{Kind: Disconnected})
 		c.log.Warn("the watch has ended; changes are found by polling until it is back", "error", err)
 		select {
 		case <-time.After(time.Second):
@@ -53,23 +37,26 @@ func (c *CloudMap) watch(ctx context.Context) error {
 	}
 }
 
-func (c *CloudMap) changed(ch Change) {
+func (c *CloudMap) changed(e watch.Event) {
 	for _, n := range c.names {
-		switch ch.Kind {
-		case Connected, Disconnected:
-			n.rehint(ch.Kind == Connected)
+		if e.Kind == watch.Resync {
+			n.refetch()
 			continue
 		}
-		if !n.is(ch.Namespace) {
+		if !n.is(e.Namespace) {
 			continue
 		}
 		name := mesh.ServiceName{Namespace: n.want.Name}
-		if ch.Kind != Topology {
-			name.DiscoveryName = strings.ToLower(ch.Service)
+		if e.Kind != watch.Namespaces && e.Kind != watch.Services {
+			name.DiscoveryName = strings.ToLower(e.Service)
 		}
-		n.hint(name, ch.Kind == Settings)
+		n.hint(name, e.Kind == watch.Attributes)
 	}
 }
+
+// watched reports whether a watch tells of changes, so that polling is only
+// the safety net.
+func (n *namespace) watched() bool { return n.cfg.Watch != nil && n.cfg.Watch.Standing() }
 
 // is reports whether a namespace of that HttpName may be this one.
 func (n *namespace) is(httpName string) bool {
