@@ -31,8 +31,8 @@ const (
 	gapBusy = 50 * time.Millisecond
 	gapMax  = 500 * time.Millisecond
 
-	// holdMax is how long an interim may be shown although a sidecar has not
-	// acknowledged it.
+	// holdMax is how long one sidecar that does not answer may hold up the
+	// second half of a change that must follow the first everywhere.
 	holdMax = 10 * time.Second
 
 	// viewLife is how long a view without streams is kept.
@@ -49,8 +49,9 @@ type Pusher struct {
 	mu     sync.Mutex
 	views  map[translate.View]*view
 	nodes  map[*delta.Stream]*node
-	pushed *mesh.Snapshot // every view shows at least this
-	news   chan struct{}  // closed when pushed is replaced
+	trust  map[string]trust // by issuer
+	pushed *mesh.Snapshot   // every view shows at least this
+	news   chan struct{}    // closed when pushed is replaced
 }
 
 // NewPusher returns a pusher. identify says whose connection a context is; nil
@@ -59,7 +60,7 @@ type Pusher struct {
 func NewPusher(store *mesh.Store, cache *delta.Cache, identify func(context.Context) (mesh.Node, error), log *slog.Logger) *Pusher {
 	return &Pusher{
 		store: store, cache: cache, identify: identify, log: log,
-		views: map[translate.View]*view{}, nodes: map[*delta.Stream]*node{},
+		views: map[translate.View]*view{}, nodes: map[*delta.Stream]*node{}, trust: map[string]trust{},
 		pushed: store.Snapshot(), news: make(chan struct{}),
 	}
 }
@@ -107,8 +108,8 @@ func (p *Pusher) grow(gap time.Duration) time.Duration {
 }
 
 // push brings every view and every node to the newest snapshot, and returns
-// its generation. Trust goes out before the leaves that need it. held says that
-// a view shows an interim and push must be called again soon.
+// its generation. held says that something waits for ACKs and push must be
+// called again soon: a view shows an interim, or a leaf its trust.
 func (p *Pusher) push() (gen uint64, held bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -117,11 +118,13 @@ func (p *Pusher) push() (gen uint64, held bool) {
 		p.show(v, snap)
 		held = held || len(v.held) > 0
 	}
-	if snap != p.pushed {
-		for s, n := range p.nodes {
-			if n.outdated(snap) {
-				s.SetPrivate(n.private(snap, p.log))
-			}
+	untrusted := p.untrusted(snap, time.Now())
+	for s, n := range p.nodes {
+		switch outdated, wait := n.outdated(snap, untrusted); {
+		case wait:
+			held = true
+		case outdated:
+			s.SetPrivate(n.private(snap, p.log))
 		}
 	}
 	p.pushed = snap
@@ -138,6 +141,29 @@ func (p *Pusher) show(v *view, snap *mesh.Snapshot) {
 	if len(entries)+len(removed) > 0 {
 		p.cache.Apply(v.key, entries, removed)
 	}
+}
+
+// trust is a bundle, and since when it is shown.
+type trust struct {
+	bundle *mesh.Bundle
+	since  time.Time
+}
+
+// untrusted are the issuers whose newest bundle has not reached every sidecar:
+// a leaf below a new root would be refused there.
+func (p *Pusher) untrusted(snap *mesh.Snapshot, now time.Time) map[string]bool {
+	out := map[string]bool{}
+	for issuer, b := range snap.Bundles {
+		t := p.trust[issuer]
+		if t.bundle != b {
+			t = trust{b, now}
+			p.trust[issuer] = t
+		}
+		if now.Sub(t.since) < holdMax && len(p.cache.Unacked(delta.SecretType, translate.BundleSecret(issuer))) > 0 {
+			out[issuer] = true
+		}
+	}
+	return out
 }
 
 // sweep drops views that nobody has seen for a while.

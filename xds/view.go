@@ -171,14 +171,17 @@ type node struct {
 	sent   map[delta.Ref]*delta.Entry
 }
 
-func (n *node) outdated(snap *mesh.Snapshot) bool {
+// outdated reports whether there is a newer leaf for n, and whether it has to
+// wait for its issuer to be trusted. The first leaf never waits.
+func (n *node) outdated(snap *mesh.Snapshot, untrusted map[string]bool) (outdated, wait bool) {
 	for _, p := range n.meta.Ports {
 		name := mesh.ServiceName{Namespace: n.Workload.Namespace, DiscoveryName: p.DiscoveryName}
 		if l := snap.Leaves[name]; l != nil && l != n.leaves[name] {
-			return true
+			outdated = true
+			wait = wait || n.leaves[name] != nil && untrusted[l.Issuer]
 		}
 	}
-	return false
+	return outdated, wait
 }
 
 // private are the node's own entries. One that is invalid is withheld: the

@@ -20,6 +20,7 @@ import (
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	statusv3 "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -37,6 +38,7 @@ type world struct {
 	opener *opener
 	lis    *bufconn.Listener
 	logged *logBook
+	reg    *prometheus.Registry
 }
 
 // opener lets everybody see the view "v".
@@ -87,7 +89,8 @@ func (l *logBook) String() string {
 func bubble(t *testing.T, f func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, cache: NewCache(nil), opener: &opener{}, lis: bufconn.Listen(1 << 16), logged: &logBook{}}
+		reg := prometheus.NewRegistry()
+		w := &world{t: t, cache: NewCache(NewMetrics(reg)), opener: &opener{}, lis: bufconn.Listen(1 << 16), logged: &logBook{}, reg: reg}
 		log := slog.New(slog.NewTextHandler(w.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		w.server = NewServer(w.cache, w.opener, Config{Log: log})
 		g := grpc.NewServer(Options(0)...)

@@ -413,6 +413,56 @@ func TestBooks(t *testing.T) {
 	})
 }
 
+func TestAChangeIsMeasuredToItsLastACK(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		samples := func() (n uint64, sum float64) {
+			all, err := w.reg.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range all {
+				if f.GetName() == "patchbay_xds_change_last_ack_seconds" {
+					return f.Metric[0].Histogram.GetSampleCount(), f.Metric[0].Histogram.GetSampleSum()
+				}
+			}
+			t.Fatal("the metric is not there")
+			return 0, 0
+		}
+		one, two, gone := w.ready(t), w.ready2(t, "prod/web/2"), w.ready2(t, "prod/web/3")
+		n0, s0 := samples()
+		w.set(entry(clusters, "a", 2), entry(endpoints, "b", 2))
+		one.ack(one.expect("cds +a", "eds +a", "eds +b")...)
+		in := two.expect("cds +a", "eds +a", "eds +b")
+		gone.leave()
+		time.Sleep(2 * time.Second)
+		two.ack(in[:2]...)
+		if n, _ := samples(); n != n0 {
+			t.Errorf("%d changes are over, want %d", n, n0)
+		}
+		two.ack(in[2])
+		two.expect()
+		if n, s := samples(); n != n0+1 || s-s0 < 2 || s-s0 > 2.1 {
+			t.Errorf("%d changes took %v s", n-n0, s-s0)
+		}
+	})
+}
+
+// ready2 is another client that has clusters a and b.
+func (w *world) ready2(t *testing.T, id string) *client {
+	t.Helper()
+	c := w.connect(t, true)
+	c.send(&req{Node: &corev3.Node{Id: id, Cluster: "prod/web"}, TypeUrl: ClusterType})
+	c.ack(c.expect("cds +a +b")...)
+	c.ask2(EndpointType, "a", "b")
+	c.ack(c.expect("eds +a +b")...)
+	c.expect()
+	return c
+}
+
+func (c *client) ask2(typeURL string, names ...string) {
+	c.send(&req{TypeUrl: typeURL, ResourceNamesSubscribe: names})
+}
+
 func TestCloseTellsStreamsToComeBack(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		c := w.ready(t)
