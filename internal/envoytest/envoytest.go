@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -118,9 +119,12 @@ func (e *Envoy) Stop() {
 	}
 }
 
-// Log is the last lines of what Envoy has printed.
+// Log is the last lines of what Envoy has printed, without the long lists of
+// its extensions.
 func (e *Envoy) Log(lines int) string {
-	all := strings.Split(strings.TrimRight(e.log.String(), "\n"), "\n")
+	all := slices.DeleteFunc(strings.Split(e.log.String(), "\n"), func(l string) bool {
+		return l == "" || strings.Contains(l, "][info][main]")
+	})
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 

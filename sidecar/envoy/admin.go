@@ -1,0 +1,151 @@
+package envoy
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// adminTime bounds one question; a busy Envoy answers between two updates.
+const adminTime = 2 * time.Second
+
+// maxAnswer bounds what is read of one answer.
+const maxAnswer = 16 << 20
+
+// Admin asks a running Envoy. It is safe for concurrent use. Every call fails
+// while Envoy is not there.
+type Admin struct{ client *http.Client }
+
+// NewAdmin talks to the admin interface on a Unix socket.
+func NewAdmin(socket string) *Admin {
+	return &Admin{&http.Client{Timeout: adminTime, Transport: &http.Transport{
+		MaxIdleConnsPerHost: 1,
+		IdleConnTimeout:     10 * time.Second,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+	}}}
+}
+
+func (a *Admin) ask(ctx context.Context, method, path string, query url.Values) ([]byte, error) {
+	u := url.URL{Scheme: "http", Host: "envoy", Path: path, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask Envoy %s: %w", path, err)
+	}
+	resp, err := a.client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask Envoy %s: %w", path, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("ask Envoy %s: %w", path, err)
+	}
+	if resp.StatusCode != http.StatusOK && path != "/ready" {
+		return nil, fmt.Errorf("ask Envoy %s: %s: %s", path, resp.Status, bytes.TrimSpace(body))
+	}
+	return body, nil
+}
+
+// State is Envoy's own word: LIVE once it has its first configuration and its
+// workers run, PRE_INITIALIZING or INITIALIZING before.
+func (a *Admin) State(ctx context.Context) (string, error) {
+	b, err := a.ask(ctx, http.MethodGet, "/ready", nil)
+	return string(bytes.TrimSpace(b)), err
+}
+
+// Listeners are the names of the listeners that accept connections, also of
+// those that are not bound to a port. One that still warms is not among them.
+func (a *Admin) Listeners(ctx context.Context) (map[string]bool, error) {
+	b, err := a.ask(ctx, http.MethodGet, "/listeners", nil)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]bool{}
+	for line := range strings.Lines(string(b)) { // name::address
+		if name, _, ok := strings.Cut(line, "::"); ok {
+			out[name] = true
+		}
+	}
+	return out, nil
+}
+
+// Refused says, in Envoy's own words, which listeners it does not open and
+// why; sorted.
+func (a *Admin) Refused(ctx context.Context) ([]string, error) {
+	b, err := a.ask(ctx, http.MethodGet, "/config_dump", url.Values{"resource": {"dynamic_listeners"}, "mask": {"name,error_state.details"}})
+	if err != nil {
+		return nil, err
+	}
+	var dump struct {
+		Configs []struct {
+			Name       string `json:"name"`
+			ErrorState struct {
+				Details string `json:"details"`
+			} `json:"error_state"`
+		} `json:"configs"`
+	}
+	if err := json.Unmarshal(b, &dump); err != nil {
+		return nil, fmt.Errorf("read Envoy's listeners: %w", err)
+	}
+	var out []string
+	for _, c := range dump.Configs {
+		if c.Name != "" && c.ErrorState.Details != "" {
+			out = append(out, c.Name+": "+c.ErrorState.Details)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
+// Stats are the counters and gauges whose names match the regular expression.
+func (a *Admin) Stats(ctx context.Context, filter string) (map[string]uint64, error) {
+	b, err := a.ask(ctx, http.MethodGet, "/stats", url.Values{"filter": {filter}})
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]uint64{}
+	for s := bufio.NewScanner(bytes.NewReader(b)); s.Scan(); {
+		name, value, _ := strings.Cut(s.Text(), ": ")
+		if n, err := strconv.ParseUint(value, 10, 64); err == nil {
+			out[name] = n
+		}
+	}
+	return out, nil
+}
+
+// Active is how much is under way on the ingress listeners: requests of http,
+// http2 and grpc, and connections to the clusters named, the applications of
+// tcp. Idle connections of the former don't count: their clients are told to
+// go elsewhere, and those of the mesh have left already.
+func (a *Admin) Active(ctx context.Context, tcpClusters []string) (uint64, error) {
+	names := []string{`http\.ingress\.downstream_rq_active`}
+	for _, c := range tcpClusters {
+		names = append(names, `cluster\.`+regexp.QuoteMeta(c)+`\.upstream_cx_active`)
+	}
+	s, err := a.Stats(ctx, "^("+strings.Join(names, "|")+")$")
+	var sum uint64
+	for _, n := range s {
+		sum += n
+	}
+	return sum, err
+}
+
+// DrainInbound makes the ingress listeners ask their clients to go elsewhere.
+// They go on accepting for the drain time that Envoy was started with.
+func (a *Admin) DrainInbound(ctx context.Context) error {
+	_, err := a.ask(ctx, http.MethodPost, "/drain_listeners", url.Values{"graceful": {""}, "inboundonly": {""}})
+	return err
+}
