@@ -40,13 +40,16 @@ type host struct {
 	hosts string // the file that is /etc/hosts inside
 }
 
+// ErrNotHere is wrapped when this machine can't run the demo.
+var ErrNotHere = errors.New("not possible here")
+
 // newLab makes the switch. It first removes what a killed demo left behind.
 func newLab(ctx context.Context, dir string) (*lab, error) {
 	if os.Geteuid() != 0 {
-		return nil, errors.New("network namespaces need root: run `sudo make demo`, or see the same mesh with `docker compose up`")
+		return nil, fmt.Errorf("%w: network namespaces need root: run `sudo make demo`, or see the same mesh with `docker compose up`", ErrNotHere)
 	}
 	if _, err := exec.LookPath("ip"); err != nil {
-		return nil, errors.New("the program `ip` is missing: apt-get install iproute2, or use `make demo`, which does")
+		return nil, fmt.Errorf("%w: the program `ip` is missing: apt-get install iproute2, or use `make demo`, which does", ErrNotHere)
 	}
 	l := &lab{prefix: "pb" + strconv.Itoa(os.Getpid()) + "-", dir: dir, hosts: map[string]*host{}}
 	removeStale(ctx)

@@ -86,7 +86,7 @@ func declaration(services []service) string {
 // newWorld starts the CA and the control plane, and waits until it is ready.
 func newWorld(ctx context.Context, bin, dir string) (*world, error) {
 	l, err := newLab(ctx, dir)
-	w := &world{lab: l, bin: bin, tasks: map[string]*task{}}
+	w := &world{lab: l, bin: bin, tasks: map[string]*task{}} // its lab may be nil after an error
 	if err != nil {
 		return w, err
 	}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"patchbay/demo"
+)
+
+func newDemoCmd() *cobra.Command {
+	var o demo.Options
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "Run the whole mesh on this machine and watch it, or prove it",
+		Long: `Starts a mesh in network namespaces: a frontend, two backends, a real step-ca, a
+control plane with the embedded registry, and a real Envoy beside each
+application. Ordinary programs then call http://backend.demo:8080.
+
+Without --once it runs until Ctrl-C and shows what happens. With --once it
+runs every proof, prints each with its figure, and exits 0 if all held, 1 if
+not. It needs root, and cleans up after itself.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			self, err := os.Executable()
+			if err != nil {
+				return fmt.Errorf("find the programs: %w", err)
+			}
+			o.Programs, o.Out = filepath.Dir(self), c.OutOrStdout()
+			err = demo.Run(c.Context(), o)
+			if errors.Is(err, demo.ErrNotHere) {
+				return &exitError{exitNotPossible, err}
+			}
+			return err
+		},
+	}
+	c.Flags().BoolVar(&o.Once, "once", false, "run every proof and end")
+	c.Flags().BoolVar(&o.JSON, "json", false, "with --once: print the report as JSON, and nothing else")
+	c.Flags().BoolVar(&o.Keep, "keep", false, "leave logs and state behind, and say where")
+	return c
+}
