@@ -51,7 +51,7 @@ demo-needs:
 	scripts/envoy.sh
 
 test-needs: demo-needs
-	scripts/apt.sh gcc libc6-dev awscli python3-boto3
+	scripts/apt.sh gcc libc6-dev awscli python3-boto3 nftables
 
 compose-needs:
 	scripts/apt.sh docker.io docker-compose iptables
