@@ -20,6 +20,7 @@ import (
 	_ "github.com/smallstep/certificates/ca"
 	_ "github.com/smallstep/cli-utils/step"
 	_ "github.com/spf13/cobra"
+	_ "github.com/spiffe/go-spiffe/v2/spiffeid"
 	_ "github.com/vishvananda/netlink"
 	_ "go.etcd.io/bbolt"
 	_ "go.step.sm/crypto/minica"
