@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,7 +20,6 @@ import (
 
 	"patchbay/internal/envoytest"
 	"patchbay/mesh"
-	"patchbay/xds/bootstrap"
 	"patchbay/xds/delta"
 	"patchbay/xds/translate"
 )
@@ -43,6 +41,11 @@ func startControl(t *testing.T, port uint16) *control {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startControlOn(t, lis)
+}
+
+func startControlOn(t *testing.T, lis net.Listener) *control {
+	t.Helper()
 	c := &control{store: mesh.NewStore(), cache: delta.NewCache(nil), port: uint16(lis.Addr().(*net.TCPAddr).Port), logged: &logBook{}}
 	log := slog.New(slog.NewTextHandler(c.logged, nil))
 	c.pusher = NewPusher(c.store, c.cache, nil, log)
@@ -68,6 +71,11 @@ func backend(t *testing.T, says string) netip.AddrPort {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return backendOn(t, lis, says)
+}
+
+func backendOn(t *testing.T, lis net.Listener, says string) netip.AddrPort {
+	t.Helper()
 	srv := &http.Server{Protocols: &http.Protocols{}, ReadHeaderTimeout: time.Second,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, says) })}
 	srv.Protocols.SetHTTP1(true)
@@ -95,19 +103,6 @@ func aliased(n string, a mesh.Alias, idle time.Duration, addrs ...netip.AddrPort
 		s.Endpoints = append(s.Endpoints, mesh.Endpoint{InstanceID: a.String(), Addr: a, Weight: 1})
 	}
 	return s
-}
-
-func startEnvoy(t *testing.T, c *control) *envoytest.Envoy {
-	t.Helper()
-	admin := filepath.Join(t.TempDir(), "admin.sock")
-	b, err := bootstrap.Config{NodeID: "prod/web/1", NodeCluster: "prod/web", AdminSocket: admin, Meta: bootstrap.NodeMeta{Version: "test", Wiring: mesh.Bind},
-		XDS: []bootstrap.HostPort{{Host: "127.0.0.1", Port: c.port}}}.JSON()
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := envoytest.Start(t, b, admin, "")
-	e.Ready(t)
-	return e
 }
 
 func get(client *http.Client, a mesh.Alias) (string, error) {
@@ -191,7 +186,7 @@ func TestEnvoyServesThroughClusterUpdates(t *testing.T) {
 	c := startControl(t, 0)
 	api, addr := freeAlias(t, "api"), backend(t, "api")
 	c.store.SetServices("prod", []*mesh.Service{aliased("api", api, time.Minute, addr)})
-	e := startEnvoy(t, c)
+	e := c.task(t, "prod/web/1", "")
 	stop := load(api)
 	for i := range 20 {
 		c.store.SetServices("prod", []*mesh.Service{aliased("api", api, time.Minute+time.Duration(i+1)*time.Second, addr)})
@@ -221,7 +216,7 @@ func TestEnvoyRejectsOneResourceAndServesTheOthers(t *testing.T) {
 	api, late, more := freeAlias(t, "api"), freeAlias(t, "late"), freeAlias(t, "more")
 	services := []*mesh.Service{aliased("api", api, time.Minute, addr), aliased("late", late, time.Minute, addr), aliased("more", more, time.Minute, addr)}
 	c.store.SetServices("prod", services)
-	startEnvoy(t, c)
+	c.task(t, "prod/web/1", "")
 	c.settled(t)
 	stop := load(api)
 	// One step changes the endpoints of all, and those of one are poisoned
@@ -299,7 +294,7 @@ func TestEnvoyKeepsEverythingWhenAColdControlPlaneComesBack(t *testing.T) {
 	api, addr := freeAlias(t, "api"), backend(t, "api")
 	services := []*mesh.Service{aliased("api", api, time.Minute, addr), aliased("db", freeAlias(t, "db"), time.Minute, addr)}
 	c.store.SetServices("prod", services)
-	e := startEnvoy(t, c)
+	e := c.task(t, "prod/web/1", "")
 	c.settled(t)
 	stop := load(api)
 	c.stop()
