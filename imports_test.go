@@ -17,8 +17,8 @@ var mayImport = map[string][]string{
 	"mesh/record":        {},
 	"agentapi":           {},
 	"agents":             {"agentapi", "identity"},
-	"config":             {},
-	"declare":            {},
+	"config":             {"internal/suggest"},
+	"declare":            {"internal/suggest"},
 	"discovery":          {"mesh/record", "registry/watch"},
 	"identity":           {"agentapi"},
 	"inject":             {"declare"},
@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"internal/envoytest": {},
 	"internal/deps":      {},
 	"internal/devca":     {},
+	"internal/suggest":   {},
 }
 
 // standardOnly lists the packages that use nothing but the standard library.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/hex"
 	"net"
 	"net/netip"
 	"net/url"
@@ -8,63 +9,82 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"patchbay/mesh"
 )
 
-// trustDomainForm is the SPIFFE ID standard's: section 2.1.
-var trustDomainForm = regexp.MustCompile(`^[a-z0-9._-]{1,255}$`)
+var (
+	// trustDomainForm is the SPIFFE ID standard's: section 2.1.
+	trustDomainForm = regexp.MustCompile(`^[a-z0-9._-]{1,255}$`)
+	// issuerForm holds names, and the ARNs of private CAs.
+	issuerForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9:/_.-]{0,254}$`)
+)
 
 // check holds the rules that types can't.
 func (k *checker) check(c Config) {
 	if !trustDomainForm.MatchString(c.TrustDomain) {
-		k.bad("trustDomain", "%q; allowed: up to 255 of [a-z0-9._-]", c.TrustDomain)
+		k.bad("trustDomain", "%s; allowed: up to 255 of [a-z0-9._-]", quote(c.TrustDomain))
 	}
-	if len(c.Namespaces) == 0 {
-		k.bad("namespaces", "is missing; allowed: a list with at least one Cloud Map namespace, such as [demo]")
+	k.namespaces(c.Namespaces)
+	if c.Data == "" {
+		k.bad("data", "is empty; allowed: a directory")
 	}
-	for i, n := range c.Namespaces {
-		at := "namespaces[" + strconv.Itoa(i) + "]"
-		if n == "" || strings.ContainsAny(n, " <>\"/") || len(n) > 253 {
-			k.bad(at, "%q; allowed: a namespace's name", n)
-		}
-		if slices.Contains(c.Namespaces[:i], n) {
-			k.bad(at, "%q stands twice; allowed: each namespace once", n)
-		}
-	}
-	k.registry(c)
 	ports := map[string]string{}
 	for _, l := range [][2]string{{"xds.listen", c.XDS.Listen}, {"agent.listen", c.Agent.Listen}, {"admin.listen", c.Admin.Listen}} {
 		k.listen(l[0], l[1], ports)
 	}
+	k.registry(c, ports)
 	switch {
 	case c.XDS.Auth != "mtls" && c.XDS.Auth != "none":
-		k.bad("xds.auth", "%q; allowed: mtls, or none on loopback", c.XDS.Auth)
-	case c.XDS.Auth == "none" && !Loopback(c.XDS.Listen):
+		k.bad("xds.auth", "%s; allowed: mtls, or none on loopback", quote(c.XDS.Auth))
+	case c.XDS.Auth == "none" && !Loopback(c.XDS.Listen) && !k.spoiled["xds.listen"]:
 		k.bad("xds.auth", "none, but xds.listen is %s; allowed: none on a loopback address only, since anyone who connects would get any node's private keys", c.XDS.Listen)
 	}
-	if !Loopback(c.Admin.Listen) && c.Admin.TokenFile == "" {
+	if !Loopback(c.Admin.Listen) && c.Admin.TokenFile == "" && !k.spoiled["admin.listen"] {
 		k.bad("admin.tokenFile", "is missing, but admin.listen is %s; allowed: a file with the token that callers must send, or a loopback address", c.Admin.Listen)
 	}
-	k.issuers(c)
+	for _, name := range sorted(c.Issuers) {
+		k.issuer(name, c.Issuers[name])
+	}
 	k.oneOf("profile", c.Profile, "live")
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	k.oneOf("log.format", c.Log.Format, "text", "json")
 }
 
-func (k *checker) oneOf(path, value string, allowed ...string) {
-	if !slices.Contains(allowed, value) {
-		k.bad(path, "%q; allowed: %s", value, strings.Join(allowed, ", "))
+func (k *checker) namespaces(list []string) {
+	if len(list) == 0 {
+		k.bad("namespaces", "is missing; allowed: a list with at least one Cloud Map namespace, such as [demo]")
+	}
+	seen := map[string]bool{}
+	for i, n := range list {
+		at := "namespaces[" + strconv.Itoa(i) + "]"
+		local := strings.ToLower(n)
+		switch {
+		case !mesh.ValidDNSName(local):
+			k.bad(at, "%s; allowed: the name of a namespace that is a DNS name when written in lower case: up to 127 of [a-z0-9_.-]", quote(n))
+		case seen[local]:
+			k.bad(at, "%s stands twice; allowed: each namespace once, whatever its case", quote(n))
+		}
+		seen[local] = true
 	}
 }
 
-func (k *checker) registry(c Config) {
+func (k *checker) oneOf(path, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		k.bad(path, "%s; allowed: %s", quote(value), strings.Join(allowed, ", "))
+	}
+}
+
+func (k *checker) registry(c Config, ports map[string]string) {
 	switch {
+	case k.spoiled["registry"] || k.spoiled["cloudMap"]:
 	case c.Registry == nil && c.CloudMap == nil:
-		k.bad("registry", "and cloudMap are both missing; allowed: `registry: {listen: 127.0.0.1:18003}` for the embedded registry, or `cloudMap: {}` for AWS")
+		k.bad("registry", "and cloudMap are both missing; allowed: `registry: {listen: \"127.0.0.1:18003\"}` for the embedded registry, or `cloudMap: {}` for AWS")
 	case c.Registry != nil && c.CloudMap != nil:
 		k.bad("cloudMap", "stands beside registry; allowed: one of the two")
 	case c.Registry != nil:
-		k.listen("registry.listen", c.Registry.Listen, map[string]string{})
-		if !Loopback(c.Registry.Listen) && c.Registry.KeysFile == "" {
+		k.listen("registry.listen", c.Registry.Listen, ports)
+		if !Loopback(c.Registry.Listen) && c.Registry.KeysFile == "" && !k.spoiled["registry.listen"] {
 			k.bad("registry.keysFile", "is missing, but registry.listen is %s; allowed: a file of access keys, or a loopback address", c.Registry.Listen)
 		}
 	case c.CloudMap.Endpoint != "":
@@ -72,47 +92,60 @@ func (k *checker) registry(c Config) {
 	}
 }
 
-func (k *checker) listen(path, addr string, seen map[string]string) {
+// listen holds an address against its form; one that has none is spoiled.
+func (k *checker) listen(path, addr string, ports map[string]string) {
 	host, port, err := net.SplitHostPort(addr)
 	n, perr := strconv.ParseUint(port, 10, 16)
 	_, aerr := netip.ParseAddr(host)
 	if err != nil || perr != nil || n == 0 || aerr != nil && host != "localhost" && host != "" {
-		k.bad(path, "%q; allowed: IP:PORT, such as 127.0.0.1:18002 or 0.0.0.0:18000", addr)
+		k.bad(path, "%s; allowed: IP:PORT with a port of 1 to 65535, such as 127.0.0.1:18002 or 0.0.0.0:18000", quote(addr))
+		k.spoiled[path] = true
 		return
 	}
-	if other := seen[port]; other != "" {
+	if other := ports[port]; other != "" {
 		k.bad(path, "port %s is that of %s too; allowed: a port of its own", port, other)
 	}
-	seen[port] = path
+	ports[port] = path
 }
 
 func (k *checker) url(path, s string, schemes ...string) {
+	if s == "" {
+		k.bad(path, "is missing; allowed: a URL that starts with %s://", strings.Join(schemes, ":// or "))
+		return
+	}
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || !slices.Contains(schemes, u.Scheme) {
-		k.bad(path, "%q; allowed: a URL that starts with %s://", s, strings.Join(schemes, ":// or "))
+		k.bad(path, "%s; allowed: a URL that starts with %s://", quote(s), strings.Join(schemes, ":// or "))
 	}
 }
 
-func (k *checker) issuers(c Config) {
-	for name, i := range c.Issuers {
-		at := "issuers." + name + ".stepCA"
-		s := i.StepCA
-		if s == nil {
-			k.bad("issuers."+name, "names no kind of CA; allowed: stepCA")
-			continue
+func (k *checker) issuer(name string, i Issuer) {
+	if !issuerForm.MatchString(name) {
+		k.bad("issuers."+name, "is no name of an issuer; allowed: default, another name, or the ARN of a private CA: up to 255 of [A-Za-z0-9:/_.-]")
+	}
+	at := "issuers." + name + ".stepCA"
+	s := i.StepCA
+	if s == nil {
+		k.bad(at, "is missing; allowed: {url: …, fingerprint: …, provisioner: …, passwordFile: …}")
+		return
+	}
+	k.url(at+".url", s.URL, "https")
+	switch {
+	case k.spoiled[at+".fingerprint"] || k.spoiled[at+".fingerprintFile"]:
+	case (s.Fingerprint == "") == (s.FingerprintFile == ""):
+		k.bad(at+".fingerprint", "allowed: exactly one of fingerprint and fingerprintFile")
+	case s.Fingerprint != "":
+		if b, err := hex.DecodeString(s.Fingerprint); err != nil || len(b) != 32 {
+			k.bad(at+".fingerprint", "%s; allowed: 64 hex digits, the SHA-256 of the CA's root certificate", quote(s.Fingerprint))
 		}
-		k.url(at+".url", s.URL, "https")
-		if (s.Fingerprint == "") == (s.FingerprintFile == "") {
-			k.bad(at+".fingerprint", "allowed: exactly one of fingerprint and fingerprintFile")
-		}
-		if s.Provisioner == "" {
-			k.bad(at+".provisioner", "is missing; allowed: the name of a JWK provisioner")
-		}
-		if s.PasswordFile == "" {
-			k.bad(at+".passwordFile", "is missing; allowed: a file with the provisioner's password")
-		}
-		if s.Lifetime != 0 && s.Lifetime < MinLeafLifetime {
-			k.bad(at+".lifetime", "%v; allowed: at least %v, or absent for the CA's default", s.Lifetime, MinLeafLifetime)
-		}
+	}
+	if s.Provisioner == "" {
+		k.bad(at+".provisioner", "is missing; allowed: the name of a JWK provisioner")
+	}
+	if s.PasswordFile == "" {
+		k.bad(at+".passwordFile", "is missing; allowed: a file with the provisioner's password")
+	}
+	if s.Lifetime != 0 && (s.Lifetime < MinLeafLifetime || s.Lifetime > MaxLeafLifetime) {
+		k.bad(at+".lifetime", "%v; allowed: 1m to 2160h, or absent for 24h", s.Lifetime)
 	}
 }

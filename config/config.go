@@ -1,17 +1,17 @@
 // Package config is the one YAML file of `patchbay serve`.
 //
 // It owns its form, its defaults ([Default]) and its rules. Other packages
-// receive plain structs and never parse. It must not know any of them. Start
-// reading at [Load].
+// receive plain structs and never parse. Of them it knows the forms of names in
+// package mesh alone. Start reading at [Load].
 package config
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 )
 
@@ -81,7 +81,7 @@ type StepCA struct {
 	FingerprintFile string        `yaml:"fingerprintFile"`
 	Provisioner     string        `yaml:"provisioner"`
 	PasswordFile    string        `yaml:"passwordFile"`
-	Lifetime        time.Duration `yaml:"lifetime"` // of a leaf; at least one minute
+	Lifetime        time.Duration `yaml:"lifetime"` // of a leaf, MinLeafLifetime to MaxLeafLifetime; 0: 24 h
 }
 
 // Log is what the process prints on standard error.
@@ -90,8 +90,13 @@ type Log struct {
 	Format string `yaml:"format"` // text, json
 }
 
-// MinLeafLifetime leaves room for a renewal at 60 % of life and its retries.
-const MinLeafLifetime = time.Minute
+// MinLeafLifetime leaves room for a renewal at 60 % of life and its retries;
+// MaxLeafLifetime is what keeps certificates short-lived: there is no
+// revocation.
+const (
+	MinLeafLifetime = time.Minute
+	MaxLeafLifetime = 90 * 24 * time.Hour
+)
 
 // Default is every default in one place.
 func Default() Config {
@@ -106,49 +111,40 @@ func Default() Config {
 	}
 }
 
-// Problem is one thing that is wrong with the file.
-type Problem struct {
-	File string
-	Line int    // 0 when the thing is missing
-	Path string // dotted, for example xds.listen
-	Text string // what is wrong and what is allowed
-}
-
-func (p Problem) String() string {
-	if p.Line == 0 {
-		return fmt.Sprintf("%s: %s: %s", p.File, p.Path, p.Text)
-	}
-	return fmt.Sprintf("%s:%d: %s: %s", p.File, p.Line, p.Path, p.Text)
-}
-
-// Problems is everything that is wrong, in the order of the file.
-type Problems []Problem
-
-func (p Problems) Error() string {
-	lines := make([]string, len(p))
-	for i, one := range p {
-		lines[i] = one.String()
-	}
-	return strings.Join(lines, "\n")
-}
+// maxFile is far beyond any mesh's configuration: a larger file is another one.
+const maxFile = 1 << 20
 
 // Load reads and checks a file. An error is of type [Problems] unless the file
 // can't be read.
 func Load(path string) (Config, error) {
-	text, err := os.ReadFile(path)
+	text, err := read(path)
 	if err != nil {
-		return Config{}, fmt.Errorf("read configuration: %w", err)
+		return Config{}, fmt.Errorf("configuration: %w; name the file with --config", err)
 	}
-	c, problems := parse(filepath.Base(path), text)
+	c, problems := parse(path, text)
 	if len(problems) > 0 {
 		return Config{}, problems
 	}
 	dir, err := filepath.Abs(filepath.Dir(path))
 	if err != nil {
-		return Config{}, fmt.Errorf("read configuration: %w", err)
+		return Config{}, fmt.Errorf("configuration: %w", err)
 	}
 	c.absolute(dir)
 	return c, nil
+}
+
+// read takes anything that can be read, a pipe too, but not without end.
+func read(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(text) > maxFile {
+		err = fmt.Errorf("%s has more than 1 MiB: it can't be a configuration", path)
+	}
+	return text, err
 }
 
 // absolute makes every path relative to dir absolute.

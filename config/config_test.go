@@ -1,6 +1,7 @@
 package config
 
 import (
+	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
 )
 
 const good = `trustDomain: demo.patchbay
@@ -40,9 +42,6 @@ func TestLoad(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	if _, err := Load(filepath.Join(dir, "none.yaml")); err == nil {
-		t.Error("a missing file was loaded")
-	}
 }
 
 func TestCloudMapAlone(t *testing.T) {
@@ -52,41 +51,59 @@ func TestCloudMapAlone(t *testing.T) {
 	}
 }
 
-// Each line that is wrong stands in the answer, with its number.
+var update = flag.Bool("update", false, "write what is said into the golden file")
+
+// Each thing that is wrong stands in the answer, with its line.
 func TestProblems(t *testing.T) {
-	const base = "namespaces: [demo]\nregistry: {listen: \"127.0.0.1:18003\"}\n"
-	for name, c := range map[string]struct {
-		text string
-		want []string // "line path"
-	}{
-		"empty":               {"", []string{"f: namespaces:", "f: registry:"}},
-		"not YAML":            {"a: [", []string{"f: file:"}},
-		"a list":              {"- a", []string{"f: file:"}},
-		"unknown and twice":   {base + "xsd: {}\nprofile: live\nprofile: live\n", []string{"f:3: xsd:", "f:5: profile:"}},
-		"wrong types":         {base + "createNamespaces: perhaps\nxds: 5\ndata: [a]\n", []string{"f:3: createNamespaces:", "f:4: xds:", "f:5: data:"}},
-		"namespaces":          {"namespaces: [a, a, \"b c\"]\ncloudMap: {}\n", []string{"f:1: namespaces[1]:", "f:1: namespaces[2]:"}},
-		"two registries":      {base + "cloudMap: {region: eu-west-1}\n", []string{"f:3: cloudMap:"}},
-		"addresses":           {base + "xds: {listen: host}\nagent: {listen: \"0.0.0.0:70000\"}\nadmin: {listen: \"127.0.0.1:0\"}\n", []string{"f:3: xds.listen:", "f:4: agent.listen:", "f:5: admin.listen:"}},
-		"one port for two":    {base + "agent: {listen: \"0.0.0.0:18000\"}\n", []string{"f:3: agent.listen:"}},
-		"none off loopback":   {base + "xds: {auth: none}\n", []string{"f:3: xds.auth:"}},
-		"admin off loopback":  {base + "admin: {listen: \"0.0.0.0:18002\"}\n", []string{"f:3: admin.tokenFile:"}},
-		"registry for all":    {"namespaces: [a]\nregistry: {listen: \"0.0.0.0:18003\"}\n", []string{"f:2: registry.keysFile:"}},
-		"issuer":              {base + "issuers:\n  x: {}\n  default:\n    stepCA: {url: \"http://x\", lifetime: 1s}\n", []string{"f:4: issuers.x:", "issuers.default.stepCA.url:", "stepCA.fingerprint:", "stepCA.provisioner:", "stepCA.passwordFile:", "stepCA.lifetime:"}},
-		"a bad duration":      {base + "issuers: {default: {stepCA: {lifetime: soon}}}\n", []string{"f:3: issuers.default.stepCA.lifetime:"}},
-		"words":               {base + "profile: dead\nlog: {level: loud, format: xml}\ntrustDomain: Ex Ample\n", []string{"f:3: profile:", "f:4: log.level:", "f:4: log.format:", "f:5: trustDomain:"}},
-		"cloud map's address": {"namespaces: [a]\ncloudMap: {endpoint: cloudmap}\n", []string{"f:2: cloudMap.endpoint:"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, problems := parse("f", []byte(c.text))
-			if len(problems) != len(c.want) {
-				t.Errorf("%d problems, want %d:\n%v", len(problems), len(c.want), problems)
+	const golden = "testdata/problems.txtar"
+	a, err := txtar.ParseFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(a.Files) < 20 || len(a.Files)%2 != 0 {
+		t.Fatalf("%d sections", len(a.Files))
+	}
+	for i := 0; i < len(a.Files); i += 2 {
+		file, says := a.Files[i], &a.Files[i+1]
+		t.Run(file.Name, func(t *testing.T) {
+			if says.Name != file.Name+": says" {
+				t.Fatalf("followed by %s", says.Name)
 			}
-			for _, w := range c.want {
-				if !strings.Contains(problems.Error(), w) {
-					t.Errorf("nothing says %q:\n%v", w, problems)
-				}
+			_, problems := parse("patchbay.yaml", file.Data)
+			if len(problems) == 0 {
+				t.Fatal("it was accepted")
+			}
+			got := problems.Error() + "\n"
+			if *update {
+				says.Data = []byte(got)
+				return
+			}
+			if d := cmp.Diff(string(says.Data), got); d != "" {
+				t.Errorf("differs (run with -update and read the diff):\n%s", d)
 			}
 		})
+	}
+	if *update {
+		if err := os.WriteFile(golden, txtar.Format(a), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What can't be read at all is said with the file's name.
+func TestUnreadable(t *testing.T) {
+	dir := t.TempDir()
+	huge := filepath.Join(dir, "huge.yaml")
+	if err := os.WriteFile(huge, []byte(good+strings.Repeat("# more\n", 10<<20/7)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		filepath.Join(dir, "none.yaml"): "no such file", dir: "is a directory", huge: "more than 1 MiB",
+	} {
+		_, err := Load(path)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "--config") {
+			t.Errorf("%s: %v", path, err)
+		}
 	}
 }
 

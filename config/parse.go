@@ -1,35 +1,34 @@
 package config
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// parse decodes strictly and checks. Keys and types are compared first: a
-// value that has the wrong type can't be checked further.
+// parse decodes strictly and checks. What has no place or the wrong type is
+// named and put aside, so that the rest can still be checked.
 func parse(file string, text []byte) (Config, Problems) {
 	c := Default()
-	var doc yaml.Node
-	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return c, Problems{{File: file, Path: "file", Text: "is not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}}
+	root, problem := document(text)
+	if problem != nil {
+		problem.File = file
+		return c, Problems{*problem}
 	}
-	if doc.Kind == 0 { // an empty file
-		doc = yaml.Node{Kind: yaml.DocumentNode, Content: []*yaml.Node{{Kind: yaml.MappingNode}}}
-	}
-	k := &checker{file: file, lines: map[string]int{}}
-	k.compare(doc.Content[0], reflect.TypeFor[Config](), "")
-	if len(k.problems) > 0 {
+	k := &checker{file: file, lines: map[string]int{}, spoiled: map[string]bool{}}
+	k.compare(root, reflect.TypeFor[Config](), "")
+	if err := root.Decode(&c); err != nil { // compare missed something
+		k.problems = append(k.problems, Problem{File: file, Text: err.Error()})
 		return c, k.problems
 	}
-	if err := doc.Decode(&c); err != nil {
-		return c, Problems{{File: file, Path: "file", Text: err.Error()}}
-	}
-	if _, written := k.lines["cloudMap"]; written && c.CloudMap == nil {
+	if _, written := k.lines["cloudMap"]; written && c.CloudMap == nil && !k.spoiled["cloudMap"] {
 		c.CloudMap = &CloudMap{} // `cloudMap:` alone: all defaults
 	}
 	k.check(c)
@@ -37,106 +36,101 @@ func parse(file string, text []byte) (Config, Problems) {
 	return c, k.problems
 }
 
+// document is the one document of the file; an empty file is an empty one.
+func document(text []byte) (*yaml.Node, *Problem) {
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	var doc, next yaml.Node
+	switch err := dec.Decode(&doc); {
+	case errors.Is(err, io.EOF):
+		return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}, nil
+	case err != nil:
+		return nil, notYAML(text, err)
+	}
+	switch err := dec.Decode(&next); {
+	case errors.Is(err, io.EOF):
+	case err != nil:
+		return nil, notYAML(text, err)
+	default:
+		return nil, &Problem{Line: next.Line, Text: "a second document begins; allowed: one, without a line `---` in the middle"}
+	}
+	root := doc.Content[0]
+	if root.Tag == "!!null" { // comments only, or an empty document
+		root = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+	}
+	return root, nil
+}
+
+// notYAML turns the library's words into a problem at its line.
+func notYAML(text []byte, err error) *Problem {
+	said := strings.TrimPrefix(err.Error(), "yaml: ")
+	p := &Problem{Text: "is not YAML: " + said}
+	if rest, ok := strings.CutPrefix(said, "line "); ok {
+		number, what, _ := strings.Cut(rest, ": ")
+		if n, err := strconv.Atoi(number); err == nil {
+			p.Line, p.Text = n, "is not YAML: "+what
+		}
+	}
+	switch tab := tabbed(text); {
+	case tab > 0:
+		p.Line, p.Text = tab, "is indented with a tab; allowed: spaces"
+	case strings.Contains(said, "mapping values are not allowed"), strings.Contains(said, "did not find expected key"):
+		p.Text += "; is the line, or the one before it, indented too far or too little? Keys of one mapping begin in one column"
+	}
+	return p
+}
+
+// tabbed is the number of the first line whose indentation has a tab, or 0.
+func tabbed(text []byte) int {
+	n := 0
+	for line := range bytes.Lines(text) {
+		n++
+		blank := line[:len(line)-len(bytes.TrimLeft(line, " \t"))]
+		if bytes.ContainsRune(blank, '\t') && len(bytes.TrimSpace(line)) > 0 {
+			return n
+		}
+	}
+	return 0
+}
+
 type checker struct {
 	file     string
-	lines    map[string]int // by dotted path
+	lines    map[string]int  // by dotted path
+	spoiled  map[string]bool // paths about which something has been said: nothing follows from their value
 	problems Problems
 }
 
 // bad adds a problem at the line of path, or of the nearest key above it.
+// Of a path that is spoiled, or lies below one, nothing more is said.
 func (k *checker) bad(path, format string, args ...any) {
 	line := 0
-	for at := path; line == 0 && at != ""; {
-		line = k.lines[at]
-		i := strings.LastIndexByte(at, '.')
-		if i < 0 {
+	for at := path; ; at = above(at) {
+		if k.spoiled[at] {
+			return
+		}
+		if line == 0 {
+			line = k.lines[at]
+		}
+		if at == "" {
 			break
 		}
-		at = at[:i]
 	}
 	k.problems = append(k.problems, Problem{k.file, line, path, fmt.Sprintf(format, args...)})
 }
 
-// compare holds a node against the Go type that it will be decoded into.
-func (k *checker) compare(n *yaml.Node, t reflect.Type, path string) {
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
+// spoil adds a problem with a node, and takes the node out of what follows.
+func (k *checker) spoil(n *yaml.Node, path, format string, args ...any) {
+	if k.bad(path, format, args...); path == "" {
+		k.problems[len(k.problems)-1].Line = n.Line
 	}
-	if n.Tag == "!!null" {
-		return
-	}
-	here := path
-	if here == "" {
-		here = "file"
-	}
-	if n.Kind == yaml.AliasNode { // one could contain itself
-		k.bad(here, "is a YAML alias; allowed: the value itself")
-		return
-	}
-	switch {
-	case t.Kind() == reflect.Struct && n.Kind == yaml.MappingNode:
-		fields := map[string]reflect.Type{}
-		for i := range t.NumField() {
-			fields[t.Field(i).Tag.Get("yaml")] = t.Field(i).Type
-		}
-		k.entries(n, path, func(key string) (reflect.Type, string) {
-			return fields[key], "is not a key here; allowed: " + sorted(fields)
-		})
-	case t.Kind() == reflect.Map && n.Kind == yaml.MappingNode:
-		k.entries(n, path, func(string) (reflect.Type, string) { return t.Elem(), "" })
-	case t.Kind() == reflect.Slice && n.Kind == yaml.SequenceNode:
-		for i, e := range n.Content {
-			at := fmt.Sprintf("%s[%d]", path, i)
-			k.lines[at] = e.Line
-			k.compare(e, t.Elem(), at)
-		}
-	case t.Kind() == reflect.Struct || t.Kind() == reflect.Map:
-		k.bad(here, "has the wrong type; allowed: a mapping")
-	case t.Kind() == reflect.Slice:
-		k.bad(here, "has the wrong type; allowed: a list")
-	case n.Kind != yaml.ScalarNode:
-		k.bad(here, "has the wrong type; allowed: %s", scalar(t))
-	default:
-		if n.Decode(reflect.New(t).Interface()) != nil {
-			k.bad(here, "%q; allowed: %s", n.Value, scalar(t))
-		}
-	}
+	k.spoiled[path] = true
+	*n = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Line: n.Line}
 }
 
-func (k *checker) entries(n *yaml.Node, path string, typeOf func(string) (reflect.Type, string)) {
-	seen := map[string]bool{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, at := n.Content[i].Value, strings.TrimPrefix(path+"."+n.Content[i].Value, ".")
-		k.lines[at] = n.Content[i].Line
-		t, unknown := typeOf(key)
-		switch {
-		case t == nil:
-			k.bad(at, "%s", unknown)
-		case seen[key]:
-			k.bad(at, "stands twice; allowed: each key once")
-		default:
-			k.compare(n.Content[i+1], t, at)
-		}
-		seen[key] = true
+// above is the path that contains path, or "".
+func above(path string) string {
+	i := strings.LastIndexAny(path, ".[")
+	if i < 0 {
+		return ""
 	}
-}
-
-func scalar(t reflect.Type) string {
-	switch {
-	case t == reflect.TypeFor[time.Duration]():
-		return "a duration such as 30s, 5m, 24h"
-	case t.Kind() == reflect.Bool:
-		return "true or false"
-	default:
-		return "a string"
-	}
-}
-
-func sorted[V any](m map[string]V) string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return strings.Join(keys, ", ")
+	return path[:i]
 }
