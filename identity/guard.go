@@ -3,8 +3,13 @@ package identity
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,28 +20,29 @@ import (
 	"google.golang.org/grpc/status"
 
 	"patchbay/agentapi"
+	"patchbay/identity/join"
 	"patchbay/mesh"
 )
 
-// recheck is how often an open stream's workload is looked up again: a
-// workload that was removed loses its streams within this time.
-const recheck = 30 * time.Second
+// recheck is how often the registration behind an open stream is looked up
+// again: what was withdrawn loses its streams within this time and a second.
+const recheck = 5 * time.Second
 
 // Guard stands before every call of a port of the control channel: it turns
 // the peer's certificate into a [mesh.Node] in the call's context, and refuses
 // whoever has none. It is safe for concurrent use.
 type Guard struct {
-	trustDomain string
-	signer      *Signer
-	workloads   *Workloads
+	signer    *Signer
+	workloads *Workloads
+	refusals  *refusals
 
 	mu   sync.Mutex
 	cert *tls.Certificate // the control plane's own, renewed when half its life is over
 }
 
 // NewGuard does no I/O.
-func NewGuard(trustDomain string, signer *Signer, workloads *Workloads) *Guard {
-	return &Guard{trustDomain: trustDomain, signer: signer, workloads: workloads}
+func NewGuard(signer *Signer, workloads *Workloads, log *slog.Logger) *Guard {
+	return &Guard{signer: signer, workloads: workloads, refusals: newRefusals(log)}
 }
 
 // Credentials are TLS 1.3. With enrolment a client may come without a
@@ -47,10 +53,31 @@ func (g *Guard) Credentials(enrolment bool) credentials.TransportCredentials {
 	if enrolment {
 		auth = tls.VerifyClientCertIfGiven
 	}
-	return credentials.NewTLS(&tls.Config{
+	return handshakes{credentials.NewTLS(&tls.Config{
 		MinVersion: tls.VersionTLS13, ClientAuth: auth, ClientCAs: g.signer.Pool(),
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return g.certificate(time.Now()) },
-	})
+	}), g.refusals}
+}
+
+// handshakes logs those that fail; gRPC itself tells nobody.
+type handshakes struct {
+	credentials.TransportCredentials
+	refusals *refusals
+}
+
+func (h handshakes) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := h.TransportCredentials.ServerHandshake(c)
+	// A health check connects and says nothing. A TLS alert is an OpError too.
+	broken, ok := errors.AsType[*net.OpError](err)
+	silent := errors.Is(err, io.EOF) || ok && broken.Op != "remote error"
+	if err != nil && !silent {
+		h.refusals.log(context.Background(), hostOf(c.RemoteAddr()), err)
+	}
+	return conn, info, err
+}
+
+func (h handshakes) Clone() credentials.TransportCredentials {
+	return handshakes{h.TransportCredentials.Clone(), h.refusals}
 }
 
 func (g *Guard) certificate(now time.Time) (*tls.Certificate, error) {
@@ -71,47 +98,80 @@ func (g *Guard) Options() []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.StreamInterceptor)}
 }
 
-type nodeKey struct{}
+// caller is who a certificate proves.
+type caller struct {
+	node  mesh.Node
+	keyID string    // the join key that it came with
+	until time.Time // when the certificate ends
+}
+
+type callerKey struct{}
+
+var errNobody = errors.New("the call carries no node certificate: enrol first")
 
 // FromContext is the node behind a call that came through a [Guard].
 func FromContext(ctx context.Context) (mesh.Node, error) {
-	n, ok := ctx.Value(nodeKey{}).(mesh.Node)
+	who, ok := ctx.Value(callerKey{}).(caller)
 	if !ok {
-		return n, errors.New("the call carries no node certificate: enrol first")
+		return mesh.Node{}, errNobody
 	}
-	return n, nil
+	return who.node, nil
 }
 
-// identify returns the peer's node and when its certificate ends.
-func (g *Guard) identify(ctx context.Context) (mesh.Node, time.Time, error) {
+// identify returns who calls, or a gRPC status; a refusal is logged.
+func (g *Guard) identify(ctx context.Context) (caller, error) {
+	who, err := g.proven(ctx)
+	if err != nil {
+		g.refusals.log(ctx, address(ctx), err)
+	}
+	return who, err
+}
+
+func (g *Guard) proven(ctx context.Context) (caller, error) {
 	p, _ := peer.FromContext(ctx)
 	if p == nil {
-		return mesh.Node{}, time.Time{}, status.Error(codes.Unauthenticated, "no peer")
+		return caller{}, status.Error(codes.Unauthenticated, "no peer")
 	}
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
 	if !ok || len(info.State.VerifiedChains) == 0 {
-		return mesh.Node{}, time.Time{}, status.Error(codes.Unauthenticated, "this call needs a node certificate; an agent gets one by enrolling with a join proof")
+		return caller{}, status.Error(codes.Unauthenticated, "this call needs a node certificate; an agent gets one by enrolling with a join proof")
 	}
 	leaf := info.State.VerifiedChains[0][0]
-	n, err := nodeOf(g.trustDomain, g.workloads, leaf)
+	who, err := g.callerOf(leaf)
 	if err != nil {
-		return n, time.Time{}, status.Error(codes.PermissionDenied, err.Error())
+		return caller{}, status.Error(codes.PermissionDenied, err.Error())
 	}
 	if !time.Now().Before(leaf.NotAfter) {
-		return n, time.Time{}, status.Errorf(codes.Unauthenticated, "the certificate of %s has expired at %s", n.ID(), leaf.NotAfter.UTC().Format(time.RFC3339))
+		return caller{}, status.Errorf(codes.Unauthenticated, "the certificate of %s has expired at %s", who.node.ID(), leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
-	return n, leaf.NotAfter, nil
+	return who, nil
+}
+
+// callerOf reads the node out of a verified certificate and joins it with what
+// its workload may offer now. A workload or a join key that is no longer
+// registered has no nodes.
+func (g *Guard) callerOf(cert *x509.Certificate) (caller, error) {
+	if len(cert.URIs) != 1 || len(cert.DNSNames) > 0 || len(cert.IPAddresses) > 0 {
+		return caller{}, errors.New("the client certificate is not a node's: it must have one SPIFFE ID and no other name")
+	}
+	n, err := parseNodeURI(g.signer.TrustDomain(), cert.URIs[0])
+	if err != nil {
+		return caller{}, err
+	}
+	who := caller{node: n, keyID: join.KeyOf(cert), until: cert.NotAfter}
+	who.node.Workload, err = g.workloads.find(n.Workload.Namespace, n.Workload.Name, who.keyID)
+	return who, err
 }
 
 func (g *Guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	if info.FullMethod == agentapi.Enrolment_Enrol_FullMethodName {
 		return next(ctx, req)
 	}
-	n, _, err := g.identify(ctx)
+	who, err := g.identify(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return next(context.WithValue(ctx, nodeKey{}, n), req)
+	return next(context.WithValue(ctx, callerKey{}, who), req)
 }
 
 type namedStream struct {
@@ -121,16 +181,17 @@ type namedStream struct {
 
 func (s namedStream) Context() context.Context { return s.ctx }
 
-// StreamInterceptor puts the node into the stream's context. It ends the call when the certificate expires, and when the workload is
-// no longer registered.
+// StreamInterceptor puts the node into the stream's context. It ends the call
+// when the certificate expires, and when the registration behind it is gone or
+// says something else: the node may come back with what it may do now.
 func (g *Guard) StreamInterceptor(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	n, until, err := g.identify(ss.Context())
+	who, err := g.identify(ss.Context())
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancelCause(context.WithValue(ss.Context(), nodeKey{}, n))
+	ctx, cancel := context.WithCancelCause(context.WithValue(ss.Context(), callerKey{}, who))
 	defer cancel(nil)
-	go g.watch(ctx, cancel, n, until)
+	go g.watch(ctx, cancel, who)
 	done := make(chan error, 1)
 	go func() { done <- next(srv, namedStream{ss, ctx}) }()
 	select {
@@ -138,30 +199,43 @@ func (g *Guard) StreamInterceptor(srv any, ss grpc.ServerStream, _ *grpc.StreamS
 	case <-ctx.Done(): // returning ends the stream, whatever the handler waits for
 		err = ctx.Err()
 	}
-	if refusal := context.Cause(ctx); status.Code(refusal) != codes.Unknown && refusal != nil {
-		return refusal
+	if refusal, ok := errors.AsType[*refused](context.Cause(ctx)); ok {
+		g.refusals.log(ss.Context(), address(ss.Context()), refusal.status)
+		return refusal.status
 	}
 	return err
 }
 
-func (g *Guard) watch(ctx context.Context, cancel context.CancelCauseFunc, n mesh.Node, until time.Time) {
+// refused is why a stream was ended.
+type refused struct{ status error }
+
+func (r *refused) Error() string { return r.status.Error() }
+
+func (g *Guard) watch(ctx context.Context, cancel context.CancelCauseFunc, who caller) {
 	tick := time.NewTicker(recheck)
 	defer tick.Stop()
-	expiry := time.NewTimer(time.Until(until))
+	expiry := time.NewTimer(time.Until(who.until))
 	defer expiry.Stop()
+	end := func(code codes.Code, format string, args ...any) {
+		cancel(&refused{status.Errorf(code, format, args...)})
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-expiry.C:
-			cancel(status.Errorf(codes.Unauthenticated, "the certificate of %s has expired; connect with the renewed one", n.ID()))
+			end(codes.Unauthenticated, "the certificate of %s has expired; connect with the renewed one", who.node.ID())
 			return
 		case <-tick.C:
 			// A file that became unreadable does not cut off its workload
-			// (see Load): only the absence of its registration does.
-			_ = g.workloads.refresh(recheck / 2)
-			if _, ok := g.workloads.Find(n.Workload.Namespace, n.Workload.Name); !ok {
-				cancel(status.Errorf(codes.PermissionDenied, "workload %s is not registered any more", n.Workload))
+			// (see Workloads.Load): only the absence of its registration does.
+			now, err := g.workloads.find(who.node.Workload.Namespace, who.node.Workload.Name, who.keyID)
+			switch {
+			case err != nil:
+				end(codes.PermissionDenied, "%v", err)
+				return
+			case !slices.Equal(now.DiscoveryNames, who.node.Workload.DiscoveryNames):
+				end(codes.Unavailable, "workload %s may offer other discoveryNames now: connect again", now)
 				return
 			}
 		}

@@ -76,7 +76,7 @@ func (who) Connect(s grpc.BidiStreamingServer[agentapi.Up, agentapi.Down]) error
 func makeJoin(t *testing.T, data, workload string, names ...string) *join.Dir {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), workload)
-	if _, _, err := MakeJoin(JoinRequest{Data: data, TrustDomain: domain, Workload: mesh.Workload{Namespace: "demo", Name: workload, DiscoveryNames: names}, Out: out}); err != nil {
+	if _, err := MakeJoin(JoinRequest{Data: data, TrustDomain: domain, Workload: mesh.Workload{Namespace: "demo", Name: workload, DiscoveryNames: names}, Out: out}); err != nil {
 		t.Fatal(err)
 	}
 	d, err := join.Load(out)
@@ -101,15 +101,16 @@ func (s *stand) serve(t *testing.T) {
 	if s.signer, err = OpenSigner(ControlDir(s.data), domain); err != nil {
 		t.Fatal(err)
 	}
-	w := NewWorkloads(IdentitiesDir(s.data))
+	w := NewWorkloads(IdentitiesDir(s.data), slog.New(slog.DiscardHandler))
 	if err := w.Load(); err != nil {
 		t.Fatal(err)
 	}
-	server, err := NewServer(s.data, domain, s.signer, w, slog.New(slog.NewTextHandler(s.log, nil)))
+	log := slog.New(slog.NewTextHandler(s.log, nil))
+	server, err := NewServer(s.data, s.signer, w, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := NewGuard(domain, s.signer, w)
+	g := NewGuard(s.signer, w, log)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -242,14 +243,14 @@ func TestRefusals(t *testing.T) {
 	}
 	// A second join directory of the backend, whose key file the forgers hold.
 	out := filepath.Join(t.TempDir(), "backend2")
-	info, _, err := MakeJoin(JoinRequest{Data: s.data, TrustDomain: domain, Workload: mesh.Workload{Namespace: "demo", Name: "backend", DiscoveryNames: []string{"api", "backend"}}, Out: out})
+	second, err := MakeJoin(JoinRequest{Data: s.data, TrustDomain: domain, Workload: mesh.Workload{Namespace: "demo", Name: "backend", DiscoveryNames: []string{"api", "backend"}}, Out: out})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.joins["backend"].KeyID = info.KeyID
+	s.joins["backend"].KeyID = second.Info.KeyID
 	own := filepath.Join(out, join.KeyFile)
 	otherOut := filepath.Join(t.TempDir(), "f2")
-	if _, _, err := MakeJoin(JoinRequest{Data: s.data, TrustDomain: domain, Workload: mesh.Workload{Namespace: "demo", Name: "frontend"}, Out: otherOut}); err != nil {
+	if _, err := MakeJoin(JoinRequest{Data: s.data, TrustDomain: domain, Workload: mesh.Workload{Namespace: "demo", Name: "frontend"}, Out: otherOut}); err != nil {
 		t.Fatal(err)
 	}
 	ago := func(d time.Duration) *jwt.NumericDate { return jwt.NewNumericDate(time.Now().Add(-d)) }
@@ -271,8 +272,8 @@ func TestRefusals(t *testing.T) {
 		text string
 	}{
 		"used before":     {good, codes.Unauthenticated, "used before"},
-		"expired":         {forge("backend", func(c *join.Claims) { c.IssuedAt, c.Expiry = ago(8*time.Minute), ago(3*time.Minute) }, own), codes.Unauthenticated, "expired 3m"},
-		"from the future": {forge("backend", func(c *join.Claims) { c.IssuedAt, c.Expiry = ago(-5*time.Minute), ago(-6*time.Minute) }, own), codes.Unauthenticated, "clocks"},
+		"expired":         {forge("backend", func(c *join.Claims) { c.IssuedAt, c.Expiry = ago(13*time.Minute), ago(8*time.Minute) }, own), codes.Unauthenticated, "expired 8m"},
+		"from the future": {forge("backend", func(c *join.Claims) { c.IssuedAt, c.Expiry = ago(-6*time.Minute), ago(-8*time.Minute) }, own), codes.Unauthenticated, "clocks"},
 		"too long":        {forge("backend", func(c *join.Claims) { c.Expiry = ago(-time.Hour) }, own), codes.Unauthenticated, "allowed: 10m"},
 		"without expiry":  {forge("backend", func(c *join.Claims) { c.Expiry = nil }, own), codes.Unauthenticated, "expiry"},
 		"without id":      {forge("backend", func(c *join.Claims) { c.ID = "" }, own), codes.Unauthenticated, "jti"},
@@ -335,14 +336,14 @@ func TestWhoMayConnect(t *testing.T) {
 	der, key := csr(t)
 	node := mesh.Node{Workload: mesh.Workload{Namespace: "demo", Name: "backend"}, Task: "t1"}
 	made := func(by *Signer, n mesh.Node) *tls.Certificate {
-		cert, err := by.SignNode(n, der)
+		cert, err := by.SignNode(n, s.joins["backend"].KeyID, der)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
 	}
 	pub, _ := csrKey(der)
-	old, err := sign(&x509.Certificate{URIs: []*url.URL{NodeURI(domain, node)}, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, s.signer.ca, pub, s.signer.key)
+	old, err := sign(&x509.Certificate{URIs: []*url.URL{nodeURI(domain, node)}, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, s.signer.ca, pub, s.signer.key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -377,47 +378,47 @@ func TestWhoMayConnect(t *testing.T) {
 
 func TestBrokenIdentityFileKeepsItsWorkload(t *testing.T) {
 	s := newStand(t)
-	w := NewWorkloads(IdentitiesDir(s.data))
+	w := NewWorkloads(IdentitiesDir(s.data), slog.New(slog.DiscardHandler))
 	if err := w.Load(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(IdentitiesDir(s.data), "demo.backend.json"), []byte(`{"namespace": "demo", "workload": "backend", "discoveryNames": ["-"], "keys": []}`), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(IdentitiesDir(s.data), "backend@demo.json"), []byte(`{"namespace": "demo", "workload": "backend", "discoveryNames": ["-"], "keys": []}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	err := w.Load()
-	if err == nil || !strings.Contains(err.Error(), "demo.backend.json: discoveryNames") || !strings.Contains(err.Error(), "keys: is empty") {
+	if err == nil || !strings.Contains(err.Error(), "backend@demo.json: discoveryName") || !strings.Contains(err.Error(), "keys: is empty") {
 		t.Errorf("the error is %v", err)
 	}
-	if got, ok := w.Find("demo", "backend"); !ok || len(got.DiscoveryNames) != 2 {
-		t.Errorf("backend is %v %v", got, ok)
+	if got, err := w.find("demo", "backend", s.joins["backend"].KeyID); err != nil || len(got.DiscoveryNames) != 2 {
+		t.Errorf("backend is %v %v", got, err)
 	}
-	os.Remove(filepath.Join(IdentitiesDir(s.data), "demo.backend.json"))
+	os.Remove(filepath.Join(IdentitiesDir(s.data), "backend@demo.json"))
 	if err := w.Load(); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := w.Find("demo", "backend"); ok {
+	if _, err := w.find("demo", "backend", s.joins["backend"].KeyID); err == nil {
 		t.Error("a removed workload is still registered")
 	}
 }
 
 func TestMakeJoinIsIdempotent(t *testing.T) {
 	r := JoinRequest{Data: t.TempDir(), TrustDomain: domain, Workload: mesh.Workload{Namespace: "demo", Name: "w", DiscoveryNames: []string{"b", "a"}}, Out: filepath.Join(t.TempDir(), "j")}
-	first, changed, err := MakeJoin(r)
-	if err != nil || !changed {
-		t.Fatal(changed, err)
+	first, err := MakeJoin(r)
+	if err != nil || len(first.Changed) != 5 {
+		t.Fatal(first.Changed, err)
 	}
-	if again, changed, err := MakeJoin(r); err != nil || changed || again.KeyID != first.KeyID {
-		t.Errorf("again: %v %v %v", again, changed, err)
+	if again, err := MakeJoin(r); err != nil || len(again.Changed) > 0 || again.Info.KeyID != first.Info.KeyID {
+		t.Errorf("again: %v %v", again, err)
 	}
 	if st, err := os.Stat(filepath.Join(r.Out, join.KeyFile)); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("key file: %v %v", st, err)
 	}
 	r.Workload.DiscoveryNames = []string{"a"}
-	if _, changed, err := MakeJoin(r); err != nil || !changed {
-		t.Errorf("other names: %v %v", changed, err)
+	if other, err := MakeJoin(r); err != nil || len(other.Changed) != 2 || other.Info.KeyID != first.Info.KeyID {
+		t.Errorf("other names: %v %v", other, err)
 	}
-	_, _, err = MakeJoin(JoinRequest{TrustDomain: "a b", Workload: mesh.Workload{DiscoveryNames: []string{"-"}}})
-	for _, want := range []string{"namespace", "trust domain", "discoveryName", "data directory"} {
+	_, err = MakeJoin(JoinRequest{TrustDomain: "a b", Workload: mesh.Workload{DiscoveryNames: []string{"-"}}})
+	for _, want := range []string{"namespace", "trust domain", "discoveryName", "data:", "out:"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("nothing says %q: %v", want, err)
 		}
@@ -438,7 +439,7 @@ func TestCheckNode(t *testing.T) {
 
 func FuzzProof(f *testing.F) {
 	data := f.TempDir()
-	if _, _, err := MakeJoin(JoinRequest{Data: data, TrustDomain: domain, Workload: mesh.Workload{Namespace: "d", Name: "w"}, Out: filepath.Join(data, "j")}); err != nil {
+	if _, err := MakeJoin(JoinRequest{Data: data, TrustDomain: domain, Workload: mesh.Workload{Namespace: "d", Name: "w"}, Out: filepath.Join(data, "j")}); err != nil {
 		f.Fatal(err)
 	}
 	d, err := join.Load(filepath.Join(data, "j"))
@@ -447,15 +448,15 @@ func FuzzProof(f *testing.F) {
 	}
 	der, _ := csr(f)
 	proof, _ := d.Proof(der)
-	w := NewWorkloads(IdentitiesDir(data))
+	w := NewWorkloads(IdentitiesDir(data), slog.New(slog.DiscardHandler))
 	f.Add(proof, der)
 	f.Add("a.b.c", []byte("x"))
 	f.Fuzz(func(t *testing.T, p string, c []byte) {
 		csrKey(c)
 		// Base64 has several spellings of one signature, so p may differ from
 		// proof; what it proves may not.
-		workload, claims, err := verifyProof(w, domain, p, c, time.Now())
-		if err == nil && (workload.String() != "d/w" || claims.CSR != join.Digest(der) || !bytes.Equal(c, der)) {
+		k, claims, err := verifyProof(w, domain, p, c, time.Now())
+		if err == nil && (k.workload.String() != "d/w" || claims.CSR != join.Digest(der) || !bytes.Equal(c, der)) {
 			t.Fatalf("accepted %q as %v", p, claims)
 		}
 	})

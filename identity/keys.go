@@ -9,8 +9,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 
 	"github.com/go-jose/go-jose/v4"
@@ -19,108 +21,177 @@ import (
 	"patchbay/mesh"
 )
 
-// IdentitiesDir is where registrations stand below a data directory, and
-// ControlDir where the control channel's CA does.
-func IdentitiesDir(data string) string { return filepath.Join(data, "identities") }
-
-// ControlDir holds the control channel's CA and its record of used proofs.
-func ControlDir(data string) string { return filepath.Join(data, "control") }
+// DefaultTrustDomain is that of a data directory that has no CA yet.
+const DefaultTrustDomain = "patchbay"
 
 // JoinRequest asks for a join directory.
 type JoinRequest struct {
 	Data        string // the control plane's data directory
-	TrustDomain string
+	TrustDomain string // empty: that of the data directory's CA, else DefaultTrustDomain
 	Workload    mesh.Workload
 	Out         string // the directory to make
+	NewKey      bool   // even where Out holds a good key
 }
 
-// MakeJoin registers a workload and makes its join directory. It is
-// idempotent: a join directory that holds and is registered with the same
-// discoveryNames is left as it is, and Changed is false.
-func MakeJoin(r JoinRequest) (info join.Info, changed bool, err error) {
-	if err := r.check(); err != nil {
-		return info, false, err
-	}
-	signer, err := OpenSigner(ControlDir(r.Data), r.TrustDomain)
+// Joined is what [MakeJoin] left behind.
+type Joined struct {
+	Info    join.Info
+	Changed []string // what it did, for people; empty if all was there already
+}
+
+// MakeJoin registers a workload and makes its join directory. It is idempotent:
+// what is there and right is left as it is, also the key, unless the request
+// asks for a new one. Keys that were registered before stay so. It may run
+// while control planes use the data directory.
+func MakeJoin(r JoinRequest) (Joined, error) {
+	r, err := r.checked()
 	if err != nil {
-		return info, false, err
+		return Joined{}, err
 	}
-	if err := os.MkdirAll(IdentitiesDir(r.Data), 0o700); err != nil {
-		return info, false, fmt.Errorf("register %s: %w", r.Workload, err)
-	}
-	unlock, err := lock(filepath.Join(IdentitiesDir(r.Data), "lock"))
+	var done Joined
+	signer, made, err := openSigner(ControlDir(r.Data), r.TrustDomain)
 	if err != nil {
-		return info, false, fmt.Errorf("register %s: %w", r.Workload, err)
+		return Joined{}, err
+	}
+	if made {
+		done.did("made the control channel's CA in %s", ControlDir(r.Data))
+	}
+	unlock, err := lockRegistrations(r.Data)
+	if err != nil {
+		return Joined{}, fmt.Errorf("register %s: %w", r.Workload, err)
 	}
 	defer unlock()
-	reg := Registration{Namespace: r.Workload.Namespace, Workload: r.Workload.Name}
-	file := filepath.Join(IdentitiesDir(r.Data), reg.FileName())
-	old, oldErr := readRegistration(file)
-	if oldErr != nil && !errors.Is(oldErr, os.ErrNotExist) {
-		return info, false, fmt.Errorf("register %s: mend or remove the present file: %w", r.Workload, oldErr)
-	}
-	reg.Keys, reg.DiscoveryNames = old.Keys, slices.Sorted(slices.Values(r.Workload.DiscoveryNames))
-	if reg.DiscoveryNames == nil {
-		reg.DiscoveryNames = []string{}
-	}
-	if d, err := join.Load(r.Out); err == nil && d.TrustDomain == r.TrustDomain && slices.Equal(d.DiscoveryNames, reg.DiscoveryNames) &&
-		slices.Equal(old.DiscoveryNames, reg.DiscoveryNames) && string(d.CA) == string(signer.CA()) &&
-		slices.ContainsFunc(old.Keys, func(k jose.JSONWebKey) bool { return k.KeyID == d.KeyID }) {
-		return d.Info, false, nil
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	old, err := present(r)
 	if err != nil {
-		return info, false, fmt.Errorf("make join key: %w", err)
+		return Joined{}, err
 	}
-	info = join.Info{
-		Version: 1, Namespace: r.Workload.Namespace, Workload: r.Workload.Name, DiscoveryNames: reg.DiscoveryNames,
-		KeyID: rand.Text()[:16], TrustDomain: r.TrustDomain,
+	have, err := r.look(signer)
+	if err != nil {
+		return Joined{}, err
 	}
-	reg.Keys = append(slices.Clone(reg.Keys), jose.JSONWebKey{Key: key.Public(), KeyID: info.KeyID, Algorithm: string(jose.ES256), Use: "sig"})
-	return info, true, errors.Join(writeRegistration(file, reg), writeJoin(r.Out, info, key, signer.CA()))
-}
-
-func (r JoinRequest) check() error {
-	var errs []error
-	if err := ValidNode(mesh.Node{Workload: r.Workload, Task: "x"}); err != nil {
-		errs = append(errs, err)
+	reg := Registration{Namespace: r.Workload.Namespace, Workload: r.Workload.Name, DiscoveryNames: r.Workload.DiscoveryNames, Keys: old.Keys}
+	done.Info = join.Info{
+		Version: 1, Namespace: r.Workload.Namespace, Workload: r.Workload.Name,
+		DiscoveryNames: r.Workload.DiscoveryNames, TrustDomain: r.TrustDomain,
 	}
-	if !segment.MatchString(r.TrustDomain) {
-		errs = append(errs, fmt.Errorf("trust domain %q; allowed: a SPIFFE trust domain, [a-z0-9._-]", r.TrustDomain))
-	}
-	for _, d := range r.Workload.DiscoveryNames {
-		if !mesh.ValidDiscoveryName(d) {
-			errs = append(errs, fmt.Errorf("discoveryName %q; allowed: up to 64 of [a-z0-9_-], not starting with '-'", d))
+	var key *ecdsa.PrivateKey
+	if !r.NewKey && have != nil && have.TrustDomain == r.TrustDomain && old.has(have.KeyID) {
+		done.Info.KeyID = have.KeyID
+	} else {
+		if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+			return Joined{}, fmt.Errorf("make join key: %w", err)
 		}
+		done.Info.KeyID = join.KeyID(&key.PublicKey)
+		reg.Keys = append(slices.Clone(old.Keys), jose.JSONWebKey{Key: key.Public(), KeyID: done.Info.KeyID, Algorithm: string(jose.ES256), Use: "sig"})
 	}
-	if r.Data == "" || r.Out == "" {
-		errs = append(errs, errors.New("the data directory and the directory to make are both needed"))
+	// The registration first: a directory that is complete can be used at once.
+	if !reflect.DeepEqual(old, reg) {
+		if err := writeRegistration(IdentitiesDir(r.Data), reg); err != nil {
+			return Joined{}, fmt.Errorf("register %s: %w", r.Workload, err)
+		}
+		done.did("registered %s with %d discoveryNames and %d keys", r.Workload, len(reg.DiscoveryNames), len(reg.Keys))
 	}
-	return errors.Join(errs...)
+	if err := done.write(r.Out, key, signer.CA()); err != nil {
+		return Joined{}, fmt.Errorf("make join directory: %w", err)
+	}
+	return done, nil
 }
 
-func writeRegistration(file string, reg Registration) error {
-	text, err := json.MarshalIndent(reg, "", "  ")
+func (d *Joined) did(format string, args ...any) {
+	d.Changed = append(d.Changed, fmt.Sprintf(format, args...))
+}
+
+// checked fills in what was left out, or returns all that is wrong.
+func (r JoinRequest) checked() (JoinRequest, error) {
+	errs := join.ValidWorkload(r.Workload)
+	r.Workload.DiscoveryNames = slices.Compact(slices.Sorted(slices.Values(r.Workload.DiscoveryNames)))
+	if r.Workload.DiscoveryNames == nil {
+		r.Workload.DiscoveryNames = []string{} // [] in JSON
+	}
+	if r.Data == "" {
+		errs = append(errs, errors.New("data: is missing; allowed: the control plane's data directory"))
+	}
+	if r.Out == "" {
+		errs = append(errs, errors.New("out: is missing; allowed: the directory to make"))
+	}
+	if r.TrustDomain == "" && r.Data != "" {
+		var err error
+		if r.TrustDomain, err = trustDomainOf(ControlDir(r.Data)); err != nil {
+			errs = append(errs, err)
+		}
+	} else if err := join.ValidTrustDomain(r.TrustDomain); r.TrustDomain != "" && err != nil {
+		errs = append(errs, fmt.Errorf("trust domain: %w", err))
+	}
+	return r, errors.Join(errs...)
+}
+
+// present is the registration as it stands; empty if there is none.
+func present(r JoinRequest) (Registration, error) {
+	name := Registration{Namespace: r.Workload.Namespace, Workload: r.Workload.Name}.FileName()
+	reg, err := readRegistration(filepath.Join(IdentitiesDir(r.Data), name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return reg, fmt.Errorf("register %s: mend or remove the present file: %w", r.Workload, err)
+	}
+	return reg, nil
+}
+
+// look returns what Out holds, nil if that is nothing or may be replaced. Files
+// that are another workload's, or no part of a join directory, are not ours to
+// replace.
+func (r JoinRequest) look(signer *Signer) (*join.Dir, error) {
+	have, err := join.Load(r.Out)
 	if err != nil {
-		return err
+		if _, statErr := os.Stat(filepath.Join(r.Out, join.InfoFile)); errors.Is(statErr, fs.ErrNotExist) {
+			if ca, caErr := os.ReadFile(filepath.Join(r.Out, join.CAFile)); caErr == nil && string(ca) != string(signer.CA()) {
+				return nil, fmt.Errorf("%s holds a %s that belongs to something else: use another directory", r.Out, join.CAFile)
+			}
+		}
+		return nil, nil //nolint:nilnil,nilerr // what can't be used is made anew
 	}
-	return writeFile(file, text, 0o600)
+	if have.Namespace != r.Workload.Namespace || have.Workload != r.Workload.Name {
+		return nil, fmt.Errorf("%s is the join directory of %s/%s, not of %s: use another directory", r.Out, have.Namespace, have.Workload, r.Workload)
+	}
+	return have, nil
 }
 
-func writeJoin(dir string, info join.Info, key *ecdsa.PrivateKey, ca []byte) error {
+// write brings a join directory up to date; key is nil if the present one
+// stays. Whoever runs this owns the files, and nobody else may read them.
+func (d *Joined) write(dir string, key *ecdsa.PrivateKey, ca []byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make join directory: %w", err)
+		return err
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return errors.New("encode the join key")
+	files := []struct {
+		name    string
+		content []byte // nil: as it is
+	}{{join.KeyFile, nil}, {join.CAFile, ca}, {join.InfoFile, nil}}
+	if key != nil {
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			return errors.New("encode the join key")
+		}
+		files[0].content = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 	}
-	text, err := json.MarshalIndent(info, "", "  ")
+	text, err := json.MarshalIndent(d.Info, "", "  ")
 	if err != nil {
 		return err
 	}
-	return errors.Join(
-		writeFile(filepath.Join(dir, join.KeyFile), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600),
-		writeFile(filepath.Join(dir, join.CAFile), ca, 0o644),
-		writeFile(filepath.Join(dir, join.InfoFile), text, 0o644))
+	files[2].content = append(text, '\n')
+	for _, f := range files {
+		path := filepath.Join(dir, f.name)
+		now, err := os.ReadFile(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if f.content == nil {
+			f.content = now
+		}
+		if st, err := os.Stat(path); err == nil && st.Mode().Perm() == 0o600 && string(now) == string(f.content) {
+			continue
+		}
+		if err := writeFile(path, f.content, 0o600); err != nil {
+			return err
+		}
+		d.did("wrote %s", path)
+	}
+	return nil
 }

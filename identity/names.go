@@ -9,58 +9,80 @@
 package identity
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"net/url"
-	"regexp"
 	"strings"
 
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"patchbay/identity/join"
 	"patchbay/mesh"
 )
 
-// segment is a path segment of a SPIFFE ID (SPIFFE-ID standard, 2.2).
-var segment = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
+// ControlName is the DNS SAN of the control plane's certificate. Clients
+// verify it whatever host name they dial.
+func ControlName(trustDomain string) string { return join.ServerName(trustDomain) }
 
-// NodeURI is the SPIFFE ID of a node: the only name in its certificate.
-func NodeURI(trustDomain string, n mesh.Node) *url.URL {
+// nodeURI is the only name in a node's certificate.
+func nodeURI(trustDomain string, n mesh.Node) *url.URL {
 	return &url.URL{Scheme: "spiffe", Host: trustDomain, Path: "/node/" + n.ID()}
 }
 
-// ControlName is the DNS SAN of the control plane's certificate. Clients
-// verify it whatever host name they dial.
-func ControlName(trustDomain string) string { return "control." + trustDomain }
-
-// parseNodeURI is the reverse of NodeURI. The workload that it returns has no
+// parseNodeURI is the reverse of nodeURI. The workload that it returns has no
 // discoveryNames yet.
 func parseNodeURI(trustDomain string, u *url.URL) (mesh.Node, error) {
-	parts := strings.Split(u.Path, "/")
-	if u.Scheme != "spiffe" || u.Host != trustDomain || len(parts) != 5 || parts[1] != "node" {
+	id, err := spiffeid.FromURI(u)
+	parts := strings.Split(id.Path(), "/")
+	if err != nil || id.TrustDomain().Name() != trustDomain || len(parts) != 5 || parts[1] != "node" {
 		return mesh.Node{}, fmt.Errorf("%q is not a node of trust domain %s", u, trustDomain)
 	}
 	n := mesh.Node{Workload: mesh.Workload{Namespace: parts[2], Name: parts[3]}, Task: parts[4]}
 	return n, ValidNode(n)
 }
 
-// ValidNode reports whether the names of n may stand in a SPIFFE ID.
+// ValidNode lists what is wrong with the names of n; they become parts of a
+// SPIFFE ID.
 func ValidNode(n mesh.Node) error {
-	for _, part := range []struct{ what, name string }{{"namespace", n.Workload.Namespace}, {"workload", n.Workload.Name}} {
-		if !segment.MatchString(part.name) || strings.Trim(part.name, ".") == "" {
-			return fmt.Errorf("%s %q; allowed: 1 to 128 of [A-Za-z0-9._-]", part.what, part.name)
-		}
-	}
+	errs := join.ValidWorkload(n.Workload)
 	if !mesh.ValidTask(n.Task) {
-		return fmt.Errorf("task %q; allowed: 1 to 64 of [0-9a-zA-Z_-]", n.Task)
+		errs = append(errs, fmt.Errorf("task: %.80q; allowed: 1 to 64 of [0-9a-zA-Z_-]", n.Task))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // CheckNode holds what an Envoy claims in a message against the node that its
 // certificate proves. Empty claims are fine: later messages carry none.
 func CheckNode(n mesh.Node, claimedID, claimedCluster string) error {
 	if claimedID != "" && claimedID != n.ID() {
-		return fmt.Errorf("node.id %q is claimed, but the certificate is that of %q", claimedID, n.ID())
+		return fmt.Errorf("node.id %.200q is claimed, but the certificate is that of %q", claimedID, n.ID())
 	}
 	if claimedCluster != "" && claimedCluster != n.Workload.String() {
-		return fmt.Errorf("node.cluster %q is claimed, but the certificate is that of workload %q", claimedCluster, n.Workload)
+		return fmt.Errorf("node.cluster %.200q is claimed, but the certificate is that of workload %q", claimedCluster, n.Workload)
 	}
 	return nil
+}
+
+// Plain believes what a node says of itself, "namespace/workload/task" of
+// "namespace/workload", on a listener that only this machine can reach. Its
+// workload offers nothing. It is for tests and measurements.
+func Plain(listener net.Addr, claimedID, claimedCluster string) (mesh.Node, error) {
+	tcp, isTCP := listener.(*net.TCPAddr)
+	_, isUnix := listener.(*net.UnixAddr)
+	if !isUnix && (!isTCP || !tcp.IP.IsLoopback()) {
+		return mesh.Node{}, fmt.Errorf("nodes are believed without a certificate on loopback and Unix sockets only, not on %s: use mutual TLS there", listener)
+	}
+	parts := strings.Split(claimedID, "/")
+	if len(parts) != 3 {
+		return mesh.Node{}, fmt.Errorf("node.id %.200q; allowed: namespace/workload/task", claimedID)
+	}
+	n := mesh.Node{Workload: mesh.Workload{Namespace: parts[0], Name: parts[1]}, Task: parts[2]}
+	if err := ValidNode(n); err != nil {
+		return mesh.Node{}, fmt.Errorf("node.id %.200q: %w", claimedID, err)
+	}
+	if claimedCluster != n.Workload.String() {
+		return mesh.Node{}, fmt.Errorf("node.cluster %.200q; allowed for this node.id: %q", claimedCluster, n.Workload)
+	}
+	return n, nil
 }

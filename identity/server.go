@@ -2,7 +2,6 @@ package identity
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,117 +17,139 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"patchbay/agentapi"
+	"patchbay/identity/join"
 	"patchbay/mesh"
 )
 
-// Enrolment attempts of one address: a task that restarts in a loop stays far
-// below, a guesser gets nowhere.
+// Enrolments of one address, and renewals of one node: a task that restarts in
+// a loop stays far below, a guesser gets nowhere.
 const (
 	attemptsPerSecond = 5
 	attemptsBurst     = 50
-	addressesKept     = 4096
+	callersKept       = 4096
 )
+
+// errInput is wrapped by what is wrong with a request beside its proof.
+var errInput = errors.New("the request is refused")
 
 // Server is the enrolment service. It is safe for concurrent use.
 type Server struct {
 	agentapi.UnimplementedEnrolmentServer
-	trustDomain string
-	signer      *Signer
-	workloads   *Workloads
-	used        *used
-	limits      *lru.Cache[string, *rate.Limiter]
-	log         *slog.Logger
+	signer    *Signer
+	workloads *Workloads
+	used      *used
+	limits    *lru.Cache[string, *rate.Limiter]
+	refusals  *refusals
+	log       *slog.Logger
 }
 
 // NewServer opens the record of used proofs in data (the control plane's data
 // directory).
-func NewServer(data, trustDomain string, signer *Signer, workloads *Workloads, log *slog.Logger) (*Server, error) {
-	u, err := openUsed(filepath.Join(data, "control", "used-proofs"), time.Now())
+func NewServer(data string, signer *Signer, workloads *Workloads, log *slog.Logger) (*Server, error) {
+	u, err := openUsed(filepath.Join(ControlDir(data), "used-proofs"), time.Now())
 	if err != nil {
 		return nil, err
 	}
-	limits, err := lru.New[string, *rate.Limiter](addressesKept)
+	limits, err := lru.New[string, *rate.Limiter](callersKept)
 	if err != nil {
 		return nil, err
 	}
-	return &Server{trustDomain: trustDomain, signer: signer, workloads: workloads, used: u, limits: limits, log: log}, nil
+	return &Server{signer: signer, workloads: workloads, used: u, limits: limits, refusals: newRefusals(log), log: log}, nil
 }
 
 // Enrol exchanges a proof for a node certificate. Both sides learn why not.
 func (s *Server) Enrol(ctx context.Context, r *agentapi.EnrolRequest) (*agentapi.EnrolResponse, error) {
 	from := address(ctx)
-	limit, _, _ := s.limits.PeekOrAdd(from, rate.NewLimiter(attemptsPerSecond, attemptsBurst))
-	if limit == nil {
-		limit, _ = s.limits.Get(from)
+	if err := s.limit(ctx, from); err != nil {
+		return nil, err
 	}
-	if limit != nil && !limit.Allow() {
-		return nil, status.Errorf(codes.ResourceExhausted, "too many enrolments from %s; allowed: %d a second", from, attemptsPerSecond)
-	}
-	node, err := s.admit(r, time.Now())
+	who, err := s.admit(r, time.Now())
 	if err != nil {
-		s.log.WarnContext(ctx, "enrolment refused", "namespace", r.GetNamespace(), "workload", r.GetWorkload(), "task", r.GetTask(), "from", from, "reason", err.Error())
+		s.log.WarnContext(ctx, "enrolment refused", "namespace", clip(r.GetNamespace()), "workload", clip(r.GetWorkload()), "task", clip(r.GetTask()), "from", from, "reason", err.Error())
 		return nil, status.Error(codeOf(err), err.Error())
 	}
-	return s.answer(ctx, node, r.GetCsrDer(), "enrolled", from)
+	return s.answer(ctx, who, r.GetCsrDer(), "enrolled")
 }
 
 // admit decides who the caller is. The proof is marked as used last, so that
 // a request that is refused for another reason may be mended and repeated.
-func (s *Server) admit(r *agentapi.EnrolRequest, now time.Time) (mesh.Node, error) {
-	workload, claims, err := verifyProof(s.workloads, s.trustDomain, r.GetProof(), r.GetCsrDer(), now)
+func (s *Server) admit(r *agentapi.EnrolRequest, now time.Time) (caller, error) {
+	key, claims, err := verifyProof(s.workloads, s.signer.TrustDomain(), r.GetProof(), r.GetCsrDer(), now)
 	if err != nil {
-		return mesh.Node{}, err
+		return caller{}, err
 	}
+	workload := key.workload
 	if r.GetNamespace() != workload.Namespace || r.GetWorkload() != workload.Name {
-		return mesh.Node{}, fmt.Errorf("%w: it is that of %s, the task says it is %s/%s: %w", ErrProof, workload, r.GetNamespace(), r.GetWorkload(), ErrForeign)
+		return caller{}, fmt.Errorf("%w: it is that of %s, the task says that it is %.200q: %w", errProof, workload, r.GetNamespace()+"/"+r.GetWorkload(), errForeign)
 	}
-	node := mesh.Node{Workload: workload, Task: r.GetTask()}
-	if err := ValidNode(node); err != nil {
-		return mesh.Node{}, err
+	who := caller{node: mesh.Node{Workload: workload, Task: r.GetTask()}, keyID: key.id}
+	_, csrErr := csrKey(r.GetCsrDer())
+	if err := errors.Join(ValidNode(who.node), csrErr); err != nil {
+		return caller{}, fmt.Errorf("%w: %w", errInput, err)
 	}
-	if _, err := csrKey(r.GetCsrDer()); err != nil {
-		return mesh.Node{}, err
-	}
-	fresh, err := s.used.claim(workload.String(), claims.ID, claims.Expiry.Time(), now)
+	first, err := s.used.claim(workload.String(), claims.ID, claims.Expiry.Time(), now)
 	if err != nil {
-		return mesh.Node{}, err
+		return caller{}, err
 	}
-	if !fresh {
-		return mesh.Node{}, fmt.Errorf("%w: it was used before; an agent makes a new one at each start", ErrProof)
+	if !first {
+		return caller{}, fmt.Errorf("%w: it was used before; an agent makes a new one for each attempt", errProof)
 	}
-	return node, nil
+	return who, nil
 }
 
 func codeOf(err error) codes.Code {
 	switch {
-	case errors.Is(err, ErrForeign):
+	case errors.Is(err, errForeign):
 		return codes.PermissionDenied
-	case errors.Is(err, ErrProof):
+	case errors.Is(err, errProof):
 		return codes.Unauthenticated
-	default:
+	case errors.Is(err, errInput):
 		return codes.InvalidArgument
+	default:
+		return codes.Unavailable // the data directory's fault
 	}
 }
 
 // Renew exchanges the caller's certificate for a fresh one.
 func (s *Server) Renew(ctx context.Context, r *agentapi.RenewRequest) (*agentapi.EnrolResponse, error) {
-	node, err := FromContext(ctx)
-	if err != nil {
-		return nil, status.Error(codes.Unauthenticated, err.Error())
+	who, ok := ctx.Value(callerKey{}).(caller)
+	if !ok {
+		return nil, status.Error(codes.Unauthenticated, errNobody.Error())
 	}
-	return s.answer(ctx, node, r.GetCsrDer(), "renewed", address(ctx))
+	if err := s.limit(ctx, who.node.ID()); err != nil {
+		return nil, err
+	}
+	return s.answer(ctx, who, r.GetCsrDer(), "renewed")
 }
 
-func (s *Server) answer(ctx context.Context, node mesh.Node, csrDER []byte, did, from string) (*agentapi.EnrolResponse, error) {
-	cert, err := s.signer.SignNode(node, csrDER)
+func (s *Server) answer(ctx context.Context, who caller, csrDER []byte, how string) (*agentapi.EnrolResponse, error) {
+	cert, err := s.signer.SignNode(who.node, who.keyID, csrDER)
 	if err != nil {
+		s.log.WarnContext(ctx, "node certificate refused", "node", who.node.ID(), "from", address(ctx), "reason", err.Error())
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	s.log.InfoContext(ctx, "node certificate issued", "node", node.ID(), "how", did, "from", from, "serial", fmt.Sprintf("%x", cert.SerialNumber), "not_after", cert.NotAfter)
+	s.log.InfoContext(ctx, "node certificate issued", "node", who.node.ID(), "how", how, "key", who.keyID, "from", address(ctx), "serial", fmt.Sprintf("%x", cert.SerialNumber), "not_after", cert.NotAfter)
 	return &agentapi.EnrolResponse{
-		ChainDer: [][]byte{cert.Raw}, CaPem: s.signer.CA(), SpiffeId: NodeURI(s.trustDomain, node).String(), NodeId: node.ID(),
-		NotAfter: timestamppb.New(cert.NotAfter), DiscoveryNames: node.Workload.DiscoveryNames,
+		ChainDer: [][]byte{cert.Raw}, CaPem: s.signer.CA(), SpiffeId: join.SPIFFEID(s.signer.TrustDomain(), who.node), NodeId: who.node.ID(),
+		NotAfter: timestamppb.New(cert.NotAfter), DiscoveryNames: who.node.Workload.DiscoveryNames,
 	}, nil
+}
+
+// limit refuses a caller that comes too often.
+func (s *Server) limit(ctx context.Context, who string) error {
+	l, there := s.limits.Get(who)
+	if !there {
+		mine := rate.NewLimiter(attemptsPerSecond, attemptsBurst)
+		if l, there, _ = s.limits.PeekOrAdd(who, mine); !there {
+			l = mine
+		}
+	}
+	if l.Allow() {
+		return nil
+	}
+	err := status.Errorf(codes.ResourceExhausted, "too many certificate requests from %s; allowed: %d a second", who, attemptsPerSecond)
+	s.refusals.log(ctx, who, err)
+	return err
 }
 
 func address(ctx context.Context) string {
@@ -136,28 +157,16 @@ func address(ctx context.Context) string {
 	if !ok || p.Addr == nil {
 		return "unknown"
 	}
-	host, _, err := net.SplitHostPort(p.Addr.String())
+	return hostOf(p.Addr)
+}
+
+func hostOf(a net.Addr) string {
+	host, _, err := net.SplitHostPort(a.String())
 	if err != nil {
-		return p.Addr.String()
+		return a.String()
 	}
 	return host
 }
 
-// nodeOf reads the node out of a verified certificate and joins it with what
-// its workload may offer now. A workload that is no longer registered has no
-// nodes.
-func nodeOf(trustDomain string, w *Workloads, cert *x509.Certificate) (mesh.Node, error) {
-	if len(cert.URIs) != 1 || len(cert.DNSNames) > 0 || len(cert.IPAddresses) > 0 {
-		return mesh.Node{}, errors.New("the client certificate is not a node's: it must have one SPIFFE ID and no other name")
-	}
-	n, err := parseNodeURI(trustDomain, cert.URIs[0])
-	if err != nil {
-		return mesh.Node{}, err
-	}
-	workload, ok := w.Find(n.Workload.Namespace, n.Workload.Name)
-	if !ok {
-		return mesh.Node{}, fmt.Errorf("workload %s is not registered any more", n.Workload)
-	}
-	n.Workload = workload
-	return n, nil
-}
+// clip bounds what a stranger may put into the log.
+func clip(s string) string { return fmt.Sprintf("%.200s", s) }

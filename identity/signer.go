@@ -11,24 +11,26 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"net/url"
 	"os"
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"patchbay/identity/join"
 	"patchbay/mesh"
 )
 
-// Lives of the control channel's certificates. Backdate covers clocks that
-// differ a little, as smallstep's default does.
+// skew is how far the clock of a task may be off: proofs are judged with it,
+// and the control channel's certificates begin that much earlier.
+const skew = 5 * time.Minute
+
+// Lives of the control channel's certificates.
 const (
 	NodeLife   = 24 * time.Hour
 	serverLife = 24 * time.Hour
 	caLife     = 10 * 365 * 24 * time.Hour
-	backdate   = time.Minute
 )
 
 // Signer is the certificate authority of the control channel, and of nothing
@@ -42,35 +44,67 @@ type Signer struct {
 // OpenSigner loads the signer from dir, or makes it there: ca.pem and ca.key
 // (0600). Several processes may call it at once; one of them makes it.
 func OpenSigner(dir, trustDomain string) (*Signer, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("control channel's CA: %w", err)
+	s, _, err := openSigner(dir, trustDomain)
+	return s, err
+}
+
+// openSigner reports besides whether it made the CA.
+func openSigner(dir, trustDomain string) (s *Signer, made bool, err error) {
+	if err := join.ValidTrustDomain(trustDomain); err != nil {
+		return nil, false, fmt.Errorf("trust domain: %w", err)
+	}
+	if err := errors.Join(os.MkdirAll(filepath.Dir(dir), 0o700), makeDir(dir)); err != nil {
+		return nil, false, fmt.Errorf("control channel's CA: %w", err)
 	}
 	unlock, err := lock(filepath.Join(dir, "lock"))
 	if err != nil {
-		return nil, fmt.Errorf("control channel's CA: %w", err)
+		return nil, false, fmt.Errorf("control channel's CA: %w", err)
 	}
 	defer unlock()
 	certFile, keyFile := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "ca.key")
 	if _, err := os.Stat(certFile); errors.Is(err, os.ErrNotExist) {
 		if err := createCA(certFile, keyFile, trustDomain); err != nil {
-			return nil, fmt.Errorf("make the control channel's CA: %w", err)
+			return nil, false, fmt.Errorf("make the control channel's CA: %w", err)
 		}
+		made = true
 	}
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
-		return nil, fmt.Errorf("control channel's CA in %s: %w", dir, err)
+		return nil, false, fmt.Errorf("control channel's CA in %s: %w", dir, err)
 	}
 	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
-	if !ok || !pair.Leaf.IsCA {
-		return nil, fmt.Errorf("control channel's CA in %s: not a P-256 CA", dir)
+	if !ok || key.Curve != elliptic.P256() || !pair.Leaf.IsCA || len(pair.Leaf.URIs) != 1 {
+		return nil, false, fmt.Errorf("control channel's CA in %s: allowed: a P-256 CA with the SPIFFE ID of its trust domain", dir)
 	}
-	if got := pair.Leaf.Subject.CommonName; got != caName(trustDomain) {
-		return nil, fmt.Errorf("control channel's CA in %s is that of %q, the trust domain is %q: use another data directory, or set trustDomain back", dir, got, trustDomain)
+	if of := pair.Leaf.URIs[0].Host; of != trustDomain {
+		return nil, false, fmt.Errorf("control channel's CA in %s is that of trust domain %q, not of %q: set the trust domain back, or use another data directory", dir, of, trustDomain)
 	}
-	return &Signer{trustDomain: trustDomain, ca: pair.Leaf, key: key}, nil
+	if !time.Now().Before(pair.Leaf.NotAfter) {
+		return nil, false, fmt.Errorf("control channel's CA in %s has expired at %s: remove the directory and make all join directories again", dir, pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return &Signer{trustDomain: trustDomain, ca: pair.Leaf, key: key}, made, nil
 }
 
-func caName(trustDomain string) string { return "patchbay control channel of " + trustDomain }
+// trustDomainOf is that of the CA in dir, or the default if there is none.
+func trustDomainOf(dir string) (string, error) {
+	file := filepath.Join(dir, "ca.pem")
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return DefaultTrustDomain, nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("control channel's CA: %w", err)
+	}
+	if block, _ := pem.Decode(text); block != nil {
+		if cert, err := x509.ParseCertificate(block.Bytes); err == nil && len(cert.URIs) == 1 {
+			return cert.URIs[0].Host, nil
+		}
+	}
+	return "", fmt.Errorf("control channel's CA: %s: allowed: a CA with the SPIFFE ID of its trust domain", file)
+}
+
+// TrustDomain is that of every name that the signer signs.
+func (s *Signer) TrustDomain() string { return s.trustDomain }
 
 // createCA writes the key first: a certificate without its key would look
 // complete.
@@ -80,8 +114,9 @@ func createCA(certFile, keyFile, trustDomain string) error {
 		return err
 	}
 	template := &x509.Certificate{
-		Subject:               pkix.Name{CommonName: caName(trustDomain)},
-		NotBefore:             time.Now().Add(-backdate),
+		Subject:               pkix.Name{CommonName: "patchbay control channel of " + trustDomain},
+		URIs:                  []*url.URL{{Scheme: "spiffe", Host: trustDomain}},
+		NotBefore:             time.Now().Add(-skew),
 		NotAfter:              time.Now().Add(caLife),
 		IsCA:                  true,
 		BasicConstraintsValid: true,
@@ -124,24 +159,27 @@ func (s *Signer) Pool() *x509.CertPool {
 }
 
 // SignNode issues a node certificate for the key of a CSR. Nothing else of
-// the CSR is used: the names are those that the caller has authorised.
-func (s *Signer) SignNode(n mesh.Node, csrDER []byte) (*x509.Certificate, error) {
+// the CSR is used: the names are those that the caller has authorised. KeyID
+// is the join key that the node came with: the certificate is good for as long
+// as that key is registered.
+func (s *Signer) SignNode(n mesh.Node, keyID string, csrDER []byte) (*x509.Certificate, error) {
 	if err := ValidNode(n); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("sign: %w", err)
 	}
 	pub, err := csrKey(csrDER)
 	if err != nil {
 		return nil, err
 	}
 	return s.leaf(pub, &x509.Certificate{
-		URIs:        []*url.URL{NodeURI(s.trustDomain, n)},
+		Subject:     pkix.Name{OrganizationalUnit: []string{join.KeyUnit(keyID)}},
+		URIs:        []*url.URL{nodeURI(s.trustDomain, n)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		NotAfter:    time.Now().Add(NodeLife),
 	})
 }
 
 func (s *Signer) leaf(pub crypto.PublicKey, template *x509.Certificate) (*x509.Certificate, error) {
-	template.NotBefore = time.Now().Add(-backdate)
+	template.NotBefore = time.Now().Add(-skew)
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.BasicConstraintsValid = true
 	if template.NotAfter.After(s.ca.NotAfter) {
@@ -157,10 +195,11 @@ func (s *Signer) leaf(pub crypto.PublicKey, template *x509.Certificate) (*x509.C
 // maxCSR is far above a P-256 CSR (about 250 bytes).
 const maxCSR = 8 << 10
 
-// csrKey checks a CSR's own signature and returns its key.
+// csrKey checks a CSR's own signature and returns its key: all that is ever
+// used of a CSR.
 func csrKey(der []byte) (*ecdsa.PublicKey, error) {
-	if len(der) > maxCSR {
-		return nil, fmt.Errorf("the CSR has %d bytes; allowed: %d", len(der), maxCSR)
+	if len(der) == 0 || len(der) > maxCSR {
+		return nil, fmt.Errorf("the CSR has %d bytes; allowed: 1 to %d", len(der), maxCSR)
 	}
 	csr, err := x509.ParseCertificateRequest(der)
 	if err != nil {
@@ -192,31 +231,4 @@ func (s *Signer) server() (*tls.Certificate, error) {
 		return nil, err
 	}
 	return &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}, nil
-}
-
-// writeFile replaces a file as a whole, or not at all, also across a crash.
-func writeFile(path string, content []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
-}
-
-// lock holds an advisory lock on a file until the returned function is called.
-func lock(path string) (func(), error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return func() { f.Close() }, nil
 }

@@ -1,173 +1,205 @@
 package identity
 
 import (
-	"bytes"
+	"cmp"
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
+	"golang.org/x/time/rate"
 
 	"patchbay/mesh"
 )
 
-// Registration is one file of DATA/identities: a workload, what it may offer,
-// and the public halves of its join keys.
-type Registration struct {
-	Namespace      string            `json:"namespace"`
-	Workload       string            `json:"workload"`
-	DiscoveryNames []string          `json:"discoveryNames"`
-	Keys           []jose.JSONWebKey `json:"keys"`
-}
-
-// AsWorkload is the registration in the mesh's words.
-func (r Registration) AsWorkload() mesh.Workload {
-	return mesh.Workload{Namespace: r.Namespace, Name: r.Workload, DiscoveryNames: slices.Sorted(slices.Values(r.DiscoveryNames))}
-}
-
-// FileName is where the registration of a workload stands.
-func (r Registration) FileName() string { return r.Namespace + "." + r.Workload + ".json" }
+// Registrations are looked at again when a caller comes and they are older
+// than fresh. Callers with an unknown key id make it look at once, at most
+// strangersPerSecond times a second.
+const (
+	fresh              = time.Second
+	strangersPerSecond = 10
+)
 
 // Workloads is the directory of registrations. It is safe for concurrent use.
 type Workloads struct {
-	dir string
+	dir       string
+	log       *slog.Logger
+	strangers *rate.Limiter
 
 	mu     sync.Mutex
-	byName map[string]mesh.Workload // by "namespace/workload"
-	byKey  map[string]joinKey       // by key id
-	loaded time.Time
+	files  map[string]registered // by file name
+	byName map[string]mesh.Workload
+	byKey  map[string][]joinKey // several only by mistake; then none counts
+	looked time.Time
+	told   string // the problems that were logged last
+}
+
+// registered is a file as it was read last. What it said when it was good goes
+// on to count while it is not.
+type registered struct {
+	stamp stamp
+	good  *Registration
+	err   error
+}
+
+// stamp changes whenever a file is written or replaced.
+type stamp struct {
+	inode          uint64
+	size           int64
+	written, since syscall.Timespec
 }
 
 type joinKey struct {
+	id       string
 	workload mesh.Workload
 	public   *ecdsa.PublicKey
 }
 
 // NewWorkloads reads nothing yet.
-func NewWorkloads(dir string) *Workloads { return &Workloads{dir: dir} }
+func NewWorkloads(dir string, log *slog.Logger) *Workloads {
+	return &Workloads{dir: dir, log: log, strangers: rate.NewLimiter(strangersPerSecond, strangersPerSecond), files: map[string]registered{}}
+}
 
-// Load reads every file again. A file that is wrong is named in the error with
-// all that is wrong in it, and what it said before goes on to count.
+// Load looks at the files again and reads those that changed. The error names
+// every file that is wrong, with all that is wrong in it; what such a file said
+// before goes on to count. A directory that can't be read removes nobody.
 func (w *Workloads) Load() error {
-	files, err := filepath.Glob(filepath.Join(w.dir, "*.json"))
-	if err != nil {
-		return fmt.Errorf("read identities: %w", err)
-	}
-	slices.Sort(files)
-	byName, byKey := map[string]mesh.Workload{}, map[string]joinKey{}
-	var errs []error
-	for _, file := range files {
-		r, err := readRegistration(file)
-		if err != nil {
-			errs = append(errs, err)
-			w.keep(filepath.Base(file), byName, byKey)
-			continue
-		}
-		workload := r.AsWorkload()
-		byName[workload.String()] = workload
-		for _, k := range r.Keys {
-			if other, dup := byKey[k.KeyID]; dup && other.workload.String() != workload.String() {
-				errs = append(errs, fmt.Errorf("%s: key id %q is that of %s too", filepath.Base(file), k.KeyID, other.workload))
-				continue
-			}
-			byKey[k.KeyID] = joinKey{workload, k.Key.(*ecdsa.PublicKey)}
-		}
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.byName, w.byKey, w.loaded = byName, byKey, time.Now()
+	return w.load()
+}
+
+func (w *Workloads) load() error {
+	w.looked = time.Now()
+	entries, err := os.ReadDir(w.dir)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) && len(w.files) == 0 {
+			return nil // nobody is registered yet
+		}
+		return fmt.Errorf("read identities: %w", err)
+	}
+	next := map[string]registered{}
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".json") {
+			continue
+		}
+		if f, there := w.look(e.Name()); there {
+			next[e.Name()] = f
+		}
+	}
+	w.files = next
+	return w.index()
+}
+
+// look reads one file if it changed.
+func (w *Workloads) look(name string) (registered, bool) {
+	path := filepath.Join(w.dir, name)
+	before := w.files[name]
+	var st syscall.Stat_t
+	err := syscall.Stat(path, &st)
+	if errors.Is(err, fs.ErrNotExist) {
+		return registered{}, false
+	}
+	now := stamp{st.Ino, st.Size, st.Mtim, st.Ctim}
+	if err == nil && now == before.stamp {
+		return before, true
+	}
+	r, err := readRegistration(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return registered{}, false
+	}
+	if err != nil {
+		return registered{now, before.good, err}, true
+	}
+	return registered{now, &r, nil}, true
+}
+
+// index builds the maps and returns all that is wrong.
+func (w *Workloads) index() error {
+	w.byName, w.byKey = map[string]mesh.Workload{}, map[string][]joinKey{}
+	var errs []error
+	for _, f := range w.files {
+		errs = append(errs, f.err)
+		if f.good == nil {
+			continue
+		}
+		workload := f.good.AsWorkload()
+		w.byName[workload.String()] = workload
+		for _, k := range f.good.Keys {
+			w.byKey[k.KeyID] = append(w.byKey[k.KeyID], joinKey{k.KeyID, workload, k.Key.(*ecdsa.PublicKey)})
+		}
+	}
+	for id, all := range w.byKey {
+		if len(all) > 1 {
+			errs = append(errs, fmt.Errorf("%s: join key %q is that of %s and of %s: nobody can join with it", w.dir, id, all[0].workload, all[1].workload))
+		}
+	}
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	slices.SortFunc(errs, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
 	return errors.Join(errs...)
 }
 
-// refresh is Load, unless that was done less than maxAge ago.
-func (w *Workloads) refresh(maxAge time.Duration) error {
-	w.mu.Lock()
-	age := time.Since(w.loaded)
-	w.mu.Unlock()
-	if age < maxAge {
-		return nil
+// refresh is Load for those who can't return its error: it is logged when it
+// changes. w.mu must be held.
+func (w *Workloads) refresh(maxAge time.Duration) {
+	if time.Since(w.looked) < maxAge {
+		return
 	}
-	return w.Load()
+	text := ""
+	if err := w.load(); err != nil {
+		text = err.Error()
+	}
+	if text != w.told {
+		w.told = text
+		if text == "" {
+			w.log.Info("all registrations are well-formed again")
+		} else {
+			w.log.Error("registrations are wrong; what they said before goes on to count", "problems", text)
+		}
+	}
 }
 
-// keep carries over what a file said when it could still be read.
-func (w *Workloads) keep(file string, byName map[string]mesh.Workload, byKey map[string]joinKey) {
+// find is the workload of that namespace and name as registered now, give or
+// take a second, if the join key is one of its; else why not.
+func (w *Workloads) find(namespace, name, keyID string) (mesh.Workload, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for name, workload := range w.byName {
-		if (Registration{Namespace: workload.Namespace, Workload: workload.Name}).FileName() != file {
-			continue
-		}
-		byName[name] = workload
-		for id, k := range w.byKey {
-			if k.workload.String() == name {
-				byKey[id] = k
-			}
-		}
+	w.refresh(fresh)
+	r := Registration{Namespace: namespace, Workload: name}
+	full := r.AsWorkload().String()
+	found, ok := w.byName[full]
+	switch {
+	case !ok && w.files[r.FileName()].err != nil:
+		return found, fmt.Errorf("the registration of workload %s can't be read; the control plane's log says why", full)
+	case !ok:
+		return found, fmt.Errorf("workload %s is not registered: run `patchbay token join` for it on the control plane's data directory", full)
+	case !slices.ContainsFunc(w.byKey[keyID], func(k joinKey) bool { return k.workload.String() == full }):
+		return found, fmt.Errorf("join key %.80q of workload %s is not registered any more: give the task a new join directory, made by `patchbay token join`", keyID, full)
 	}
+	return found, nil
 }
 
-func readRegistration(file string) (Registration, error) {
-	var r Registration
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return r, fmt.Errorf("read identity: %w", err)
-	}
-	name := filepath.Base(file)
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&r); err != nil {
-		return r, fmt.Errorf("%s: %w", name, err)
-	}
-	var errs []error
-	if err := ValidNode(mesh.Node{Workload: mesh.Workload{Namespace: r.Namespace, Name: r.Workload}, Task: "x"}); err != nil {
-		errs = append(errs, fmt.Errorf("%s: %w", name, err))
-	}
-	if name != r.FileName() {
-		errs = append(errs, fmt.Errorf("%s: holds %s/%s, whose file is %s", name, r.Namespace, r.Workload, r.FileName()))
-	}
-	for _, d := range r.DiscoveryNames {
-		if !mesh.ValidDiscoveryName(d) {
-			errs = append(errs, fmt.Errorf("%s: discoveryNames: %q; allowed: up to 64 of [a-z0-9_-], not starting with '-'", name, d))
-		}
-	}
-	if len(r.Keys) == 0 {
-		errs = append(errs, fmt.Errorf("%s: keys: is empty; allowed: public P-256 keys (JWK)", name))
-	}
-	for i, k := range r.Keys {
-		if p, ok := k.Key.(*ecdsa.PublicKey); !ok || p.Curve != elliptic.P256() || k.KeyID == "" {
-			errs = append(errs, fmt.Errorf("%s: keys[%d]: allowed: a public P-256 key with a kid", name, i))
-		}
-	}
-	return r, errors.Join(errs...)
-}
-
-// Find is the workload of that namespace and name, as registered now.
-func (w *Workloads) Find(namespace, name string) (mesh.Workload, bool) {
+// key finds a join key; an id that is not known makes it look again.
+func (w *Workloads) key(id string) (joinKey, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	found, ok := w.byName[namespace+"/"+name]
-	return found, ok
-}
-
-// key finds a join key; an id that is not known makes it read the files again.
-func (w *Workloads) key(id string) (joinKey, bool, error) {
-	w.mu.Lock()
-	k, ok := w.byKey[id]
-	w.mu.Unlock()
-	if ok {
-		return k, true, nil
+	if len(w.byKey[id]) == 0 && w.strangers.Allow() {
+		w.refresh(0)
 	}
-	err := w.Load()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	k, ok = w.byKey[id]
-	return k, ok, err
+	switch found := w.byKey[id]; len(found) {
+	case 0:
+		return joinKey{}, fmt.Errorf("join key %.80q is not registered: run `patchbay token join` for this workload on the control plane's data directory", id)
+	case 1:
+		return found[0], nil
+	default:
+		return joinKey{}, fmt.Errorf("join key %.80q is registered for several workloads: make a new key with `patchbay token join --new-key`", id)
+	}
 }

@@ -201,12 +201,12 @@ func (c *control) buildIdentity(context.Context) error {
 	if err != nil {
 		return err
 	}
-	workloads := identity.NewWorkloads(identity.IdentitiesDir(c.cfg.Data))
+	workloads := identity.NewWorkloads(identity.IdentitiesDir(c.cfg.Data), c.log)
 	if err := workloads.Load(); err != nil {
 		c.log.Error("some identities are not well-formed", "error", err.Error())
 	}
-	c.guard = identity.NewGuard(c.cfg.TrustDomain, signer, workloads)
-	c.enrolment, err = identity.NewServer(c.cfg.Data, c.cfg.TrustDomain, signer, workloads, c.log)
+	c.guard = identity.NewGuard(signer, workloads, c.log)
+	c.enrolment, err = identity.NewServer(c.cfg.Data, signer, workloads, c.log)
 	return err
 }
 

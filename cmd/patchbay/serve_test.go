@@ -126,7 +126,7 @@ func (p *plane) join(workload string, names ...string) (*task, *agentapi.EnrolRe
 	t := p.t
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "join")
-	if _, _, err := identity.MakeJoin(identity.JoinRequest{Data: p.cfg.Data, TrustDomain: testDomain, Workload: mesh.Workload{Namespace: "demo", Name: workload, DiscoveryNames: names}, Out: out}); err != nil {
+	if _, err := identity.MakeJoin(identity.JoinRequest{Data: p.cfg.Data, TrustDomain: testDomain, Workload: mesh.Workload{Namespace: "demo", Name: workload, DiscoveryNames: names}, Out: out}); err != nil {
 		t.Fatal(err)
 	}
 	d, err := join.Load(out)

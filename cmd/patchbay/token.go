@@ -40,28 +40,28 @@ discoveryNames differ or the directory is gone.`,
     --workload backend --discovery-name backend --out /join/backend`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			info, changed, err := identity.MakeJoin(r)
+			done, err := identity.MakeJoin(r)
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				return json.NewEncoder(c.OutOrStdout()).Encode(map[string]any{"changed": changed, "join": info, "directory": r.Out})
+				return json.NewEncoder(c.OutOrStdout()).Encode(map[string]any{"changed": len(done.Changed) > 0, "did": done.Changed, "join": done.Info, "directory": r.Out})
 			}
-			did := "is joined already:"
-			if changed {
-				did = "may join with"
+			for _, did := range done.Changed {
+				fmt.Fprintln(c.OutOrStdout(), did)
 			}
-			fmt.Fprintf(c.OutOrStdout(), "%s/%s %s %s (key %s)\n", info.Namespace, info.Workload, did, r.Out, info.KeyID)
+			fmt.Fprintf(c.OutOrStdout(), "%s/%s may join with %s (key %s)\n", done.Info.Namespace, done.Info.Workload, r.Out, done.Info.KeyID)
 			return nil
 		},
 	}
 	f := c.Flags()
 	f.StringVar(&r.Data, "data", "", "the control plane's data directory")
-	f.StringVar(&r.TrustDomain, "trust-domain", "patchbay", "trustDomain of the control plane's configuration")
+	f.StringVar(&r.TrustDomain, "trust-domain", "", "trustDomain of the control plane's configuration (default: that of the data directory's CA, else "+identity.DefaultTrustDomain+")")
 	f.StringVar(&r.Workload.Namespace, "namespace", "", "the workload's Cloud Map namespace")
 	f.StringVar(&r.Workload.Name, "workload", "", "the workload's name")
 	f.StringArrayVar(&r.Workload.DiscoveryNames, "discovery-name", nil, "a discoveryName that the workload may offer (repeat for more)")
 	f.StringVar(&r.Out, "out", "", "the directory to make")
+	f.BoolVar(&r.NewKey, "new-key", false, "make a new key even where the directory holds a good one")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }

@@ -1,0 +1,48 @@
+package identity
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2/simplelru"
+	"google.golang.org/grpc/status"
+)
+
+// A refusal is logged when it is new, and again after quiet if it goes on: an
+// Envoy that is refused comes back every few seconds.
+const (
+	quiet        = time.Minute
+	refusalsKept = 1024
+)
+
+// refusals logs who was refused, and why. It is safe for concurrent use.
+type refusals struct {
+	to *slog.Logger
+
+	mu   sync.Mutex
+	told *lru.LRU[string, time.Time]
+}
+
+func newRefusals(to *slog.Logger) *refusals {
+	told, err := lru.NewLRU[string, time.Time](refusalsKept, nil)
+	if err != nil {
+		panic(err) // only of a size below 1
+	}
+	return &refusals{to: to, told: told}
+}
+
+func (r *refusals) log(ctx context.Context, who string, err error) {
+	reason := status.Convert(err).Message()
+	key := who + " " + reason
+	r.mu.Lock()
+	at, told := r.told.Get(key)
+	if told = told && time.Since(at) < quiet; !told {
+		r.told.Add(key, time.Now())
+	}
+	r.mu.Unlock()
+	if !told {
+		r.to.WarnContext(ctx, "connection refused on the control channel", "from", who, "reason", reason)
+	}
+}

@@ -1,0 +1,159 @@
+package identity
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// compactAt is how many lines the record of used proofs has at least, of about
+// 100 bytes each, when those that have expired are left out.
+const compactAt = 10_000
+
+// used remembers the ids of proofs until they expire: across restarts, and
+// across the control planes that share a data directory. It is safe for
+// concurrent use.
+type used struct {
+	path string
+
+	mu    sync.Mutex
+	ids   map[string]time.Time // when each may be forgotten
+	file  *os.File
+	read  int64 // how much of file is in ids
+	lines int   // in file
+	full  int   // as many lines are worth leaving out those that have expired
+}
+
+// openUsed reads what was remembered.
+func openUsed(path string, now time.Time) (*used, error) {
+	u := &used{path: path}
+	unlock, err := u.locked()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := u.compact(now); err != nil {
+		return nil, fmt.Errorf("remember proofs: %w", err)
+	}
+	return u, nil
+}
+
+// locked keeps out every other reader and writer of the record.
+func (u *used) locked() (func(), error) {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Dir(u.path)), 0o700), makeDir(filepath.Dir(u.path))); err != nil {
+		return nil, fmt.Errorf("remember proofs: %w", err)
+	}
+	unlock, err := lock(u.path + ".lock")
+	if err != nil {
+		return nil, fmt.Errorf("remember proofs: %w", err)
+	}
+	return unlock, nil
+}
+
+// claim marks an id as used, on disk before it answers true. It answers false
+// for one that was used before, here or at another control plane.
+func (u *used) claim(workload, id string, expiry, now time.Time) (bool, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	unlock, err := u.locked()
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	if err := u.follow(); err != nil {
+		return false, fmt.Errorf("remember proof: %w", err)
+	}
+	key := workload + "#" + id
+	if _, again := u.ids[key]; again {
+		return false, nil
+	}
+	if u.lines >= u.full {
+		if err := u.compact(now); err != nil {
+			return false, fmt.Errorf("remember proof: %w", err)
+		}
+	}
+	until := expiry.Add(skew).Truncate(time.Second).Add(time.Second)
+	n, err := fmt.Fprintf(u.file, "%d %s\n", until.Unix(), key)
+	if err = errors.Join(err, u.file.Sync()); err != nil {
+		return false, fmt.Errorf("remember proof: %w", err)
+	}
+	u.ids[key], u.read, u.lines = until, u.read+int64(n), u.lines+1
+	return true, nil
+}
+
+// follow takes in what others wrote since, also into a file that replaced ours.
+func (u *used) follow() error {
+	now, err := os.Stat(u.path)
+	if err != nil {
+		return err
+	}
+	if u.file != nil {
+		ours, err := u.file.Stat()
+		if err != nil {
+			return err
+		}
+		if os.SameFile(ours, now) && now.Size() == u.read {
+			return nil
+		}
+		if !os.SameFile(ours, now) {
+			u.file.Close()
+			u.file = nil
+		}
+	}
+	if u.file == nil {
+		if u.file, err = os.OpenFile(u.path, os.O_APPEND|os.O_RDWR, 0o600); err != nil {
+			return err
+		}
+		u.read, u.lines, u.ids = 0, 0, map[string]time.Time{}
+	}
+	text, err := io.ReadAll(io.NewSectionReader(u.file, u.read, now.Size()-u.read))
+	if err != nil {
+		return err
+	}
+	u.take(text)
+	u.read += int64(len(text))
+	// A crash may have cut off the last line: its proof was never answered. It
+	// must not become the beginning of the next one.
+	if len(text) > 0 && text[len(text)-1] != '\n' {
+		n, err := u.file.WriteString("\n")
+		u.read += int64(n)
+		return err
+	}
+	return nil
+}
+
+func (u *used) take(text []byte) {
+	for line := range bytes.Lines(text) {
+		u.lines++
+		at, id, ok := strings.Cut(strings.TrimSuffix(string(line), "\n"), " ")
+		if unix, err := strconv.ParseInt(at, 10, 64); ok && err == nil {
+			u.ids[id] = time.Unix(unix, 0)
+		}
+	}
+}
+
+// compact leaves out what has expired.
+func (u *used) compact(now time.Time) error {
+	if err := u.follow(); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	var kept strings.Builder
+	for id, until := range u.ids {
+		if until.After(now) {
+			fmt.Fprintf(&kept, "%d %s\n", until.Unix(), id)
+		}
+	}
+	if err := writeFile(u.path, []byte(kept.String()), 0o600); err != nil {
+		return err
+	}
+	err := u.follow()
+	u.full = max(compactAt, 2*len(u.ids))
+	return err
+}
