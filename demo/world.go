@@ -214,7 +214,7 @@ func (w *world) waitReady(ctx context.Context, t *task) error {
 		if !t.agent.running() {
 			return fmt.Errorf("the sidecar of %s ended", t.name)
 		}
-		_, err := t.output(ctx, w.program("patchbay"), "sidecar", "health", "--state", t.state)
+		_, err := t.output(ctx, w.program("patchbay"), "sidecar", "health", "--registered", "--state", t.state)
 		return err
 	})
 	if err != nil {

@@ -48,7 +48,7 @@ Let a workload join:    patchbay token join --help`,
 
 // commands lists every subcommand, in the order of `patchbay --help`.
 func commands() []*cobra.Command {
-	return []*cobra.Command{newServeCmd(), newTokenCmd(), newDemoCmd()}
+	return []*cobra.Command{newServeCmd(), newSidecarCmd(), newTokenCmd(), newDemoCmd(), newVersionCmd()}
 }
 
 // exitCode prints err, if any, the way every subcommand does, and maps it to

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"patchbay/config"
+	"patchbay/declare"
+	"patchbay/mesh"
+	"patchbay/sidecar"
+	"patchbay/xds/bootstrap"
+)
+
+// declarationVar holds the task's declaration, in ECS's words.
+const declarationVar = "PATCHBAY_SERVICE_CONNECT"
+
+// envoyUID is the user of Envoy's own container image.
+const envoyUID = 101
+
+// defaultState is the agent's state directory in a container or on a machine
+// with one task.
+const defaultState = "/var/lib/patchbay/sidecar"
+
+func newSidecarCmd() *cobra.Command {
+	o := sidecarOptions{cfg: sidecar.Config{Wiring: sidecar.Auto, Version: version()}, log: config.Log{Level: "info", Format: "text"}}
+	c := &cobra.Command{
+		Use:   "sidecar",
+		Short: "Run the agent beside an application",
+		Long: `Runs in the network namespace of an application: joins the mesh with the
+workload's join directory, starts Envoy under a user of its own, keeps the mesh's
+names in the hosts file, registers the task's ports while the application and
+Envoy are healthy, and on SIGTERM takes the task out of the mesh before it ends.
+
+What the task offers stands in the environment variable ` + declarationVar + `: the
+serviceConnectConfiguration and portMappings of ECS, as JSON. A task without
+services is client-only.
+
+Every flag can be given as an environment variable: --drain-time is
+PATCHBAY_DRAIN_TIME.`,
+		Example: `  export ` + declarationVar + `='{
+    "serviceConnectConfiguration": {"enabled": true, "namespace": "prod",
+      "services": [{"portName": "web", "discoveryName": "backend", "clientAliases": [{"port": 8080}]}]},
+    "portMappings": [{"name": "web", "containerPort": 8080, "appProtocol": "http"}]}'
+  patchbay sidecar --xds patchbay:18000 --agent patchbay:18001 --join /join`,
+		Args:    cobra.NoArgs,
+		PreRunE: func(c *cobra.Command, _ []string) error { return fromEnv(c.Flags()) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			a, err := o.agent(c)
+			if err != nil {
+				return &exitError{exitUsage, err}
+			}
+			err = a.Run(c.Context())
+			if errors.Is(err, sidecar.ErrNotPossible) {
+				return &exitError{exitNotPossible, err}
+			}
+			return err
+		},
+	}
+	o.flags(c.Flags())
+	c.AddCommand(newSidecarHealthCmd())
+	return c
+}
+
+// sidecarOptions are the flags that Config does not hold as they are written.
+type sidecarOptions struct {
+	cfg    sidecar.Config
+	xds    []string
+	wiring string
+	uid    int
+	log    config.Log
+}
+
+func (o *sidecarOptions) flags(f *pflag.FlagSet) {
+	f.StringSliceVar(&o.xds, "xds", nil, "the control plane's xDS port, HOST:PORT (several replicas: separated by commas)")
+	f.StringVar(&o.cfg.Agent, "agent", "", "the control plane's agent port, HOST:PORT")
+	f.StringVar(&o.cfg.Join, "join", "/join", "the workload's join directory, made by 'patchbay token join'")
+	f.StringVar(&o.cfg.Task, "task", "", "name of this task, unique in its workload (default: the host name)")
+	f.StringVar(&o.cfg.State, "state", defaultState, "directory for the node certificate, Envoy's configuration and sockets; one for each task")
+	f.StringVar(&o.wiring, "wiring", string(sidecar.Auto), "how connections reach Envoy: redirect (needs NET_ADMIN), bind, or auto")
+	f.StringVar(&o.cfg.HostsFile, "hosts-file", "/etc/hosts", "the hosts file that the task's containers read")
+	f.StringVar(&o.cfg.Envoy, "envoy", "", "path of Envoy, 1.40.0 or newer (default: PATH, beside this program, or the Python wheel)")
+	f.IntVar(&o.uid, "envoy-uid", envoyUID, "user and group id that Envoy runs under, where the agent is root")
+	f.IntVar(&o.cfg.Concurrency, "concurrency", 2, "Envoy's worker threads; 0 means one for each core")
+	f.DurationVar(&o.cfg.DrainTime, "drain-time", 20*time.Second, "how long connections may take to end once every caller knows that the task stops")
+	f.StringVar(&o.cfg.Zone, "zone", "", "availability zone id, such as use1-az1")
+	f.StringVar(&o.log.Level, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&o.log.Format, "log-format", "text", "text or json")
+}
+
+// fromEnv gives every flag that is not on the command line the value of its
+// environment variable.
+func fromEnv(f *pflag.FlagSet) error {
+	var errs []error
+	f.VisitAll(func(flag *pflag.Flag) {
+		name := "PATCHBAY_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+		if v, ok := os.LookupEnv(name); ok && !flag.Changed {
+			if err := f.Set(flag.Name, v); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			}
+		}
+	})
+	if len(errs) > 0 {
+		return &exitError{exitUsage, errors.Join(errs...)}
+	}
+	return nil
+}
+
+// agent builds the agent, or lists everything that is wrong.
+func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
+	var errs []error
+	cfg := o.cfg
+	cfg.Log = newLog(o.log, c.ErrOrStderr())
+	cfg.Wiring = mesh.Wiring(o.wiring)
+	if os.Geteuid() == 0 {
+		cfg.UID = o.uid
+	}
+	var err error
+	if cfg.State, err = filepath.Abs(cfg.State); err != nil {
+		errs = append(errs, fmt.Errorf("state: %w", err))
+	}
+	if cfg.Task == "" {
+		cfg.Task = hostTask()
+	}
+	for _, text := range o.xds {
+		a, err := hostPort(text)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("xds: %w", err))
+		}
+		cfg.XDS = append(cfg.XDS, a)
+	}
+	if cfg.Agent != "" {
+		if _, err := hostPort(cfg.Agent); err != nil {
+			errs = append(errs, fmt.Errorf("agent: %w", err))
+		}
+	}
+	text, ok := os.LookupEnv(declarationVar)
+	if !ok {
+		errs = append(errs, fmt.Errorf("%s is not set; a task that only calls others has: {\"serviceConnectConfiguration\": {\"enabled\": true}}", declarationVar))
+		cfg.Declaration.Enabled = true // said already
+	} else if cfg.Declaration, err = declare.Parse([]byte(text)); err != nil {
+		errs = append(errs, fmt.Errorf("%s:\n%w", declarationVar, err))
+		cfg.Declaration = declare.Task{Enabled: true}
+	}
+	a, err := sidecar.New(cfg)
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+var notInTask = regexp.MustCompile(`[^0-9a-zA-Z_-]+`)
+
+// hostTask is the host name, in a task's letters.
+func hostTask() string {
+	name, _ := os.Hostname() // empty is refused later, with what is allowed
+	name = notInTask.ReplaceAllString(name, "-")
+	return name[:min(len(name), 64)]
+}
+
+func hostPort(text string) (bootstrap.HostPort, error) {
+	host, port, err := net.SplitHostPort(strings.TrimSpace(text))
+	n, perr := strconv.ParseUint(port, 10, 16)
+	if err != nil || perr != nil || host == "" || n == 0 {
+		return bootstrap.HostPort{}, fmt.Errorf("%q; allowed: HOST:PORT, such as patchbay:18000", text)
+	}
+	return bootstrap.HostPort{Host: host, Port: uint16(n)}, nil
+}
+
+func newSidecarHealthCmd() *cobra.Command {
+	var state string
+	var registered, asJSON bool
+	c := &cobra.Command{
+		Use:   "health",
+		Short: "Ask the agent whether the task can use the mesh (for container health checks)",
+		Long: `Exits 0 when the task's applications can call the mesh: Envoy is configured and
+the names are written. Otherwise it exits 1 and prints what is waited for.
+
+With --registered it asks besides that every port that the task offers is
+registered, which needs the application to be up: don't let the application's
+own start depend on that.`,
+		Example: `  patchbay sidecar health
+  patchbay sidecar health --registered --json`,
+		Args:    cobra.NoArgs,
+		PreRunE: func(c *cobra.Command, _ []string) error { return fromEnv(c.Flags()) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			s, err := sidecar.Ask(c.Context(), state)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				if err := json.NewEncoder(c.OutOrStdout()).Encode(s); err != nil {
+					return err
+				}
+			}
+			reasons := s.Reasons
+			if registered {
+				reasons = append(reasons, s.Unserved()...)
+			}
+			if len(reasons) > 0 {
+				return errors.New("not ready: " + strings.Join(reasons, "; "))
+			}
+			if !asJSON {
+				fmt.Fprintf(c.OutOrStdout(), "ready: %s, %d names\n", s.Node, s.Names)
+			}
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&state, "state", defaultState, "the agent's state directory")
+	f.BoolVar(&registered, "registered", false, "ask for every offered port to be registered, too")
+	f.BoolVar(&asJSON, "json", false, "print the agent's whole status as JSON")
+	return c
+}

@@ -1,0 +1,181 @@
+package sidecar
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"patchbay/agentapi"
+	"patchbay/declare"
+	"patchbay/mesh"
+	"patchbay/xds/bootstrap"
+)
+
+// Names below the state directory, besides those of join and bootstrap.
+const (
+	adminSocket   = "admin.sock" // Envoy's
+	statusSocket  = "agent.sock" // ours
+	bootstrapName = "bootstrap.json"
+)
+
+// maxSocket is what a Unix socket's address can hold (unix(7)).
+const maxSocket = 107
+
+func (c Config) adminSocket() string   { return filepath.Join(c.State, adminSocket) }
+func (c Config) bootstrapFile() string { return filepath.Join(c.State, bootstrapName) }
+
+// check lists everything that is wrong.
+func (c Config) check() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if !c.Declaration.Enabled {
+		bad("the declaration: serviceConnectConfiguration is missing or not enabled; allowed: {\"serviceConnectConfiguration\": {\"enabled\": true, …}}")
+	}
+	if !slices.Contains([]mesh.Wiring{mesh.Redirect, mesh.Bind, Auto}, c.Wiring) {
+		bad("wiring: %q; allowed: redirect, bind, auto", c.Wiring)
+	}
+	if !mesh.ValidTask(c.Task) {
+		bad("task: %q; allowed: 1 to 64 of [0-9a-zA-Z_-]", c.Task)
+	}
+	if longest := filepath.Join(c.State, statusSocket); !filepath.IsAbs(c.State) || len(longest) > maxSocket {
+		bad("state: %q; allowed: an absolute path of at most %d bytes", c.State, maxSocket-len(statusSocket)-1)
+	}
+	if len(c.XDS) == 0 {
+		bad("xds: is missing; allowed: the control plane's xDS port, HOST:PORT")
+	}
+	if c.Agent == "" {
+		bad("agent: is missing; allowed: the control plane's agent port, HOST:PORT")
+	}
+	if c.Join == "" {
+		bad("join: is missing; allowed: a directory made by `patchbay token join`")
+	}
+	if c.DrainTime < time.Second {
+		bad("drain-time: %s; allowed: 1s or more", c.DrainTime)
+	}
+	for _, p := range c.Declaration.Ports {
+		if p.IngressPort == bootstrap.RedirectPort {
+			bad("the declaration: %s: ingressPortOverride %d is used by the sidecar; allowed: any other", p.PortName, p.IngressPort)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// namespace holds what the declaration says against what the join directory
+// proves. An ARN is not compared: it does not hold the name.
+func (a *Agent) namespace() error {
+	said, is := strings.ToLower(a.cfg.Declaration.Namespace), a.member.Node().Workload.Namespace
+	if said != "" && said != is && !strings.HasPrefix(said, "arn:") {
+		return fmt.Errorf("serviceConnectConfiguration.namespace is %q, but the join directory %s is for namespace %q: set one of them right", said, a.cfg.Join, is)
+	}
+	return nil
+}
+
+// configure writes what Envoy starts with.
+func (a *Agent) configure() error {
+	if err := a.namespace(); err != nil {
+		return err
+	}
+	n := a.member.Node()
+	b, err := bootstrap.Config{
+		NodeID: n.ID(), NodeCluster: n.Workload.String(), Zone: a.cfg.Zone, Meta: a.meta(), XDS: a.cfg.XDS,
+		TLSDir: a.cfg.State, ServerName: a.member.ServerName(), AdminSocket: a.cfg.adminSocket(),
+	}.JSON()
+	if err != nil {
+		return err
+	}
+	files := bootstrap.SDSFiles(a.cfg.State)
+	files[bootstrapName] = b
+	for name, content := range files {
+		path := filepath.Join(a.cfg.State, name)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			return fmt.Errorf("write Envoy's configuration: %w", err)
+		}
+		if a.cfg.UID > 0 && os.Geteuid() == 0 {
+			if err := os.Chown(path, a.cfg.UID, a.cfg.UID); err != nil {
+				return fmt.Errorf("write Envoy's configuration: %w", err)
+			}
+		}
+	}
+	// A socket of an earlier run would answer for an Envoy that is gone.
+	if err := os.Remove(a.cfg.adminSocket()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove the socket of an earlier run: %w", err)
+	}
+	return nil
+}
+
+func (a *Agent) meta() bootstrap.NodeMeta {
+	m := bootstrap.NodeMeta{
+		Version: a.cfg.Version, Wiring: a.wiring, IPv6: canIPv6(), ContainerPorts: a.cfg.Declaration.ContainerPorts,
+	}
+	for _, p := range a.cfg.Declaration.Ports {
+		out := bootstrap.Port{
+			PortName: p.PortName, DiscoveryName: p.DiscoveryName, Protocol: p.Protocol, AppPort: p.ContainerPort, ListenerPort: p.IngressPort,
+			IdleSeconds: seconds(p.Timeouts.Idle), PerRequestSeconds: seconds(p.Timeouts.PerRequest),
+		}
+		if p.TLS != nil {
+			out.TLS = &bootstrap.PortTLS{Issuer: p.TLS.Issuer}
+		}
+		m.Ports = append(m.Ports, out)
+	}
+	return m
+}
+
+func seconds(d *time.Duration) *int64 {
+	if d == nil {
+		return nil
+	}
+	n := int64(*d / time.Second)
+	return &n
+}
+
+// canIPv6 reports whether a socket for both families can be had here.
+func canIPv6() bool {
+	l, err := net.Listen("tcp6", "[::]:0")
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
+}
+
+// helloPort is a declared port with the names that its aliases have here.
+func (a *Agent) helloPort(p declare.Port) *agentapi.Port {
+	namespace := a.member.Node().Workload.Namespace
+	out := &agentapi.Port{
+		PortName: p.PortName, DiscoveryName: p.DiscoveryName, AppProtocol: string(p.Protocol),
+		ContainerPort: uint32(p.ContainerPort), IngressPort: uint32(p.IngressPort),
+	}
+	for _, alias := range p.Aliases {
+		name := cmp.Or(alias.DNSName, p.DiscoveryName+"."+namespace)
+		out.ClientAliases = append(out.ClientAliases, &agentapi.ClientAlias{DnsName: strings.ToLower(name), Port: uint32(alias.Port)})
+	}
+	if p.TLS != nil {
+		out.Tls = &agentapi.Tls{Issuer: p.TLS.Issuer, Only: p.TLS.Only}
+	}
+	if p.Timeouts != (mesh.Timeouts{}) {
+		out.Timeout = &agentapi.Timeout{Idle: duration(p.Timeouts.Idle), PerRequest: duration(p.Timeouts.PerRequest)}
+	}
+	return out
+}
+
+func duration(d *time.Duration) *durationpb.Duration {
+	if d == nil {
+		return nil
+	}
+	return durationpb.New(*d)
+}
+
+func (a *Agent) envoyLogLevel() string {
+	if a.cfg.Declaration.LogLevel == "debug" {
+		return "debug"
+	}
+	return "warning"
+}

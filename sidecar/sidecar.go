@@ -1,0 +1,224 @@
+// Package sidecar is the agent beside an application: it joins the mesh, runs
+// the task's Envoy, keeps the names of the namespace in the hosts file, reports
+// ports and health, and takes the task out of the mesh before it ends.
+//
+// It owns the order of these steps and the one loop that compares what is with
+// what should be ([Agent.tend]). It must not know how the mesh becomes Envoy's
+// configuration, nor Cloud Map. Its parts: sidecar/envoy runs the process,
+// sidecar/hosts writes names, sidecar/redirect installs the one rule. Start
+// reading at [Agent.Run].
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"patchbay/agentapi"
+	"patchbay/declare"
+	"patchbay/identity/join"
+	"patchbay/internal/envoybin"
+	"patchbay/mesh"
+	"patchbay/sidecar/envoy"
+	"patchbay/sidecar/hosts"
+	"patchbay/sidecar/redirect"
+	"patchbay/xds/bootstrap"
+)
+
+// Auto is the wiring that is redirect where the agent may install the rule,
+// and bind elsewhere.
+const Auto mesh.Wiring = "auto"
+
+// ErrNotPossible is wrapped by errors that say what this machine lacks: an
+// Envoy, or a privilege.
+var ErrNotPossible = errors.New("not possible here")
+
+// Config of an [Agent]. Everything but Zone, Envoy, UID and Concurrency is
+// required.
+type Config struct {
+	Declaration declare.Task
+	Join        string // the workload's join directory
+	Task        string // unique in the workload: at most 64 of [0-9a-zA-Z_-]
+	State       string // absolute path of a directory that only this agent uses
+	XDS         []bootstrap.HostPort
+	Agent       string // the control plane's agent port, HOST:PORT
+	Wiring      mesh.Wiring
+	HostsFile   string
+	Zone        string // availability zone id
+	Envoy       string // path of the binary; empty: it is looked for
+	UID         int    // Envoy's user and group; 0: this process's
+	Concurrency int    // Envoy's workers; 0: one for each core
+	// DrainTime is how long connections may take to end once every caller
+	// knows that the task stops.
+	DrainTime time.Duration
+	Version   string // of this program
+	Log       *slog.Logger
+}
+
+// Agent is one task's agent. Its Run may be called once.
+type Agent struct {
+	cfg    Config
+	log    *slog.Logger
+	member *join.Member
+	hosts  *hosts.File
+	admin  *envoy.Admin
+	envoy  *envoy.Supervisor
+	binary envoybin.Binary
+	wiring mesh.Wiring // redirect or bind, once Run has found out
+	rule   *redirect.Installed
+
+	wake    chan struct{} // capacity 1: the loop should look at once
+	report  chan struct{} // capacity 1: there is news for the control plane
+	drained chan struct{} // closed when the control plane says that the drain is complete
+
+	mu sync.Mutex
+	st state
+}
+
+// New checks the configuration; the error lists everything that is wrong. It
+// does no other I/O than to look at the join directory.
+func New(c Config) (*Agent, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	return &Agent{
+		cfg: c, log: c.Log, hosts: &hosts.File{Path: c.HostsFile}, admin: envoy.NewAdmin(c.adminSocket()), wiring: c.Wiring,
+		member: join.New(join.Config{Dir: c.Join, Addr: c.Agent, Task: c.Task, State: c.State, UID: c.UID, Log: c.Log}),
+		wake:   make(chan struct{}, 1), report: make(chan struct{}, 1), drained: make(chan struct{}),
+		st: state{ports: map[string]*portState{}, phase: "starting"},
+	}, nil
+}
+
+// Run works until ctx ends, takes the task out of the mesh then, stops Envoy,
+// removes its names and its rule, and returns nil. Any other end is an error;
+// it matches ErrNotPossible where the machine lacks something.
+func (a *Agent) Run(ctx context.Context) error {
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, work := errgroup.WithContext(work)
+	g.Go(func() error { return a.serveStatus(work) })
+	err := a.start(either(ctx, work))
+	if err == nil {
+		defer a.clean()
+		g.Go(func() error { return a.envoy.Run(work) })
+		g.Go(func() error { return a.member.Run(work) })
+		g.Go(func() error { return a.talk(work) })
+		g.Go(func() error { return a.tend(work) })
+		select {
+		case <-ctx.Done():
+			a.drain(work)
+		case <-work.Done():
+			err = context.Cause(work)
+		}
+	}
+	stop()
+	if ended := g.Wait(); err == nil && !errors.Is(ended, context.Canceled) {
+		err = ended
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		return nil
+	}
+	return err
+}
+
+// either ends when one of them does, with its cause.
+func either(a, b context.Context) context.Context {
+	ctx, cancel := context.WithCancelCause(a)
+	context.AfterFunc(b, func() { cancel(context.Cause(b)) })
+	return ctx
+}
+
+// start does what must precede Envoy: find it, prepare the task's network,
+// join the mesh, write the bootstrap.
+func (a *Agent) start(ctx context.Context) error {
+	var err error
+	if a.binary, err = envoybin.Find(ctx, a.cfg.Envoy); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotPossible, err)
+	}
+	if err := a.hosts.Test(); err != nil {
+		a.log.ErrorContext(ctx, "names can't be written: applications of this task will not find the mesh's names. "+
+			"Share the file with the application's container, and run the agent as a user who may write to it", "error", err)
+	}
+	if err := a.wire(ctx); err != nil {
+		return err
+	}
+	a.setPhase("joining the mesh")
+	if err := a.member.Join(ctx); err != nil {
+		return errors.Join(err, a.unwire())
+	}
+	if err := a.configure(); err != nil {
+		return errors.Join(err, a.unwire())
+	}
+	a.envoy = envoy.NewSupervisor(envoy.Command{
+		Binary: a.binary.Path, Bootstrap: a.cfg.bootstrapFile(), UID: a.cfg.UID, Concurrency: a.cfg.Concurrency,
+		DrainTime: a.cfg.DrainTime, Log: a.log, LogLevel: a.envoyLogLevel(),
+	})
+	a.setPhase("")
+	a.log.InfoContext(ctx, "joined", "node", a.member.Node().ID(), "wiring", a.wiring, "envoy", a.binary.Version.String(), "ports", len(a.cfg.Declaration.Ports))
+	return nil
+}
+
+// wire decides how connections reach Envoy, and installs the rule.
+func (a *Agent) wire(ctx context.Context) error {
+	if a.wiring == mesh.Bind {
+		return nil
+	}
+	rule, err := redirect.Install(redirect.Rule{VIPs: mesh.LiveVIPs, Port: bootstrap.RedirectPort})
+	switch {
+	case err == nil:
+		a.rule, a.wiring = rule, mesh.Redirect
+		return nil
+	case a.cfg.Wiring == Auto:
+		a.wiring = mesh.Bind
+		a.log.WarnContext(ctx, "no redirect rule: Envoy listens on the virtual addresses itself, and not on ports that the task's containers use", "error", err)
+		return nil
+	}
+	return fmt.Errorf("%w: %w\ngive the sidecar the capability NET_ADMIN, or use --wiring bind", ErrNotPossible, err)
+}
+
+func (a *Agent) unwire() error {
+	if a.rule == nil {
+		return nil
+	}
+	return a.rule.Remove()
+}
+
+// clean leaves the task as it was found. After a crash names and rule stay:
+// the next start goes on from there.
+func (a *Agent) clean() {
+	if _, err := a.hosts.Set(nil); err != nil {
+		a.log.Warn("names stay in the hosts file", "error", err)
+	}
+	if err := a.unwire(); err != nil {
+		a.log.Warn("the redirect rule stays", "error", err)
+	}
+}
+
+// poke makes the loop look now.
+func (a *Agent) poke() { signal(a.wake) }
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// hello is what the task is, in the words of the agent stream.
+func (a *Agent) hello() *agentapi.Hello {
+	h := &agentapi.Hello{
+		AgentVersion: a.cfg.Version, EnvoyVersion: a.binary.Version.String(), Wiring: string(a.wiring), Zone: a.cfg.Zone,
+	}
+	for _, p := range a.cfg.Declaration.ContainerPorts {
+		h.ContainerPorts = append(h.ContainerPorts, uint32(p))
+	}
+	for _, p := range a.cfg.Declaration.Ports {
+		h.Ports = append(h.Ports, a.helloPort(p))
+	}
+	return h
+}

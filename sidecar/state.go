@@ -1,0 +1,60 @@
+package sidecar
+
+import (
+	"patchbay/agentapi"
+)
+
+// state is what the agent knows. Guarded by Agent.mu; messages in it are
+// replaced, never changed.
+type state struct {
+	phase     string // what Run is busy with, empty while it tends
+	connected bool   // the agent stream stands
+	lost      string // why it does not
+	draining  bool
+	envoy     string // Envoy's own word for its state
+	names     *agentapi.Names
+	health    *agentapi.Health
+	applied   *agentapi.NamesApplied
+	served    int                   // names in the hosts file
+	ready     bool                  // applications could call the mesh once
+	ports     map[string]*portState // by portName
+}
+
+// portState is what is known of one offered port.
+type portState struct {
+	up         bool // the application accepts connections
+	misses     int  // probes in a row that failed
+	registered bool
+	instance   string
+	problem    string // why it is not registered, and what to do
+}
+
+func (s *state) port(name string) *portState {
+	p := s.ports[name]
+	if p == nil {
+		p = &portState{}
+		s.ports[name] = p
+	}
+	return p
+}
+
+func (a *Agent) set(f func(*state)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f(&a.st)
+}
+
+func (a *Agent) setPhase(phase string) { a.set(func(s *state) { s.phase = phase }) }
+
+// names is the control plane's last list, nil before the first.
+func (a *Agent) names() *agentapi.Names {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.st.names
+}
+
+func (a *Agent) draining() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.st.draining
+}
