@@ -179,9 +179,16 @@ func proveDrain(ctx context.Context, w *world) (figure, error) {
 }
 
 func proveMemory(_ context.Context, w *world) (figure, error) {
-	return figure{float64(w.serve.rss()) / 1e6, "MB", "resident, with its registry"}, nil
+	return memory(w.serve, "with its registry")
 }
 
 func proveSidecarMemory(_ context.Context, w *world) (figure, error) {
-	return figure{float64(w.tasks["frontend"].agent.rss()) / 1e6, "MB", "resident, without Envoy"}, nil
+	return memory(w.tasks["frontend"].agent, "without Envoy")
+}
+
+// memory is what a process has resident, and how much of it is its own: the
+// rest are pages of the program, which all processes of one image share.
+func memory(p *process, what string) (figure, error) {
+	resident, own, err := p.memory()
+	return figure{resident / 1e6, "MB", fmt.Sprintf("resident, %s; %.1f MB of it its own, the rest pages of the program", what, own/1e6)}, err
 }

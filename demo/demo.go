@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -131,8 +132,8 @@ func (w *world) show(ctx context.Context, out io.Writer) error {
 		5: func() string { f, err := proveJoin(ctx, w); return event("a third backend joined", f, err) },
 		10: func() string {
 			start := time.Now()
-			text, err := w.act(ctx, "rotate?service=backend.demo")
-			return event("the leaf of backend.demo was renewed: "+text, figure{ms(time.Since(start)), "ms", ""}, err)
+			_, err := w.act(ctx, "rotate?service=backend.demo")
+			return event("the leaf of backend.demo was renewed: mind the serial", figure{ms(time.Since(start)), "ms", ""}, err)
 		},
 	}
 	before := tally{}
@@ -157,5 +158,5 @@ func event(what string, f figure, err error) string {
 	if err != nil {
 		return "✗ " + what + ": " + err.Error()
 	}
-	return fmt.Sprintf("● %s (%.0f %s %s)", what, f.value, f.unit, f.detail)
+	return strings.TrimSuffix(fmt.Sprintf("● %s (%.0f %s %s", what, f.value, f.unit, f.detail), " ") + ")"
 }

@@ -181,16 +181,19 @@ func (p *process) tail(lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// rss is the resident memory of p itself in bytes; zero if it can't be read.
-func (p *process) rss() int {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+// memory is the resident memory of p itself in bytes, and the part of it that
+// is backed by no file.
+func (p *process) memory() (resident, own float64, err error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	for line := range strings.Lines(string(b)) {
-		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kb, _ := strconv.Atoi(strings.Fields(v)[0])
-			return kb * 1024
+		for key, to := range map[string]*float64{"VmRSS:": &resident, "RssAnon:": &own} {
+			if v, ok := strings.CutPrefix(line, key); ok {
+				kb, _ := strconv.Atoi(strings.Fields(v)[0])
+				*to = float64(kb) * 1024
+			}
 		}
 	}
-	return 0
+	return resident, own, err
 }
 
 // close stops every process, last started first, and removes the namespaces.
