@@ -122,7 +122,11 @@ func (n *namespace) list(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.Is(err, cloud.ErrNoNamespace):
-		n.note(err)
+		if n.cfg.CreateNamespace && len(n.services) == 0 {
+			n.note(nil) // made with its first service
+		} else {
+			n.note(err)
+		}
 		n.absent(time.Now())
 	case errors.As(err, &gone):
 		n.cloud.ID = "" // look it up again

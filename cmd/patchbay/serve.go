@@ -19,6 +19,7 @@ import (
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -96,6 +97,7 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	c := &control{cfg: cfg, log: log, store: mesh.NewStore(), metrics: prometheus.NewRegistry()}
+	c.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), state{c})
 	g, ctx := errgroup.WithContext(ctx)
 	if err := c.startRegistry(ctx, g); err != nil {
 		return err
@@ -161,7 +163,7 @@ func (c *control) buildDiscovery(ctx context.Context) error {
 			cfg.Region = c.cfg.CloudMap.Region
 		}
 	}
-	d := discovery.Config{CreateNamespace: c.cfg.CreateNamespaces, StateDir: filepath.Join(c.cfg.Data, "last-known-good")}
+	d := discovery.Config{CreateNamespace: c.cfg.CreateNamespaces, StateDir: filepath.Join(c.cfg.Data, "last-known-good"), Metrics: newDiscoveryMetrics(c.metrics)}
 	for _, n := range c.cfg.Namespaces {
 		d.Namespaces = append(d.Namespaces, discovery.Namespace{Name: strings.ToLower(n), Registry: n})
 	}
@@ -276,8 +278,8 @@ func (c *control) adminHandler() (http.Handler, error) {
 		Parts: map[string]func() any{
 			"sidecars":     func() any { return c.cache.Status() },
 			"agents":       func() any { return c.agents.Status() },
-			"namespaces":   func() any { return c.discovery.Status() },
-			"certificates": func() any { return c.rotator.Status() },
+			"namespaces":   func() any { return namespacesAnswer(c.discovery.Status()) },
+			"certificates": func() any { return certificatesAnswer(c.rotator, time.Now()) },
 		},
 		Actions: map[string]func(context.Context, url.Values) (any, error){"rotate": c.rotate},
 	}), nil
@@ -301,23 +303,6 @@ func adminToken(cfg config.Config) (string, error) {
 		return "", fmt.Errorf("admin token: %s is empty", file)
 	}
 	return token, nil
-}
-
-// notReady lists what is being waited for.
-func (c *control) notReady() []string {
-	var reasons []string
-	snap := c.store.Snapshot()
-	for _, n := range c.cfg.Namespaces {
-		if !snap.Synced[strings.ToLower(n)] {
-			reasons = append(reasons, "namespace "+n+": not read from the registry yet")
-		}
-	}
-	for name := range c.cfg.Issuers {
-		if snap.Bundles[name] == nil {
-			reasons = append(reasons, "issuer "+name+": its roots are not known yet")
-		}
-	}
-	return reasons
 }
 
 // rotate renews the leaf of ?service=discoveryName.namespace now.

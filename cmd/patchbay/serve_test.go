@@ -66,7 +66,7 @@ func running(t *testing.T, f func(context.Context) error) {
 	})
 }
 
-func startPlane(t *testing.T) *plane {
+func startPlane(t *testing.T, tweak ...func(*config.Config)) *plane {
 	t.Helper()
 	dir := t.TempDir()
 	ca := devca.Options{Dir: filepath.Join(dir, "ca"), Names: []string{"127.0.0.1"}, Listen: "127.0.0.1:" + strconv.Itoa(freePort(t))}
@@ -86,6 +86,9 @@ func startPlane(t *testing.T) *plane {
 	cfg.Issuers = map[string]config.Issuer{"default": {StepCA: &config.StepCA{
 		URL: client.URL, Fingerprint: client.Fingerprint, Provisioner: client.Provisioner, PasswordFile: client.PasswordFile, Lifetime: time.Hour,
 	}}}
+	for _, f := range tweak {
+		f(&cfg)
+	}
 	logFile, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		t.Fatal(err)

@@ -98,7 +98,7 @@ func code(err error) string {
 }
 
 // ErrNoNamespace says that a complete listing does not have the namespace.
-var ErrNoNamespace = errors.New("the namespace does not exist")
+var ErrNoNamespace = errors.New("the registry has no such namespace; make it there, or set createNamespaces")
 
 // Namespace is one of the registry. HTTPName is what the discover calls want.
 type Namespace struct{ ID, HTTPName string }

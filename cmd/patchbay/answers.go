@@ -1,0 +1,118 @@
+package main
+
+import (
+	"time"
+
+	"patchbay/discovery"
+	"patchbay/pki"
+)
+
+// What GET /api/v1/namespaces and /certificates answer. The forms are a
+// contract (docs/reference/admin.md): a field may be added, none changes its
+// meaning.
+type (
+	namespaceAnswer struct {
+		Name      string            `json:"name"`
+		Synced    bool              `json:"synced"`          // its sidecars are answered
+		Waiting   []string          `json:"waiting"`         // why not
+		Stale     bool              `json:"stale"`           // the newest listing failed
+		Watched   bool              `json:"watched"`         // changes are announced, not polled for
+		Listed    time.Time         `json:"listed,omitzero"` // newest complete listing
+		Error     string            `json:"error,omitempty"` // of the newest listing
+		Rejected  map[string]string `json:"rejected"`        // service of the registry → why it can't be used
+		Conflicts []conflictAnswer  `json:"conflicts"`       // aliases that two services claim
+		Services  []serviceAnswer   `json:"services"`
+	}
+	conflictAnswer struct {
+		Alias  string `json:"alias"`
+		Port   uint16 `json:"port"`
+		Winner string `json:"winner"`
+		Loser  string `json:"loser"`
+	}
+	serviceAnswer struct {
+		Name       string         `json:"name"` // discoveryName.namespace
+		ARN        string         `json:"arn"`
+		Source     string         `json:"source"`               // live, last-known-good, waiting, unfinished
+		AgeSeconds *float64       `json:"ageSeconds,omitempty"` // since the registry last answered for it; absent: not since the start
+		Revision   int64          `json:"revision"`
+		Endpoints  int            `json:"endpoints"`
+		Held       int            `json:"held"`    // shown although the newest answer lacks them
+		Leaving    []string       `json:"leaving"` // instances that announced their end
+		Skipped    map[string]int `json:"skipped"` // reason → instances left out
+		Error      string         `json:"error,omitempty"`
+		Settings   string         `json:"settings,omitempty"` // what is wrong with its settings
+	}
+	certificatesAnswerForm struct {
+		SurvivableSeconds *float64            `json:"survivableSeconds,omitempty"` // without any CA; absent: no service has TLS
+		Services          []certificateAnswer `json:"services"`
+		Issuers           []issuerAnswer      `json:"issuers"`
+	}
+	certificateAnswer struct {
+		Service   string    `json:"service"`
+		Issuer    string    `json:"issuer"`
+		Names     []string  `json:"names"`
+		Serial    string    `json:"serial,omitempty"`
+		IssuedAt  time.Time `json:"issuedAt,omitzero"`
+		NotAfter  time.Time `json:"notAfter,omitzero"`
+		NextTry   time.Time `json:"nextTry,omitzero"`
+		Failures  int       `json:"failures"`
+		LastError string    `json:"lastError,omitempty"`
+		ErrorAt   time.Time `json:"errorAt,omitzero"`
+		Alarm     bool      `json:"alarm"` // less than a tenth of its life is left
+		NotStored string    `json:"notStored,omitempty"`
+	}
+	issuerAnswer struct {
+		Name      string    `json:"name"`
+		Roots     int       `json:"roots"`
+		Retiring  int       `json:"retiring"`
+		LastSeen  time.Time `json:"lastSeen,omitzero"`
+		LastError string    `json:"lastError,omitempty"`
+		ErrorAt   time.Time `json:"errorAt,omitzero"`
+	}
+)
+
+func namespacesAnswer(all []discovery.NamespaceStatus) []namespaceAnswer {
+	out := make([]namespaceAnswer, 0, len(all))
+	for _, n := range all {
+		a := namespaceAnswer{
+			Name: n.Name, Synced: n.Synced, Waiting: list(n.Waiting), Stale: n.Stale, Watched: n.Watched, Listed: n.Listed, Error: n.Error,
+			Rejected: n.Rejected, Conflicts: []conflictAnswer{}, Services: make([]serviceAnswer, 0, len(n.Services)),
+		}
+		for _, c := range n.Conflicts {
+			a.Conflicts = append(a.Conflicts, conflictAnswer{c.Alias.DNSName, c.Alias.Port, c.Winner.String(), c.Loser.String()})
+		}
+		for _, s := range n.Services {
+			one := serviceAnswer{
+				Name: s.Name.String(), ARN: s.ARN, Source: s.Source, Revision: s.Revision, Endpoints: s.Endpoints, Held: s.Held,
+				Leaving: list(s.Leaving), Skipped: s.Skipped, Error: s.Error, Settings: s.Settings,
+			}
+			if s.Age >= 0 {
+				one.AgeSeconds = new(s.Age.Seconds())
+			}
+			a.Services = append(a.Services, one)
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+func certificatesAnswer(r *pki.Rotator, now time.Time) certificatesAnswerForm {
+	st := r.Status()
+	a := certificatesAnswerForm{Services: make([]certificateAnswer, 0, len(st.Services)), Issuers: make([]issuerAnswer, 0, len(st.Issuers))}
+	if left, ok := r.Survivable(now); ok {
+		a.SurvivableSeconds = new(left.Seconds())
+	}
+	for _, s := range st.Services {
+		a.Services = append(a.Services, certificateAnswer{
+			Service: s.Service.String(), Issuer: s.Issuer, Names: list(s.Names), Serial: s.Serial, IssuedAt: s.IssuedAt, NotAfter: s.NotAfter,
+			NextTry: s.NextTry, Failures: s.Failures, LastError: s.LastError, ErrorAt: s.ErrorAt, Alarm: s.Alarm, NotStored: s.NotStored,
+		})
+	}
+	for _, i := range st.Issuers {
+		a.Issuers = append(a.Issuers, issuerAnswer{Name: i.Name, Roots: i.Roots, Retiring: i.Retiring, LastSeen: i.LastSeen, LastError: i.LastError, ErrorAt: i.ErrorAt})
+	}
+	return a
+}
+
+// list is never null in JSON.
+func list(s []string) []string { return append([]string{}, s...) }

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"patchbay/discovery"
+	"patchbay/mesh"
+)
+
+// discoveryMetrics are the counters of package discovery. No label grows with
+// services or instances: which ones it was is in the log and the status.
+type discoveryMetrics struct {
+	failed  *prometheus.CounterVec
+	skipped *prometheus.CounterVec
+	held    prometheus.Counter
+}
+
+func newDiscoveryMetrics(reg prometheus.Registerer) discovery.Metrics {
+	m := discoveryMetrics{
+		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "patchbay_registry_call_failures_total", Help: "Calls of the registry that failed, by operation and error code."}, []string{"operation", "code"}),
+		skipped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "patchbay_instances_skipped_total", Help: "Instances of the registry that were found malformed or unusable, by reason."}, []string{"reason"}),
+		held: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "patchbay_removals_held_total", Help: "Endpoints that an answer of the registry lacked and that stayed until it was confirmed."}),
+	}
+	reg.MustRegister(m.failed, m.skipped, m.held)
+	return m
+}
+
+func (m discoveryMetrics) CallFailed(operation, code string) {
+	m.failed.WithLabelValues(operation, code).Inc()
+}
+
+func (m discoveryMetrics) InstanceSkipped(_ mesh.ServiceName, reason string) {
+	m.skipped.WithLabelValues(reason).Inc()
+}
+
+func (m discoveryMetrics) RemovalHeld(_ mesh.ServiceName, endpoints int) {
+	m.held.Add(float64(endpoints))
+}
+
+func gauge(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("patchbay_"+name, help, labels, nil)
+}
+
+var (
+	descReady      = gauge("ready", "1 if /readyz says so.")
+	descSynced     = gauge("namespace_synced", "1 if the namespace was read completely, so that its sidecars are answered.", "namespace")
+	descStale      = gauge("namespace_stale", "1 if the newest listing of the namespace failed; what is known stays.", "namespace")
+	descListed     = gauge("namespace_listed_timestamp_seconds", "When the namespace was last listed completely, Unix time.", "namespace")
+	descServices   = gauge("services", "Services of the namespace, by where their state comes from.", "namespace", "source")
+	descEndpoints  = gauge("endpoints", "Endpoints that sidecars are told of.", "namespace")
+	descHeld       = gauge("endpoints_held", "Of these, those that the registry's newest answer lacks.", "namespace")
+	descSkipped    = gauge("instances_skipped", "Instances that are left out now, by reason.", "namespace", "reason")
+	descConflicts  = gauge("alias_conflicts", "Aliases that two services claim.", "namespace")
+	descSurvivable = gauge("survivable_outage_seconds", "How long every service with TLS has a valid certificate if no CA answers from now on. Absent while no service has TLS.")
+	descLeaves     = gauge("leaves", "Services with TLS, by the state of their certificate: ok, alarm (less than a tenth of its life is left), missing.", "state")
+	descFailing    = gauge("leaves_failing", "Services with TLS whose newest attempt to get a certificate failed.")
+	descIssuerUp   = gauge("issuer_up", "1 if the issuer's newest answer was good.", "issuer")
+	descIssuerSeen = gauge("issuer_answered_timestamp_seconds", "When the issuer last answered, Unix time. Absent if never since the start.", "issuer")
+	descAgents     = gauge("agents", "Connected sidecar agents, by the state of their Envoy: ready, not_ready, draining.", "state")
+	descPorts      = gauge("ports", "Ports that connected agents offer, by whether the registry has them.", "registered")
+)
+
+// state collects what the parts say of themselves when somebody asks.
+type state struct{ c *control }
+
+func (s state) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		descReady, descSynced, descStale, descListed, descServices, descEndpoints, descHeld, descSkipped, descConflicts,
+		descSurvivable, descLeaves, descFailing, descIssuerUp, descIssuerSeen, descAgents, descPorts,
+	} {
+		ch <- d
+	}
+}
+
+func (s state) Collect(ch chan<- prometheus.Metric) {
+	out := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	out(descReady, one(len(s.c.notReady()) == 0))
+	for _, n := range s.c.discovery.Status() {
+		namespaceGauges(out, n)
+	}
+	s.certificates(out)
+	s.agents(out)
+}
+
+type emit func(d *prometheus.Desc, v float64, labels ...string)
+
+func namespaceGauges(out emit, n discovery.NamespaceStatus) {
+	out(descSynced, one(n.Synced), n.Name)
+	out(descStale, one(n.Stale), n.Name)
+	if !n.Listed.IsZero() {
+		out(descListed, float64(n.Listed.UnixMilli())/1000, n.Name)
+	}
+	out(descConflicts, float64(len(n.Conflicts)), n.Name)
+	sources := map[string]int{discovery.Live: 0, discovery.LastKnownGood: 0, discovery.Waiting: 0, discovery.Unfinished: 0}
+	skipped := map[string]int{}
+	endpoints, held := 0, 0
+	for _, v := range n.Services {
+		sources[v.Source]++
+		endpoints += v.Endpoints
+		held += v.Held
+		for reason, k := range v.Skipped {
+			skipped[reason] += k
+		}
+	}
+	for source, k := range sources {
+		out(descServices, float64(k), n.Name, source)
+	}
+	for reason, k := range skipped {
+		out(descSkipped, float64(k), n.Name, reason)
+	}
+	out(descEndpoints, float64(endpoints), n.Name)
+	out(descHeld, float64(held), n.Name)
+}
+
+func (s state) certificates(out emit) {
+	if left, ok := s.c.rotator.Survivable(time.Now()); ok {
+		out(descSurvivable, left.Seconds())
+	}
+	st := s.c.rotator.Status()
+	leaves := map[string]int{"ok": 0, "alarm": 0, "missing": 0}
+	failing := 0
+	for _, v := range st.Services {
+		switch {
+		case v.Serial == "":
+			leaves["missing"]++
+		case v.Alarm:
+			leaves["alarm"]++
+		default:
+			leaves["ok"]++
+		}
+		if v.LastError != "" {
+			failing++
+		}
+	}
+	for k, n := range leaves {
+		out(descLeaves, float64(n), k)
+	}
+	out(descFailing, float64(failing))
+	for _, i := range st.Issuers {
+		out(descIssuerUp, one(i.LastError == "" && !i.LastSeen.IsZero()), i.Name)
+		if !i.LastSeen.IsZero() {
+			out(descIssuerSeen, float64(i.LastSeen.UnixMilli())/1000, i.Name)
+		}
+	}
+}
+
+func (s state) agents(out emit) {
+	agents := map[string]int{"ready": 0, "not_ready": 0, "draining": 0}
+	ports := map[string]int{"true": 0, "false": 0}
+	for _, a := range s.c.agents.Status() {
+		switch {
+		case a.Draining:
+			agents["draining"]++
+		case a.EnvoyReady:
+			agents["ready"]++
+		default:
+			agents["not_ready"]++
+		}
+		for _, p := range a.Ports {
+			if p.Registered {
+				ports["true"]++
+			} else {
+				ports["false"]++
+			}
+		}
+	}
+	for k, n := range agents {
+		out(descAgents, float64(n), k)
+	}
+	for k, n := range ports {
+		out(descPorts, float64(n), k)
+	}
+}
+
+func one(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,307 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awscredentials "github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/servicediscovery"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"patchbay/agentapi"
+	"patchbay/config"
+	"patchbay/identity"
+	"patchbay/internal/envoytest"
+	"patchbay/mesh"
+	"patchbay/xds/bootstrap"
+	"patchbay/xds/delta/wire"
+)
+
+// hostNamed is the address that laxRegistry turns into a host name.
+const hostNamed = "10.9.9.9"
+
+// laxRegistry stands between discovery and a registry: its first answer is an
+// error, and it lets through what ours and AWS's refuse to register.
+func laxRegistry(t *testing.T, to string) string {
+	t.Helper()
+	target, err := url.Parse("http://" + to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	proxy.ModifyResponse = func(r *http.Response) error {
+		body, err := io.ReadAll(r.Body)
+		body = bytes.ReplaceAll(body, []byte(`"`+hostNamed+`"`), []byte(`"db.example.com"`))
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		r.Header.Set("Content-Length", fmt.Sprint(len(body)))
+		return err
+	}
+	var failed atomic.Bool
+	addr := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	s := &http.Server{Addr: addr, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if failed.CompareAndSwap(false, true) {
+			http.Error(w, `{"__type":"InternalFailure"}`, http.StatusInternalServerError)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	})}
+	go s.ListenAndServe()
+	t.Cleanup(func() { s.Close() })
+	return "http://" + addr
+}
+
+// register writes instances into a registry as a user of the API would.
+func register(t *testing.T, registry, service string, instances map[string]map[string]string) {
+	t.Helper()
+	api := servicediscovery.New(servicediscovery.Options{
+		Region: "us-east-1", BaseEndpoint: aws.String("http://" + registry), Credentials: awscredentials.NewStaticCredentialsProvider("x", "y", ""),
+	})
+	_, err := api.CreateHttpNamespace(t.Context(), &servicediscovery.CreateHttpNamespaceInput{Name: aws.String("demo")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var id *string
+	envoytest.Eventually(t, 10*time.Second, func() error {
+		all, err := api.ListNamespaces(t.Context(), &servicediscovery.ListNamespacesInput{})
+		if err != nil || len(all.Namespaces) == 0 {
+			return fmt.Errorf("no namespace yet: %v", err)
+		}
+		id = all.Namespaces[0].Id
+		return nil
+	})
+	made, err := api.CreateService(t.Context(), &servicediscovery.CreateServiceInput{Name: aws.String(service), NamespaceId: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, attributes := range instances {
+		if _, err := api.RegisterInstance(t.Context(), &servicediscovery.RegisterInstanceInput{ServiceId: made.Service.Id, InstanceId: aws.String(name), Attributes: attributes}); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+}
+
+func (p *plane) get(path string) []byte {
+	p.t.Helper()
+	resp, err := http.Get("http://" + p.cfg.Admin.Listen + path)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		p.t.Fatalf("%s: %s %v\n%s", path, resp.Status, err, body)
+	}
+	return body
+}
+
+func (p *plane) metrics() map[string]*dto.MetricFamily {
+	p.t.Helper()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(p.get("/metrics")))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return families
+}
+
+// value is that of the metric of a family that has all of the labels.
+func value(f *dto.MetricFamily, labels map[string]string) float64 {
+	for _, m := range f.GetMetric() {
+		found := 0
+		for _, l := range m.GetLabel() {
+			if labels[l.GetName()] == l.GetValue() {
+				found++
+			}
+		}
+		if found == len(labels) {
+			return m.GetGauge().GetValue() + m.GetCounter().GetValue()
+		}
+	}
+	return -1
+}
+
+// TestMalformedInstances: what can't be called is skipped and counted by its
+// reason, in status and metrics; the rest goes out. The page of metrics lists
+// exactly what there is.
+func TestMalformedInstances(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "x")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "y")
+	registry := startPlane(t).cfg.Registry.Listen
+	register(t, registry, "legacy", map[string]map[string]string{
+		"good":        {"AWS_INSTANCE_IPV4": "10.0.0.1", "AWS_INSTANCE_PORT": "80"},
+		"no-address":  {"stage": "beta"},
+		"host-name":   {"AWS_INSTANCE_IPV4": hostNamed, "AWS_INSTANCE_PORT": "80"},
+		"no-port":     {"AWS_INSTANCE_IPV4": "10.0.0.2"},
+		"unspecified": {"AWS_INSTANCE_IPV4": "0.0.0.0", "AWS_INSTANCE_PORT": "80"},
+	})
+	p := startPlane(t, func(c *config.Config) {
+		c.Registry, c.CloudMap = nil, &config.CloudMap{Endpoint: laxRegistry(t, registry), Region: "us-east-1"}
+	})
+	var namespaces []namespaceAnswer
+	if err := json.Unmarshal(p.get("/api/v1/namespaces"), &namespaces); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]int{"no_address": 1, "host_name": 1, "bad_port": 1, "unspecified_address": 1}
+	s := namespaces[0].Services[0]
+	if s.Name != "legacy.demo" || s.Endpoints != 1 || fmt.Sprint(s.Skipped) != fmt.Sprint(want) || s.Source != "live" || s.AgeSeconds == nil {
+		t.Errorf("%+v", s)
+	}
+	p.offerTLS()
+	p.nack()
+	var families map[string]*dto.MetricFamily
+	envoytest.Eventually(t, 10*time.Second, func() error {
+		families = p.metrics()
+		if value(families["patchbay_leaves"], map[string]string{"state": "ok"}) != 1 || value(families["patchbay_xds_streams_ended_total"], nil) < 1 {
+			return fmt.Errorf("no leaf, or no ended stream yet: %v %v", families["patchbay_leaves"], families["patchbay_xds_streams_ended_total"])
+		}
+		return nil
+	})
+	for reason, n := range want {
+		for _, f := range []string{"patchbay_instances_skipped", "patchbay_instances_skipped_total"} {
+			if got := value(families[f], map[string]string{"reason": reason}); got != float64(n) {
+				t.Errorf("%s of %s is %v", f, reason, got)
+			}
+		}
+	}
+	for name, want := range map[string]float64{"patchbay_ready": 1, "patchbay_endpoints": 2, "patchbay_issuer_up": 1, "patchbay_xds_nacks_total": 1} {
+		if got := value(families[name], nil); got != want {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
+	if left := value(families["patchbay_survivable_outage_seconds"], nil); left < 3000 || left > 3600 {
+		t.Errorf("an outage of %v s can be survived with leaves of one hour", left)
+	}
+	samePage(t, families)
+}
+
+// offerTLS makes a task offer a service with TLS.
+func (p *plane) offerTLS() {
+	k, _ := p.join("backend", "backend")
+	send(p.t, k, &agentapi.Up{Message: &agentapi.Up_Hello{Hello: &agentapi.Hello{AgentVersion: "test", EnvoyVersion: "1.40.0", Wiring: "bind", Ports: []*agentapi.Port{{
+		PortName: "web", DiscoveryName: "backend", AppProtocol: "http", ContainerPort: 8080, IngressPort: 15010, Tls: &agentapi.Tls{Issuer: "default"},
+		ClientAliases: []*agentapi.ClientAlias{{DnsName: "backend.demo", Port: 8080}},
+	}}}}})
+	send(p.t, k, &agentapi.Up{Message: &agentapi.Up_Health{Health: &agentapi.Health{EnvoyReady: true, Ports: map[string]agentapi.Health_State{"web": agentapi.Health_HEALTHY}}}})
+	if r := receive(p.t, k, (*agentapi.Down).GetRegistration); !r.GetRegistered() {
+		p.t.Fatalf("not registered: %s", r.GetError())
+	}
+}
+
+// nack is an Envoy that rejects its first clusters and goes away.
+func (p *plane) nack() {
+	t := p.t
+	k, _ := p.join("frontend")
+	cert, err := tls.LoadX509KeyPair(filepath.Join(k.dir, bootstrap.CertFile), filepath.Join(k.dir, bootstrap.KeyFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := os.ReadFile(filepath.Join(k.dir, bootstrap.CAFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	conn, err := grpc.NewClient(p.cfg.XDS.Listen, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
+		Certificates: []tls.Certificate{cert}, RootCAs: roots, ServerName: identity.ControlName(testDomain), MinVersion: tls.VersionTLS13,
+	})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta, err := bootstrap.NodeMeta{Version: "test", Wiring: mesh.Bind}.Struct()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &discoveryv3.DeltaDiscoveryRequest{
+		Node: &corev3.Node{Id: k.id, Cluster: k.id[:strings.LastIndexByte(k.id, '/')], Metadata: meta}, TypeUrl: wire.ClusterType, ResourceNamesSubscribe: []string{"*"},
+	}
+	for range 2 {
+		if err := stream.Send(r); err != nil {
+			t.Fatal(err)
+		}
+		if r.ErrorDetail != nil {
+			break
+		}
+		answer, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r = &discoveryv3.DeltaDiscoveryRequest{TypeUrl: wire.ClusterType, ResponseNonce: answer.GetNonce(), ErrorDetail: &status.Status{Code: 3, Message: "no"}}
+	}
+	envoytest.Eventually(t, 10*time.Second, func() error {
+		if value(p.metrics()["patchbay_xds_nacks_total"], nil) != 1 {
+			return fmt.Errorf("the NACK is not counted")
+		}
+		return nil
+	})
+}
+
+// samePage holds docs/reference/metrics.md against what is exposed, both ways.
+func samePage(t *testing.T, families map[string]*dto.MetricFamily) {
+	t.Helper()
+	page, err := os.Open("../../docs/reference/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer page.Close()
+	row := regexp.MustCompile("^\\| `(patchbay_[a-z0-9_]+)` \\| (counter|gauge|histogram) \\|([^|]*)\\|([^|]*)\\| [^|]+ \\|$")
+	listed := map[string]bool{}
+	for lines := bufio.NewScanner(page); lines.Scan(); {
+		if !strings.HasPrefix(lines.Text(), "| `patchbay_") {
+			continue
+		}
+		m := row.FindStringSubmatch(lines.Text())
+		if m == nil {
+			t.Errorf("not in the form of a row: %s", lines.Text())
+			continue
+		}
+		listed[m[1]] = true
+		f := families[m[1]]
+		if f == nil {
+			t.Errorf("the page lists %s; serve does not expose it", m[1])
+			continue
+		}
+		if kind := strings.ToLower(f.GetType().String()); kind != m[2] {
+			t.Errorf("%s is a %s; the page says %s", m[1], kind, m[2])
+		}
+		var labels []string
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			labels = append(labels, "`"+l.GetName()+"`")
+		}
+		if got := strings.Join(labels, ", "); got != strings.TrimSpace(m[4]) {
+			t.Errorf("%s has the labels %q; the page says %q", m[1], got, m[4])
+		}
+	}
+	for name := range families {
+		if strings.HasPrefix(name, "patchbay_") && !listed[name] {
+			t.Errorf("docs/reference/metrics.md lacks %s", name)
+		}
+	}
+}
