@@ -272,7 +272,7 @@ func TestRefusals(t *testing.T) {
 		text string
 	}{
 		"used before":     {good, codes.Unauthenticated, "used before"},
-		"expired":         {forge("backend", func(c *join.Claims) { c.IssuedAt, c.Expiry = ago(13*time.Minute), ago(8*time.Minute) }, own), codes.Unauthenticated, "expired 8m"},
+		"expired":         {forge("backend", func(c *join.Claims) { c.IssuedAt, c.Expiry = ago(13*time.Minute), ago(8*time.Minute) }, own), codes.Unauthenticated, "expired 8 min"},
 		"from the future": {forge("backend", func(c *join.Claims) { c.IssuedAt, c.Expiry = ago(-6*time.Minute), ago(-8*time.Minute) }, own), codes.Unauthenticated, "clocks"},
 		"too long":        {forge("backend", func(c *join.Claims) { c.Expiry = ago(-time.Hour) }, own), codes.Unauthenticated, "allowed: 10m"},
 		"without expiry":  {forge("backend", func(c *join.Claims) { c.Expiry = nil }, own), codes.Unauthenticated, "expiry"},
@@ -305,7 +305,7 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
-	if !strings.Contains(s.log.String(), "enrolment refused") || !strings.Contains(s.log.String(), "used before") {
+	if !strings.Contains(s.log.String(), "refused on the control channel") || !strings.Contains(s.log.String(), "used before") {
 		t.Error("the server's side says nothing of the refusals")
 	}
 }

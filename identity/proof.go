@@ -20,6 +20,12 @@ var (
 	errForeign = errors.New("it is for another workload")
 )
 
+// clocks is what to do about a proof of the wrong time.
+var clocks = fmt.Sprintf("compare the clocks of the task and of the control plane; allowed: %s apart", inMinutes(skew))
+
+// inMinutes is exact enough for people, and says the same at each attempt.
+func inMinutes(d time.Duration) string { return fmt.Sprintf("%.0f min", d.Minutes()) }
+
 // maxProof is far above what an agent makes (about 600 bytes).
 const maxProof = 8 << 10
 
@@ -58,9 +64,9 @@ func verifyProof(w *Workloads, trustDomain, proof string, csrDER []byte, now tim
 	case expires.Sub(issued) > join.MaxProofLife:
 		return refuse("it lives for %v; allowed: %v", expires.Sub(issued), join.MaxProofLife)
 	case issued.After(now.Add(skew)):
-		return refuse("it was issued at %s, in the future: compare the clocks (here it is %s)", issued.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+		return refuse("it will be issued in %s: %s", inMinutes(issued.Sub(now)), clocks)
 	case now.After(expires.Add(skew)):
-		return refuse("it expired %v ago, at %s: compare the clocks (here it is %s)", now.Sub(expires).Round(time.Second), expires.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+		return refuse("it expired %s ago: %s", inMinutes(now.Sub(expires)), clocks)
 	case subtle.ConstantTimeCompare([]byte(claims.CSR), []byte(join.Digest(csrDER))) != 1:
 		return refuse("it belongs to another certificate request")
 	}

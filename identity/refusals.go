@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -33,9 +34,9 @@ func newRefusals(to *slog.Logger) *refusals {
 	return &refusals{to: to, told: told}
 }
 
-func (r *refusals) log(ctx context.Context, who string, err error) {
+func (r *refusals) log(ctx context.Context, from string, err error, about ...slog.Attr) {
 	reason := status.Convert(err).Message()
-	key := who + " " + reason
+	key := fmt.Sprint(from, reason, about)
 	r.mu.Lock()
 	at, told := r.told.Get(key)
 	if told = told && time.Since(at) < quiet; !told {
@@ -43,6 +44,7 @@ func (r *refusals) log(ctx context.Context, who string, err error) {
 	}
 	r.mu.Unlock()
 	if !told {
-		r.to.WarnContext(ctx, "connection refused on the control channel", "from", who, "reason", reason)
+		about = append(about, slog.String("from", from), slog.String("reason", reason))
+		r.to.LogAttrs(ctx, slog.LevelWarn, "refused on the control channel", about...)
 	}
 }

@@ -65,7 +65,7 @@ func (s *Server) Enrol(ctx context.Context, r *agentapi.EnrolRequest) (*agentapi
 	}
 	who, err := s.admit(r, time.Now())
 	if err != nil {
-		s.log.WarnContext(ctx, "enrolment refused", "namespace", clip(r.GetNamespace()), "workload", clip(r.GetWorkload()), "task", clip(r.GetTask()), "from", from, "reason", err.Error())
+		s.refusals.log(ctx, from, err, slog.String("enrolment", clip(r.GetNamespace()+"/"+r.GetWorkload()+"/"+r.GetTask())))
 		return nil, status.Error(codeOf(err), err.Error())
 	}
 	return s.answer(ctx, who, r.GetCsrDer(), "enrolled")
@@ -125,7 +125,7 @@ func (s *Server) Renew(ctx context.Context, r *agentapi.RenewRequest) (*agentapi
 func (s *Server) answer(ctx context.Context, who caller, csrDER []byte, how string) (*agentapi.EnrolResponse, error) {
 	cert, err := s.signer.SignNode(who.node, who.keyID, csrDER)
 	if err != nil {
-		s.log.WarnContext(ctx, "node certificate refused", "node", who.node.ID(), "from", address(ctx), "reason", err.Error())
+		s.refusals.log(ctx, address(ctx), err, slog.String("node", who.node.ID()))
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	s.log.InfoContext(ctx, "node certificate issued", "node", who.node.ID(), "how", how, "key", who.keyID, "from", address(ctx), "serial", fmt.Sprintf("%x", cert.SerialNumber), "not_after", cert.NotAfter)
@@ -148,7 +148,7 @@ func (s *Server) limit(ctx context.Context, who string) error {
 		return nil
 	}
 	err := status.Errorf(codes.ResourceExhausted, "too many certificate requests from %s; allowed: %d a second", who, attemptsPerSecond)
-	s.refusals.log(ctx, who, err)
+	s.refusals.log(ctx, address(ctx), err)
 	return err
 }
 

@@ -1,12 +1,13 @@
 package join
 
 import (
-	"crypto/ecdsa"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,85 +51,103 @@ func (c *certificate) by(d *Dir) bool { return KeyOf(c.tls.Leaf) == d.KeyID }
 
 // read returns what stands in the state directory.
 func read(state string) (*certificate, error) {
-	dir := filepath.Join(state, current)
-	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, certFile), filepath.Join(dir, keyFile))
+	root, err := os.OpenRoot(state)
 	if err != nil {
 		return nil, err
 	}
-	ca, err := os.ReadFile(filepath.Join(dir, caFile))
-	return &certificate{pair, ca}, err
+	defer root.Close()
+	var text [3][]byte
+	for i, name := range []string{certFile, keyFile, caFile} {
+		if text[i], err = root.ReadFile(filepath.Join(current, name)); err != nil {
+			return nil, err
+		}
+	}
+	pair, err := tls.X509KeyPair(text[0], text[1])
+	return &certificate{pair, text[2]}, err
 }
 
 // write puts a certificate into the state directory: all three files or none,
-// in one step. uid above 0 owns the files, if this process may give them away.
+// in one step. uid above 0 owns the directory and the files, if this process
+// may give them away. As that user may be Envoy, whom this process does not
+// trust, nothing is followed that leads out of the directory.
 func (c *certificate) write(state string, uid int) error {
+	content, err := c.encode()
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(state, version)
+	root, err := os.OpenRoot(state)
 	if err != nil {
 		return err
 	}
-	done := false
-	defer func() {
-		if !done {
-			os.RemoveAll(dir)
-		}
-	}()
-	key, err := x509.MarshalPKCS8PrivateKey(c.tls.PrivateKey.(*ecdsa.PrivateKey))
-	if err != nil {
-		return errors.New("encode the node key")
+	defer root.Close()
+	dir := version + rand.Text()
+	if err := root.Mkdir(dir, 0o700); err != nil {
+		return err
 	}
-	var chain []byte
-	for _, der := range c.tls.Certificate {
-		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
-	}
-	owned := []string{state, dir}
-	for name, content := range map[string][]byte{certFile: chain, caFile: c.ca, keyFile: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})} {
+	owned := []string{".", dir}
+	for name, text := range content {
 		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, content, 0o600); err != nil {
-			return err
+		if err := root.WriteFile(path, text, 0o600); err != nil {
+			return errors.Join(err, root.RemoveAll(dir))
 		}
 		owned = append(owned, path)
 	}
 	if uid > 0 && os.Geteuid() == 0 {
 		for _, path := range owned {
-			if err := os.Chown(path, uid, uid); err != nil {
-				return err
+			if err := root.Lchown(path, uid, uid); err != nil {
+				return errors.Join(err, root.RemoveAll(dir))
 			}
 		}
 	}
-	if err := swap(state, filepath.Base(dir)); err != nil {
-		return err
+	if err := swap(root, dir); err != nil {
+		return errors.Join(err, root.RemoveAll(dir))
 	}
-	done = true
 	return nil
 }
 
+func (c *certificate) encode() (map[string][]byte, error) {
+	key, err := x509.MarshalPKCS8PrivateKey(c.tls.PrivateKey)
+	if err != nil {
+		return nil, errors.New("encode the node key")
+	}
+	var chain []byte
+	for _, der := range c.tls.Certificate {
+		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	}
+	return map[string][]byte{certFile: chain, caFile: c.ca, keyFile: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})}, nil
+}
+
 // swap points current at dir. The rename is what Envoy's watch sees.
-func swap(state, dir string) error {
-	next := filepath.Join(state, fresh)
-	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
+func swap(root *os.Root, dir string) error {
+	if err := root.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := os.Symlink(dir, next); err != nil {
+	if err := root.Symlink(dir, fresh); err != nil {
 		return err
 	}
-	return os.Rename(next, filepath.Join(state, current))
+	return root.Rename(fresh, current)
 }
 
 // prune removes what current does not point to any more, but for keep: Envoy
 // may be reading the certificate before this one.
 func prune(state, keep string) error {
+	root, err := os.OpenRoot(state)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
 	now := target(state)
-	entries, err := os.ReadDir(state)
+	entries, err := fs.ReadDir(root.FS(), ".")
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), version) && e.Name() != now && e.Name() != keep {
-			errs = append(errs, os.RemoveAll(filepath.Join(state, e.Name())))
+			errs = append(errs, root.RemoveAll(e.Name()))
 		}
 	}
 	return errors.Join(errs...)

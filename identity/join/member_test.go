@@ -1,0 +1,370 @@
+package join_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"patchbay/agentapi"
+	"patchbay/identity"
+	"patchbay/identity/join"
+)
+
+func TestJoinThenRenew(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.token(r.request("backend"))
+		m := r.joined("backend")
+		if n := m.Node(); n.ID() != "demo/backend/t1" || !slices.Equal(n.Workload.DiscoveryNames, []string{"backend"}) {
+			t.Errorf("joined as %v", n)
+		}
+		first := r.onDisk()
+		if !m.NotAfter().Equal(first.NotAfter) || time.Until(m.NotAfter()) != identity.NodeLife {
+			t.Errorf("the certificate ends at %v", m.NotAfter())
+		}
+		for _, name := range []string{"cert.pem", "key.pem", "ca.pem"} {
+			if st, err := os.Stat(filepath.Join(r.state(), "current", name)); err != nil || st.Mode().Perm() != 0o600 {
+				t.Errorf("%s: %v %v", name, st, err)
+			}
+		}
+		end := r.running(m.Run)
+		time.Sleep(11 * time.Hour)
+		if r.plane.count("how=renewed") != 0 {
+			t.Error("renewed before half of its life")
+		}
+		time.Sleep(4 * time.Hour)
+		second := r.onDisk()
+		if r.plane.count("how=renewed") != 1 || serial(first) == serial(second) {
+			t.Error("not renewed after six tenths of its life")
+		}
+		// The certificate before the present one stays for Envoy, no other.
+		time.Sleep(48 * time.Hour)
+		if dirs, _ := filepath.Glob(filepath.Join(r.state(), "v-*")); len(dirs) != 2 {
+			t.Errorf("the state directory holds %v", dirs)
+		}
+		if node, err := r.connect(m, time.Second); node != "demo/backend/t1" || status.Code(err) != codes.DeadlineExceeded {
+			t.Errorf("connected as %q, %v", node, err)
+		}
+		if err := end(); !errors.Is(err, context.Canceled) {
+			t.Errorf("Run returned %v", err)
+		}
+		for where, log := range map[string]string{"plane": r.plane.String(), "agent": r.agent.String()} {
+			if strings.Contains(log, "PRIVATE") || strings.Contains(log, "eyJ") {
+				t.Errorf("a key or a proof in the log of the %s", where)
+			}
+		}
+	})
+}
+
+func TestExpiredCertificateEnrolsAnew(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.token(r.request("backend"))
+		m := r.joined("backend")
+		time.Sleep(identity.NodeLife + time.Hour) // the machine was asleep
+		if _, err := r.connect(m, time.Second); err == nil || status.Code(err) == codes.DeadlineExceeded {
+			t.Errorf("connected with an expired certificate: %v", err)
+		}
+		synctest.Wait()
+		r.says("control plane's log", r.plane.String(), "refused on the control channel", "expired")
+		end := r.running(m.Run)
+		synctest.Wait()
+		if r.plane.count("how=enrolled") != 2 || time.Until(m.NotAfter()) != identity.NodeLife {
+			t.Errorf("not enrolled anew; the certificate ends at %v", m.NotAfter())
+		}
+		if node, err := r.connect(m, time.Second); node == "" {
+			t.Error(err)
+		}
+		end()
+	})
+}
+
+func TestARestartKeepsTheCertificate(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.token(r.request("backend"))
+		first := r.joined("backend")
+		r.mu.Lock()
+		lis := r.lis
+		r.lis = nil // the control plane is away
+		r.mu.Unlock()
+		again := r.joined("backend")
+		if !again.NotAfter().Equal(first.NotAfter()) || again.Node().ID() != first.Node().ID() {
+			t.Errorf("restarted as %v until %v", again.Node(), again.NotAfter())
+		}
+		r.says("agent's log", r.agent.String(), "kept the node certificate of an earlier run")
+		r.mu.Lock()
+		r.lis = lis
+		r.mu.Unlock()
+		if node, err := r.connect(again, time.Second); node == "" {
+			t.Error(err)
+		}
+		// Not that of another workload that used the state directory before.
+		r.token(r.request("frontend"))
+		if other := r.joined("frontend"); other.Node().ID() != "demo/frontend/t1" || r.plane.count("how=enrolled") != 2 {
+			t.Errorf("joined as %v", other.Node())
+		}
+	})
+}
+
+func TestWaitsForTheControlPlaneAndSaysSo(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.mu.Lock()
+		lis := r.lis
+		r.lis = nil
+		r.mu.Unlock()
+		m := r.member("backend")
+		end := r.running(m.Join)
+		time.Sleep(10 * time.Second)
+		r.says("agent's log", r.agent.String(), "waiting to join the mesh", r.dir("backend"), "no such file", "patchbay token join")
+		r.token(r.request("backend"))
+		time.Sleep(5 * time.Minute)
+		r.says("agent's log", r.agent.String(), "connection refused", "control:18001")
+		r.says("Failure", m.Failure(), "connection refused")
+		if n := r.agent.count("waiting to join the mesh"); n < 4 || n > 10 {
+			t.Errorf("told %d times in five minutes", n)
+		}
+		r.mu.Lock()
+		r.lis = lis
+		r.mu.Unlock()
+		time.Sleep(20 * time.Second)
+		if m.Failure() != "" || m.Node().ID() != "demo/backend/t1" {
+			t.Errorf("not joined: %s", m.Failure())
+		}
+		if err := end(); err != nil {
+			t.Errorf("Join returned %v", err)
+		}
+		// A control plane that goes away later takes nothing: the certificate
+		// goes on to count, and is renewed when it is back.
+		r.mu.Lock()
+		r.lis = nil
+		r.mu.Unlock()
+		end = r.running(m.Run)
+		time.Sleep(15 * time.Hour)
+		r.says("agent's log", r.agent.String(), "the node certificate is not renewed", "certificate_left=9h")
+		before := r.onDisk()
+		r.mu.Lock()
+		r.lis = lis
+		r.mu.Unlock()
+		time.Sleep(20 * time.Second)
+		if serial(before) == serial(r.onDisk()) || m.Failure() != "" {
+			t.Errorf("not renewed: %s", m.Failure())
+		}
+		end()
+	})
+}
+
+func TestJoinEndsWithItsContext(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		end := r.running(r.member("backend").Join)
+		time.Sleep(time.Minute)
+		if err := end(); !errors.Is(err, context.Canceled) {
+			t.Errorf("Join returned %v", err)
+		}
+	})
+}
+
+func TestCAReplaced(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.token(r.request("backend"))
+		m := r.joined("backend")
+		end := r.running(m.Run)
+		must(t, os.RemoveAll(identity.ControlDir(r.data)))
+		r.token(r.request("backend")) // same key, new ca.pem
+		stop := r.serve()
+		defer stop()
+		time.Sleep(2 * time.Minute)
+		if node, err := r.connect(m, time.Second); node != "demo/backend/t1" {
+			t.Errorf("connected as %q, %v", node, err)
+		}
+		ca, err := os.ReadFile(filepath.Join(r.dir("backend"), join.CAFile))
+		must(t, err)
+		if kept, err := os.ReadFile(filepath.Join(r.state(), "current", "ca.pem")); err != nil || string(kept) != string(ca) {
+			t.Errorf("Envoy's CA is not the new one (%v)", err)
+		}
+		if n := r.plane.count("how=enrolled"); n != 2 {
+			t.Errorf("enrolled %d times", n)
+		}
+		end()
+	})
+}
+
+func TestKeyRotatedThenWithdrawn(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		old := r.token(r.request("backend"))
+		m := r.joined("backend")
+		stolen := r.joined("backend") // who has the old key and its certificate
+		end := r.running(m.Run)
+		req := r.request("backend")
+		req.NewKey = true
+		info := r.token(req)
+		time.Sleep(90 * time.Second)
+		if r.plane.count("key="+info.KeyID) != 1 {
+			t.Fatal("the agent did not take the new key")
+		}
+		began := time.Now()
+		var ended time.Time
+		cut := r.running(func(context.Context) error {
+			_, err := r.connect(stolen, time.Hour)
+			ended = time.Now()
+			return err
+		})
+		time.Sleep(30 * time.Second)
+		withdrawn := time.Now()
+		if withdrawn.Sub(began) != 30*time.Second || !ended.IsZero() {
+			t.Fatal("the stream did not last")
+		}
+		if _, err := identity.Withdraw(r.data, "demo", "backend", old.KeyID); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		if err := cut(); status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "not registered any more") {
+			t.Errorf("the stream ended with %v", err)
+		}
+		if d := ended.Sub(withdrawn); d > 6*time.Second {
+			t.Errorf("the stream was cut %v after", d)
+		}
+		if node, err := r.connect(m, time.Second); node == "" {
+			t.Errorf("the new key's node is refused: %v", err)
+		}
+		end()
+	})
+}
+
+func TestRefusedProofs(t *testing.T) {
+	var old string // a proof of the backend
+	for name, c := range map[string]struct {
+		spoil func(r *rig)
+		mend  func(r *rig)
+		want  string
+	}{
+		"expired": {
+			func(r *rig) {
+				d, err := join.Load(r.dir("backend"))
+				must(r.t, err)
+				old, err = d.Proof([]byte("csr"))
+				must(r.t, err)
+				time.Sleep(20 * time.Minute)
+				r.set(func(e *agentapi.EnrolRequest) { e.Proof = old }, false)
+			}, func(r *rig) { r.set(nil, false) },
+			"the join proof is refused: it expired 1",
+		},
+		"reused": {
+			func(r *rig) { r.set(nil, true) }, func(r *rig) { r.set(nil, false) },
+			"the join proof is refused: it was used before",
+		},
+		"for another workload": {
+			func(r *rig) { r.edit(`"workload": "backend"`, `"workload": "frontend"`) },
+			func(r *rig) { r.edit(`"workload": "frontend"`, `"workload": "backend"`) },
+			"it is for another workload",
+		},
+		"key withdrawn": {
+			func(r *rig) {
+				_, err := identity.Withdraw(r.data, "demo", "backend", "")
+				must(r.t, err)
+			},
+			func(r *rig) { r.token(r.request("backend")) },
+			"is not registered: run `patchbay token join`",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, r *rig) {
+				r.token(r.request("backend"))
+				c.spoil(r)
+				m := r.member("backend")
+				end := r.running(m.Join)
+				time.Sleep(time.Minute)
+				r.says("agent's log", r.agent.String(), "waiting to join the mesh", c.want)
+				r.says("control plane's log", r.plane.String(), "refused on the control channel", "enrolment=demo/", c.want)
+				r.says("Failure", m.Failure(), c.want)
+				if agent, plane := r.agent.count("waiting to join"), r.plane.count("refused on the control channel"); agent > 3 || plane > 3 {
+					t.Errorf("told %d times by the agent, %d times by the control plane, in a minute", agent, plane)
+				}
+				c.mend(r)
+				time.Sleep(20 * time.Second)
+				if m.Failure() != "" {
+					t.Errorf("not joined after it was mended: %s", m.Failure())
+				}
+				if err := end(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// edit changes the backend's join.json as a person would.
+func (r *rig) edit(from, to string) {
+	r.t.Helper()
+	file := filepath.Join(r.dir("backend"), join.InfoFile)
+	text, err := os.ReadFile(file)
+	must(r.t, err)
+	if !strings.Contains(string(text), from) {
+		r.t.Fatalf("%s does not hold %s", file, from)
+	}
+	must(r.t, os.WriteFile(file, []byte(strings.ReplaceAll(string(text), from, to)), 0o600))
+}
+
+func TestJoinDirectoryThatIsWrong(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.token(r.request("backend"))
+		r.edit(`"version": 1`, `"version": "one", "colour": 1`)
+		must(t, os.WriteFile(filepath.Join(r.dir("backend"), join.KeyFile), []byte("SECRET"), 0o600))
+		began := time.Now()
+		err := r.member("backend").Join(t.Context())
+		if err == nil || time.Since(began) > 3*time.Second {
+			t.Fatalf("%v after %v", err, time.Since(began))
+		}
+		r.says("the error", err.Error(), "join.json", `unknown key "colour"`, "version: is a string; allowed: int", "join.key", "P-256")
+		if strings.Contains(err.Error()+r.agent.String(), "SECRET") {
+			t.Error("the error holds the key file's content")
+		}
+	})
+}
+
+func TestJoinDirectoryBeingWritten(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.token(r.request("backend"))
+		whole := map[string][]byte{}
+		for _, name := range []string{join.KeyFile, join.CAFile, join.InfoFile} {
+			file := filepath.Join(r.dir("backend"), name)
+			text, err := os.ReadFile(file)
+			must(t, err)
+			whole[file] = text
+			must(t, os.WriteFile(file, nil, 0o600))
+		}
+		end := r.running(r.member("backend").Join)
+		for file, text := range whole { // as `cp` does: in pieces
+			time.Sleep(300 * time.Millisecond)
+			must(t, os.WriteFile(file, text[:len(text)/2], 0o600))
+			time.Sleep(300 * time.Millisecond)
+			must(t, os.WriteFile(file, text, 0o600))
+		}
+		time.Sleep(5 * time.Second)
+		if err := end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestMixOfTwoJoinDirectories(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.token(r.request("backend"))
+		key := filepath.Join(r.dir("backend"), join.KeyFile)
+		before, err := os.ReadFile(key)
+		must(t, err)
+		req := r.request("backend")
+		req.NewKey = true
+		r.token(req)
+		must(t, os.WriteFile(key, before, 0o600))
+		if _, err := join.Load(req.Out); err == nil || !strings.Contains(err.Error(), "keyId") {
+			t.Errorf("loaded: %v", err)
+		}
+	})
+}
