@@ -2,7 +2,6 @@ package registrar
 
 import (
 	"context"
-	"log/slog"
 	"net/http/httptest"
 	"slices"
 	"sync"
@@ -13,17 +12,18 @@ import (
 
 	"patchbay/discovery/cloud"
 	"patchbay/registry"
+	"patchbay/registry/store"
 )
 
 // newCloud is our registry behind the SDK's own client.
 func newCloud(t *testing.T) sdAPI {
 	t.Helper()
-	reg, err := registry.New(registry.NewMemory(), registry.Options{Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	reg := registry.New(&store.Memory{}, registry.Options{})
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = reg.Run(ctx) }()
 	srv := httptest.NewServer(reg)
-	t.Cleanup(srv.Close)
+	t.Cleanup(func() { srv.Close(); stop(); <-done })
 	cfg := aws.Config{Region: "us-east-1", Credentials: aws.AnonymousCredentials{}}
 	return cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: srv.URL, Attempts: 1})
 }

@@ -1,291 +1,252 @@
 package registry
 
 import (
+	"encoding/json"
 	"maps"
-	"net/netip"
 	"strconv"
+	"time"
+
+	"patchbay/registry/cloudmap"
+	"patchbay/registry/state"
+	"patchbay/registry/watch"
 )
 
-func (s *Server) registerInstance(in struct {
-	ServiceId, InstanceId, CreatorRequestId string //nolint:revive // the API's spelling
-	Attributes                              map[string]string
-}) (any, error) {
-	if err := checkInstance(in.InstanceId, in.Attributes); err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	v, err := s.findService(in.ServiceId)
-	if err != nil {
-		return nil, err
-	}
-	targets := map[string]string{"SERVICE": v.ID, "INSTANCE": in.InstanceId}
-	if o := s.replay("REGISTER_INSTANCE", in.CreatorRequestId); o != nil && maps.Equal(o.Targets, targets) {
-		return operationID(o), nil
-	}
-	old := v.instances[in.InstanceId]
-	if old == nil && len(v.instances) >= maxInstances {
-		return nil, fail("ResourceLimitExceeded", "service %s has %d instances, the most allowed", v.Name, maxInstances)
-	}
-	i := &instance{ID: in.InstanceId, CreatorRequestID: in.CreatorRequestId, Attributes: clone(in.Attributes), Health: "HEALTHY"}
-	if h := i.Attributes["AWS_INIT_HEALTH_STATUS"]; h != "" {
-		i.Health = h
-		delete(i.Attributes, "AWS_INIT_HEALTH_STATUS")
-	}
-	b, next := batch{}, *v
-	if old == nil || !maps.Equal(old.Attributes, i.Attributes) {
-		next.Revision++
-	}
-	if err := b.put(instanceKey(v.ID, i.ID), i); err != nil {
-		return nil, err
-	}
-	if err := b.put("svc/"+v.ID, &next); err != nil {
-		return nil, err
-	}
-	return s.finish(b, "REGISTER_INSTANCE", in.CreatorRequestId, targets, func() {
-		v.Revision = next.Revision
-		v.instances[i.ID] = i
+func instanceLock(service, instance string) string { return "instance/" + service + "/" + instance }
+
+func (s *Server) registerInstance(in *cloudmap.RegisterInstanceRequest) (*cloudmap.OperationStarted, error) {
+	id := plainID(kindService, in.ServiceID)
+	sub := submission{of: cloudmap.RegisterInstance, token: in.CreatorRequestID, request: in, lock: instanceLock(id, in.InstanceID)}
+	return s.submit(sub, func(tx *state.Tx, o *state.Operation) error {
+		v, err := findService(tx.Services.Get, in.ServiceID)
+		if err != nil {
+			return err
+		}
+		var p cloudmap.Problems
+		in.CheckFor(&p, v.DNS, v.Check != nil, tx.Namespaces.Get(v.NamespaceID).Type)
+		if err := p.Err(); err != nil {
+			return err
+		}
+		i := &state.Instance{ServiceID: v.ID, ID: in.InstanceID, Creator: in.CreatorRequestID, Attributes: in.Attributes}
+		if err := roomFor(tx, v, i); err != nil {
+			return err
+		}
+		if v.Custom != nil {
+			i.Health = cloudmap.Healthy
+			if h := in.Attributes[cloudmap.AttrInitHealth]; h != "" {
+				i.Health = h
+			}
+		}
+		i.Lease, _ = strconv.Atoi(in.Attributes[cloudmap.AttrLease]) // none, or checked
+		o.Namespace, o.Service = v.NamespaceID, v.ID
+		o.Targets = map[string]string{cloudmap.TargetService: v.ID, cloudmap.TargetInstance: i.ID}
+		return carry(o, i)
 	})
 }
 
-// checkInstance lists everything that is wrong.
-func checkInstance(id string, a map[string]string) error {
-	if !instanceIDForm.MatchString(id) {
-		return fail("InvalidInput", "InstanceId: %q; allowed: 1 to 64 of [0-9a-zA-Z_/:.@-]", id)
-	}
-	if len(a) > maxInstanceAttributes {
-		return fail("InvalidInput", "Attributes: %d; allowed: %d", len(a), maxInstanceAttributes)
-	}
-	chars := 0
-	for k, v := range a {
-		chars += len(k) + len(v)
-	}
-	if chars > maxAttributeChars {
-		return fail("InvalidInput", "Attributes: %d characters in all; allowed: %d", chars, maxAttributeChars)
-	}
-	if err := checkAttributes(a); err != nil {
-		return err
-	}
-	if ip := a["AWS_INSTANCE_IPV4"]; ip != "" {
-		if p, err := netip.ParseAddr(ip); err != nil || !p.Is4() {
-			return fail("InvalidInput", "AWS_INSTANCE_IPV4: %q is not an IPv4 address", ip)
-		}
-	}
-	if ip := a["AWS_INSTANCE_IPV6"]; ip != "" {
-		if p, err := netip.ParseAddr(ip); err != nil || !p.Is6() || p.Zone() != "" {
-			return fail("InvalidInput", "AWS_INSTANCE_IPV6: %q is not an IPv6 address", ip)
-		}
-	}
-	if port := a["AWS_INSTANCE_PORT"]; port != "" {
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return fail("InvalidInput", "AWS_INSTANCE_PORT: %q; allowed: 1 to 65535", port)
-		}
-	}
-	if h := a["AWS_INIT_HEALTH_STATUS"]; h != "" && h != "HEALTHY" && h != "UNHEALTHY" {
-		return fail("InvalidInput", "AWS_INIT_HEALTH_STATUS: %q; allowed: HEALTHY, UNHEALTHY", h)
+// roomFor holds a registration against AWS's quota, which it doesn't adjust:
+// one call of DiscoverInstances can then be complete.
+func roomFor(tx *state.Tx, v *state.Service, i *state.Instance) error {
+	if tx.Members.Get(v.ID).Instances >= cloudmap.MaxServiceInstances && tx.Instances.Get(i.Key()) == nil {
+		return cloudmap.ResourceLimitExceeded("Service %s has %d instances, the most that it can have.", v.ID, cloudmap.MaxServiceInstances)
 	}
 	return nil
 }
 
-type instanceRequest struct {
-	ServiceId, InstanceId, Status string //nolint:revive // the API's spelling
+// registered carries out registerInstance.
+func (s *Server) registered(tx *state.Tx, o *state.Operation) error {
+	i := &state.Instance{}
+	if err := json.Unmarshal(o.Payload, i); err != nil {
+		return err
+	}
+	v := tx.Services.Get(i.ServiceID)
+	if v == nil {
+		return cloudmap.ServiceNotFound(i.ServiceID)
+	}
+	if err := roomFor(tx, v, i); err != nil {
+		return err
+	}
+	old := tx.Instances.Get(i.Key())
+	if old == nil || !maps.Equal(old.Attributes, i.Attributes) {
+		m := tx.Members.Edit(v.ID)
+		m.Revision++
+		if old == nil {
+			m.Instances++
+		}
+		s.tellOf(tx, watch.Instances, v)
+	} else if health(v, old) != health(v, i) {
+		s.tellOf(tx, watch.Health, v)
+	}
+	tx.Instances.Put(i.Key(), i)
+	s.leases.Touch(i.Key(), time.Now())
+	tx.After(func() {
+		if i.Lease > 0 {
+			s.leases.Grant(i.Key(), v.ID, period(i), false, time.Now())
+		} else {
+			s.leases.Drop(i.Key())
+		}
+	})
+	return nil
 }
 
-func (s *Server) findInstance(in instanceRequest) (*service, *instance, error) {
-	v, err := s.findService(in.ServiceId)
-	if err != nil {
-		return nil, nil, err
-	}
-	i := v.instances[in.InstanceId]
-	if i == nil {
-		return nil, nil, fail("InstanceNotFound", "service %s has no instance %q", v.Name, in.InstanceId)
-	}
-	return v, i, nil
-}
-
-func (s *Server) deregisterInstance(in instanceRequest) (any, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	v, i, err := s.findInstance(in)
-	if err != nil {
-		return nil, err
-	}
-	b, next := batch{instanceKey(v.ID, i.ID): nil}, *v
-	next.Revision++
-	if err := b.put("svc/"+v.ID, &next); err != nil {
-		return nil, err
-	}
-	return s.finish(b, "DEREGISTER_INSTANCE", "", map[string]string{"SERVICE": v.ID, "INSTANCE": i.ID}, func() {
-		v.Revision = next.Revision
-		delete(v.instances, i.ID)
+func (s *Server) deregisterInstance(in *cloudmap.InstanceRequest) (*cloudmap.OperationStarted, error) {
+	id := plainID(kindService, in.ServiceID)
+	sub := submission{of: cloudmap.DeregisterInstance, lock: instanceLock(id, in.InstanceID)}
+	return s.submit(sub, func(tx *state.Tx, o *state.Operation) error {
+		v, err := findService(tx.Services.Get, in.ServiceID)
+		if err != nil {
+			return err
+		}
+		if tx.Instances.Get(state.InstanceKey(v.ID, in.InstanceID)) == nil {
+			return cloudmap.InstanceNotFound(v.ID, in.InstanceID)
+		}
+		o.Namespace, o.Service = v.NamespaceID, v.ID
+		o.Targets = map[string]string{cloudmap.TargetService: v.ID, cloudmap.TargetInstance: in.InstanceID}
+		return nil
 	})
 }
 
-// setHealth never changes the revision: that counts membership alone.
-func (s *Server) setHealth(in instanceRequest) (any, error) {
-	if in.Status != "HEALTHY" && in.Status != "UNHEALTHY" {
-		return nil, fail("InvalidInput", "Status: %q; allowed: HEALTHY, UNHEALTHY", in.Status)
+func (s *Server) deregistered(tx *state.Tx, o *state.Operation) error {
+	key := state.InstanceKey(o.Service, o.Targets[cloudmap.TargetInstance])
+	if i := tx.Instances.Get(key); i != nil { // its lease may have ended meanwhile
+		s.removeInstance(tx, tx.Services.Get(o.Service), i)
+		tx.After(func() { s.leases.Drop(key) })
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	v, i, err := s.findInstance(in)
+	return nil
+}
+
+func (s *Server) removeInstance(tx *state.Tx, v *state.Service, i *state.Instance) {
+	tx.Instances.Delete(i.Key())
+	m := tx.Members.Edit(v.ID)
+	m.Instances--
+	m.Revision++
+	s.tellOf(tx, watch.Instances, v)
+}
+
+// findInstance looks an instance up and the service that it belongs to.
+func findInstance(v *state.View, service, instance string) (*state.Service, *state.Instance, error) {
+	svc, err := findService(v.Service, service)
+	if err != nil {
+		return nil, nil, err
+	}
+	i := v.Instance(svc.ID, instance)
+	if i == nil {
+		return nil, nil, cloudmap.InstanceNotFound(svc.ID, instance)
+	}
+	return svc, i, nil
+}
+
+// setHealth also renews the instance's lease, where it has one, whichever
+// status it carries and whether or not that can be set.
+func (s *Server) setHealth(in *cloudmap.UpdateHealthRequest) (*cloudmap.Empty, error) {
+	var v *state.Service
+	var i *state.Instance
+	err := s.view(func(view *state.View) (err error) {
+		v, i, err = findInstance(view, in.ServiceID, in.InstanceID)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	if !v.HealthCheckCustom {
-		return nil, fail("CustomHealthNotFound", "service %s has no custom health check", v.Name)
-	}
-	b, next := batch{}, *i
-	next.Health = in.Status
-	if err := b.put(instanceKey(v.ID, i.ID), &next); err != nil {
-		return nil, err
-	}
-	if err := s.store.Apply(b); err != nil {
-		return nil, err
-	}
-	if i.Health != next.Health {
-		v.instances[i.ID] = &next
-		s.wake()
-	}
-	return obj{}, nil
-}
-
-func (s *Server) getInstance(in instanceRequest) (any, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	_, i, err := s.findInstance(in)
-	if err != nil {
-		return nil, err
-	}
-	return obj{"ResourceOwner": s.o.Account, "Instance": obj{"Id": i.ID, "Attributes": i.Attributes, "CreatorRequestId": i.CreatorRequestID}}, nil
-}
-
-func (s *Server) listInstances(in struct {
-	listRequest
-	ServiceId string //nolint:revive // the API's spelling
-}) (any, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	v, err := s.findService(in.ServiceId)
-	if err != nil {
-		return nil, err
-	}
-	all, next, err := page(sortedBy(v.instances, func(i *instance) string { return i.ID }), func(i *instance) string { return i.ID }, in.MaxResults, in.NextToken)
-	if err != nil {
-		return nil, err
-	}
-	out := []obj{}
-	for _, i := range all {
-		out = append(out, obj{"Id": i.ID, "Attributes": i.Attributes})
-	}
-	return answerPage("Instances", out, next), nil
-}
-
-type discoverRequest struct {
-	NamespaceName, ServiceName, HealthStatus string
-	MaxResults                               *int
-	QueryParameters, OptionalParameters      map[string]string
-}
-
-func (s *Server) findByName(in discoverRequest) (*service, error) {
-	for _, n := range s.namespaces {
-		if n.Name != in.NamespaceName {
-			continue
+	renewed := i.Expired
+	if i.Lease > 0 {
+		found, silent := s.leases.Renew(i.Key(), time.Now())
+		if !found {
+			return nil, cloudmap.InstanceNotFound(v.ID, i.ID)
 		}
-		for _, v := range s.services {
-			if v.NamespaceID == n.ID && v.Name == in.ServiceName {
-				return v, nil
-			}
-		}
-		return nil, fail("ServiceNotFound", "namespace %s has no service %q", n.Name, in.ServiceName)
+		renewed = renewed || silent
 	}
-	return nil, fail("NamespaceNotFound", "there is no namespace %q", in.NamespaceName)
-}
-
-func (s *Server) discoverRevision(in discoverRequest) (any, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	v, err := s.findByName(in)
-	if err != nil {
-		return nil, err
-	}
-	return obj{"InstancesRevision": v.Revision}, nil
-}
-
-func (s *Server) discoverInstances(in discoverRequest) (any, error) {
-	most := 100
-	if in.MaxResults != nil {
-		if most = *in.MaxResults; most < 1 || most > 1000 {
-			return nil, fail("InvalidInput", "MaxResults: %d; allowed: 1 to 1000", most)
+	if renewed || v.Custom != nil && in.Status != set(i) {
+		if err := s.db.Update(func(tx *state.Tx) error { return s.changeHealth(tx, i.Key(), in) }); err != nil {
+			return nil, err
 		}
 	}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	v, err := s.findByName(in)
-	if err != nil {
-		return nil, err
+	if v.Custom == nil {
+		return nil, cloudmap.CustomHealthNotFound(v.ID, i.ID)
 	}
-	found, err := v.discover(in)
-	if err != nil {
-		return nil, err
-	}
-	out := []obj{}
-	for _, i := range found[:min(most, len(found))] {
-		out = append(out, obj{"InstanceId": i.ID, "NamespaceName": in.NamespaceName, "ServiceName": in.ServiceName, "HealthStatus": v.health(i), "Attributes": i.Attributes})
-	}
-	return obj{"Instances": out, "InstancesRevision": v.Revision}, nil
+	return &cloudmap.Empty{}, nil
 }
 
-func (v *service) health(i *instance) string {
-	if !v.HealthCheckCustom {
-		return "UNKNOWN"
+// set is the health that was set last, seen or not.
+func set(i *state.Instance) string {
+	if i.Next != nil {
+		return i.Next.Status
 	}
 	return i.Health
 }
 
-// discover applies the filters: health only where the service has a health
-// check, OptionalParameters only if something fits both.
-func (v *service) discover(in discoverRequest) ([]*instance, error) {
-	var all, healthy, fits []*instance
-	for _, i := range sortedBy(v.instances, func(i *instance) string { return i.ID }) {
-		if !covers(i.Attributes, in.QueryParameters) {
-			continue
-		}
-		all = append(all, i)
+func (s *Server) changeHealth(tx *state.Tx, key string, in *cloudmap.UpdateHealthRequest) error {
+	old := tx.Instances.Get(key)
+	if old == nil {
+		return cloudmap.InstanceNotFound(in.ServiceID, in.InstanceID)
 	}
-	for _, i := range all {
-		if covers(i.Attributes, in.OptionalParameters) {
-			fits = append(fits, i)
-		}
+	v, i := tx.Services.Get(old.ServiceID), tx.Instances.Edit(key)
+	i.Expired = false
+	switch {
+	case v.Custom == nil || in.Status == set(old):
+	case s.o.HealthDelay == 0:
+		i.Health, i.Next = in.Status, nil
+	case in.Status == old.Health:
+		i.Next = nil
+	default:
+		i.Next = &state.HealthChange{Status: in.Status, At: now().Add(s.o.HealthDelay)}
+		tx.After(s.poke)
 	}
-	if len(fits) > 0 {
-		all = fits
+	if health(v, old) != health(v, i) {
+		s.tellOf(tx, watch.Health, v)
 	}
-	if !v.HealthCheckCustom || in.HealthStatus == "" || in.HealthStatus == "ALL" {
-		return all, nil
-	}
-	want := in.HealthStatus
-	if want == "HEALTHY_OR_ELSE_ALL" {
-		want = "HEALTHY"
-	} else if want != "HEALTHY" && want != "UNHEALTHY" {
-		return nil, fail("InvalidInput", "HealthStatus: %q; allowed: HEALTHY, UNHEALTHY, ALL, HEALTHY_OR_ELSE_ALL", in.HealthStatus)
-	}
-	for _, i := range all {
-		if i.Health == want {
-			healthy = append(healthy, i)
-		}
-	}
-	if len(healthy) == 0 && in.HealthStatus == "HEALTHY_OR_ELSE_ALL" {
-		return all, nil
-	}
-	return healthy, nil
+	return nil
 }
 
-func covers(have, want map[string]string) bool {
-	for k, v := range want {
-		if have[k] != v {
-			return false
+func (s *Server) describeInstance(i *state.Instance) cloudmap.Instance {
+	return cloudmap.Instance{ID: i.ID, Attributes: i.Attributes, CreatedByAccount: s.o.Account}
+}
+
+func (s *Server) getInstance(in *cloudmap.InstanceRequest) (*cloudmap.GetInstanceResponse, error) {
+	out := &cloudmap.GetInstanceResponse{ResourceOwner: s.o.Account}
+	return out, s.view(func(v *state.View) error {
+		_, i, err := findInstance(v, in.ServiceID, in.InstanceID)
+		if err == nil {
+			out.Instance = s.describeInstance(i)
+			out.Instance.CreatorRequestID = i.Creator
 		}
-	}
-	return true
+		return err
+	})
+}
+
+func (s *Server) listInstances(in *cloudmap.ListInstancesRequest) (*cloudmap.ListInstancesResponse, error) {
+	out := &cloudmap.ListInstancesResponse{ResourceOwner: s.o.Account}
+	return out, s.view(func(v *state.View) error {
+		svc, err := findService(v.Service, in.ServiceID)
+		if err != nil {
+			return err
+		}
+		out.Instances, out.NextToken, err = page(v.Instances(svc.ID), in.Page, func(i *state.Instance) string { return i.ID }, func(i *state.Instance) (cloudmap.Instance, bool) {
+			return s.describeInstance(i), true
+		})
+		return err
+	})
+}
+
+func (s *Server) instancesHealth(in *cloudmap.InstancesHealthRequest) (*cloudmap.InstancesHealthResponse, error) {
+	out := &cloudmap.InstancesHealthResponse{Status: map[string]string{}}
+	return out, s.view(func(v *state.View) error {
+		svc, err := findService(v.Service, in.ServiceID)
+		if err != nil {
+			return err
+		}
+		wanted := map[string]bool{}
+		for _, id := range in.Instances {
+			if v.Instance(svc.ID, id) == nil {
+				return cloudmap.InstanceNotFound(svc.ID, id)
+			}
+			wanted[id] = true
+		}
+		_, out.NextToken, err = page(v.Instances(svc.ID), in.Page, func(i *state.Instance) string { return i.ID }, func(i *state.Instance) (struct{}, bool) {
+			if len(wanted) == 0 || wanted[i.ID] {
+				out.Status[i.ID] = health(svc, i)
+			}
+			return struct{}{}, true
+		})
+		return err
+	})
 }

@@ -1,142 +1,164 @@
 package registry
 
-import "slices"
+import (
+	"cmp"
+	"encoding/json"
 
-func (s *Server) createHTTPNamespace(in struct {
-	Name, Description, CreatorRequestId string //nolint:revive // the API's spelling
-	Tags                                []tag
-}) (any, error) {
-	if !namespaceNameForm.MatchString(in.Name) || len(in.Name) > 1024 || len(in.Name) > 4 && in.Name[:4] == "arn:" {
-		return nil, fail("InvalidInput", "Name: %q; allowed: 1 to 1024 printable characters, not starting with arn:", in.Name)
+	"patchbay/registry/cloudmap"
+	"patchbay/registry/state"
+	"patchbay/registry/watch"
+)
+
+const kindNamespace, kindService = "namespace", "service"
+
+func (s *Server) createNamespace(in *cloudmap.CreateNamespaceRequest) (*cloudmap.OperationStarted, error) {
+	sub := submission{
+		of: cloudmap.CreateNamespace, token: in.CreatorRequestID, scope: in.Of, request: in,
+		lock: "name/" + in.Of + "/" + in.VPC + "/" + in.Name,
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if o := s.replay("CREATE_NAMESPACE", in.CreatorRequestId); o != nil {
-		return operationID(o), nil
-	}
-	for _, n := range s.namespaces {
-		if n.Name == in.Name {
-			return nil, &apiError{Type: "NamespaceAlreadyExists", Text: "there is a namespace of that name", Extra: map[string]string{"NamespaceId": n.ID, "CreatorRequestId": n.CreatorRequestID}}
+	return s.submit(sub, func(tx *state.Tx, o *state.Operation) error {
+		if old := tx.NamespaceNamed(in.Of, in.VPC, in.Name); old != nil {
+			return cloudmap.NamespaceAlreadyExists(in.Name, old.ID, old.Creator)
 		}
-	}
-	n := &namespace{ID: newID("ns-"), Name: in.Name, Type: "HTTP", Description: in.Description, CreatorRequestID: in.CreatorRequestId, CreateDate: now(), Tags: tagMap(in.Tags)}
-	b := batch{}
-	if err := b.put("ns/"+n.ID, n); err != nil {
-		return nil, err
-	}
-	return s.finish(b, "CREATE_NAMESPACE", in.CreatorRequestId, map[string]string{"NAMESPACE": n.ID}, func() { s.namespaces[n.ID] = n })
-}
-
-// finish makes a batch durable together with its operation, then applies it
-// in memory and tells the watchers. s.mu is held.
-func (s *Server) finish(b batch, kind, token string, targets map[string]string, apply func()) (any, error) {
-	o, err := s.begin(b, kind, token, targets)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.store.Apply(b); err != nil {
-		return nil, err
-	}
-	s.operations[o.ID] = o
-	apply()
-	s.wake()
-	return operationID(o), nil
-}
-
-func (s *Server) describeNamespace(n *namespace) obj {
-	count := 0
-	for _, v := range s.services {
-		if v.NamespaceID == n.ID {
-			count++
+		n := &state.Namespace{
+			ID: newID("ns-"), Name: in.Name, HTTPName: in.Name, Type: in.Of, VPC: in.VPC, Description: in.Description,
+			Creator: in.CreatorRequestID, Tags: tagMap(in.Tags), SOATTL: in.Properties.TTL(),
 		}
-	}
-	return obj{
-		"Id": n.ID, "Arn": s.arn("namespace", n.ID), "Name": n.Name, "Type": n.Type, "Description": n.Description, "CreateDate": n.CreateDate,
-		"ServiceCount": count, "ResourceOwner": s.o.Account, "Properties": obj{"HttpProperties": obj{"HttpName": n.Name}},
-	}
+		if in.Of != cloudmap.TypeHTTP {
+			n.HostedZone = newID("Z")
+		}
+		o.Namespace = n.ID
+		o.Targets = map[string]string{cloudmap.TargetNamespace: n.ID}
+		return carry(o, n)
+	})
 }
 
-func (s *Server) findNamespace(id string) (*namespace, error) {
-	n := s.namespaces[plain(id)]
+// madeNamespace carries out createNamespace.
+func (s *Server) madeNamespace(tx *state.Tx, o *state.Operation) error {
+	n := &state.Namespace{}
+	if err := json.Unmarshal(o.Payload, n); err != nil {
+		return err
+	}
+	// A name may be used again with another type or VPC; then a hash tells the
+	// HttpNames apart, as on AWS.
+	if tx.HasHTTPName(n.HTTPName) {
+		n.HTTPName += "-" + n.ID[len("ns-"):]
+	}
+	n.Created = now()
+	if f := tx.Floors.Get(state.FloorKey); f != nil {
+		n.Floor = f.Revision
+	}
+	tx.Namespaces.Put(n.ID, n)
+	s.tell(tx, watch.Namespaces, n, "")
+	return nil
+}
+
+func (s *Server) updateNamespace(in *cloudmap.UpdateNamespaceRequest) (*cloudmap.OperationStarted, error) {
+	id := plainID(kindNamespace, in.ID)
+	sub := submission{of: cloudmap.UpdateNamespace, token: in.UpdaterRequestID, request: in, lock: kindNamespace + "/" + id}
+	return s.submit(sub, func(tx *state.Tx, o *state.Operation) error {
+		n := tx.Namespaces.Get(id)
+		if n == nil {
+			return cloudmap.NamespaceNotFound(in.ID)
+		}
+		if n.Type != in.Of {
+			return cloudmap.InvalidInput("Namespace %s is of type %s; this operation is for %s.", n.ID, n.Type, in.Of)
+		}
+		o.Namespace = n.ID
+		o.Targets = map[string]string{cloudmap.TargetNamespace: n.ID}
+		return carry(o, in.Namespace)
+	})
+}
+
+func (s *Server) updatedNamespace(tx *state.Tx, o *state.Operation) error {
+	var c cloudmap.NamespaceChange
+	if err := json.Unmarshal(o.Payload, &c); err != nil {
+		return err
+	}
+	if tx.Namespaces.Get(o.Namespace) == nil {
+		return cloudmap.NamespaceNotFound(o.Namespace)
+	}
+	n := tx.Namespaces.Edit(o.Namespace)
+	if c.Description != nil {
+		n.Description = *c.Description
+	}
+	n.SOATTL = cmp.Or(c.Properties.TTL(), n.SOATTL)
+	s.tell(tx, watch.Namespaces, n, "")
+	return nil
+}
+
+func (s *Server) deleteNamespace(in *cloudmap.IDRequest) (*cloudmap.OperationStarted, error) {
+	id := plainID(kindNamespace, in.ID)
+	sub := submission{of: cloudmap.DeleteNamespace, lock: kindNamespace + "/" + id}
+	return s.submit(sub, func(tx *state.Tx, o *state.Operation) error {
+		n := tx.Namespaces.Get(id)
+		if n == nil {
+			return cloudmap.NamespaceNotFound(in.ID)
+		}
+		if n.Services > 0 {
+			return cloudmap.ResourceInUse("Namespace %s has %d services: delete them first.", n.ID, n.Services)
+		}
+		o.Namespace = n.ID
+		o.Targets = map[string]string{cloudmap.TargetNamespace: n.ID}
+		return nil
+	})
+}
+
+func (s *Server) deletedNamespace(tx *state.Tx, o *state.Operation) error {
+	n := tx.Namespaces.Get(o.Namespace)
 	if n == nil {
-		return nil, fail("NamespaceNotFound", "there is no namespace %q", id)
+		return cloudmap.NamespaceNotFound(o.Namespace)
 	}
-	return n, nil
-}
-
-func (s *Server) getNamespace(in struct{ Id string }) (any, error) { //nolint:revive // the API's spelling
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	n, err := s.findNamespace(in.Id)
-	if err != nil {
-		return nil, err
+	if n.Services > 0 {
+		return cloudmap.ResourceInUse("Namespace %s has %d services: delete them first.", n.ID, n.Services)
 	}
-	return obj{"Namespace": s.describeNamespace(n)}, nil
-}
-
-type filter struct {
-	Name, Condition string
-	Values          []string
-}
-
-type listRequest struct {
-	MaxResults *int
-	NextToken  string
-	Filters    []filter
-}
-
-func (s *Server) listNamespaces(in listRequest) (any, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	all, next, err := page(sortedBy(s.namespaces, func(n *namespace) string { return n.ID }), func(n *namespace) string { return n.ID }, in.MaxResults, in.NextToken)
-	if err != nil {
-		return nil, err
+	if f := tx.Floors.Get(state.FloorKey); f == nil || f.Revision < n.Floor {
+		tx.Floors.Put(state.FloorKey, &state.Floor{Revision: n.Floor})
 	}
-	out := []obj{}
-	for _, n := range all {
-		field := map[string]string{"NAME": n.Name, "HTTP_NAME": n.Name, "TYPE": n.Type, "RESOURCE_OWNER": "SELF"}
-		if matches(in.Filters, field) {
-			out = append(out, s.describeNamespace(n))
-		}
-	}
-	return answerPage("Namespaces", out, next), nil
+	tx.Namespaces.Delete(n.ID)
+	s.tell(tx, watch.Namespaces, n, "")
+	return nil
 }
 
-// matches holds an object against filters. They apply after the page is cut,
-// as in AWS: a page may be empty and still have a successor.
-func matches(filters []filter, field map[string]string) bool {
-	for _, f := range filters {
-		v := field[f.Name]
-		ok := slices.Contains(f.Values, v)
-		if f.Condition == "BEGINS_WITH" {
-			ok = slices.ContainsFunc(f.Values, func(p string) bool { return len(v) >= len(p) && v[:len(p)] == p })
-		}
-		if !ok {
-			return false
-		}
+// describeNamespace is a namespace in an answer, without what only
+// GetNamespace has.
+func (s *Server) describeNamespace(n *state.Namespace) cloudmap.Namespace {
+	services := n.Services
+	out := cloudmap.Namespace{
+		ID: n.ID, ARN: s.arn(kindNamespace, n.ID), ResourceOwner: s.o.Account, Name: n.Name, Type: n.Type, Description: n.Description,
+		ServiceCount: &services, CreateDate: cloudmap.Time(n.Created),
+		Properties: cloudmap.NamespaceProperties{HTTPProperties: &cloudmap.HTTPProperties{HTTPName: n.HTTPName}},
 	}
-	return true
-}
-
-func answerPage(name string, items any, next string) obj {
-	out := obj{name: items}
-	if next != "" {
-		out["NextToken"] = next
+	if n.HostedZone != "" {
+		ttl := n.SOATTL
+		out.Properties.DNSProperties = &cloudmap.DNSProperties{HostedZoneID: n.HostedZone, SOA: &cloudmap.SOA{TTL: &ttl}}
 	}
 	return out
 }
 
-func (s *Server) deleteNamespace(in struct{ Id string }) (any, error) { //nolint:revive // the API's spelling
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n, err := s.findNamespace(in.Id)
-	if err != nil {
-		return nil, err
-	}
-	for _, v := range s.services {
-		if v.NamespaceID == n.ID {
-			return nil, fail("ResourceInUse", "namespace %s has services, %s among them: delete them first", n.Name, v.Name)
+func (s *Server) getNamespace(in *cloudmap.IDRequest) (*cloudmap.GetNamespaceResponse, error) {
+	out := &cloudmap.GetNamespaceResponse{}
+	err := s.view(func(v *state.View) error {
+		n := v.Namespace(plainID(kindNamespace, in.ID))
+		if n == nil {
+			return cloudmap.NamespaceNotFound(in.ID)
 		}
-	}
-	return s.finish(batch{"ns/" + n.ID: nil}, "DELETE_NAMESPACE", "", map[string]string{"NAMESPACE": n.ID}, func() { delete(s.namespaces, n.ID) })
+		out.Namespace = s.describeNamespace(n)
+		out.Namespace.CreatorRequestID = n.Creator
+		return nil
+	})
+	return out, err
+}
+
+func (s *Server) listNamespaces(in *cloudmap.ListNamespacesRequest) (*cloudmap.ListNamespacesResponse, error) {
+	out := &cloudmap.ListNamespacesResponse{}
+	err := s.view(func(v *state.View) (err error) {
+		out.Namespaces, out.NextToken, err = page(v.Namespaces(), in.Page, func(n *state.Namespace) string { return n.ID }, func(n *state.Namespace) (cloudmap.Namespace, bool) {
+			return s.describeNamespace(n), matches(in.Filters, func(name string) string {
+				return map[string]string{"TYPE": n.Type, "NAME": n.Name, "HTTP_NAME": n.HTTPName, "RESOURCE_OWNER": "SELF"}[name]
+			})
+		})
+		return err
+	})
+	return out, err
 }

@@ -1,199 +1,129 @@
 package registry
 
 import (
-	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
-	"maps"
-	"regexp"
-	"slices"
+	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
+
+	"patchbay/registry/cloudmap"
+	"patchbay/registry/state"
 )
 
-// apiOperations is what the registry answers.
-var apiOperations = map[string]func(*Server, []byte) (any, error){
-	"CreateHttpNamespace":              handle((*Server).createHTTPNamespace),
-	"GetNamespace":                     handle((*Server).getNamespace),
-	"ListNamespaces":                   handle((*Server).listNamespaces),
-	"DeleteNamespace":                  handle((*Server).deleteNamespace),
-	"CreateService":                    handle((*Server).createService),
-	"GetService":                       handle((*Server).getService),
-	"ListServices":                     handle((*Server).listServices),
-	"DeleteService":                    handle((*Server).deleteService),
-	"GetServiceAttributes":             handle((*Server).getServiceAttributes),
-	"UpdateServiceAttributes":          handle((*Server).updateServiceAttributes),
-	"DeleteServiceAttributes":          handle((*Server).deleteServiceAttributes),
-	"RegisterInstance":                 handle((*Server).registerInstance),
-	"DeregisterInstance":               handle((*Server).deregisterInstance),
-	"GetInstance":                      handle((*Server).getInstance),
-	"ListInstances":                    handle((*Server).listInstances),
-	"DiscoverInstances":                handle((*Server).discoverInstances),
-	"DiscoverInstancesRevision":        handle((*Server).discoverRevision),
-	"GetOperation":                     handle((*Server).getOperation),
-	"TagResource":                      handle((*Server).tagResource),
-	"UntagResource":                    handle((*Server).untagResource),
-	"ListTagsForResource":              handle((*Server).listTags),
-	"UpdateInstanceCustomHealthStatus": handle((*Server).setHealth),
+// submission is a request for an asynchronous operation.
+type submission struct {
+	of      string // the operation's type
+	token   string // CreatorRequestId or UpdaterRequestId
+	scope   string // tells requests of one type apart, where tokens of one must not answer another
+	request any    // what a token stands for
+	lock    string // what only one unfinished operation may work on
 }
 
-// handle decodes a request. Members that this server does not know are
-// ignored, as AWS does.
-func handle[In any](f func(*Server, In) (any, error)) func(*Server, []byte) (any, error) {
-	return func(s *Server, body []byte) (any, error) {
-		var in In
-		if len(bytes.TrimSpace(body)) > 0 {
-			if err := json.Unmarshal(body, &in); err != nil {
-				return nil, fail("SerializationException", "the request is not as the API describes it: %v", err)
+// submit accepts an operation: prepare checks the request against the state,
+// and fills in the targets and what is to be done. Asked again with the same
+// token, it answers as it did the first time.
+func (s *Server) submit(sub submission, prepare func(*state.Tx, *state.Operation) error) (*cloudmap.OperationStarted, error) {
+	id, err := uuid.NewV7() // grows with time, so that the oldest come first
+	if err != nil {
+		return nil, fmt.Errorf("make an operation's id: %w", err)
+	}
+	at := now()
+	o := &state.Operation{ID: strings.ReplaceAll(id.String(), "-", ""), Type: sub.of, Created: at, Due: at.Add(s.o.OperationDelay), Lock: sub.lock}
+	if sub.token != "" {
+		text, err := json.Marshal(sub.request)
+		if err != nil {
+			return nil, fmt.Errorf("encode the request: %w", err)
+		}
+		sum := sha256.Sum256(text)
+		o.Token, o.TokenHash = sub.of+"/"+sub.scope+"/"+sub.token, hex.EncodeToString(sum[:])
+	}
+	out := &cloudmap.OperationStarted{OperationID: o.ID}
+	return out, s.db.Update(func(tx *state.Tx) error {
+		if o.Token != "" {
+			if old := tx.Replayed(o.Token); old != nil && old.TokenHash != o.TokenHash {
+				return cloudmap.InvalidInput("The request id %s was used for another request: operation %s.", sub.token, old.ID)
+			} else if old != nil {
+				out.OperationID = old.ID
+				return nil
 			}
 		}
-		return f(s, in)
-	}
-}
-
-type obj = map[string]any
-
-type tag struct{ Key, Value string }
-
-func tagMap(tags []tag) map[string]string {
-	m := map[string]string{}
-	for _, t := range tags {
-		m[t.Key] = t.Value
-	}
-	return m
-}
-
-func newID(prefix string) string {
-	return prefix + strings.ReplaceAll(uuid.NewString(), "-", "")[:16]
-}
-
-// begin records an asynchronous operation. This server carries it out before
-// it answers, so its status is SUCCESS at once.
-func (s *Server) begin(b batch, kind, token string, targets map[string]string) (*operation, error) {
-	o := &operation{ID: newID("op-"), Type: kind, Status: "SUCCESS", CreateDate: now(), UpdateDate: now(), Targets: targets, Token: token}
-	return o, b.put("op/"+o.ID, o)
-}
-
-func (s *Server) replay(kind, token string) *operation {
-	if token == "" {
+		if busy := tx.Holder(sub.lock); busy != nil {
+			return cloudmap.DuplicateRequest(sub.lock, busy.ID)
+		}
+		if err := prepare(tx, o); err != nil {
+			return err
+		}
+		tx.Operations.Put(o.ID, o)
+		tx.After(s.poke)
 		return nil
-	}
-	for _, o := range s.operations {
-		if o.Type == kind && o.Token == token {
-			return o
-		}
-	}
-	return nil
-}
-
-func operationID(o *operation) any { return obj{"OperationId": o.ID} }
-
-func (s *Server) getOperation(in struct{ OperationId string }) (any, error) { //nolint:revive // the API's spelling
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	o := s.operations[in.OperationId]
-	if o == nil {
-		return nil, fail("OperationNotFound", "there is no operation %q", in.OperationId)
-	}
-	return obj{"Operation": obj{"Id": o.ID, "Type": o.Type, "Status": o.Status, "CreateDate": o.CreateDate, "UpdateDate": o.UpdateDate, "Targets": o.Targets}}, nil
-}
-
-// page cuts a sorted list. The token is the key after which to go on.
-func page[T any](items []T, key func(T) string, limit *int, token string) ([]T, string, error) {
-	most := 100
-	if limit != nil {
-		if most = *limit; most < 1 || most > 100 {
-			return nil, "", fail("InvalidInput", "MaxResults: %d; allowed: 1 to 100", most)
-		}
-	}
-	start := 0
-	for start < len(items) && token != "" && key(items[start]) <= token {
-		start++
-	}
-	items = items[start:]
-	if len(items) <= most {
-		return items, "", nil
-	}
-	return items[:most], key(items[most-1]), nil
-}
-
-var (
-	instanceIDForm    = regexp.MustCompile(`^[0-9a-zA-Z_/:.@-]{1,64}$`)
-	serviceNameForm   = regexp.MustCompile(`^[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*$`)
-	namespaceNameForm = regexp.MustCompile(`^[!-~]+$`)
-	attributeKeyForm  = regexp.MustCompile(`^[!-~]{1,255}$`)
-)
-
-func sortedBy[T any](m map[string]T, key func(T) string) []T {
-	return slices.SortedFunc(maps.Values(m), func(a, b T) int { return strings.Compare(key(a), key(b)) })
-}
-
-// resource finds the tags of a namespace or service by ARN. s.mu is held.
-func (s *Server) resource(arn string) (*map[string]string, string, any, error) {
-	id := plain(arn)
-	if n := s.namespaces[id]; n != nil {
-		return &n.Tags, "ns/" + id, n, nil
-	}
-	if v := s.services[id]; v != nil {
-		return &v.Tags, "svc/" + id, v, nil
-	}
-	return nil, "", nil, fail("ResourceNotFoundException", "there is no resource %q", arn)
-}
-
-func (s *Server) tagResource(in struct {
-	ResourceARN string
-	Tags        []tag
-}) (any, error) {
-	return s.changeTags(in.ResourceARN, func(t map[string]string) { maps.Copy(t, tagMap(in.Tags)) })
-}
-
-func (s *Server) untagResource(in struct {
-	ResourceARN string
-	TagKeys     []string
-}) (any, error) {
-	return s.changeTags(in.ResourceARN, func(t map[string]string) {
-		for _, k := range in.TagKeys {
-			delete(t, k)
-		}
 	})
 }
 
-// maxTags is the API's limit for one resource.
-const maxTags = 50
-
-func (s *Server) changeTags(arn string, change func(map[string]string)) (any, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	tags, key, v, err := s.resource(arn)
-	if err != nil {
-		return nil, err
-	}
-	old, next := *tags, clone(*tags)
-	if change(next); len(next) > maxTags {
-		return nil, &apiError{Type: "TooManyTagsException", Text: "a resource has at most 50 tags", Extra: map[string]string{"ResourceName": arn}}
-	}
-	*tags = next
-	b := batch{}
-	if err := b.put(key, v); err != nil {
-		return nil, err
-	}
-	if err := s.store.Apply(b); err != nil {
-		*tags = old
-		return nil, err
-	}
-	return obj{}, nil
+// carry writes down what an operation is to do.
+func carry(o *state.Operation, what any) (err error) {
+	o.Payload, err = json.Marshal(what)
+	return err
 }
 
-func (s *Server) listTags(in struct{ ResourceARN string }) (any, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	tags, _, _, err := s.resource(in.ResourceARN)
-	if err != nil {
-		return nil, err
+// progress is an operation's status, and since when.
+func progress(o *state.Operation, at time.Time) (string, time.Time) {
+	half := o.Created.Add(o.Due.Sub(o.Created) / 2)
+	switch {
+	case o.Done() && o.ErrorCode != "":
+		return cloudmap.Fail, o.Finished
+	case o.Done():
+		return cloudmap.Success, o.Finished
+	case at.After(half):
+		return cloudmap.Pending, half
+	default:
+		return cloudmap.Submitted, o.Created
 	}
-	out := []tag{}
-	for _, k := range slices.Sorted(maps.Keys(*tags)) {
-		out = append(out, tag{k, (*tags)[k]})
+}
+
+func (s *Server) getOperation(in *cloudmap.GetOperationRequest) (*cloudmap.GetOperationResponse, error) {
+	out := &cloudmap.GetOperationResponse{}
+	return out, s.view(func(v *state.View) error {
+		o := v.Operation(in.OperationID)
+		if o == nil || !s.ours(in.OwnerAccount) {
+			return cloudmap.OperationNotFound(in.OperationID)
+		}
+		status, since := progress(o, time.Now())
+		out.Operation = cloudmap.Operation{
+			ID: o.ID, OwnerAccount: s.o.Account, Type: o.Type, Status: status, ErrorCode: o.ErrorCode, ErrorMessage: o.ErrorText,
+			CreateDate: cloudmap.Time(o.Created), UpdateDate: cloudmap.Time(since), Targets: o.Targets,
+		}
+		return nil
+	})
+}
+
+func (s *Server) listOperations(in *cloudmap.ListOperationsRequest) (*cloudmap.ListOperationsResponse, error) {
+	at := time.Now()
+	for _, f := range in.Filters {
+		for i, v := range f.Values {
+			switch f.Name {
+			case "NAMESPACE_ID":
+				f.Values[i] = plainID(kindNamespace, v)
+			case "SERVICE_ID":
+				f.Values[i] = plainID(kindService, v)
+			}
+		}
 	}
-	return obj{"Tags": out}, nil
+	out := &cloudmap.ListOperationsResponse{}
+	return out, s.view(func(v *state.View) (err error) {
+		out.Operations, out.NextToken, err = page(v.Operations(), in.Page, func(o *state.Operation) string { return o.ID }, func(o *state.Operation) (cloudmap.OperationSummary, bool) {
+			status, since := progress(o, at)
+			return cloudmap.OperationSummary{ID: o.ID, Status: status}, matches(in.Filters, func(name string) string {
+				return map[string]string{
+					"NAMESPACE_ID": o.Namespace, "SERVICE_ID": o.Service, "STATUS": status, "TYPE": o.Type,
+					"UPDATE_DATE": strconv.FormatFloat(float64(since.UnixMilli())/1000, 'f', 3, 64),
+				}[name]
+			})
+		})
+		return err
+	})
 }

@@ -6,27 +6,38 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery"
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
+	"github.com/google/go-cmp/cmp"
+
+	"patchbay/registry/store"
+	"patchbay/registry/watch"
 )
 
-func newServer(t testing.TB, store Store) *Server {
+// newServer runs until the test ends.
+func newServer(t testing.TB, st store.Store, o ...Options) *Server {
 	t.Helper()
-	s, err := New(store, Options{Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := New(st, append(o, Options{})[0])
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run: %v", err)
+		}
+	})
 	return s
 }
 
@@ -62,20 +73,34 @@ func must[T any](t testing.TB) func(T, error) T {
 	}
 }
 
+// finished waits for an operation's success.
+func finished(t testing.TB, c *servicediscovery.Client, id *string) *types.Operation {
+	t.Helper()
+	for {
+		got := must[*servicediscovery.GetOperationOutput](t)(c.GetOperation(t.Context(), &servicediscovery.GetOperationInput{OperationId: id})).Operation
+		switch got.Status {
+		case types.OperationStatusSuccess:
+			return got
+		case types.OperationStatusFail:
+			t.Fatalf("operation %s failed: %s %s", *id, aws.ToString(got.ErrorCode), aws.ToString(got.ErrorMessage))
+		}
+	}
+}
+
 // life makes a namespace and a service with two instances, and returns the
 // service's id.
 func life(t testing.TB, c *servicediscovery.Client) string {
 	t.Helper()
 	ctx := t.Context()
 	op := must[*servicediscovery.CreateHttpNamespaceOutput](t)(c.CreateHttpNamespace(ctx, &servicediscovery.CreateHttpNamespaceInput{Name: aws.String("demo"), Tags: []types.Tag{{Key: aws.String("k"), Value: aws.String("v")}}}))
-	got := must[*servicediscovery.GetOperationOutput](t)(c.GetOperation(ctx, &servicediscovery.GetOperationInput{OperationId: op.OperationId}))
-	ns := got.Operation.Targets["NAMESPACE"]
+	ns := finished(t, c, op.OperationId).Targets["NAMESPACE"]
 	svc := must[*servicediscovery.CreateServiceOutput](t)(c.CreateService(ctx, &servicediscovery.CreateServiceInput{Name: aws.String("backend"), NamespaceId: &ns, HealthCheckCustomConfig: &types.HealthCheckCustomConfig{}}))
 	for i := range 2 {
-		must[*servicediscovery.RegisterInstanceOutput](t)(c.RegisterInstance(ctx, &servicediscovery.RegisterInstanceInput{
+		op := must[*servicediscovery.RegisterInstanceOutput](t)(c.RegisterInstance(ctx, &servicediscovery.RegisterInstanceInput{
 			ServiceId: svc.Service.Id, InstanceId: aws.String(fmt.Sprintf("t%d", i)),
 			Attributes: map[string]string{"AWS_INSTANCE_IPV4": fmt.Sprintf("10.0.0.%d", i+1), "AWS_INSTANCE_PORT": "80", "zone": fmt.Sprint(i)},
 		}))
+		finished(t, c, op.OperationId)
 	}
 	return *svc.Service.Id
 }
@@ -85,16 +110,18 @@ func discover(t testing.TB, c *servicediscovery.Client, change func(*servicedisc
 	in := &servicediscovery.DiscoverInstancesInput{NamespaceName: aws.String("demo"), ServiceName: aws.String("backend"), MaxResults: aws.Int32(1000), HealthStatus: types.HealthStatusFilterAll}
 	change(in)
 	out := must[*servicediscovery.DiscoverInstancesOutput](t)(c.DiscoverInstances(t.Context(), in))
+	var all []string
 	for _, i := range out.Instances {
-		ids += *i.InstanceId + ":" + string(i.HealthStatus) + " "
+		all = append(all, *i.InstanceId+":"+string(i.HealthStatus))
 	}
-	return strings.TrimSpace(ids), *out.InstancesRevision
+	slices.Sort(all)
+	return strings.Join(all, " "), *out.InstancesRevision
 }
 
 func all(*servicediscovery.DiscoverInstancesInput) {}
 
 func TestLifeWithTheSDK(t *testing.T) {
-	c, ctx := client(t, newServer(t, NewMemory())), t.Context()
+	c, ctx := client(t, newServer(t, &store.Memory{})), t.Context()
 	id := life(t, c)
 	ids, first := discover(t, c, all)
 	if ids != "t0:HEALTHY t1:HEALTHY" {
@@ -117,7 +144,7 @@ func TestLifeWithTheSDK(t *testing.T) {
 			t.Errorf("filtered: %q, want %q", got, want)
 		}
 	}
-	must[*servicediscovery.DeregisterInstanceOutput](t)(c.DeregisterInstance(ctx, &servicediscovery.DeregisterInstanceInput{ServiceId: &id, InstanceId: aws.String("t1")}))
+	finished(t, c, must[*servicediscovery.DeregisterInstanceOutput](t)(c.DeregisterInstance(ctx, &servicediscovery.DeregisterInstanceInput{ServiceId: &id, InstanceId: aws.String("t1")})).OperationId)
 	rev := must[*servicediscovery.DiscoverInstancesRevisionOutput](t)(c.DiscoverInstancesRevision(ctx, &servicediscovery.DiscoverInstancesRevisionInput{NamespaceName: aws.String("demo"), ServiceName: aws.String("backend")}))
 	if *rev.InstancesRevision != first+1 {
 		t.Errorf("revision %d after a removal, was %d", *rev.InstancesRevision, first)
@@ -133,7 +160,7 @@ func TestLifeWithTheSDK(t *testing.T) {
 // A service that is made again must not start below revisions that clients
 // have seen.
 func TestRevisionNeverGoesBack(t *testing.T) {
-	c, ctx := client(t, newServer(t, NewMemory())), t.Context()
+	c, ctx := client(t, newServer(t, &store.Memory{})), t.Context()
 	id := life(t, c)
 	_, before := discover(t, c, all)
 	var inUse *types.ResourceInUse
@@ -142,7 +169,7 @@ func TestRevisionNeverGoesBack(t *testing.T) {
 	}
 	svc := must[*servicediscovery.GetServiceOutput](t)(c.GetService(ctx, &servicediscovery.GetServiceInput{Id: &id})).Service
 	for _, i := range []string{"t0", "t1"} {
-		must[*servicediscovery.DeregisterInstanceOutput](t)(c.DeregisterInstance(ctx, &servicediscovery.DeregisterInstanceInput{ServiceId: svc.Arn, InstanceId: &i}))
+		finished(t, c, must[*servicediscovery.DeregisterInstanceOutput](t)(c.DeregisterInstance(ctx, &servicediscovery.DeregisterInstanceInput{ServiceId: svc.Arn, InstanceId: &i})).OperationId)
 	}
 	must[*servicediscovery.DeleteServiceOutput](t)(c.DeleteService(ctx, &servicediscovery.DeleteServiceInput{Id: &id}))
 	must[*servicediscovery.CreateServiceOutput](t)(c.CreateService(ctx, &servicediscovery.CreateServiceInput{Name: aws.String("backend"), NamespaceId: svc.NamespaceId}))
@@ -152,7 +179,7 @@ func TestRevisionNeverGoesBack(t *testing.T) {
 }
 
 func TestErrorsAreTheSDKs(t *testing.T) {
-	c, ctx := client(t, newServer(t, NewMemory())), t.Context()
+	c, ctx := client(t, newServer(t, &store.Memory{})), t.Context()
 	id := life(t, c)
 	_, err := c.CreateHttpNamespace(ctx, &servicediscovery.CreateHttpNamespaceInput{Name: aws.String("demo")})
 	var nsExists *types.NamespaceAlreadyExists
@@ -191,7 +218,7 @@ func TestErrorsAreTheSDKs(t *testing.T) {
 }
 
 func TestListServicesPages(t *testing.T) {
-	c, ctx := client(t, newServer(t, NewMemory())), t.Context()
+	c, ctx := client(t, newServer(t, &store.Memory{})), t.Context()
 	life(t, c)
 	ns := must[*servicediscovery.ListNamespacesOutput](t)(c.ListNamespaces(ctx, &servicediscovery.ListNamespacesInput{})).Namespaces[0]
 	for i := range 24 {
@@ -211,14 +238,14 @@ func TestListServicesPages(t *testing.T) {
 }
 
 func TestWhatIsNotTheAPI(t *testing.T) {
-	srv := httptest.NewServer(newServer(t, NewMemory()))
+	srv := httptest.NewServer(newServer(t, &store.Memory{}))
 	defer srv.Close()
 	for name, c := range map[string]struct{ target, body, want string }{
 		"unknown operation": {"Route53AutoNaming_v20170314.Nonsense", "{}", "UnknownOperationException"},
 		"no operation":      {"", "{}", "UnknownOperationException"},
 		"not JSON":          {"Route53AutoNaming_v20170314.ListServices", "{", "SerializationException"},
 		"wrong type":        {"Route53AutoNaming_v20170314.GetService", `{"Id": 5}`, "SerializationException"},
-		"too large":         {"Route53AutoNaming_v20170314.GetService", `{"Id": "` + strings.Repeat("x", maxRequest) + `"}`, "SerializationException"},
+		"too large":         {"Route53AutoNaming_v20170314.GetService", `{"Id": "` + strings.Repeat("x", maxRequest) + `"}`, "RequestEntityTooLargeException"},
 		"another path":      {"Route53AutoNaming_v20170314.GetService", `{"Id": "x"}`, "ServiceNotFound"},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+"/any/path", strings.NewReader(c.body))
@@ -232,24 +259,43 @@ func TestWhatIsNotTheAPI(t *testing.T) {
 		}
 		body, _ := io.ReadAll(resp.Body)
 		resp.Body.Close()
-		if resp.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), `"`+c.want+`"`) {
+		status := http.StatusBadRequest
+		if name == "too large" {
+			status = http.StatusRequestEntityTooLarge // AWS's common errors
+		}
+		if resp.StatusCode != status || !strings.Contains(string(body), `"`+c.want+`"`) {
 			t.Errorf("%s: %d %s", name, resp.StatusCode, body)
 		}
 	}
 }
 
+// The watch wakes for writes and for nothing else.
 func TestChangesWakeWatchers(t *testing.T) {
-	s := newServer(t, NewMemory())
-	changed := s.Changed()
+	s := newServer(t, &store.Memory{})
+	srv := httptest.NewServer(s)
+	t.Cleanup(srv.Close)
+	t.Cleanup(srv.CloseClientConnections)
+	w, events := &watch.Client{URL: srv.URL + "/any/path"}, make(chan watch.Event, 100)
+	go func() { _ = w.Run(t.Context(), func(e watch.Event) { events <- e }) }()
+	if e := <-events; e.Kind != watch.Resync {
+		t.Fatalf("first %+v", e)
+	}
 	c := client(t, s)
 	must[*servicediscovery.ListNamespacesOutput](t)(c.ListNamespaces(t.Context(), &servicediscovery.ListNamespacesInput{}))
-	select {
-	case <-changed:
-		t.Fatal("woken by a read")
-	default:
-	}
 	life(t, c)
-	<-changed
+	var got []watch.Event
+	for range 4 {
+		got = append(got, <-events)
+	}
+	want := []watch.Event{
+		{Revision: 1, Kind: watch.Namespaces, Namespace: "demo"},
+		{Revision: 2, Kind: watch.Services, Namespace: "demo", Service: "backend"},
+		{Revision: 3, Kind: watch.Instances, Namespace: "demo", Service: "backend"},
+		{Revision: 4, Kind: watch.Instances, Namespace: "demo", Service: "backend"},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
 }
 
 // TestKilledProcess kills -9 a process that registers instances, and finds
@@ -276,12 +322,7 @@ func TestKilledProcess(t *testing.T) {
 	if len(acknowledged) < 40 {
 		t.Fatalf("the process acknowledged %d", len(acknowledged))
 	}
-	store, err := OpenBolt(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
-	ids, revision := discover(t, client(t, newServer(t, store)), all)
+	ids, revision := discover(t, reopened(t, file), all)
 	for _, id := range acknowledged {
 		if !strings.Contains(ids+" ", id+":HEALTHY ") {
 			t.Errorf("%s is lost", id)
@@ -292,6 +333,28 @@ func TestKilledProcess(t *testing.T) {
 	}
 }
 
+// reopened serves the file that another process has left, and has carried out
+// what that one had accepted.
+func reopened(t *testing.T, file string) *servicediscovery.Client {
+	t.Helper()
+	st, err := store.OpenBolt(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	c := client(t, newServer(t, st))
+	for _, status := range []string{"SUBMITTED", "PENDING"} {
+		for open := 1; open > 0; {
+			open = 0
+			pages := servicediscovery.NewListOperationsPaginator(c, &servicediscovery.ListOperationsInput{Filters: []types.OperationFilter{{Name: types.OperationFilterNameStatus, Values: []string{status}}}})
+			for pages.HasMorePages() {
+				open += len(must[*servicediscovery.ListOperationsOutput](t)(pages.NextPage(t.Context())).Operations)
+			}
+		}
+	}
+	return c
+}
+
 // TestRegisterForEver is the process that TestKilledProcess kills. Without
 // its file it has nothing to do.
 func TestRegisterForEver(t *testing.T) {
@@ -299,11 +362,11 @@ func TestRegisterForEver(t *testing.T) {
 	if file == "" {
 		return
 	}
-	store, err := OpenBolt(file)
+	st, err := store.OpenBolt(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := client(t, newServer(t, store))
+	c := client(t, newServer(t, st))
 	id := life(t, c)
 	for i := range 900 {
 		name := fmt.Sprintf("n%d", i)

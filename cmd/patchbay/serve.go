@@ -37,6 +37,7 @@ import (
 	"patchbay/pki/stepca"
 	"patchbay/registrar"
 	"patchbay/registry"
+	"patchbay/registry/store"
 	"patchbay/xds"
 	"patchbay/xds/delta"
 )
@@ -126,20 +127,21 @@ func (c *control) startRegistry(ctx context.Context, g *errgroup.Group) error {
 	if !config.Loopback(c.cfg.Registry.Listen) {
 		return &exitError{exitNotPossible, errors.New("registry.listen: the embedded registry listens on loopback only so far: it does not check signatures yet")}
 	}
-	store, err := registry.OpenBolt(filepath.Join(c.cfg.Data, "registry.db"))
+	file, err := store.OpenBolt(filepath.Join(c.cfg.Data, "registry.db"))
 	if err != nil {
 		return err
 	}
-	s, err := registry.New(store, registry.Options{Log: c.log})
-	if err != nil {
-		return errors.Join(err, store.Close())
+	s := registry.New(file, registry.Options{Log: c.log})
+	if err := s.Load(); err != nil {
+		return errors.Join(err, file.Close())
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", c.cfg.Registry.Listen)
 	if err != nil {
-		return errors.Join(fmt.Errorf("registry: %w", err), store.Close())
+		return errors.Join(fmt.Errorf("registry: %w", err), file.Close())
 	}
+	g.Go(func() error { return s.Run(ctx) })
 	g.Go(func() error {
-		defer store.Close()
+		defer file.Close()
 		return serveHTTP(ctx, l, s)
 	})
 	return nil

@@ -14,6 +14,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -170,6 +171,28 @@ type Filter struct {
 	Name      string
 	Values    []string
 	Condition string
+}
+
+// Between reports whether a date in epoch seconds lies within a BETWEEN, both
+// ends included. Check has looked at the filter's values.
+func (f Filter) Between(date string) bool {
+	var n [3]float64
+	for i, v := range []string{f.Values[0], date, f.Values[1]} {
+		n[i], _ = strconv.ParseFloat(v, 64)
+	}
+	return n[0] <= n[1] && n[1] <= n[2]
+}
+
+// checkOwners looks at the values of filters by owner.
+func checkOwners(p *Problems, filters []Filter) {
+	for i, f := range filters {
+		if f.Name != "RESOURCE_OWNER" {
+			continue
+		}
+		for j, v := range f.Values {
+			p.enum(fmt.Sprintf("filters.%d.member.values.%d.member", i+1, j+1), v, "SELF", "OTHER_ACCOUNTS")
+		}
+	}
 }
 
 // conditions says which conditions each filter of an operation may have.

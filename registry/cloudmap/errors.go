@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"strings"
 )
 
 // Error is an error of the API. On the wire it is
@@ -23,6 +24,18 @@ func (e *Error) MarshalJSON() ([]byte, error) {
 	maps.Copy(m, e.Members)
 	m["__type"], m["Message"] = e.Type, e.Message
 	return json.Marshal(m)
+}
+
+// Code is the type in the form of an operation's ErrorCode: SERVICE_NOT_FOUND.
+func (e *Error) Code() string {
+	var b strings.Builder
+	for i, r := range e.Type {
+		if i > 0 && r >= 'A' && r <= 'Z' {
+			b.WriteByte('_')
+		}
+		b.WriteRune(r)
+	}
+	return strings.ToUpper(b.String())
 }
 
 func newError(kind, format string, args ...any) *Error {
@@ -107,9 +120,11 @@ func TooManyTags(arn string) *Error {
 	return e
 }
 
-// UnknownOperation says that the target is none of the API's operations.
-func UnknownOperation(target string) *Error {
-	return newError("UnknownOperationException", "Operation %q is not known; it belongs into the header X-Amz-Target as %s.NAME.", target, TargetPrefix)
+// UnknownOperation says that a request is for none of the API's operations,
+// which are known.
+func UnknownOperation(method, name string, known []string) *Error {
+	return newError("UnknownOperationException", "%s of operation %q: this is a registry that speaks the API of AWS Cloud Map; it takes POST with the header X-Amz-Target: %s.NAME, where NAME is one of %s.",
+		method, name, TargetPrefix, strings.Join(known, ", "))
 }
 
 // Serialization says that a body can't be read at all.

@@ -240,6 +240,9 @@ type DiscoverInstancesRequest struct {
 	OwnerAccount       string
 }
 
+// Limit is how many instances are returned: MaxResults, or 100.
+func (r *DiscoverInstancesRequest) Limit() int { return Page{MaxResults: r.MaxResults}.Limit() }
+
 // Check lists what is wrong with r.
 func (r *DiscoverInstancesRequest) Check(p *Problems) {
 	p.required("namespaceName", r.NamespaceName, anyName)

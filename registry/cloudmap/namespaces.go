@@ -55,6 +55,14 @@ type NamespaceProperties struct {
 	HTTPProperties *HTTPProperties `json:"HttpProperties,omitempty"`
 }
 
+// TTL is the one that can be set; 0 if it was not.
+func (n *NamespaceProperties) TTL() int64 {
+	if n == nil || n.DNSProperties == nil || n.DNSProperties.SOA == nil || n.DNSProperties.SOA.TTL == nil {
+		return 0
+	}
+	return *n.DNSProperties.SOA.TTL
+}
+
 // HTTPProperties hold the name that DiscoverInstances asks for.
 type HTTPProperties struct {
 	HTTPName string `json:"HttpName"`
@@ -174,6 +182,7 @@ func (r *ListNamespacesRequest) Check(p *Problems) {
 	r.Page.check(p)
 	both := []string{"EQ", "BEGINS_WITH"}
 	checkFilters(p, r.Filters, conditions{"TYPE": both, "NAME": both, "HTTP_NAME": both, "RESOURCE_OWNER": {"EQ"}})
+	checkOwners(p, r.Filters)
 }
 
 // ListNamespacesResponse answers ListNamespaces.

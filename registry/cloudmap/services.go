@@ -33,6 +33,24 @@ func (d *DNSConfig) Types() string {
 	return strings.Join(t, ",")
 }
 
+// Complete fills in AWS's defaults.
+func (d *DNSConfig) Complete() {
+	if d.RoutingPolicy == "" {
+		d.RoutingPolicy = "MULTIVALUE"
+	}
+}
+
+// Changed is d with the TTLs of an update, which can change nothing else; nil
+// if the update leaves the records out.
+func (d *DNSConfig) Changed(update *DNSConfig) *DNSConfig {
+	if update == nil {
+		return nil
+	}
+	c := *d
+	c.DNSRecords = update.DNSRecords
+	return &c
+}
+
 // HealthCheckConfig is a check by Route 53.
 type HealthCheckConfig struct {
 	Type             string
@@ -40,9 +58,31 @@ type HealthCheckConfig struct {
 	FailureThreshold *int64 `json:",omitempty"`
 }
 
+// Complete fills in AWS's defaults. A nil one stays so.
+func (h *HealthCheckConfig) Complete() {
+	if h == nil {
+		return
+	}
+	if h.FailureThreshold == nil {
+		one := int64(1)
+		h.FailureThreshold = &one
+	}
+	if h.ResourcePath == "" && h.Type != "TCP" {
+		h.ResourcePath = "/"
+	}
+}
+
 // HealthCheckCustomConfig is a check by the owner of the instances.
 type HealthCheckCustomConfig struct {
 	FailureThreshold *int64 `json:",omitempty"`
+}
+
+// Complete sets the threshold, which AWS always sets to 1. A nil one stays so.
+func (h *HealthCheckCustomConfig) Complete() {
+	if h != nil {
+		one := int64(1)
+		h.FailureThreshold = &one
+	}
 }
 
 // Service is one in an answer.
@@ -119,6 +159,16 @@ func (r *CreateServiceRequest) Check(p *Problems) {
 	}
 }
 
+// CheckFor lists what is wrong with r in a namespace of this type.
+func (r *CreateServiceRequest) CheckFor(p *Problems, namespaceType string) {
+	if r.DNSConfig != nil && namespaceType == TypeHTTP {
+		p.Add("a service in a namespace of type HTTP can't have a DnsConfig")
+	}
+	if r.HealthCheckConfig != nil && namespaceType == TypeDNSPrivate {
+		p.Add("a service in a private DNS namespace can't have a HealthCheckConfig: Route 53 could not reach it; a HealthCheckCustomConfig can be set")
+	}
+}
+
 func checkDNS(p *Problems, at string, d *DNSConfig) {
 	if d == nil {
 		return
@@ -188,6 +238,27 @@ func (r *UpdateServiceRequest) Check(p *Problems) {
 	checkHealth(p, "service.healthCheckConfig", r.Service.HealthCheckConfig)
 }
 
+// CheckFor lists what is wrong with changing a service that has these records,
+// a custom health check (or not), in a namespace of this type.
+func (r *UpdateServiceRequest) CheckFor(p *Problems, d *DNSConfig, custom bool, namespaceType string) {
+	dns, check := r.Service.DNSConfig, r.Service.HealthCheckConfig
+	if namespaceType == TypeHTTP {
+		if dns != nil || check != nil {
+			p.Add("of a service in a namespace of type HTTP only the Description can be changed")
+		}
+		return
+	}
+	if dns != nil && dns.Types() != d.Types() {
+		p.Add("the types of DNS records can't be changed from %q to %q: delete the service and create it again", d.Types(), dns.Types())
+	}
+	if check != nil && custom {
+		p.Add("a service with a HealthCheckCustomConfig can't get a HealthCheckConfig")
+	}
+	if check != nil && namespaceType == TypeDNSPrivate {
+		p.Add("a service in a private DNS namespace can't have a HealthCheckConfig")
+	}
+}
+
 // ListServicesRequest is that of ListServices.
 type ListServicesRequest struct {
 	Page
@@ -198,6 +269,7 @@ type ListServicesRequest struct {
 func (r *ListServicesRequest) Check(p *Problems) {
 	r.Page.check(p)
 	checkFilters(p, r.Filters, conditions{"NAMESPACE_ID": {"EQ"}, "RESOURCE_OWNER": {"EQ"}})
+	checkOwners(p, r.Filters)
 }
 
 // ListServicesResponse answers ListServices.

@@ -8,27 +8,6 @@ import (
 	"patchbay/registry/store"
 )
 
-// Tx is one transaction.
-type Tx struct {
-	Namespaces *Table[Namespace]
-	Services   *Table[Service]
-	Instances  *Table[Instance]
-	Operations *Table[Operation]
-	Tokens     *Table[Token]
-	Locks      *Table[Lock]
-	Floors     *Table[Floor]
-
-	after []func()
-}
-
-// After has f called once the transaction is durable and visible, in the order
-// of the transactions. f must not block and must not start one itself.
-func (t *Tx) After(f func()) { t.after = append(t.after, f) }
-
-func (t *Tx) tables() []anyTable {
-	return []anyTable{t.Namespaces, t.Services, t.Instances, t.Operations, t.Tokens, t.Locks, t.Floors}
-}
-
 // DB is the registry's state. It is safe for concurrent use.
 type DB struct {
 	store store.Store
@@ -58,11 +37,11 @@ func New(s store.Store) *DB {
 	tx := &Tx{
 		Namespaces: newTable("namespaces", v.namespaceChanged),
 		Services:   newTable("services", v.serviceChanged),
+		Members:    newTable[Members]("members", nil),
 		Instances:  newTable("instances", v.instanceChanged),
 		Operations: newTable("operations", v.operationChanged),
-		Tokens:     newTable[Token]("tokens", nil),
-		Locks:      newTable[Lock]("locks", nil),
 		Floors:     newTable[Floor]("floors", nil),
+		view:       v,
 	}
 	v.tx = tx
 	return &DB{store: s, tx: tx, view: v}
@@ -75,8 +54,8 @@ func (db *DB) Load() error {
 		db.visible.Lock()
 		defer db.visible.Unlock()
 		byName := map[string]anyTable{}
-		for i, name := range []string{"namespaces", "services", "instances", "operations", "tokens", "locks", "floors"} {
-			byName[name] = db.tx.tables()[i]
+		for _, t := range db.tx.tables() {
+			byName[t.title()] = t
 		}
 		db.loadErr = db.store.Load(func(table, key string, value []byte) error {
 			t := byName[table]
@@ -134,25 +113,22 @@ func (db *DB) Update(f func(*Tx) error) error {
 // write runs the jobs and writes what they changed at once.
 func (db *DB) write(jobs []*job) {
 	defer db.reset(jobs)
-	var changes []store.Change
 	var good []*job
 	var after []func()
 	for _, j := range jobs {
 		db.tx.after = nil
-		c, err := db.run(j.f)
-		if err != nil {
+		if err := db.run(j.f); err != nil {
 			j.err = err
 			continue
 		}
-		changes, good, after = append(changes, c...), append(good, j), append(after, db.tx.after...)
+		good, after = append(good, j), append(after, db.tx.after...)
 	}
-	if len(changes) > 0 {
-		if err := db.store.Apply(changes); err != nil {
-			for _, j := range good {
-				j.err = err
-			}
-			return
-		}
+	err := db.persist()
+	for _, j := range good {
+		j.err = err
+	}
+	if err != nil {
+		return
 	}
 	db.visible.Lock()
 	for _, t := range db.tx.tables() {
@@ -162,20 +138,26 @@ func (db *DB) write(jobs []*job) {
 	for _, f := range after {
 		f()
 	}
-	for _, j := range good {
-		j.err = nil
+}
+
+// persist writes what the jobs have changed.
+func (db *DB) persist() error {
+	var changes []store.Change
+	var err error
+	for _, t := range db.tx.tables() {
+		if changes, err = t.changes(changes); err != nil {
+			return err
+		}
 	}
+	if len(changes) == 0 {
+		return nil
+	}
+	return db.store.Apply(changes)
 }
 
 // run runs one job on top of those before it.
-func (db *DB) run(f func(*Tx) error) (changes []store.Change, err error) {
-	if err = f(db.tx); err == nil {
-		for _, t := range db.tx.tables() {
-			if changes, err = t.changes(changes); err != nil {
-				break
-			}
-		}
-	}
+func (db *DB) run(f func(*Tx) error) error {
+	err := f(db.tx)
 	for _, t := range db.tx.tables() {
 		if err == nil {
 			t.keep()
@@ -183,7 +165,7 @@ func (db *DB) run(f func(*Tx) error) (changes []store.Change, err error) {
 			t.drop(false)
 		}
 	}
-	return changes, err
+	return err
 }
 
 func (db *DB) reset(jobs []*job) {

@@ -25,7 +25,6 @@ type Namespace struct {
 	SOATTL                   int64
 	Created                  time.Time
 	Creator                  string            // CreatorRequestId
-	TokenKey                 string            // of Creator in Tokens
 	Tags                     map[string]string `json:",omitempty"`
 	Services                 int               // how many it has
 	// Floor is the highest revision that a deleted service had. New services
@@ -42,11 +41,16 @@ type Service struct {
 	Custom                      *cloudmap.HealthCheckCustomConfig `json:",omitempty"`
 	Created                     time.Time
 	Creator                     string
-	TokenKey                    string
 	Tags                        map[string]string `json:",omitempty"`
 	Attributes                  map[string]string `json:",omitempty"`
-	Instances                   int               // how many it has
-	Revision                    int64             // +1 for each change of its instances, never for health
+}
+
+// Members is what changes of a service with its instances. It is apart from
+// the service since that may be large and this is written often. Its key is
+// the service's id.
+type Members struct {
+	Instances int   // how many there are
+	Revision  int64 // +1 for each change of them, never for health
 }
 
 // Instance is an instance's record. Its key is InstanceKey.
@@ -80,22 +84,13 @@ type Operation struct {
 	ErrorCode, ErrorText string    // both empty for a success
 	Targets              map[string]string
 	Namespace, Service   string          // ids, for filters
-	Lock                 string          // the key in Locks that it holds until it has finished
-	TokenKey             string          // the key in Tokens that lives as long as it
-	Payload              json.RawMessage // what is to be done; emptied at the end
+	Lock                 string          // what no other operation may work on until it has finished
+	Token, TokenHash     string          // of the request; empty if it had none
+	Payload              json.RawMessage `json:",omitempty"` // what is to be done; emptied at the end
 }
 
 // Done says whether o has finished.
 func (o *Operation) Done() bool { return !o.Finished.IsZero() }
-
-// Token remembers a request that had a CreatorRequestId or UpdaterRequestId.
-type Token struct {
-	Hash   string // of the request
-	Result string // the id of the operation or service that it made
-}
-
-// Lock marks what an unfinished operation works on.
-type Lock struct{ Operation string }
 
 // Floor is the highest revision of all deleted namespaces; its key is FloorKey.
 type Floor struct{ Revision int64 }

@@ -58,8 +58,8 @@ func (t *Table[V]) Edit(key string) *V {
 	return &v
 }
 
-// All is every record, in no order. The table must not be changed meanwhile.
-func (t *Table[V]) All() iter.Seq2[string, *V] {
+// fresh are the records that are not durable yet, in no order.
+func (t *Table[V]) fresh() iter.Seq2[string, *V] {
 	return func(yield func(string, *V) bool) {
 		for k, v := range t.own {
 			if v != nil && !yield(k, v) {
@@ -68,6 +68,17 @@ func (t *Table[V]) All() iter.Seq2[string, *V] {
 		}
 		for k, v := range t.group {
 			if _, ok := t.own[k]; !ok && v != nil && !yield(k, v) {
+				return
+			}
+		}
+	}
+}
+
+// All is every record, in no order. The table must not be changed meanwhile.
+func (t *Table[V]) All() iter.Seq2[string, *V] {
+	return func(yield func(string, *V) bool) {
+		for k, v := range t.fresh() {
+			if !yield(k, v) {
 				return
 			}
 		}
@@ -81,9 +92,9 @@ func (t *Table[V]) All() iter.Seq2[string, *V] {
 	}
 }
 
-// changes encodes this transaction's own changes.
+// changes encodes what the group of transactions has changed.
 func (t *Table[V]) changes(to []store.Change) ([]store.Change, error) {
-	for k, v := range t.own {
+	for k, v := range t.group {
 		c := store.Change{Table: t.name, Key: k}
 		if v != nil {
 			b, err := json.Marshal(v)
@@ -142,8 +153,11 @@ func (t *Table[V]) load(key string, value []byte) error {
 	return nil
 }
 
+func (t *Table[V]) title() string { return t.name }
+
 // anyTable is a Table of any record.
 type anyTable interface {
+	title() string
 	changes([]store.Change) ([]store.Change, error)
 	keep()
 	drop(group bool)

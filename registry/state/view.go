@@ -3,24 +3,32 @@ package state
 import (
 	"iter"
 	"maps"
+	"strings"
 )
 
 // View is the records as readers see them. Nothing of what it returns may be
-// changed.
+// changed, and lists must be read to their end before the view ends.
 type View struct {
 	tx         *Tx
 	httpNames  map[string]string // HttpName → namespace id
-	services   map[string]map[string]*Service
-	members    map[string]map[string]*Instance
-	unfinished map[string]*Operation
+	namespaces Sorted[Namespace]
+	services   Sorted[Service]
+	named      map[string]*Service // by namespace and name
+	folded     map[string]*Service // by namespace and lower-case name: those with DNS records
+	members    map[string]*Sorted[Instance]
+	operations Sorted[Operation]
+	unfinished Sorted[Operation]
+	locks      map[string]string    // what is worked on → operation id
+	tokens     map[string]string    // token → operation id
 	pending    map[string]*Instance // health that is not yet to be seen
 	leased     map[string]*Instance
 }
 
 func newView() *View {
 	return &View{
-		httpNames: map[string]string{}, services: map[string]map[string]*Service{}, members: map[string]map[string]*Instance{},
-		unfinished: map[string]*Operation{}, pending: map[string]*Instance{}, leased: map[string]*Instance{},
+		httpNames: map[string]string{}, named: map[string]*Service{}, folded: map[string]*Service{},
+		members: map[string]*Sorted[Instance]{}, locks: map[string]string{}, tokens: map[string]string{},
+		pending: map[string]*Instance{}, leased: map[string]*Instance{},
 	}
 }
 
@@ -32,29 +40,39 @@ func (v *View) NamespaceByHTTPName(name string) *Namespace {
 	return v.Namespace(v.httpNames[name])
 }
 
-// Namespaces are all.
-func (v *View) Namespaces() iter.Seq[*Namespace] { return maps.Values(v.tx.Namespaces.rows) }
+// Namespaces are all, by id.
+func (v *View) Namespaces() *Sorted[Namespace] { return &v.namespaces }
 
 // Service is the one with id; nil if there is none.
 func (v *View) Service(id string) *Service { return v.tx.Services.rows[id] }
 
 // ServiceByName is the one of that name in a namespace; nil if there is none.
-func (v *View) ServiceByName(namespace, name string) *Service { return v.services[namespace][name] }
+func (v *View) ServiceByName(namespace, name string) *Service {
+	return v.named[within(namespace, name)]
+}
 
-// Services are all.
-func (v *View) Services() iter.Seq[*Service] { return maps.Values(v.tx.Services.rows) }
+// Services are all, by id.
+func (v *View) Services() *Sorted[Service] { return &v.services }
 
-// Instances are a service's, by id.
-func (v *View) Instances(service string) map[string]*Instance { return v.members[service] }
+// Members are a service's, which must exist.
+func (v *View) Members(service string) Members { return *v.tx.Members.rows[service] }
+
+// Instance is the one of that id of a service; nil if there is none.
+func (v *View) Instance(service, id string) *Instance {
+	return v.tx.Instances.rows[InstanceKey(service, id)]
+}
+
+// Instances are a service's, by id; nil if it has none.
+func (v *View) Instances(service string) *Sorted[Instance] { return v.members[service] }
 
 // Operation is the one with id; nil if there is none.
 func (v *View) Operation(id string) *Operation { return v.tx.Operations.rows[id] }
 
-// Operations are all.
-func (v *View) Operations() iter.Seq[*Operation] { return maps.Values(v.tx.Operations.rows) }
+// Operations are all, by id. Ids grow with time.
+func (v *View) Operations() *Sorted[Operation] { return &v.operations }
 
-// Unfinished are the operations that have not finished.
-func (v *View) Unfinished() iter.Seq[*Operation] { return maps.Values(v.unfinished) }
+// Unfinished are the operations that have not finished, by id.
+func (v *View) Unfinished() *Sorted[Operation] { return &v.unfinished }
 
 // Pending are the instances whose health is about to change.
 func (v *View) Pending() iter.Seq[*Instance] { return maps.Values(v.pending) }
@@ -62,36 +80,74 @@ func (v *View) Pending() iter.Seq[*Instance] { return maps.Values(v.pending) }
 // Leased are the instances that have a lease.
 func (v *View) Leased() iter.Seq[*Instance] { return maps.Values(v.leased) }
 
+func within(namespace, name string) string { return namespace + "/" + name }
+
 func (v *View) namespaceChanged(id string, old, now *Namespace) {
-	switch {
-	case now != nil:
+	if now != nil {
 		v.httpNames[now.HTTPName] = id
-	case v.httpNames[old.HTTPName] == id: // a new one may have the name by now
+		v.namespaces.put(id, now)
+		return
+	}
+	if v.httpNames[old.HTTPName] == id { // a new one may have the name by now
 		delete(v.httpNames, old.HTTPName)
 	}
+	v.namespaces.remove(id)
 }
 
-func (v *View) serviceChanged(_ string, old, now *Service) {
-	switch {
-	case now != nil:
-		put(v.services, now.NamespaceID, now.Name, now)
-	case v.services[old.NamespaceID][old.Name] == old: // a new one may have the name by now
-		remove(v.services, old.NamespaceID, old.Name)
+func (v *View) serviceChanged(id string, old, now *Service) {
+	if old != nil {
+		drop(v.named, within(old.NamespaceID, old.Name), old)
+		drop(v.folded, within(old.NamespaceID, strings.ToLower(old.Name)), old)
+	}
+	if now == nil {
+		v.services.remove(id)
+		return
+	}
+	v.services.put(id, now)
+	v.named[within(now.NamespaceID, now.Name)] = now
+	if now.DNS != nil {
+		v.folded[within(now.NamespaceID, strings.ToLower(now.Name))] = now
 	}
 }
 
 func (v *View) instanceChanged(key string, old, now *Instance) {
 	if now == nil {
-		remove(v.members, old.ServiceID, old.ID)
+		list := v.members[old.ServiceID]
+		if list.remove(old.ID); list.Len() == 0 {
+			delete(v.members, old.ServiceID)
+		}
 	} else {
-		put(v.members, now.ServiceID, now.ID, now)
+		if v.members[now.ServiceID] == nil {
+			v.members[now.ServiceID] = &Sorted[Instance]{}
+		}
+		v.members[now.ServiceID].put(now.ID, now)
 	}
 	keepIf(v.pending, key, now, now != nil && now.Next != nil)
 	keepIf(v.leased, key, now, now != nil && now.Lease > 0)
 }
 
-func (v *View) operationChanged(id string, _, now *Operation) {
-	keepIf(v.unfinished, id, now, now != nil && !now.Done())
+func (v *View) operationChanged(id string, old, now *Operation) {
+	switch {
+	case now == nil:
+		v.operations.remove(id)
+		if v.tokens[old.Token] == id {
+			delete(v.tokens, old.Token)
+		}
+	default:
+		v.operations.put(id, now)
+		if now.Token != "" {
+			v.tokens[now.Token] = id
+		}
+	}
+	if now != nil && !now.Done() {
+		v.unfinished.put(id, now)
+		v.locks[now.Lock] = id
+		return
+	}
+	v.unfinished.remove(id)
+	if old != nil && v.locks[old.Lock] == id {
+		delete(v.locks, old.Lock)
+	}
 }
 
 func keepIf[V any](m map[string]*V, key string, v *V, keep bool) {
@@ -102,16 +158,9 @@ func keepIf[V any](m map[string]*V, key string, v *V, keep bool) {
 	}
 }
 
-func put[V any](m map[string]map[string]*V, outer, inner string, v *V) {
-	if m[outer] == nil {
-		m[outer] = map[string]*V{}
-	}
-	m[outer][inner] = v
-}
-
-func remove[V any](m map[string]map[string]*V, outer, inner string) {
-	delete(m[outer], inner)
-	if len(m[outer]) == 0 {
-		delete(m, outer)
+// drop removes key if it still leads to v.
+func drop[V any](m map[string]*V, key string, v *V) {
+	if m[key] == v {
+		delete(m, key)
 	}
 }

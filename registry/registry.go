@@ -1,0 +1,139 @@
+// Package registry is a server that speaks the AWS Cloud Map API (awsJson1_1,
+// all 30 operations), so that unchanged AWS SDKs, the AWS CLI and boto3 work
+// against it. Beyond Cloud Map it knows leases and a watch:
+// docs/reference/registry.md.
+//
+// It owns what each operation does. It must not know the mesh nor Envoy. The
+// rooms below it: [patchbay/registry/cloudmap] is what can be said, state and
+// store are what is kept, lease is when silence is an end, sigv4 lets callers
+// in, watch tells of changes.
+//
+// Start reading at [Server], then dispatch.go, which lists the operations, and
+// work.go, which carries out those that are asynchronous.
+package registry
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"patchbay/registry/cloudmap"
+	"patchbay/registry/lease"
+	"patchbay/registry/sigv4"
+	"patchbay/registry/state"
+	"patchbay/registry/store"
+	"patchbay/registry/watch"
+)
+
+// Options of a [Server]. The zero value is ready.
+type Options struct {
+	Region  string // in ARNs; default us-east-1
+	Account string // in ARNs, twelve digits; default 000000000000
+	// Keys are who may call. Nil lets everybody in: for loopback only.
+	Keys sigv4.Keys
+	// OperationDelay is how long asynchronous operations take, half of it
+	// SUBMITTED and half PENDING. AWS takes seconds; the default is to carry
+	// them out at once.
+	OperationDelay time.Duration
+	// HealthDelay is how long a new custom health takes to be seen. AWS takes
+	// about 30 s; default none.
+	HealthDelay time.Duration
+	Log         *slog.Logger // nil: nobody is told
+	Metrics     *Metrics     // nil: nothing is counted
+}
+
+// events is how many changes the watch remembers for readers that fall behind
+// or reconnect. A longer gap costs them one full reading.
+const events = 16384
+
+// Server answers the Cloud Map API at any host and any path. It is safe for
+// concurrent use. Nothing that it has acknowledged is lost as far as its store
+// keeps it. Asynchronous operations and leases make progress while Run runs.
+type Server struct {
+	o      Options
+	db     *state.DB
+	leases *lease.Book
+	events *watch.Log
+	wake   chan struct{} // of Run
+	load   func() error
+}
+
+// New makes a server of what is in the store. It reads the store at the first
+// use, and does not close it.
+func New(s store.Store, o Options) *Server {
+	if o.Region == "" {
+		o.Region = "us-east-1"
+	}
+	if o.Account == "" {
+		o.Account = "000000000000"
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Metrics == nil {
+		o.Metrics = NewMetrics(nil)
+	}
+	v := &Server{o: o, db: state.New(s), leases: lease.NewBook(), events: watch.NewLog(events), wake: make(chan struct{}, 1)}
+	v.load = sync.OnceValue(v.read)
+	return v
+}
+
+// Load reads the store now, for who wants to know early whether that works.
+// Its error is that of everything else too.
+func (s *Server) Load() error { return s.load() }
+
+func (s *Server) read() error {
+	return s.db.View(func(v *state.View) {
+		now := time.Now()
+		for i := range v.Leased() {
+			s.leases.Grant(i.Key(), i.ServiceID, period(i), i.Expired, now)
+		}
+	})
+}
+
+// period is that of i's lease.
+func period(i *state.Instance) time.Duration { return time.Duration(i.Lease) * time.Second }
+
+func (s *Server) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// view reads; f's error is returned.
+func (s *Server) view(f func(v *state.View) error) error {
+	var err error
+	if e := s.db.View(func(v *state.View) { err = f(v) }); e != nil {
+		return e
+	}
+	return err
+}
+
+// tell has the watch say, once tx is durable, that something of a service has
+// changed; of its namespace if service is empty.
+func (s *Server) tell(tx *state.Tx, kind watch.Kind, n *state.Namespace, service string) {
+	e := watch.Event{Kind: kind, Service: service}
+	if n != nil {
+		e.Namespace = n.HTTPName
+	}
+	tx.After(func() { s.events.Append(e) })
+}
+
+// tellOf is tell for a service that is there.
+func (s *Server) tellOf(tx *state.Tx, kind watch.Kind, v *state.Service) {
+	s.tell(tx, kind, tx.Namespaces.Get(v.NamespaceID), v.Name)
+}
+
+// health is what is reported of an instance: UNKNOWN where nobody sets it, and
+// UNHEALTHY, whatever was set, once its lease has run out.
+func health(v *state.Service, i *state.Instance) string {
+	switch {
+	case i.Expired:
+		return cloudmap.Unhealthy
+	case v.Custom != nil:
+		return i.Health
+	default:
+		return cloudmap.UnknownHealth
+	}
+}
