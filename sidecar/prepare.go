@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -83,6 +84,9 @@ func (a *Agent) configure() error {
 	if err := a.namespace(); err != nil {
 		return err
 	}
+	if err := a.cfg.reachable(); err != nil {
+		return err
+	}
 	n := a.member.Node()
 	b, err := bootstrap.Config{
 		NodeID: n.ID(), NodeCluster: n.Workload.String(), Zone: a.cfg.Zone, Meta: a.meta(), XDS: a.cfg.XDS,
@@ -109,6 +113,25 @@ func (a *Agent) configure() error {
 		return fmt.Errorf("remove the socket of an earlier run: %w", err)
 	}
 	return nil
+}
+
+// reachable says which directory above the state keeps Envoy's user out.
+func (c Config) reachable() error {
+	if c.UID <= 0 || os.Geteuid() != 0 {
+		return nil
+	}
+	for dir := filepath.Dir(c.State); ; dir = filepath.Dir(dir) {
+		i, err := os.Stat(dir)
+		if err != nil {
+			return fmt.Errorf("state directory: %w", err)
+		}
+		if st, ok := i.Sys().(*syscall.Stat_t); ok && i.Mode().Perm()&0o001 == 0 && int(st.Uid) != c.UID {
+			return fmt.Errorf("Envoy runs as user %d, which can't reach the state directory %s: %s is closed to it (mode %04o); use another --state, or another --envoy-uid", c.UID, c.State, dir, i.Mode().Perm())
+		}
+		if dir == "/" {
+			return nil
+		}
+	}
 }
 
 func (a *Agent) meta() bootstrap.NodeMeta {
