@@ -36,6 +36,9 @@ var ErrProofs = errors.New("not every proof held")
 // Run starts the mesh, shows it or proves it, and stops all that it started,
 // also when ctx ends early.
 func Run(ctx context.Context, o Options) error {
+	if os.Geteuid() != 0 {
+		return becomeRoot()
+	}
 	for _, name := range []string{"patchbay", "devca", "demoapp"} {
 		if _, err := os.Stat(filepath.Join(o.Programs, name)); err != nil {
 			return fmt.Errorf("%s is not beside patchbay: run `make build`", name)

@@ -45,9 +45,6 @@ var ErrNotHere = errors.New("not possible here")
 
 // newLab makes the switch. It first removes what a killed demo left behind.
 func newLab(ctx context.Context, dir string) (*lab, error) {
-	if os.Geteuid() != 0 {
-		return nil, fmt.Errorf("%w: network namespaces need root: run `sudo make demo`, or see the same mesh with `docker compose up`", ErrNotHere)
-	}
 	if _, err := exec.LookPath("ip"); err != nil {
 		return nil, fmt.Errorf("%w: the program `ip` is missing: apt-get install iproute2, or use `make demo`, which does", ErrNotHere)
 	}
@@ -72,12 +69,7 @@ func ip(ctx context.Context, lines ...string) error {
 func (l *lab) add(ctx context.Context, name string, last uint8) (*host, error) {
 	a4 := network.Addr().As4()
 	a4[3] = last
-	h := &host{lab: l, name: name, ns: l.prefix + name, addr: netip.AddrFrom4(a4)}
-	etc := filepath.Join("/etc/netns", h.ns)
-	h.hosts = filepath.Join(etc, "hosts")
-	if err := os.MkdirAll(etc, 0o755); err != nil {
-		return nil, fmt.Errorf("hosts file of %s: %w", name, err)
-	}
+	h := &host{lab: l, name: name, ns: l.prefix + name, addr: netip.AddrFrom4(a4), hosts: filepath.Join(l.dir, "hosts-"+name)}
 	if err := os.WriteFile(h.hosts, fmt.Appendf(nil, "127.0.0.1 localhost\n%s %s\n", h.addr, name), 0o644); err != nil { //nolint:gosec // a hosts file is for all to read
 		return nil, fmt.Errorf("hosts file of %s: %w", name, err)
 	}
@@ -92,9 +84,16 @@ func (l *lab) add(ctx context.Context, name string, last uint8) (*host, error) {
 		"-n "+h.ns+" link set eth0 up")
 }
 
-// command is a program that will run in h, with h's hosts file as /etc/hosts.
+// inside are the arguments of ip(8) that run a program in h, with h's hosts
+// file as /etc/hosts. ip gives it a mount namespace of its own, so the machine
+// sees nothing of the mount; sh and ip are replaced by the program.
+func (h *host) inside(args []string) []string {
+	return append([]string{"netns", "exec", h.ns, "sh", "-c", `mount --bind "$0" /etc/hosts && exec "$@"`, h.hosts}, args...)
+}
+
+// command is a program that will run in h.
 func (h *host) command(ctx context.Context, args ...string) *exec.Cmd {
-	c := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", h.ns}, args...)...)
+	c := exec.CommandContext(ctx, "ip", h.inside(args)...)
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
 	c.WaitDelay = 10 * time.Second
 	return c
@@ -129,7 +128,7 @@ func (h *host) start(name string, env []string, args ...string) (*process, error
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	defer log.Close()
-	cmd := exec.Command("ip", append([]string{"netns", "exec", h.ns}, args...)...) //nolint:noctx // it ends by stop, in order, not with a context
+	cmd := exec.Command("ip", h.inside(args)...) //nolint:noctx // it ends by stop, in order, not with a context
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	// Ctrl-C of the terminal must reach us alone: we stop the rest in order.
@@ -226,7 +225,7 @@ func removeStale(ctx context.Context) {
 }
 
 // removeNamespaces ends what still runs in the namespaces of one demo, and
-// deletes them with their hosts files.
+// deletes them.
 func removeNamespaces(ctx context.Context, prefix string) {
 	entries, _ := os.ReadDir("/run/netns")
 	for _, e := range entries {
@@ -240,6 +239,5 @@ func removeNamespaces(ctx context.Context, prefix string) {
 			}
 		}
 		exec.CommandContext(ctx, "ip", "netns", "del", e.Name()).Run()
-		os.RemoveAll(filepath.Join("/etc/netns", e.Name()))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -187,7 +188,7 @@ func (w *world) addTask(ctx context.Context, name, workload string, last uint8, 
 		w.program("patchbay"), "sidecar",
 		"--xds", w.control.addr.String()+":18000", "--agent", w.control.addr.String()+":18001",
 		"--join", w.path("join-"+workload), "--task", name, "--state", t.state, "--wiring", "redirect",
-		"--concurrency", "1", "--drain-time", "2s")
+		"--concurrency", "1", "--drain-time", "2s", "--envoy-uid", strconv.Itoa(envoyUID()))
 	return t, err
 }
 
