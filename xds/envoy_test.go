@@ -269,7 +269,7 @@ func TestEnvoyRejectsOneResourceAndServesTheOthers(t *testing.T) {
 
 func encoded(t *testing.T, r translate.Resource) *delta.Entry {
 	t.Helper()
-	e, err := encode(r)
+	e, err := encode(r, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,7 +279,7 @@ func encoded(t *testing.T, r translate.Resource) *delta.Entry {
 // poisoned is an assignment that our validation would never let out.
 func poisoned(t *testing.T, cluster string) *delta.Entry {
 	t.Helper()
-	e, err := delta.NewEntry(delta.EndpointType, cluster, &endpointv3.ClusterLoadAssignment{ClusterName: cluster,
+	e, err := delta.NewEntry(delta.EndpointType, cluster, "test", &endpointv3.ClusterLoadAssignment{ClusterName: cluster,
 		Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{
 			Endpoint: &endpointv3.Endpoint{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
 				Address: "notanip", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: 80}}}}}}}}}}})

@@ -56,7 +56,7 @@ func (p *Pusher) Open(ctx context.Context, envoy *corev3.Node, s *delta.Stream) 
 	}
 	p.show(v, snap)
 	v.users++
-	n := &node{Node: who, meta: meta, leaves: map[mesh.ServiceName]*mesh.Leaf{}, sent: map[delta.Ref]*delta.Entry{}}
+	n := &node{Node: who, meta: meta, leaves: map[mesh.ServiceName]*mesh.Leaf{}, sent: map[delta.Ref]*delta.Entry{}, withheld: withheld{}}
 	p.nodes[s] = n
 	s.SetPrivate(n.private(snap, p.log))
 	return delta.Opened{View: v.key, Closed: func() { p.closed(s, v) }}, nil

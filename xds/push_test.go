@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	"github.com/google/go-cmp/cmp"
@@ -19,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"patchbay/internal/envoytest"
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/delta"
@@ -84,9 +87,12 @@ func TestNothingIsTakenFromASidecarByAColdStart(t *testing.T) {
 
 const keyMark = "LEAF-KEY"
 
-func leaf(n, serial string) *mesh.Leaf {
-	return &mesh.Leaf{Service: name(n), Issuer: "default", Serial: serial,
-		ChainPEM: []byte("-----BEGIN CERTIFICATE-----\n" + serial + "\n-----END CERTIFICATE-----\n"), KeyPEM: []byte(keyMark + "-" + n + serial)}
+// leaf is a real one whose key is marked in a PEM header.
+func leaf(t *testing.T, n, serial string) *mesh.Leaf {
+	t.Helper()
+	chain, key := envoytest.NewCA(t).Issue(t, n+".prod")
+	key = bytes.Replace(key, []byte("KEY-----\n"), []byte("KEY-----\nMark: "+keyMark+"-"+n+serial+"\n\n"), 1)
+	return &mesh.Leaf{Service: name(n), Issuer: "default", Serial: serial, ChainPEM: chain, KeyPEM: key}
 }
 
 func tlsPort(n string) bootstrap.Port {
@@ -96,9 +102,9 @@ func tlsPort(n string) bootstrap.Port {
 func TestANodeGetsTheLeavesOfItsServicesOnly(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.set(service("api", 1), service("db", 2))
-		w.store.SetBundle(&mesh.Bundle{Issuer: "default", RootsPEM: []byte("roots")})
-		w.store.SetLeaf(leaf("api", "1"))
-		w.store.SetLeaf(leaf("db", "1"))
+		w.store.SetBundle(&mesh.Bundle{Issuer: "default", RootsPEM: envoytest.NewCA(t).RootPEM})
+		w.store.SetLeaf(leaf(t, "api", "1"))
+		w.store.SetLeaf(leaf(t, "db", "1"))
 		api := w.connect(t, caller{id: "prod/api/1", offers: []string{"api"}, ports: []bootstrap.Port{tlsPort("api")}})
 		web := w.connect(t, caller{id: "prod/web/1"})
 		for _, s := range []*sidecar{api, web} {
@@ -109,9 +115,9 @@ func TestANodeGetsTheLeavesOfItsServicesOnly(t *testing.T) {
 		expect(t, web.came(), "sds bundle/default", "-sds leaf/api.prod", "-sds leaf/db.prod")
 		time.Sleep(time.Second)
 		// Trust goes out before the leaf that needs it, and nobody else hears.
-		w.store.SetBundle(&mesh.Bundle{Issuer: "default", RootsPEM: []byte("more roots")})
-		w.store.SetLeaf(leaf("api", "2"))
-		w.store.SetLeaf(leaf("db", "2"))
+		w.store.SetBundle(&mesh.Bundle{Issuer: "default", RootsPEM: envoytest.NewCA(t).RootPEM})
+		w.store.SetLeaf(leaf(t, "api", "2"))
+		w.store.SetLeaf(leaf(t, "db", "2"))
 		time.Sleep(time.Second)
 		expect(t, api.came(), "sds bundle/default", "sds leaf/api.prod")
 		if got := api.resource(delta.SecretType, "leaf/api.prod").String(); !strings.Contains(got, keyMark+"-api2") {
@@ -121,13 +127,13 @@ func TestANodeGetsTheLeavesOfItsServicesOnly(t *testing.T) {
 		web.mu.Lock()
 		web.silent = true
 		web.mu.Unlock()
-		w.store.SetBundle(&mesh.Bundle{Issuer: "default", RootsPEM: []byte("new roots")})
-		w.store.SetLeaf(leaf("api", "3"))
+		w.store.SetBundle(&mesh.Bundle{Issuer: "default", RootsPEM: envoytest.NewCA(t).RootPEM})
+		w.store.SetLeaf(leaf(t, "api", "3"))
 		time.Sleep(holdMax - time.Second)
 		expect(t, api.came(), "sds bundle/default")
 		time.Sleep(2 * time.Second)
 		expect(t, api.came(), "sds leaf/api.prod")
-		w.store.SetLeaf(leaf("api", "4")) // the next renewal does not wait again
+		w.store.SetLeaf(leaf(t, "api", "4")) // the next renewal does not wait again
 		time.Sleep(time.Second)
 		expect(t, api.came(), "sds leaf/api.prod")
 		expect(t, web.came(), "sds bundle/default", "sds bundle/default")
@@ -161,7 +167,7 @@ func TestWhoMayOpenAStream(t *testing.T) {
 		t.Run(c.what, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				w.set(service("api", 1, "10.0.0.1:80"))
-				w.store.SetLeaf(leaf("api", "1"))
+				w.store.SetLeaf(leaf(t, "api", "1"))
 				s := w.connect(t, c.caller)
 				s.subscribe(delta.SecretType, "leaf/api.prod")
 				if got := status.Code(s.ended()); got != c.want {
@@ -285,22 +291,24 @@ func TestViewsAreSharedAndDropped(t *testing.T) {
 }
 
 func TestInvalidResourcesAreWithheld(t *testing.T) {
-	good := &clusterv3.Cluster{Name: "c"}
+	good := &clusterv3.Cluster{Name: "ok"}
 	packed, err := anypb.New(&routerv3.TcpProxy{}) // lacks its stat prefix and cluster
 	if err != nil {
 		t.Fatal(err)
 	}
-	deep := &listenerv3.Listener{Name: "l", FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
+	deep := &listenerv3.Listener{Name: "l", Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+		Address: "127.0.0.1", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: 80}}}}, TrafficDirection: corev3.TrafficDirection_OUTBOUND, FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
 		Name: "tcp", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed}}}}}}
 	log := &logBook{}
 	v := newView(translate.View{Namespace: "prod"})
 	ref := delta.Ref{TypeURL: delta.ClusterType, Name: "c"}
 	gone := map[delta.Ref]bool{ref: true} // it was shown before
-	out := v.encode("api.prod", []translate.Resource{
+	all := []translate.Resource{
 		{TypeURL: delta.ClusterType, Name: "c", Message: &clusterv3.Cluster{}},
 		{TypeURL: delta.ListenerType, Name: "l", Message: deep},
 		{TypeURL: delta.ClusterType, Name: "ok", Message: good},
-	}, gone, slog.New(slog.NewTextHandler(log, nil)))
+	}
+	out := v.encode("api.prod", all, gone, slog.New(slog.NewTextHandler(log, nil)))
 	if len(out) != 1 || out[0].Ref().Name != "ok" {
 		t.Errorf("encoded: %v", out)
 	}
@@ -311,6 +319,17 @@ func TestInvalidResourcesAreWithheld(t *testing.T) {
 		if !strings.Contains(log.String(), part) {
 			t.Errorf("the log does not name %s:\n%s", part, log)
 		}
+	}
+	if w := v.withheld[ref]; len(v.withheld) != 2 || w.Source != "api.prod" || !strings.Contains(w.Problem, "Cluster.Name") {
+		t.Errorf("withheld: %+v", v.withheld)
+	}
+	// It is said once, and forgotten when it is well or gone.
+	said := log.String()
+	v.disown(map[string]bool{"api.prod": true})
+	all[0].Message = &clusterv3.Cluster{Name: "c"}
+	v.encode("api.prod", all[:2], map[delta.Ref]bool{}, slog.New(slog.NewTextHandler(log, nil)))
+	if len(v.withheld) != 1 || log.String() != said {
+		t.Errorf("withheld: %+v\n%s", v.withheld, strings.TrimPrefix(log.String(), said))
 	}
 }
 

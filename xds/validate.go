@@ -13,9 +13,12 @@ import (
 
 // encode validates a resource as Envoy would and encodes it. Its error names
 // the field and never a value.
-func encode(r translate.Resource) (*delta.Entry, error) {
+func encode(r translate.Resource, source string) (*delta.Entry, error) {
 	if err := validate(r.Message); err != nil {
 		return nil, err
+	}
+	if err := keepsRules(r); err != nil {
+		return nil, fmt.Errorf("invalid: %w", err)
 	}
 	// An assignment holds no extensions, and can be long.
 	if r.TypeURL != delta.EndpointType {
@@ -23,7 +26,7 @@ func encode(r translate.Resource) (*delta.Entry, error) {
 			return nil, err
 		}
 	}
-	return delta.NewEntry(r.TypeURL, r.Name, r.Message)
+	return delta.NewEntry(r.TypeURL, r.Name, source, r.Message)
 }
 
 func validate(m proto.Message) error {

@@ -22,6 +22,7 @@ type view struct {
 	held     map[mesh.ServiceName]*hold
 	bundles  map[string]*mesh.Bundle
 	owner    map[delta.Ref]string // of each resource: a service, or sharedOwner
+	withheld withheld
 }
 
 // state is a service in the snapshot, and what the view shows of it.
@@ -40,6 +41,7 @@ func newView(v translate.View) *view {
 	return &view{
 		View: v, key: v.Namespace + "/" + string(v.Wiring) + "/" + v.Blocked,
 		services: map[mesh.ServiceName]state{}, held: map[mesh.ServiceName]*hold{}, owner: map[delta.Ref]string{},
+		withheld: withheld{},
 	}
 }
 
@@ -86,6 +88,7 @@ func (v *view) update(snap *mesh.Snapshot, now time.Time, log *slog.Logger) (ent
 	}
 	for ref := range gone {
 		removed = append(removed, ref)
+		delete(v.withheld, ref)
 	}
 	return entries, removed
 }
@@ -136,17 +139,16 @@ func (v *view) encode(owner string, all []translate.Resource, gone map[delta.Ref
 	for _, r := range all {
 		ref := delta.Ref{TypeURL: r.TypeURL, Name: r.Name}
 		if other := v.owner[ref]; other != "" {
-			log.Error("a resource is withheld", "view", v.key, "service", owner, "resource", ref.String(), "problem", "it is already that of "+other)
+			// Not in the books of what is withheld: there is one row for each
+			// resource, and it is the other's.
+			log.Error("a resource is withheld", "seen_by", v.key, "source", owner, "resource", ref.String(), "problem", "it is already that of "+other)
 			continue
 		}
 		v.owner[ref] = owner
 		delete(gone, ref)
-		e, err := encode(r)
-		if err != nil {
-			log.Error("a resource is withheld", "view", v.key, "service", owner, "resource", ref.String(), "problem", err.Error())
-			continue
+		if e := v.withheld.encode(r, v.key, owner, log); e != nil {
+			entries = append(entries, e)
 		}
-		entries = append(entries, e)
 	}
 	return entries
 }
@@ -169,6 +171,8 @@ type node struct {
 	meta   bootstrap.NodeMeta
 	leaves map[mesh.ServiceName]*mesh.Leaf // as last sent
 	sent   map[delta.Ref]*delta.Entry
+
+	withheld withheld
 }
 
 // outdated reports whether there is a newer leaf for n, and whether it has to
@@ -196,9 +200,8 @@ func (n *node) private(snap *mesh.Snapshot, log *slog.Logger) []*delta.Entry {
 	var out []*delta.Entry
 	for _, r := range translate.Node(n.Node, n.meta, leaf) {
 		ref := delta.Ref{TypeURL: r.TypeURL, Name: r.Name}
-		e, err := encode(r)
-		if err != nil {
-			log.Error("a resource is withheld", "node", n.ID(), "resource", ref.String(), "problem", err.Error())
+		e := n.withheld.encode(r, n.ID(), "node "+n.ID(), log)
+		if e == nil {
 			e = n.sent[ref]
 		}
 		if e != nil {

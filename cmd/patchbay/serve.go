@@ -221,6 +221,7 @@ func (c *control) buildPush(context.Context) error {
 		identify = nil
 	}
 	c.pusher = xds.NewPusher(c.store, c.cache, identify, c.log)
+	c.pusher.Register(c.metrics)
 	c.agents = agents.New(agents.Options{
 		Store: c.store, Registrar: registrations{c.registrar}, Barrier: c.pusher, Peer: identity.FromContext, Name: "patchbay", Log: c.log,
 	})
@@ -279,6 +280,7 @@ func (c *control) adminHandler() (http.Handler, error) {
 		Token: token, Open: config.Loopback(c.cfg.Admin.Listen), Ready: c.notReady, Metrics: c.metrics,
 		Parts: map[string]func() any{
 			"sidecars":     func() any { return c.cache.Status() },
+			"withheld":     func() any { return c.pusher.Withheld() },
 			"agents":       func() any { return c.agents.Status() },
 			"namespaces":   func() any { return namespacesAnswer(c.discovery.Status()) },
 			"certificates": func() any { return certificatesAnswer(c.rotator, time.Now()) },

@@ -105,20 +105,14 @@ func (s *Stream) hasAccepted(k kind, name string, mark uint64) (bool, <-chan str
 	defer s.view.mu.RUnlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b := &s.books[k]
-	if s.closed || !b.wants(name) {
-		return true, nil
-	}
-	version, seq := b.accepted(name)
-	if seq > mark {
+	if s.closed {
 		return true, nil
 	}
 	var now uint64
 	if e := s.lookup(k, name); e != nil {
 		now = e.Hash()
 	}
-	_, dirty := b.dirty[name]
-	if t := b.told[name]; !dirty && version == now && t.version == now && !t.refused && t.seq <= b.settled {
+	if s.books[k].Accepted(name, now, mark) {
 		return true, nil
 	}
 	if s.news == nil {

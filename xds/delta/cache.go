@@ -5,6 +5,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"patchbay/xds/delta/books"
 	"patchbay/xds/delta/wire"
 )
 
@@ -21,6 +24,19 @@ type Cache struct {
 	streams atomic.Int64  // attached
 	behind  atomic.Int64  // of them, those that have something to send
 	metrics *Metrics
+
+	// rejected is what nodes have rejected, so that a new stream of a node does
+	// not bring it again.
+	rejected *lru.Cache[string, *rejections]
+}
+
+// nodesKept bounds how many nodes' rejections are remembered.
+const nodesKept = 4096
+
+// rejections of a node; their names are bounded by those of its stream.
+type rejections struct {
+	mu    sync.Mutex
+	kinds [kinds]map[string]Rejection
 }
 
 // view is what many streams see in common.
@@ -49,7 +65,10 @@ func NewCache(metrics *Metrics) *Cache {
 	if metrics == nil {
 		metrics = NewMetrics(nil)
 	}
-	return &Cache{views: map[string]*view{}, metrics: metrics}
+	c := &Cache{views: map[string]*view{}, metrics: metrics}
+	c.rejected, _ = lru.New[string, *rejections](nodesKept) // errs for sizes below 1 only
+	metrics.cache.Store(c)
+	return c
 }
 
 func (c *Cache) view(key string) *view {
@@ -82,9 +101,8 @@ func (c *Cache) allViews() []*view {
 // A view that does not exist is made.
 func (c *Cache) Apply(key string, entries []*Entry, removed []Ref) int {
 	v := c.view(key)
-	ch := &change{at: time.Now(), metrics: c.metrics}
-	ch.left.Store(1)
-	defer ch.done()
+	ch := books.NewChange(time.Now(), c.metrics.over)
+	defer ch.Done()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	n := 0
@@ -106,11 +124,15 @@ func (c *Cache) Apply(key string, entries []*Entry, removed []Ref) int {
 		v.sets[k].touch(k, r.Name, ch)
 		n++
 	}
+	if n > 0 {
+		c.metrics.pushes.Inc()
+		c.metrics.changed.Add(float64(n))
+	}
 	return n
 }
 
 // touch tells every stream that subscribes to name. The view is locked.
-func (s *set) touch(k kind, name string, ch *change) {
+func (s *set) touch(k kind, name string, ch *books.Change) {
 	for st := range s.byName[name] {
 		st.touch(k, name, ch)
 	}
@@ -155,6 +177,7 @@ func (c *Cache) attach(key string, s *Stream) {
 	s.view, s.viewKey = v, key
 	v.streams[s] = struct{}{}
 	c.streams.Add(1)
+	c.restore(s)
 }
 
 // detach forgets s. Nobody waits for it any more.
@@ -168,20 +191,31 @@ func (c *Cache) detach(s *Stream) {
 	c.streams.Add(-1)
 	for k := range v.sets {
 		delete(v.sets[k].wild, s)
-		for name := range s.books[k].want {
+		for name := range s.books[k].Wanted() {
 			v.sets[k].forget(name, s)
 		}
 	}
 	s.finish()
 }
 
-func (s *set) subscribe(name string, st *Stream) {
-	m := s.byName[name]
-	if m == nil {
-		m = map[*Stream]struct{}{}
-		s.byName[name] = m
+// subscribe notes what a request of st asked for.
+func (s *set) subscribe(st *Stream, a books.Asked) {
+	for _, name := range a.Added {
+		m := s.byName[name]
+		if m == nil {
+			m = map[*Stream]struct{}{}
+			s.byName[name] = m
+		}
+		m[st] = struct{}{}
 	}
-	m[st] = struct{}{}
+	for _, name := range a.Dropped {
+		s.forget(name, st)
+	}
+	if a.Wildcard {
+		s.wild[st] = struct{}{}
+	} else {
+		delete(s.wild, st)
+	}
 }
 
 func (s *set) forget(name string, st *Stream) {
@@ -192,18 +226,74 @@ func (s *set) forget(name string, st *Stream) {
 	}
 }
 
-// change is one Apply on its way to the last ACK. It counts the responses that
-// carry it and are not answered yet, plus one for each stream that has not
-// sent yet, plus one for Apply itself.
-type change struct {
-	at      time.Time
-	left    atomic.Int64
-	streams atomic.Int64
-	metrics *Metrics
+// intern is the one copy of a name that all streams keep.
+func (s *set) intern(name string) string {
+	if e := s.entries[name].entry; e != nil {
+		return e.Name()
+	}
+	return name
 }
 
-func (ch *change) done() {
-	if ch.left.Add(-1) == 0 && ch.streams.Load() > 0 {
-		ch.metrics.lastAck.Observe(time.Since(ch.at).Seconds())
+// hold remembers what a node has rejected.
+func (c *Cache) hold(node string, k kind, r Rejection) {
+	fresh := &rejections{}
+	all, found, _ := c.rejected.PeekOrAdd(node, fresh)
+	if !found {
+		all = fresh
 	}
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if all.kinds[k] == nil {
+		all.kinds[k] = map[string]Rejection{}
+	}
+	all.kinds[k][r.Name] = r
+}
+
+// release forgets rejections: a newer version was accepted.
+func (c *Cache) release(node string, k kind, names []string) {
+	if all, ok := c.rejected.Peek(node); ok {
+		all.mu.Lock()
+		defer all.mu.Unlock()
+		for _, name := range names {
+			delete(all.kinds[k], name)
+		}
+	}
+}
+
+// restore holds back from a new stream what its node has rejected before,
+// unless its content has changed. The view and the stream are locked.
+func (c *Cache) restore(s *Stream) {
+	all, ok := c.rejected.Get(s.nodeID)
+	if !ok {
+		return
+	}
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	for k := range all.kinds {
+		for name, r := range all.kinds[k] {
+			if e := s.lookup(kind(k), name); e == nil || e.Version() != r.Version {
+				delete(all.kinds[k], name)
+			} else {
+				s.books[k].Hold(r)
+			}
+		}
+	}
+}
+
+// heldBack is how many rejected resources are held back, over all streams.
+func (c *Cache) heldBack() (n int) {
+	for _, v := range c.allViews() {
+		v.mu.RLock()
+		for s := range v.streams {
+			s.mu.Lock()
+			for _, b := range s.books {
+				for range b.Refused {
+					n++
+				}
+			}
+			s.mu.Unlock()
+		}
+		v.mu.RUnlock()
+	}
+	return n
 }

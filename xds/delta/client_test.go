@@ -271,7 +271,7 @@ func entry(k kind, name string, v int) *Entry {
 	case routes:
 		m = &routev3.RouteConfiguration{Name: name, InternalOnlyHeaders: []string{text}}
 	}
-	e, err := NewEntry(k.TypeURL(), name, m)
+	e, err := NewEntry(k.TypeURL(), name, "test", m)
 	if err != nil {
 		panic(err)
 	}

@@ -13,12 +13,13 @@
 // what it asked for, what it was told, and what it made of it.
 //
 // Start reading at Cache.Apply, which marks names, then Stream.collect, which
-// turns marked names into responses.
+// turns marked names into responses. The rules of the protocol are in books.
 package delta
 
 import (
 	"google.golang.org/protobuf/proto"
 
+	"patchbay/xds/delta/books"
 	"patchbay/xds/delta/wire"
 )
 
@@ -27,6 +28,15 @@ type Entry = wire.Entry
 
 // Ref names a resource.
 type Ref = wire.Ref
+
+// Rejection is what an Envoy said of a resource that it did not take.
+type Rejection = books.Rejection
+
+// TypeStatus is what the books say of one type of a stream.
+type TypeStatus = books.TypeStatus
+
+// ResourceStatus is one name of a type.
+type ResourceStatus = books.ResourceStatus
 
 // The type URLs that are served. A request for any other is ignored.
 const (
@@ -50,6 +60,7 @@ const (
 
 // NewEntry encodes m, whose type must be that of typeURL. Equal content has the
 // same version in every process that runs the same program.
-func NewEntry(typeURL, name string, m proto.Message) (*Entry, error) {
-	return wire.NewEntry(typeURL, name, m)
+// source says what the resource was made from; it is told to operators only.
+func NewEntry(typeURL, name, source string, m proto.Message) (*Entry, error) {
+	return wire.NewEntry(typeURL, name, source, m)
 }

@@ -1,32 +1,22 @@
 package delta
 
 import (
-	"maps"
-	"slices"
-	"strconv"
 	"time"
 
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 
+	"patchbay/xds/delta/books"
 	"patchbay/xds/delta/wire"
 )
 
-const (
-	// maxFrame keeps responses below the 4 MiB that gRPC clients accept.
-	maxFrame = 2 << 20
-	// window is how many unanswered responses of plain endpoint updates a
-	// client may have; what changes meanwhile is merged. Envoy's cost is per
-	// response, and it does not merge by itself.
-	window = 4
-	// windowWait is after how long an unanswered response stops counting: a
-	// response of a type without subscription is never answered.
-	windowWait = 5 * time.Second
-)
+// maxFrame keeps responses below the 4 MiB that gRPC clients accept.
+const maxFrame = 2 << 20
 
 // outgoing is a response, ready to be written.
 type outgoing struct {
-	kind  kind
-	frame *wire.Frame
+	kind   kind
+	frame  *wire.Frame
+	shared bool // made for another stream
 }
 
 // flush is one round of responses. What is added goes out in the order of
@@ -35,13 +25,14 @@ type outgoing struct {
 type flush struct {
 	*Stream
 	now     time.Time
-	changes []*change
+	changes []*books.Change
 	out     []outgoing
-	held    bool // something waits for the window
+	again   bool // something waits for an answer
 }
 
 // collect turns marked names into responses and books them as sent. It reports
-// whether it must be called again after windowWait even if nothing happens.
+// whether it must be called again after [books.Patience] even if nothing
+// happens.
 func (s *Stream) collect() (out []outgoing, again bool) {
 	s.view.mu.RLock()
 	defer s.view.mu.RUnlock()
@@ -49,66 +40,81 @@ func (s *Stream) collect() (out []outgoing, again bool) {
 	defer s.mu.Unlock()
 	f := &flush{Stream: s, now: time.Now(), changes: s.changes}
 	s.changes = nil
+	dirty := 0
 	var removed [kinds][]string
-	for k := range kinds {
-		b, before := &s.books[k], len(f.out)
+	for k, b := range s.books {
+		k, before := kind(k), len(f.out)
+		dirty += b.Dirty()
 		if k == endpoints {
 			s.owe(removed[clusters])
 		}
 		var upserts []*Entry
 		upserts, removed[k] = f.take(k)
-		if k == endpoints {
+		switch k {
+		case endpoints:
 			// Those that Envoy waits for travel apart: a rejection of another
 			// cluster's endpoints must not end their waiting.
 			warming, rest := splitWarming(b, upserts)
 			f.add(k, warming)
 			f.add(k, rest)
-		} else {
+		case clusters:
+			f.add(k, upserts)
+			for _, e := range upserts {
+				s.books[endpoints].Owe(e.Name())
+			}
+		default:
 			f.add(k, upserts)
 		}
-		if b.greet && len(f.out) == before {
+		if b.Greet() && len(f.out) == before {
 			f.respond(k, nil, nil)
 		}
-		b.greet = false
-		for _, e := range upserts {
-			if k == clusters {
-				s.books[endpoints].owed[e.Name()] = struct{}{}
-			} else if k == endpoints {
-				delete(b.owed, e.Name())
-			}
-		}
 	}
-	for _, k := range []kind{listeners, routes, clusters, endpoints, secrets} {
-		if len(removed[k]) > 0 {
-			f.respond(k, nil, removed[k])
+	s.cache.metrics.dirty.Observe(float64(dirty))
+	f.remove(removed)
+	if f.again {
+		s.changes = f.changes // not sent in full
+	} else {
+		for _, ch := range f.changes {
+			ch.Done() // this stream has sent; its responses are counted by now
 		}
-	}
-	for _, ch := range f.changes {
-		ch.done() // this stream has sent; its responses are counted by now
 	}
 	s.tell()
-	return f.out, f.held
+	return f.out, f.again
+}
+
+// remove says what is gone. Clusters and their endpoints wait until the client
+// has answered the listeners and routes that no longer refer to them.
+func (f *flush) remove(removed [kinds][]string) {
+	for _, k := range []kind{listeners, routes, clusters, endpoints, secrets} {
+		if len(removed[k]) == 0 {
+			continue
+		}
+		if (k == clusters || k == endpoints) && (f.books[listeners].Unanswered(f.now) || f.books[routes].Unanswered(f.now)) {
+			for _, name := range removed[k] {
+				f.books[k].PutBack(name)
+			}
+			f.again = true
+			continue
+		}
+		f.respond(k, nil, removed[k])
+	}
 }
 
 // owe marks the endpoints of every cluster sent since they were: Envoy does
 // not ask again, and would wait. Those of a removed cluster may go now. The
 // stream is locked.
 func (s *Stream) owe(removed []string) {
-	b := &s.books[endpoints]
+	b := s.books[endpoints]
 	for _, name := range removed {
-		delete(b.owed, name)
-		s.mark(endpoints, name, false)
+		b.Release(name)
+		b.Mark(name, false)
 	}
-	for name := range b.owed {
-		if b.wants(name) {
-			b.dirty[name] = true
-		}
-	}
+	b.Owing()
 }
 
-func splitWarming(b *books, all []*Entry) (warming, rest []*Entry) {
+func splitWarming(b *books.Books, all []*Entry) (warming, rest []*Entry) {
 	for _, e := range all {
-		if _, owed := b.owed[e.Name()]; owed || b.told[e.Name()].version == 0 {
+		if b.Awaited(e.Name()) {
 			warming = append(warming, e)
 		} else {
 			rest = append(rest, e)
@@ -120,52 +126,28 @@ func splitWarming(b *books, all []*Entry) (warming, rest []*Entry) {
 // take empties the dirty set of a type into what must be sent and what must be
 // said to be gone, each sorted by name.
 func (f *flush) take(k kind) (upserts []*Entry, removed []string) {
-	b := &f.books[k]
-	full := k == endpoints && len(b.inflight) >= window && f.now.Sub(b.inflight[len(b.inflight)-window].at) < windowWait
-	for _, name := range slices.Sorted(maps.Keys(b.dirty)) {
-		force := b.dirty[name]
-		if full && !force {
-			f.held = true
-			continue
-		}
-		delete(b.dirty, name)
-		switch e, gone := f.decide(k, name, force); {
-		case e != nil:
+	b := f.books[k]
+	due, held := b.Take(f.now)
+	f.again = f.again || held
+	for _, d := range due {
+		e := f.lookup(k, d.Name)
+		switch b.Judge(d, e, k == endpoints && f.lookup(clusters, d.Name) != nil) {
+		case books.Nothing:
+		case books.Send:
 			upserts = append(upserts, e)
-		case gone:
-			removed = append(removed, name)
+		case books.Gone:
+			removed = append(removed, d.Name)
+		case books.Placeholder:
+			if e := emptyAssignment(d.Name); e != nil {
+				upserts = append(upserts, e)
+			}
 		}
 	}
 	return upserts, removed
 }
 
-// decide says what the client must hear of one name: an entry, that there is
-// none, or nothing.
-func (f *flush) decide(k kind, name string, force bool) (e *Entry, gone bool) {
-	b := &f.books[k]
-	e, t := f.lookup(k, name), b.told[name]
-	switch {
-	case e != nil && !b.wants(name):
-		return nil, false
-	case e != nil && b.refused[name].version == e.Hash():
-		return nil, false // held back until its content changes
-	case e != nil && t.version == e.Hash() && !force:
-		return nil, false
-	case e != nil:
-		return e, false
-	case k == endpoints && t.version == 0 && force && b.wants(name):
-		// Unknown and new: Envoy must not wait for it.
-		return emptyAssignment(name), false
-	case k == endpoints && f.lookup(clusters, name) != nil:
-		return nil, false // never take the endpoints of a cluster that stays
-	case t.version != 0, force && b.wants(name):
-		return nil, true // gone, or asked for and unknown
-	}
-	return nil, false
-}
-
 func emptyAssignment(name string) *Entry {
-	e, err := NewEntry(EndpointType, name, &endpointv3.ClusterLoadAssignment{ClusterName: name})
+	e, err := NewEntry(EndpointType, name, "no such service", &endpointv3.ClusterLoadAssignment{ClusterName: name})
 	if err != nil {
 		return nil // not UTF-8, which the decoder refuses
 	}
@@ -177,7 +159,7 @@ func (f *flush) add(k kind, all []*Entry) {
 	var batch []*Entry
 	size := 0
 	for _, e := range all {
-		if _, alone := f.books[k].alone[e.Name()]; alone {
+		if f.books[k].Alone(e.Name()) {
 			f.respond(k, []*Entry{e}, nil)
 			continue
 		}
@@ -194,20 +176,20 @@ func (f *flush) add(k kind, all []*Entry) {
 
 // respond makes one response and books it.
 func (f *flush) respond(k kind, entries []*Entry, removed []string) {
-	b, seq := &f.books[k], f.cache.seq.Add(1)
-	r := response{seq: seq, at: f.now, removed: removed, changes: f.changes}
-	bytes := make([][]byte, 0, len(entries))
-	for _, e := range entries {
-		r.items = append(r.items, item{e.Name(), e.Hash()})
-		bytes = append(bytes, e.Bytes())
-		b.record(e.Name(), e.Hash(), seq)
+	b := f.books[k]
+	next := func() uint64 { return f.cache.seq.Add(1) }
+	o := outgoing{kind: k}
+	var seq uint64
+	if len(entries) == 1 && len(removed) == 0 {
+		o.frame, seq, o.shared = entries[0].Solo(b.Last(), next)
+	} else {
+		seq = next()
+		bytes := make([][]byte, 0, len(entries))
+		for _, e := range entries {
+			bytes = append(bytes, e.Bytes())
+		}
+		o.frame = wire.NewFrame(k.TypeURL(), wire.Nonce(seq), bytes, removed)
 	}
-	for _, name := range removed {
-		b.record(name, 0, seq)
-	}
-	for _, ch := range f.changes {
-		ch.left.Add(1)
-	}
-	b.sent(r)
-	f.out = append(f.out, outgoing{k, wire.NewFrame(k.TypeURL(), strconv.FormatUint(seq, 36), bytes, removed)})
+	b.Sent(seq, f.now, entries, removed, f.changes)
+	f.out = append(f.out, o)
 }

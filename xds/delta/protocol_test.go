@@ -3,6 +3,7 @@ package delta
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // The tests of this file are the MUST rows of the xDS protocol for the
@@ -99,6 +100,7 @@ func TestUnknownNamesAreSaidToBeGoneAndRemembered(t *testing.T) {
 		if n := len(in[0].GetResources()[0].GetResource().GetValue()); n > 10 {
 			t.Errorf("the assignment has %d bytes, want an empty one", n)
 		}
+		c.ack(in...)
 		w.set(entry(endpoints, "new", 1))
 		c.expect("eds +new")
 	})
@@ -212,12 +214,24 @@ func TestOrderOfOneFlush(t *testing.T) {
 		c.ask(SecretType, "+s")
 		c.ask(RouteType, "+r", "+r2")
 		c.ack(c.take()...)
+		c.expect()
 		// b's endpoints change as well, but Envoy waits only for a's.
 		two := all(2)[:5]
 		w.set(append(two, entry(endpoints, "b", 2))...)
 		c.ack(c.expect("cds +a", "eds +a", "eds +b", "sds +s", "lds +l", "rds +r")...)
+		c.expect()
+		// What is in use is never missing: clusters go when the client has taken
+		// what no longer refers to them.
 		w.remove(all(1)[5:]...)
-		c.expect("lds -l2", "rds -r2", "cds -b", "eds -b")
+		in := c.expect("lds -l2", "rds -r2")
+		c.ack(in[0])
+		c.expect()
+		c.ack(in[1])
+		c.expect("cds -b", "eds -b")
+		w.remove(entry(listeners, "l", 2), entry(clusters, "a", 2))
+		c.expect("lds -l") // it never answers
+		time.Sleep(6 * time.Second)
+		c.expect("cds -a")
 	})
 }
 
@@ -251,7 +265,8 @@ func TestEndpointsFollowTheirCluster(t *testing.T) {
 		in := c.expect("cds +a", "eds +a")
 		c.ack(in[1]) // Envoy withholds the ACK of the cluster: nobody waits for it
 		w.set(entry(clusters, "b", 2), entry(endpoints, "a", 2))
-		c.expect("cds +b", "eds +b", "eds +a")
+		c.ack(c.expect("cds +b", "eds +b", "eds +a")...)
+		c.expect()
 		// The endpoints of a cluster that stays are never taken away.
 		w.remove(entry(endpoints, "a", 2))
 		c.expect()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -14,9 +15,12 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"patchbay/xds/delta/admit"
+	"patchbay/xds/delta/books"
 	"patchbay/xds/delta/wire"
 )
 
@@ -48,6 +52,7 @@ type Opener interface {
 type Config struct {
 	Log         *slog.Logger
 	SendTimeout time.Duration // a stream whose client reads nothing for so long is ended; 0: 30 s
+	Admit       admit.Limits  // of the streams that may open
 }
 
 // Server serves the streams of a cache.
@@ -55,6 +60,7 @@ type Server struct {
 	cache   *Cache
 	opener  Opener
 	cfg     Config
+	gate    *admit.Gate
 	closing chan struct{}
 	once    sync.Once
 }
@@ -62,7 +68,7 @@ type Server struct {
 // NewServer returns a server that serves cache.
 func NewServer(cache *Cache, opener Opener, cfg Config) *Server {
 	cfg.SendTimeout = cmp.Or(cfg.SendTimeout, 30*time.Second)
-	return &Server{cache: cache, opener: opener, cfg: cfg, closing: make(chan struct{})}
+	return &Server{cache: cache, opener: opener, cfg: cfg, gate: admit.New(cfg.Admit), closing: make(chan struct{})}
 }
 
 // Close ends all streams, telling the clients to come back. It does not wait.
@@ -113,26 +119,42 @@ func (s *Server) serve(ss grpc.ServerStream) (err error) {
 			err = s.panicked(p)
 		}
 		s.cache.metrics.streams.Dec()
-		s.cache.metrics.ended.WithLabelValues(status.Code(err).String()).Inc()
-		s.cfg.Log.Info("stream ended", "node", st.nodeID, "after", time.Since(st.opened), "reason", err)
+		s.cache.metrics.ended.WithLabelValues(reason(err)).Inc()
+		s.cfg.Log.Info("stream ended", "node", st.nodeID, "after", time.Since(st.opened), "reason", reason(err), "error", err)
 	}()
-	first, opened, err := s.open(ss, st)
+	first, opened, pass, err := s.open(ss, st)
 	if err != nil {
 		return err
 	}
+	defer pass.Leave()
 	defer opened.Closed()
 	s.cache.attach(opened.View, st)
 	defer s.cache.detach(st)
 	s.cfg.Log.Info("stream open", "node", st.nodeID, "view", st.viewKey)
-	return s.run(ss, st, first)
+	return s.run(ss, st, first, pass)
 }
 
-// open reads the first request and finds out what the stream may see.
-func (s *Server) open(ss grpc.ServerStream, st *Stream) (*wire.Request, Opened, error) {
-	peer, err := s.opener.Identify(ss.Context())
+// open reads the first request and finds out what the stream may see. What a
+// connection proves is admitted before anything is read from it.
+func (s *Server) open(ss grpc.ServerStream, st *Stream) (*wire.Request, Opened, *admit.Pass, error) {
+	who, err := s.opener.Identify(ss.Context())
 	if err != nil {
-		return nil, Opened{}, asStatus(err)
+		return nil, Opened{}, nil, asStatus(err)
 	}
+	pass, err := s.gate.Admit(ss.Context(), who.ID, addressOf(ss.Context()))
+	if err != nil {
+		return nil, Opened{}, nil, err
+	}
+	first, o, err := s.identify(ss, st, who)
+	if err != nil {
+		pass.Leave()
+		return nil, o, nil, err
+	}
+	return first, o, pass, nil
+}
+
+// identify holds the first request against what the connection proved.
+func (s *Server) identify(ss grpc.ServerStream, st *Stream, who Peer) (*wire.Request, Opened, error) {
 	first, node := &wire.Request{}, &corev3.Node{}
 	if err := receive(ss, first); err != nil {
 		return nil, Opened{}, err
@@ -140,20 +162,52 @@ func (s *Server) open(ss grpc.ServerStream, st *Stream) (*wire.Request, Opened, 
 	if first.Node == nil || proto.Unmarshal(first.Node, node) != nil {
 		return nil, Opened{}, status.Error(codes.InvalidArgument, "the first request of a stream must carry the node, well formed")
 	}
-	if peer == (Peer{}) {
-		peer = Peer{node.GetId(), node.GetCluster()}
+	if who == (Peer{}) {
+		who = Peer{node.GetId(), node.GetCluster()}
 	}
-	if err := checkNode(first, peer); err != nil {
+	if err := checkNode(first, who); err != nil {
 		return nil, Opened{}, err
 	}
-	st.nodeID, st.cluster = peer.ID, peer.Cluster
-	opened, err := s.opener.Open(ss.Context(), node, st)
-	return first, opened, asStatus(err)
+	st.nodeID, st.cluster = who.ID, who.Cluster
+	o, err := s.opener.Open(ss.Context(), node, st)
+	return first, o, asStatus(err)
+}
+
+func addressOf(ctx context.Context) netip.Addr {
+	if p, ok := peer.FromContext(ctx); ok {
+		if a, err := netip.ParseAddrPort(p.Addr.String()); err == nil {
+			return a.Addr()
+		}
+	}
+	return netip.Addr{} // a Unix socket, or a test's listener
+}
+
+// reason is the word for a stream's end in metrics and logs.
+func reason(err error) string {
+	switch status.Code(err) {
+	case codes.OK, codes.Canceled:
+		return "left"
+	case codes.DeadlineExceeded:
+		return "stalled"
+	case codes.Unavailable:
+		return "stopping"
+	case codes.Aborted:
+		return "replaced"
+	case codes.InvalidArgument:
+		return "invalid"
+	case codes.PermissionDenied, codes.Unauthenticated:
+		return "refused"
+	case codes.ResourceExhausted:
+		return "limit"
+	case codes.Internal:
+		return "fault"
+	}
+	return "other"
 }
 
 // run reads and writes in goroutines of their own, so that a client that does
 // not read can be got rid of: only the return of the handler ends a stream.
-func (s *Server) run(ss grpc.ServerStream, st *Stream, first *wire.Request) error {
+func (s *Server) run(ss grpc.ServerStream, st *Stream, first *wire.Request, pass *admit.Pass) error {
 	ended := make(chan error, 3)
 	guard := func(f func() error) {
 		defer func() {
@@ -174,6 +228,8 @@ func (s *Server) run(ss grpc.ServerStream, st *Stream, first *wire.Request) erro
 		return err
 	case <-stalled:
 		return status.Errorf(codes.DeadlineExceeded, "the client read nothing for %v", s.cfg.SendTimeout)
+	case <-pass.Over():
+		return status.Error(codes.Aborted, "newer streams of this node have taken the place of this one")
 	case <-s.closing:
 		return status.Error(codes.Unavailable, "the control plane is stopping")
 	}
@@ -200,7 +256,7 @@ func (s *Server) sendAll(ss grpc.ServerStream, st *Stream, stalled chan<- struct
 	deadline := time.AfterFunc(s.cfg.SendTimeout, func() { once.Do(func() { close(stalled) }) })
 	deadline.Stop()
 	defer deadline.Stop()
-	again := time.NewTimer(windowWait)
+	again := time.NewTimer(books.Patience)
 	defer again.Stop()
 	for {
 		select {
@@ -216,12 +272,11 @@ func (s *Server) sendAll(ss grpc.ServerStream, st *Stream, stalled chan<- struct
 				return err
 			}
 			deadline.Stop()
-			s.cache.metrics.responses.WithLabelValues(f.kind.String()).Inc()
-			s.cache.metrics.bytes.WithLabelValues(f.kind.String()).Add(float64(f.frame.Size()))
+			s.cache.metrics.sent(f)
 		}
 		st.idle()
 		if again.Stop(); more {
-			again.Reset(windowWait)
+			again.Reset(books.Patience)
 		}
 	}
 }

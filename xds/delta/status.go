@@ -2,11 +2,10 @@ package delta
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
-
-	"patchbay/xds/delta/wire"
 )
 
 // StreamStatus is what the books say of one Envoy.
@@ -16,29 +15,9 @@ type StreamStatus struct {
 	View    string
 	Opened  time.Time
 	Types   []TypeStatus // in the order of sending; only types that were asked for
-}
-
-// TypeStatus is one type of a stream.
-type TypeStatus struct {
-	Type       string // cds, eds, sds, lds, rds
-	Wildcard   bool
-	Subscribed int // names asked for, without the wildcard
-	LastAck    time.Time
-	// UnackedSince is when the oldest response without an answer was sent; zero
-	// if there is none. For cds it means that a cluster is warming.
-	UnackedSince time.Time
-	Resources    []ResourceStatus // sorted by name
-	Rejected     []Rejection      // sorted by name
-}
-
-// ResourceStatus is one name of a type. Sent and Accepted are versions; ""
-// means none.
-type ResourceStatus struct {
-	Name     string
-	Sent     string
-	Accepted string
-	Waiting  bool // for an ACK
-	Pending  bool // it changed and was not sent yet
+	// Warming says of each cluster without an ACK for what Envoy may be waiting,
+	// sorted. Envoy withholds the ACKs of all clusters while one warms.
+	Warming []string
 }
 
 // Status is the state of all streams, sorted by node, then by age.
@@ -60,27 +39,37 @@ func (s *Stream) status() StreamStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := StreamStatus{Node: s.nodeID, Cluster: s.cluster, View: s.viewKey, Opened: s.opened}
-	for k := range s.books {
-		b := &s.books[k]
-		if !b.seen {
-			continue
+	for _, b := range s.books {
+		if b.Seen() {
+			st.Types = append(st.Types, b.Status())
 		}
-		t := TypeStatus{Type: kind(k).String(), Wildcard: b.wildcard, Subscribed: len(b.want), LastAck: b.lastAck}
-		if len(b.inflight) > 0 {
-			t.UnackedSince = b.inflight[0].at
-		}
-		for name, told := range b.told {
-			ok, _ := b.accepted(name)
-			_, dirty := b.dirty[name]
-			t.Resources = append(t.Resources, ResourceStatus{Name: name, Sent: wire.FormatVersion(told.version),
-				Accepted: wire.FormatVersion(ok), Waiting: told.seq > b.settled, Pending: dirty})
-		}
-		slices.SortFunc(t.Resources, func(a, b ResourceStatus) int { return cmp.Compare(a.Name, b.Name) })
-		for _, r := range b.refused {
-			t.Rejected = append(t.Rejected, r)
-		}
-		slices.SortFunc(t.Rejected, func(a, b Rejection) int { return cmp.Compare(a.Name, b.Name) })
-		st.Types = append(st.Types, t)
 	}
+	st.Warming = s.warming()
 	return st
+}
+
+// warming explains every cluster without an ACK. The stream is locked.
+func (s *Stream) warming() (all []string) {
+	eds := s.books[endpoints]
+	var missing []string
+	for name := range s.books[secrets].Wanted() {
+		if !s.books[secrets].Has(name) {
+			missing = append(missing, name)
+		}
+	}
+	slices.Sort(missing)
+	for name := range s.books[clusters].Waiting {
+		switch {
+		case !eds.Wants(name):
+			all = append(all, fmt.Sprintf("%s: Envoy has not asked for its endpoints", name))
+		case eds.Awaited(name):
+			all = append(all, fmt.Sprintf("%s: its endpoints have not been sent", name))
+		case len(missing) > 0:
+			all = append(all, fmt.Sprintf("%s: its endpoints have been sent; secrets that do not exist: %q", name, missing))
+		default:
+			all = append(all, fmt.Sprintf("%s: everything has been sent", name))
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }

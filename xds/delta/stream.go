@@ -2,10 +2,12 @@ package delta
 
 import (
 	"fmt"
+	"iter"
 	"log/slog"
 	"sync"
 	"time"
 
+	"patchbay/xds/delta/books"
 	"patchbay/xds/delta/wire"
 )
 
@@ -24,17 +26,17 @@ type Stream struct {
 
 	mu      sync.Mutex
 	private [kinds]map[string]*Entry
-	books   [kinds]books
-	changes []*change     // whose names are marked and not sent yet
-	busy    bool          // counted in cache.behind
-	closed  bool          // no longer counted anywhere
-	news    chan struct{} // closed and forgotten when the books change; nil if nobody waits
+	books   [kinds]*books.Books
+	changes []*books.Change // whose names are marked and not sent yet
+	busy    bool            // counted in cache.behind
+	closed  bool            // no longer counted anywhere
+	news    chan struct{}   // closed and forgotten when the books change; nil if nobody waits
 }
 
 func newStream(c *Cache, log *slog.Logger) *Stream {
 	s := &Stream{cache: c, log: log, opened: time.Now(), wake: make(chan struct{}, 1)}
 	for k := range s.books {
-		s.books[k] = newBooks()
+		s.books[k] = books.New(kind(k))
 		s.private[k] = map[string]*Entry{}
 	}
 	return s
@@ -58,12 +60,12 @@ func (s *Stream) SetPrivate(entries []*Entry) {
 	for k := range next {
 		for name, e := range next[k] {
 			if was := old[k][name]; was == nil || was.Hash() != e.Hash() {
-				s.mark(kind(k), name, false)
+				s.books[k].Mark(name, false)
 			}
 		}
 		for name := range old[k] {
 			if next[k][name] == nil {
-				s.mark(kind(k), name, false)
+				s.books[k].Mark(name, false)
 			}
 		}
 	}
@@ -71,34 +73,26 @@ func (s *Stream) SetPrivate(entries []*Entry) {
 }
 
 // touch marks a name that changed in the view. The view is locked.
-func (s *Stream) touch(k kind, name string, ch *change) {
+func (s *Stream) touch(k kind, name string, ch *books.Change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mark(k, name, false)
+	if s.books[k].Mark(name, false) {
+		s.cache.metrics.coalesced.Inc()
+	}
 	// A stream that is many changes behind is not measured by each of them.
 	const most = 16
 	if n := len(s.changes); n < most && (n == 0 || s.changes[n-1] != ch) {
-		ch.left.Add(1)
-		ch.streams.Add(1)
+		ch.Reaches()
 		s.changes = append(s.changes, ch)
 	}
 	s.rouse()
 }
 
-// mark notes that the client must hear of a name, if it cares; force means
-// even if it has the version already.
-func (s *Stream) mark(k kind, name string, force bool) {
-	b := &s.books[k]
-	if b.wants(name) || b.has(name) {
-		b.dirty[name] = b.dirty[name] || force
-	}
-}
-
 // rouse wakes the sender if there is something to send.
 func (s *Stream) rouse() {
 	something := false
-	for k := range s.books {
-		something = something || s.books[k].greet || len(s.books[k].dirty) > 0
+	for _, b := range s.books {
+		something = something || b.Pending()
 	}
 	if s.closed || !something {
 		return
@@ -131,14 +125,11 @@ func (s *Stream) finish() {
 		s.cache.behind.Add(-1)
 	}
 	for _, ch := range s.changes {
-		ch.done()
+		ch.Done()
 	}
 	s.changes = nil
-	for k := range s.books {
-		for _, r := range s.books[k].inflight {
-			r.done()
-		}
-		s.books[k].inflight = nil
+	for _, b := range s.books {
+		b.Close()
 	}
 	s.tell()
 }
@@ -162,7 +153,7 @@ func (s *Stream) handle(r *wire.Request) error {
 	if r.Nonce != "" {
 		s.answered(k, r)
 	}
-	quick := s.books[k].seen && len(r.Subscribe) == 0 && len(r.Unsubscribe) == 0
+	quick := s.books[k].Seen() && len(r.Subscribe) == 0 && len(r.Unsubscribe) == 0
 	s.rouse()
 	s.tell()
 	s.mu.Unlock()
@@ -173,12 +164,12 @@ func (s *Stream) handle(r *wire.Request) error {
 	defer s.view.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.subscribe(k, r)
+	s.view.sets[k].subscribe(s, s.books[k].Ask(r, s.names(k), s.view.sets[k].intern))
 	s.rouse()
 	s.tell()
 	n := 0
-	for i := range s.books {
-		n += len(s.books[i].want)
+	for _, b := range s.books {
+		n += b.Size()
 	}
 	if n > wire.MaxNames {
 		return fmt.Errorf("the stream subscribes to %d names; allowed are %d", n, wire.MaxNames)
@@ -186,65 +177,54 @@ func (s *Stream) handle(r *wire.Request) error {
 	return nil
 }
 
-// subscribe applies the subscription part of a request. A stale nonce does not
-// matter here. The view and the stream are locked.
-func (s *Stream) subscribe(k kind, r *wire.Request) {
-	b, set := &s.books[k], &s.view.sets[k]
-	first := !b.seen
-	b.seen = true
-	if first {
-		for name, v := range r.Versions {
-			b.told[name] = told{version: wire.ParseVersion(v)}
-		}
-		if len(r.Subscribe) == 0 && k.Wildcards() {
-			s.becomeWildcard(k, false) // the wildcard of old: an empty first request
-		}
+// answered takes an ACK or a rejection. The stream is locked.
+func (s *Stream) answered(k kind, r *wire.Request) {
+	m := s.cache.metrics
+	a := s.books[k].Answer(r, time.Now())
+	if !a.Known {
+		return
 	}
-	for _, name := range r.Subscribe {
-		switch {
-		case name == "*" && k.Wildcards():
-			s.becomeWildcard(k, !first)
-		case name == "*":
-			// Such a name does not exist: these types are asked for by name.
-		default:
-			b.want[name] = struct{}{}
-			set.subscribe(name, s)
-			_, owed := b.owed[name]
-			b.dirty[name] = b.dirty[name] || !first || !b.has(name) || owed
-		}
+	if len(a.Cleared) > 0 {
+		s.cache.release(s.nodeID, k, a.Cleared)
 	}
-	for _, name := range r.Unsubscribe {
-		_, asked := b.want[name]
-		switch {
-		case name == "*" && b.wildcard:
-			b.wildcard, b.greet = false, false
-			delete(set.wild, s)
-		case asked:
-			delete(b.want, name)
-			set.forget(name, s)
-			if b.wildcard {
-				b.dirty[name] = true // the client may have let go of it
-			}
+	if !a.Rejected {
+		m.ack.Observe(a.Took.Seconds())
+		for _, ch := range a.Changes {
+			m.eachAck.Observe(time.Since(ch.At).Seconds())
 		}
+		return
 	}
-	if first || len(r.Unsubscribe) > 0 {
-		b.prune()
+	m.byKind[k].nacks.Inc()
+	for _, x := range a.Refused {
+		s.cache.hold(s.nodeID, k, x)
+		s.log.Warn("envoy rejected a resource", "node", s.nodeID, "type", k.String(), "name", x.Name,
+			"version", x.Version, "source", x.Source, "error", x.Error)
+	}
+	if k != endpoints {
+		return
+	}
+	// A rejection ends the waiting of other clusters, empty: theirs go again.
+	for name := range s.books[clusters].Waiting {
+		if !s.books[k].Alone(name) && s.books[k].Wants(name) {
+			s.books[k].Mark(name, true)
+		}
 	}
 }
 
-// becomeWildcard subscribes to everything; force sends what is known as well.
-func (s *Stream) becomeWildcard(k kind, force bool) {
-	b, set := &s.books[k], &s.view.sets[k]
-	b.wildcard, b.greet = true, true
-	set.wild[s] = struct{}{}
-	for name := range set.entries {
-		s.mark(k, name, force)
-	}
-	for name := range s.private[k] {
-		s.mark(k, name, force)
-	}
-	for name := range b.told {
-		s.mark(k, name, false)
+// names are all that the stream may see of a type. The view and the stream
+// are locked.
+func (s *Stream) names(k kind) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for name := range s.view.sets[k].entries {
+			if !yield(name) {
+				return
+			}
+		}
+		for name := range s.private[k] {
+			if !yield(name) {
+				return
+			}
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -74,13 +75,22 @@ func (r Ref) String() string {
 type Entry struct {
 	kind    Kind
 	name    string
+	source  string
 	version uint64 // of the content; never 0, which means "none"
 	wire    []byte // one whole field 2 of DeltaDiscoveryResponse, tag included
+	solo    atomic.Pointer[solo]
+}
+
+// solo is a response that holds one entry and nothing else.
+type solo struct {
+	seq   uint64
+	frame *Frame
 }
 
 // NewEntry encodes m, whose type must be that of typeURL. Equal content has the
 // same version in every process that runs the same program.
-func NewEntry(typeURL, name string, m proto.Message) (*Entry, error) {
+// source says what the resource was made from; it is told to operators only.
+func NewEntry(typeURL, name, source string, m proto.Message) (*Entry, error) {
 	k, ok := KindOf(typeURL)
 	if !ok {
 		return nil, fmt.Errorf("encode %s: the type %q is not served", name, typeURL)
@@ -93,7 +103,7 @@ func NewEntry(typeURL, name string, m proto.Message) (*Entry, error) {
 		return nil, fmt.Errorf("encode %s: %w", name, err)
 	}
 	sum := sha256.Sum256(body)
-	e := &Entry{kind: k, name: name, version: max(binary.BigEndian.Uint64(sum[:]), 1)}
+	e := &Entry{kind: k, name: name, source: source, version: max(binary.BigEndian.Uint64(sum[:]), 1)}
 	e.wire = AppendResource(nil, typeURL, name, e.Version(), body)
 	return e, nil
 }
@@ -106,6 +116,22 @@ func (e *Entry) Kind() Kind { return e.kind }
 
 // Name is unique in the kind.
 func (e *Entry) Name() string { return e.name }
+
+// Source says what the resource was made from.
+func (e *Entry) Source() string { return e.source }
+
+// Solo is a response that holds this entry alone, and its number, which is
+// also its nonce. It is greater than after, and next makes it if need be: of
+// all streams that are sent one change, the first makes the frame for all.
+func (e *Entry) Solo(after uint64, next func() uint64) (f *Frame, seq uint64, shared bool) {
+	if s := e.solo.Load(); s != nil && s.seq > after {
+		return s.frame, s.seq, true
+	}
+	s := &solo{seq: next()}
+	s.frame = NewFrame(e.kind.TypeURL(), Nonce(s.seq), [][]byte{e.wire}, nil)
+	e.solo.Store(s)
+	return s.frame, s.seq, false
+}
 
 // Version is a short hash of the content.
 func (e *Entry) Version() string { return FormatVersion(e.version) }

@@ -9,6 +9,7 @@ package wire
 import (
 	"fmt"
 	"slices"
+	"strconv"
 
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/proto" // the codec that ours delegates to
@@ -59,6 +60,9 @@ func NewFrame(typeURL, nonce string, resources [][]byte, removed []string) *Fram
 	f.size += len(tail)
 	return f
 }
+
+// Nonce writes the number of a response.
+func Nonce(seq uint64) string { return strconv.FormatUint(seq, 36) }
 
 // Size is the number of bytes of the message.
 func (f *Frame) Size() int { return f.size }

@@ -1,0 +1,265 @@
+package books
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"time"
+
+	"patchbay/xds/delta/wire"
+)
+
+// Response is one that was sent and not answered yet.
+type Response struct {
+	seq     uint64
+	at      time.Time
+	items   []item
+	removed []string
+	changes []*Change
+}
+
+// item is a name in a response, with the version that it carried.
+type item struct {
+	name, source string
+	version      uint64
+}
+
+func (r Response) done() {
+	for _, ch := range r.changes {
+		ch.Done()
+	}
+}
+
+// Rejection is what an Envoy said of a resource that it did not take.
+type Rejection struct {
+	Name    string
+	Version string
+	Source  string // what the resource was made from
+	Error   string // Envoy's words
+	At      time.Time
+	version uint64
+}
+
+// Last is the number of the newest response; the next must be greater.
+func (b *Books) Last() uint64 { return b.last }
+
+// Sent books a response: its number, its entries, the names that it said to be
+// gone, and the changes that it carries.
+func (b *Books) Sent(seq uint64, at time.Time, entries []*wire.Entry, removed []string, changes []*Change) {
+	r := Response{seq: seq, at: at, removed: removed, changes: changes}
+	if len(entries) > 0 {
+		r.items = make([]item, 0, len(entries))
+	}
+	for _, e := range entries {
+		r.items = append(r.items, item{e.Name(), e.Source(), e.Hash()})
+		b.tell(e.Name(), e.Hash(), seq)
+		delete(b.owed, e.Name())
+	}
+	for _, name := range removed {
+		b.tell(name, 0, seq)
+	}
+	for _, ch := range changes {
+		ch.carried()
+	}
+	b.last = seq
+	b.await(r)
+}
+
+func (b *Books) tell(name string, version, seq uint64) {
+	if t, ok := b.told[name]; ok && t.seq <= b.settled && !t.refused {
+		b.before[name] = t
+	}
+	b.told[name] = told{version: version, seq: seq}
+}
+
+// await adds a response to those that wait for an answer. A client that does
+// not answer for long (Envoy withholds the ACK of clusters while one warms)
+// must not fill our memory: then the two oldest become one.
+func (b *Books) await(r Response) {
+	const most = 64
+	if len(b.inflight) >= most {
+		o, n := b.inflight[0], &b.inflight[1]
+		n.items = slices.Concat(n.items, o.items) // of two versions the newer stays
+		slices.SortStableFunc(n.items, func(a, b item) int { return cmp.Compare(a.name, b.name) })
+		n.items = slices.CompactFunc(n.items, func(a, b item) bool { return a.name == b.name })
+		n.removed = slices.Concat(n.removed, o.removed)
+		slices.Sort(n.removed)
+		n.removed = slices.Compact(n.removed)
+		n.at = o.at
+		o.done()
+		b.inflight = slices.Delete(b.inflight, 0, 1)
+	}
+	b.inflight = append(b.inflight, r)
+}
+
+// Answer is what a client made of a response.
+type Answer struct {
+	Known    bool // false: the nonce is stale, and nothing has changed
+	Took     time.Duration
+	Changes  []*Change   // that the response carried; they are done
+	Cleared  []string    // names of which a rejected version was held back until now
+	Rejected bool        // then:
+	Apart    []string    // names that go again, each alone
+	Refused  []Rejection // what is held back from now on
+}
+
+// Answer takes an ACK or a rejection. Envoy answers in order: those before it
+// count as answered too. It costs what the response holds.
+func (b *Books) Answer(r *wire.Request, now time.Time) Answer {
+	resp, ok := b.settle(r.Nonce)
+	if !ok {
+		return Answer{}
+	}
+	a := Answer{Known: true, Took: now.Sub(resp.at), Changes: resp.changes, Rejected: r.Rejected}
+	if r.Rejected {
+		b.reject(resp, r.Reason, now, &a)
+	} else {
+		b.lastAck = now
+		b.accept(resp, &a)
+	}
+	resp.done()
+	return a
+}
+
+// settle finds the response that a nonce answers and takes it, and those
+// before it, off the list.
+func (b *Books) settle(nonce string) (Response, bool) {
+	seq, err := strconv.ParseUint(nonce, 36, 64)
+	if err != nil {
+		return Response{}, false
+	}
+	i, ok := slices.BinarySearchFunc(b.inflight, seq, func(r Response, seq uint64) int { return cmp.Compare(r.seq, seq) })
+	if !ok {
+		return Response{}, false
+	}
+	r := b.inflight[i]
+	for _, skipped := range b.inflight[:i] {
+		b.credit(skipped)
+		skipped.done()
+	}
+	b.inflight = slices.Delete(b.inflight, 0, i+1)
+	b.settled = seq
+	return r, true
+}
+
+// accept takes an ACK: what is taken need not be held back or go alone.
+func (b *Books) accept(r Response, a *Answer) {
+	b.credit(r)
+	free := func(name string) {
+		if _, held := b.refused[name]; held {
+			delete(b.refused, name)
+			a.Cleared = append(a.Cleared, name)
+		}
+	}
+	for _, it := range r.items {
+		delete(b.alone, it.name)
+		free(it.name)
+	}
+	for _, name := range r.removed {
+		free(name)
+		if t := b.told[name]; t.version == 0 && t.seq == r.seq {
+			delete(b.told, name)
+		}
+	}
+}
+
+// credit notes what a response told as what the client has.
+func (b *Books) credit(r Response) {
+	note := func(name string, version uint64) {
+		switch t, ok := b.told[name]; {
+		case ok && t.seq > r.seq: // a newer one is on its way
+			b.before[name] = told{version: version, seq: r.seq}
+		case t.seq == r.seq:
+			delete(b.before, name)
+		}
+	}
+	for _, it := range r.items {
+		note(it.name, it.version)
+	}
+	for _, name := range r.removed {
+		note(name, 0)
+	}
+}
+
+// reject takes a NACK. Envoy takes an unknown part of a rejected response: so
+// each name of it is sent again alone, until the one that fails alone is known.
+// That one is held back at its version.
+func (b *Books) reject(resp Response, text string, now time.Time, a *Answer) {
+	for _, it := range resp.items {
+		t := b.told[it.name]
+		if t.seq == resp.seq {
+			t.refused = true
+			b.told[it.name] = t
+		}
+		if len(resp.items) > 1 {
+			b.alone[it.name] = struct{}{}
+			a.Apart = append(a.Apart, it.name)
+			b.Mark(it.name, true)
+			continue
+		}
+		delete(b.alone, it.name)
+		if t.seq != resp.seq || b.refused[it.name].version == t.version {
+			continue // a newer one is on its way, or this one is known
+		}
+		r := Rejection{Name: it.name, Version: wire.FormatVersion(t.version), Source: it.source, Error: text, At: now, version: t.version}
+		b.refused[it.name] = r
+		a.Refused = append(a.Refused, r)
+	}
+}
+
+// Waiting are the names in responses without an answer. Of clusters it is a
+// superset of those that are warming.
+func (b *Books) Waiting(yield func(string) bool) {
+	for _, r := range b.inflight {
+		for _, it := range r.items {
+			if !yield(it.name) {
+				return
+			}
+		}
+	}
+}
+
+// Refused are the rejections that are held back, in no order.
+func (b *Books) Refused(yield func(Rejection) bool) {
+	for _, r := range b.refused {
+		if !yield(r) {
+			return
+		}
+	}
+}
+
+// Hold holds a version back that the same client has rejected on an earlier
+// stream.
+func (b *Books) Hold(r Rejection) { b.refused[r.Name] = r }
+
+// Accepted reports whether the client has taken what is now (0: that there is
+// none) of a name, or anything that was sent after the response mark. It is
+// true for a name that it does not ask for.
+func (b *Books) Accepted(name string, now, mark uint64) bool {
+	if !b.Wants(name) {
+		return true
+	}
+	ok := b.taken(name)
+	if ok.seq > mark {
+		return true
+	}
+	_, dirty := b.dirty[name]
+	t := b.told[name]
+	return !dirty && ok.version == now && t.version == now && !t.refused && t.seq <= b.settled
+}
+
+// taken is the newest that the client took.
+func (b *Books) taken(name string) told {
+	if t := b.told[name]; !t.refused && t.seq <= b.settled {
+		return t
+	}
+	return b.before[name]
+}
+
+// Close gives up on all answers.
+func (b *Books) Close() {
+	for _, r := range b.inflight {
+		r.done()
+	}
+	b.inflight = nil
+}

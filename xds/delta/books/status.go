@@ -1,0 +1,58 @@
+package books
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"patchbay/xds/delta/wire"
+)
+
+// TypeStatus is what the books say of one type of a stream.
+type TypeStatus struct {
+	Type       string // cds, eds, sds, lds, rds
+	Wildcard   bool
+	Subscribed int // names asked for, without the wildcard
+	LastAck    time.Time
+	// UnackedSince is when the oldest response without an answer was sent; zero
+	// if there is none. For cds it means that a cluster is warming.
+	UnackedSince time.Time
+	Resources    []ResourceStatus // sorted by name
+	Missing      []string         // asked for and told that there is none; sorted
+	Rejected     []Rejection      // sorted by name
+}
+
+// ResourceStatus is one name of a type. Sent and Accepted are versions; ""
+// means none.
+type ResourceStatus struct {
+	Name     string
+	Sent     string
+	Accepted string
+	Waiting  bool // for an ACK
+	Pending  bool // it changed and was not sent yet
+}
+
+// Status is a copy of the books.
+func (b *Books) Status() TypeStatus {
+	t := TypeStatus{Type: b.kind.String(), Wildcard: b.wildcard, Subscribed: len(b.want), LastAck: b.lastAck}
+	if len(b.inflight) > 0 {
+		t.UnackedSince = b.inflight[0].at
+	}
+	for name, told := range b.told {
+		_, dirty := b.dirty[name]
+		t.Resources = append(t.Resources, ResourceStatus{Name: name, Sent: wire.FormatVersion(told.version),
+			Accepted: wire.FormatVersion(b.taken(name).version), Waiting: told.seq > b.settled, Pending: dirty})
+	}
+	for name := range b.want {
+		if !b.Has(name) {
+			t.Missing = append(t.Missing, name)
+		}
+	}
+	for _, r := range b.refused {
+		t.Rejected = append(t.Rejected, r)
+	}
+	slices.Sort(t.Missing)
+	slices.SortFunc(t.Resources, func(a, b ResourceStatus) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(t.Rejected, func(a, b Rejection) int { return strings.Compare(a.Name, b.Name) })
+	return t
+}

@@ -1,0 +1,69 @@
+package xds
+
+import (
+	"cmp"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"patchbay/xds/delta"
+	"patchbay/xds/translate"
+)
+
+// Withheld is a resource that must not leave, because Envoy would reject it or
+// worse. What sidecars have under its name, if anything, stays.
+type Withheld struct {
+	SeenBy   string // the view or the node that would have got it
+	Resource string // "type name"
+	Source   string // the service, or the node, that it was made from
+	Problem  string // names the field
+	Since    time.Time
+}
+
+// withheld are those of one view or node.
+type withheld map[delta.Ref]Withheld
+
+// encode is nil for a resource that is withheld. A problem is logged once.
+func (w withheld) encode(r translate.Resource, seenBy, source string, log *slog.Logger) *delta.Entry {
+	ref := delta.Ref{TypeURL: r.TypeURL, Name: r.Name}
+	e, err := encode(r, source)
+	if err == nil {
+		delete(w, ref)
+		return e
+	}
+	if problem := err.Error(); w[ref].Problem != problem {
+		w[ref] = Withheld{SeenBy: seenBy, Resource: ref.String(), Source: source, Problem: problem, Since: time.Now()}
+		log.Error("a resource is withheld", "seen_by", seenBy, "source", source, "resource", ref.String(), "problem", problem)
+	}
+	return nil
+}
+
+// Withheld lists what is withheld now, sorted by resource.
+func (p *Pusher) Withheld() []Withheld {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := []Withheld{}
+	for _, v := range p.views {
+		for _, w := range v.withheld {
+			all = append(all, w)
+		}
+	}
+	for _, n := range p.nodes {
+		for _, w := range n.withheld {
+			all = append(all, w)
+		}
+	}
+	slices.SortFunc(all, func(a, b Withheld) int {
+		return cmp.Or(cmp.Compare(a.Resource, b.Resource), cmp.Compare(a.SeenBy, b.SeenBy))
+	})
+	return all
+}
+
+// Register registers the pusher's metrics with reg.
+func (p *Pusher) Register(reg prometheus.Registerer) {
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "patchbay_xds_withheld_resources", Help: "Resources that are not published because they are invalid.",
+	}, func() float64 { return float64(len(p.Withheld())) }))
+}
