@@ -36,6 +36,9 @@ fuzz: ## every fuzz target (SECONDS_EACH=30)
 lint: ## golangci-lint with the import rules (builds the linter: minutes)
 	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION) run
 
+docs: ## write the pages that are generated (docs/reference/cli.md)
+	go test -tags $(TAGS) -count=1 -run '^TestPage$$' ./cmd/patchbay -update
+
 proto: ## generate agentapi from agent.proto
 	scripts/apt.sh protobuf-compiler libprotobuf-dev
 	GOBIN=$(CURDIR)/.tools/bin go install google.golang.org/protobuf/cmd/protoc-gen-go@$(PROTOC_GEN_GO_VERSION)
@@ -57,4 +60,4 @@ compose-needs:
 	scripts/apt.sh docker.io docker-compose iptables
 	scripts/envoy.sh
 
-.PHONY: help build demo test compose-test images fuzz lint proto clean demo-needs test-needs compose-needs
+.PHONY: help build demo test compose-test images fuzz lint docs proto clean demo-needs test-needs compose-needs

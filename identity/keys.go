@@ -24,6 +24,10 @@ import (
 // DefaultTrustDomain is that of a data directory that has no CA yet.
 const DefaultTrustDomain = "patchbay"
 
+// ErrRequest is matched by the error of [MakeJoin] that lists what is wrong
+// with the request itself.
+var ErrRequest = errors.New("a workload can't join like this")
+
 // JoinRequest asks for a join directory.
 type JoinRequest struct {
 	Data        string // the control plane's data directory
@@ -122,7 +126,10 @@ func (r JoinRequest) checked() (JoinRequest, error) {
 	} else if err := join.ValidTrustDomain(r.TrustDomain); r.TrustDomain != "" && err != nil {
 		errs = append(errs, fmt.Errorf("trust domain: %w", err))
 	}
-	return r, errors.Join(errs...)
+	if len(errs) > 0 {
+		return r, fmt.Errorf("%w:\n%w", ErrRequest, errors.Join(errs...))
+	}
+	return r, nil
 }
 
 // present is the registration as it stands; empty if there is none.

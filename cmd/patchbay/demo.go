@@ -23,6 +23,9 @@ application. Ordinary programs then call http://backend.demo:8080.
 Without --once it runs until Ctrl-C and shows what happens. With --once it
 runs every proof, prints each with its figure, and exits 0 if all held, 1 if
 not. It needs root, and cleans up after itself.`,
+		Example: `  patchbay demo
+  patchbay demo --once
+  patchbay demo --once --json > report.json`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			self, err := os.Executable()

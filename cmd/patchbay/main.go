@@ -19,5 +19,8 @@ func run(args []string) int {
 	defer stop()
 	root := newRoot()
 	root.SetArgs(args)
+	if err := misnamed(root, args); err != nil {
+		return exitCode(ctx, root, err)
+	}
 	return exitCode(ctx, root, root.ExecuteContext(ctx))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -33,17 +34,60 @@ func newRoot() *cobra.Command {
 		Short: "ECS Service Connect for the Envoys that you run yourself",
 		Long: `patchbay gives each task a sidecar Envoy, resolves services from AWS Cloud Map
 (or its own registry), issues short-lived TLS 1.3 certificates, and keeps every
-sidecar current over incremental xDS.
-
-Let a workload join:    patchbay token join --help`,
+sidecar current over incremental xDS.`,
+		Example: `  patchbay demo                                    the whole mesh on this machine, to look at
+  patchbay serve --config patchbay.yaml            the control plane
+  patchbay token join --data data --namespace prod \
+    --workload backend --discovery-name backend --out join
+                                                   let a workload join
+  patchbay sidecar --xds HOST:18000 --agent HOST:18001 --join join
+                                                   beside each of its applications`,
+		Version:       version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &exitError{exitUsage, fmt.Errorf("%w\nsee '%s --help'", err, c.CommandPath())}
-	})
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
 	root.AddCommand(commands()...)
+	strict(root)
 	return root
+}
+
+// usage is an error of the command line: of what was typed.
+func usage(c *cobra.Command, err error) error {
+	return &exitError{exitUsage, fmt.Errorf("%w\nsee '%s --help'", err, c.CommandPath())}
+}
+
+// strict makes c and all below it answer wrong arguments as usage errors.
+func strict(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		strict(sub)
+	}
+	if check := c.Args; check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			if err := check(c, args); err != nil {
+				return usage(c, err)
+			}
+			return nil
+		}
+	}
+}
+
+// misnamed is the error for a word that is no command where one is expected;
+// the library shows the help of a group then, as if nothing were wrong.
+func misnamed(root *cobra.Command, args []string) error {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd(args...)
+	c, rest, _ := root.Find(args)
+	i := slices.IndexFunc(rest, func(a string) bool { return !strings.HasPrefix(a, "-") })
+	if c.Runnable() || i < 0 || strings.HasPrefix(rest[i], "__complete") {
+		return nil
+	}
+	meant := ""
+	c.SuggestionsMinimumDistance = 2
+	if near := c.SuggestionsFor(rest[i]); len(near) > 0 {
+		meant = "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return usage(c, fmt.Errorf("%q has no command %q%s", c.CommandPath(), rest[i], meant))
 }
 
 // commands lists every subcommand, in the order of `patchbay --help`.
@@ -61,9 +105,6 @@ func exitCode(ctx context.Context, root *cobra.Command, err error) int {
 	fmt.Fprintln(root.ErrOrStderr(), "patchbay:", err)
 	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.code
-	}
-	if strings.HasPrefix(err.Error(), "unknown command") {
-		return exitUsage
 	}
 	return exitFailed
 }

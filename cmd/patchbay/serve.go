@@ -50,7 +50,17 @@ func newServeCmd() *cobra.Command {
 		Long: `Runs the control plane: discovery, certificates, the xDS port for Envoys, the
 port for sidecar agents, the admin interface, and the embedded registry if the
 configuration has one. It waits for what it needs and says for what on
-/readyz. SIGTERM or Ctrl-C stops it; Envoys keep their configuration.`,
+/readyz. SIGTERM or Ctrl-C stops it; Envoys keep their configuration.
+
+The smallest configuration, with everything on this machine and no TLS:
+
+  namespaces: [demo]
+  createNamespaces: true
+  registry: {listen: "127.0.0.1:18003"}
+
+docs/reference/config.md has every key.`,
+		Example: `  patchbay serve --config patchbay.yaml
+  curl http://127.0.0.1:18002/readyz`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := config.Load(file)
@@ -137,7 +147,7 @@ func (c *control) startRegistry(ctx context.Context, g *errgroup.Group) error {
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", c.cfg.Registry.Listen)
 	if err != nil {
-		return errors.Join(fmt.Errorf("registry: %w", err), file.Close())
+		return errors.Join(fmt.Errorf("registry.listen: %w", err), file.Close())
 	}
 	g.Go(func() error { return s.Run(ctx) })
 	g.Go(func() error {
@@ -232,12 +242,16 @@ func (c *control) buildPush(context.Context) error {
 // at once.
 func (c *control) listen(ctx context.Context, g *errgroup.Group) error {
 	listeners := map[string]net.Listener{}
-	for name, addr := range map[string]string{"xds": c.cfg.XDS.Listen, "agent": c.cfg.Agent.Listen, "admin": c.cfg.Admin.Listen} {
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	var errs []error
+	for _, p := range [][2]string{{"xds", c.cfg.XDS.Listen}, {"agent", c.cfg.Agent.Listen}, {"admin", c.cfg.Admin.Listen}} {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", p[1])
 		if err != nil {
-			return fmt.Errorf("%s.listen: %w", name, err)
+			errs = append(errs, fmt.Errorf("%s.listen: %w", p[0], err))
 		}
-		listeners[name] = l
+		listeners[p[0]] = l
+	}
+	if len(errs) > 0 {
+		return errors.Join(errs...) // the process ends, and with it what was opened
 	}
 	handler, err := c.adminHandler()
 	if err != nil {

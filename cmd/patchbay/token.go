@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -18,6 +19,8 @@ the key at each start and exchanges it for a short-lived node certificate.
 
 This command works on the control plane's data directory and needs no running
 control plane; a running one finds a new key by itself.`,
+		Example: `  patchbay token join --data data --namespace prod --workload frontend --out join
+                                                   a workload that only calls others`,
 	}
 	c.AddCommand(newTokenJoinCmd())
 	return c
@@ -41,6 +44,9 @@ discoveryNames differ or the directory is gone.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			done, err := identity.MakeJoin(r)
+			if errors.Is(err, identity.ErrRequest) {
+				return usage(c, err)
+			}
 			if err != nil {
 				return err
 			}
