@@ -75,13 +75,16 @@ type Barrier interface {
 	Removed(ctx context.Context, service mesh.ServiceName, addr netip.AddrPort) (missing []string, err error)
 }
 
-// Options are what a Server works with. All are required.
+// Options are what a Server works with. All but Lease are required.
 type Options struct {
 	Store     *mesh.Store
 	Registrar Registrar
 	Barrier   Barrier
 	// Peer is the authenticated node behind a stream's context.
 	Peer func(context.Context) (mesh.Node, error)
+	// Lease is how long the registry keeps an instance without a heartbeat;
+	// zero: for ever.
+	Lease time.Duration
 	// Name and version of this replica, for agents' logs.
 	Name string
 	Log  *slog.Logger

@@ -18,7 +18,8 @@ const (
 	retryMost    = 10 * time.Second
 	retryRefused = 30 * time.Second // a conflict may be resolved by a person
 	// renewAfter is the least time between two renewals of a lease: agents
-	// send health every 5 s, and at every change.
+	// send health every 5 s, and at every change. Short leases are renewed
+	// more often.
 	renewAfter = 3 * time.Second
 	// remembered is how long a registration of a broken stream is known; a
 	// longer absence registers again, which disturbs nobody either.
@@ -159,10 +160,17 @@ func (p *port) step(ctx context.Context) error {
 	if want != p.reg.health {
 		return p.sustain(ctx, func() error { return p.setHealth(ctx, want) })
 	}
-	if time.Since(p.renewed) < renewAfter {
+	if time.Since(p.renewed) < p.s.srv.renewAfter() {
 		return nil
 	}
 	return p.sustain(ctx, func() error { return r.Heartbeat(ctx, p.s.node, p.Port) })
+}
+
+func (s *Server) renewAfter() time.Duration {
+	if s.o.Lease > 0 {
+		return min(renewAfter, s.o.Lease/4)
+	}
+	return renewAfter
 }
 
 func (p *port) register(ctx context.Context) error {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"patchbay/mesh"
 )
@@ -86,6 +87,9 @@ func (k *checker) registry(c Config, ports map[string]string) {
 		k.listen("registry.listen", c.Registry.Listen, ports)
 		if !Loopback(c.Registry.Listen) && c.Registry.KeysFile == "" && !k.spoiled["registry.listen"] {
 			k.bad("registry.keysFile", "is missing, but registry.listen is %s; allowed: a file of access keys, or a loopback address", c.Registry.Listen)
+		}
+		if l := c.Registry.Lease; !k.spoiled["registry.lease"] && (l < MinLease || l > MaxLease || l%time.Second != 0) {
+			k.bad("registry.lease", "%s; allowed: whole seconds, %s to %s", l, MinLease, MaxLease)
 		}
 	case c.CloudMap.Endpoint != "":
 		k.url("cloudMap.endpoint", c.CloudMap.Endpoint, "http", "https")

@@ -44,6 +44,9 @@ type Config struct {
 type Registry struct {
 	Listen   string `yaml:"listen"`
 	KeysFile string `yaml:"keysFile"` // access keys; needed off loopback
+	// Lease is how long an instance lives after the last sign of its task; a
+	// whole number of seconds, MinLease to MaxLease. Default: DefaultLease.
+	Lease time.Duration `yaml:"lease"`
 }
 
 // CloudMap is AWS Cloud Map, or what speaks its protocol.
@@ -96,6 +99,14 @@ type Log struct {
 const (
 	MinLeafLifetime = time.Minute
 	MaxLeafLifetime = 90 * 24 * time.Hour
+)
+
+// Agents give a sign every 5 s: a shorter lease would end by one that is late.
+// The longest is the registry's.
+const (
+	MinLease     = 10 * time.Second
+	MaxLease     = 24 * time.Hour
+	DefaultLease = 15 * time.Second
 )
 
 // Default is every default in one place.

@@ -34,7 +34,7 @@ func TestLoad(t *testing.T) {
 	}
 	want := Default()
 	want.TrustDomain, want.Namespaces, want.Data = "demo.patchbay", []string{"demo"}, filepath.Join(dir, "state")
-	want.Registry = &Registry{Listen: "127.0.0.1:18003"}
+	want.Registry = &Registry{Listen: "127.0.0.1:18003", Lease: 15 * time.Second}
 	want.Admin = Admin{Listen: "0.0.0.0:18002", TokenFile: "/run/token"}
 	want.Issuers = map[string]Issuer{"default": {StepCA: &StepCA{
 		URL: "https://ca:9000", FingerprintFile: filepath.Join(dir, "ca/fingerprint"), Provisioner: "p", PasswordFile: filepath.Join(dir, "pw"), Lifetime: 24 * time.Hour,

@@ -31,6 +31,9 @@ func parse(file string, text []byte) (Config, Problems) {
 	if _, written := k.lines["cloudMap"]; written && c.CloudMap == nil && !k.spoiled["cloudMap"] {
 		c.CloudMap = &CloudMap{} // `cloudMap:` alone: all defaults
 	}
+	if c.Registry != nil && k.lines["registry.lease"] == 0 {
+		c.Registry.Lease = DefaultLease
+	}
 	k.check(c)
 	slices.SortStableFunc(k.problems, func(a, b Problem) int { return a.Line - b.Line })
 	return c, k.problems

@@ -41,7 +41,8 @@ sidecar current over incremental xDS.`,
     --workload backend --discovery-name backend --out join
                                                    let a workload join
   patchbay sidecar --xds HOST:18000 --agent HOST:18001 --join join
-                                                   beside each of its applications`,
+                                                   beside each of its applications
+  patchbay registry                                AWS Cloud Map on this machine, for any AWS client`,
 		Version:       version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -92,7 +93,7 @@ func misnamed(root *cobra.Command, args []string) error {
 
 // commands lists every subcommand, in the order of `patchbay --help`.
 func commands() []*cobra.Command {
-	return []*cobra.Command{newServeCmd(), newSidecarCmd(), newTokenCmd(), newDemoCmd(), newVersionCmd()}
+	return []*cobra.Command{newServeCmd(), newSidecarCmd(), newRegistryCmd(), newTokenCmd(), newDemoCmd(), newVersionCmd()}
 }
 
 // exitCode prints err, if any, the way every subcommand does, and maps it to

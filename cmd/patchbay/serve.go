@@ -37,7 +37,8 @@ import (
 	"patchbay/pki/stepca"
 	"patchbay/registrar"
 	"patchbay/registry"
-	"patchbay/registry/store"
+	"patchbay/registry/sigv4"
+	"patchbay/registry/watch"
 	"patchbay/xds"
 	"patchbay/xds/delta"
 )
@@ -88,18 +89,21 @@ func newLog(l config.Log, w io.Writer) *slog.Logger {
 
 // control is the control plane, wired. Its fields are built in this order.
 type control struct {
-	cfg       config.Config
-	log       *slog.Logger
-	store     *mesh.Store
-	metrics   *prometheus.Registry
-	discovery *discovery.CloudMap
-	registrar *registrar.Registrar
-	rotator   *pki.Rotator
-	guard     *identity.Guard
-	enrolment *identity.Server
-	cache     *delta.Cache
-	pusher    *xds.Pusher
-	agents    *agents.Server
+	cfg     config.Config
+	log     *slog.Logger
+	store   *mesh.Store
+	metrics *prometheus.Registry
+	// registryURL and registryKey are how we reach the embedded registry.
+	registryURL string
+	registryKey aws.Credentials
+	discovery   *discovery.CloudMap
+	registrar   *registrar.Registrar
+	rotator     *pki.Rotator
+	guard       *identity.Guard
+	enrolment   *identity.Server
+	cache       *delta.Cache
+	pusher      *xds.Pusher
+	agents      *agents.Server
 }
 
 // serve builds everything, then runs it until ctx ends or a part fails.
@@ -134,60 +138,64 @@ func (c *control) startRegistry(ctx context.Context, g *errgroup.Group) error {
 	if c.cfg.Registry == nil {
 		return nil
 	}
-	if !config.Loopback(c.cfg.Registry.Listen) {
-		return &exitError{exitNotPossible, errors.New("registry.listen: the embedded registry listens on loopback only so far: it does not check signatures yet")}
+	o := registry.Options{Log: c.log, Metrics: registry.NewMetrics(c.metrics)}
+	// Without keys the registry asks for no credentials, but the SDK signs in
+	// any case. With keys we have one of our own, for as long as we live.
+	c.registryKey = aws.Credentials{AccessKeyID: "patchbay-serve-" + rand.Text(), SecretAccessKey: rand.Text()}
+	if file := c.cfg.Registry.KeysFile; file != "" {
+		keys, err := sigv4.LoadKeys(file)
+		if err != nil {
+			return &exitError{exitUsage, fmt.Errorf("registry.keysFile: %w", err)}
+		}
+		keys[c.registryKey.AccessKeyID] = sigv4.Key{Secret: c.registryKey.SecretAccessKey}
+		o.Keys = keys
 	}
-	file, err := store.OpenBolt(filepath.Join(c.cfg.Data, "registry.db"))
+	r, err := openRegistry(ctx, "registry.listen", c.cfg.Registry.Listen, c.cfg.Data, o)
 	if err != nil {
 		return err
 	}
-	s := registry.New(file, registry.Options{Log: c.log})
-	if err := s.Load(); err != nil {
-		return errors.Join(err, file.Close())
-	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", c.cfg.Registry.Listen)
-	if err != nil {
-		return errors.Join(fmt.Errorf("registry.listen: %w", err), file.Close())
-	}
-	g.Go(func() error { return s.Run(ctx) })
-	g.Go(func() error {
-		defer file.Close()
-		return serveHTTP(ctx, l, s)
-	})
+	c.registryURL = r.url
+	g.Go(func() error { return r.run(ctx) })
 	return nil
 }
 
-func (c *control) buildDiscovery(ctx context.Context) error {
-	var cfg aws.Config
-	var err error
-	endpoint := ""
+// registryClient is how the registry is reached: its endpoint (empty for
+// AWS's own) and credentials.
+func (c *control) registryClient(ctx context.Context) (endpoint string, cfg aws.Config, err error) {
 	if c.cfg.Registry != nil {
-		// The embedded registry asks for no credentials on loopback, but the
-		// SDK signs in any case.
-		endpoint = "http://" + c.cfg.Registry.Listen
-		cfg = aws.Config{Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("patchbay", "patchbay", "")}
-	} else {
-		endpoint = c.cfg.CloudMap.Endpoint
-		if cfg, err = awsconfig.LoadDefaultConfig(ctx, awsconfig.WithAppID("patchbay")); err != nil {
-			return fmt.Errorf("AWS configuration: %w", err)
-		}
-		if c.cfg.CloudMap.Region != "" {
-			cfg.Region = c.cfg.CloudMap.Region
-		}
+		key := c.registryKey
+		return c.registryURL, aws.Config{Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider(key.AccessKeyID, key.SecretAccessKey, "")}, nil
+	}
+	if cfg, err = awsconfig.LoadDefaultConfig(ctx, awsconfig.WithAppID("patchbay")); err != nil {
+		return "", cfg, fmt.Errorf("AWS configuration: %w", err)
+	}
+	if c.cfg.CloudMap.Region != "" {
+		cfg.Region = c.cfg.CloudMap.Region
+	}
+	return c.cfg.CloudMap.Endpoint, cfg, nil
+}
+
+func (c *control) buildDiscovery(ctx context.Context) error {
+	endpoint, cfg, err := c.registryClient(ctx)
+	if err != nil {
+		return err
 	}
 	d := discovery.Config{CreateNamespace: c.cfg.CreateNamespaces, StateDir: filepath.Join(c.cfg.Data, "last-known-good"), Metrics: newDiscoveryMetrics(c.metrics)}
+	r := registrar.Config{CreateNamespace: c.cfg.CreateNamespaces, Namespaces: map[string]string{}}
+	if c.cfg.Registry != nil { // what AWS has not
+		d.Watch = &watch.Client{URL: endpoint, Sign: watch.SignV4(cfg.Credentials, cfg.Region), Log: c.log}
+		r.Lease = c.lease()
+	}
 	for _, n := range c.cfg.Namespaces {
-		d.Namespaces = append(d.Namespaces, discovery.Namespace{Name: strings.ToLower(n), Registry: n})
+		local := strings.ToLower(n)
+		d.Namespaces = append(d.Namespaces, discovery.Namespace{Name: local, Registry: n})
+		if local != n {
+			r.Namespaces[local] = n
+		}
 	}
 	c.discovery, err = discovery.New(d, cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: endpoint}), c.store, c.log)
 	if err != nil {
 		return err
-	}
-	r := registrar.Config{CreateNamespace: c.cfg.CreateNamespaces, Namespaces: map[string]string{}}
-	for _, n := range c.cfg.Namespaces {
-		if local := strings.ToLower(n); local != n {
-			r.Namespaces[local] = n
-		}
 	}
 	c.registrar = registrar.New(r, cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: endpoint, Attempts: 5}), c.discovery, c.log)
 	return nil
@@ -234,8 +242,18 @@ func (c *control) buildPush(context.Context) error {
 	c.pusher.Register(c.metrics)
 	c.agents = agents.New(agents.Options{
 		Store: c.store, Registrar: registrations{c.registrar}, Barrier: c.pusher, Peer: identity.FromContext, Name: "patchbay", Log: c.log,
+		Lease: c.lease(),
 	})
 	return nil
+}
+
+// lease is how long an instance lives without a sign of its task; zero where
+// the registry has no leases.
+func (c *control) lease() time.Duration {
+	if c.cfg.Registry == nil {
+		return 0
+	}
+	return c.cfg.Registry.Lease
 }
 
 // listen opens every port before any is served, so that a port in use is said

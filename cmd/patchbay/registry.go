@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"patchbay/config"
+	"patchbay/registry"
+	"patchbay/registry/sigv4"
+	"patchbay/registry/store"
+)
+
+// registryFlags are those of `patchbay registry`.
+type registryFlags struct {
+	listen, data, keys, metrics string
+	options                     registry.Options
+	log                         config.Log
+}
+
+func newRegistryCmd() *cobra.Command {
+	f := registryFlags{}
+	c := &cobra.Command{
+		Use:   "registry",
+		Short: "Run AWS Cloud Map on this machine",
+		Long: `Runs a server that speaks the API of AWS Cloud Map: all 30 operations, with
+AWS's rules and errors. Unchanged AWS SDKs, the AWS CLI and boto3 work against
+it, and so does 'patchbay serve' (cloudMap.endpoint). 'serve' can also contain
+it, which is what a laptop wants.
+
+Without --data it keeps everything in memory and forgets it at its end. With
+--data it keeps a file, registry.db, and loses nothing that it has answered.
+
+On a loopback address it lets everybody in. On any other it asks for a
+signature by one of the keys in --keys, a file with mode 0600 such as
+
+  keys:
+    control-plane: {secret: AT-LEAST-16-CHARACTERS}
+    dashboard: {secret: AT-LEAST-16-CHARACTERS, readOnly: true}
+
+AWS SDKs send DiscoverInstances to the host name of the endpoint with "data-"
+in front. So give the server two names, such as cloudmap and data-cloudmap (in
+compose: aliases; elsewhere: a line in /etc/hosts). Where there is only an
+address, switch the prefix off in the client:
+  botocore 1.37.5 and newer (AWS CLI, boto3)  AWS_DISABLE_HOST_PREFIX_INJECTION=true
+  boto3, any version                          Config(inject_host_prefix=False)
+  any client                                  HTTP_PROXY=http://ADDRESS, endpoint http://cloudmap
+
+What differs from AWS, leases and the watch: docs/reference/registry.md.`,
+		Example: `  patchbay registry --listen 127.0.0.1:18003 &
+  export AWS_ENDPOINT_URL_SERVICEDISCOVERY=http://127.0.0.1:18003 AWS_REGION=us-east-1
+  export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any AWS_DISABLE_HOST_PREFIX_INJECTION=true
+
+  aws servicediscovery create-http-namespace --name demo
+  aws servicediscovery list-namespaces --query 'Namespaces[].Id'            # ns-…
+  aws servicediscovery create-service --name backend --namespace-id ns-…    # srv-…
+  aws servicediscovery register-instance --service-id srv-… --instance-id one \
+    --attributes AWS_INSTANCE_IPV4=10.0.0.1,AWS_INSTANCE_PORT=8080
+  aws servicediscovery discover-instances --namespace-name demo --service-name backend
+
+  # kept on disk, for other machines
+  patchbay registry --listen 0.0.0.0:18003 --data /var/lib/patchbay --keys /etc/patchbay/keys.yaml`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return runRegistry(c.Context(), f, c.OutOrStdout(), c.ErrOrStderr())
+		},
+	}
+	d := config.Default()
+	flags := c.Flags()
+	flags.StringVar(&f.listen, "listen", "127.0.0.1:18003", "address and port; port 0 takes a free one")
+	flags.StringVar(&f.data, "data", "", "directory to keep the registry in; without it, in memory")
+	flags.StringVar(&f.keys, "keys", "", "file of access keys; needed off loopback")
+	flags.StringVar(&f.metrics, "metrics", "", "address and port to serve /metrics (Prometheus) at")
+	flags.StringVar(&f.options.Region, "region", "us-east-1", "region in ARNs")
+	flags.StringVar(&f.options.Account, "account", "000000000000", "account in ARNs")
+	flags.DurationVar(&f.options.OperationDelay, "operation-delay", 0, "how long asynchronous operations take (AWS: seconds)")
+	flags.DurationVar(&f.options.HealthDelay, "health-delay", 0, "how long a new custom health takes to be seen (AWS: about 30s)")
+	flags.StringVar(&f.log.Level, "log-level", d.Log.Level, "debug, info, warn or error")
+	flags.StringVar(&f.log.Format, "log-format", d.Log.Format, "text or json")
+	return c
+}
+
+var (
+	accountForm = regexp.MustCompile(`^[0-9]{12}$`)
+	regionForm  = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
+)
+
+// check lists everything that is wrong, and reads the keys.
+func (f *registryFlags) check() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if _, _, err := net.SplitHostPort(f.listen); err != nil {
+		bad("--listen %q; allowed: IP:PORT, such as 127.0.0.1:18003", f.listen)
+	} else if f.keys == "" && !config.Loopback(f.listen) {
+		bad("--listen %s can be reached from elsewhere, and there are no --keys; allowed: a loopback address, or a file of access keys", f.listen)
+	}
+	if f.keys != "" {
+		var err error
+		if f.options.Keys, err = sigv4.LoadKeys(f.keys); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if f.metrics != "" {
+		if _, _, err := net.SplitHostPort(f.metrics); err != nil {
+			bad("--metrics %q; allowed: IP:PORT, such as 127.0.0.1:18004", f.metrics)
+		}
+	}
+	if !accountForm.MatchString(f.options.Account) {
+		bad("--account %q; allowed: twelve digits", f.options.Account)
+	}
+	if !regionForm.MatchString(f.options.Region) {
+		bad("--region %q; allowed: a region such as us-east-1", f.options.Region)
+	}
+	f.checkRest(bad)
+	if err := errors.Join(errs...); err != nil {
+		return &exitError{exitUsage, err}
+	}
+	return nil
+}
+
+func (f *registryFlags) checkRest(bad func(format string, args ...any)) {
+	if d := f.options.OperationDelay; d < 0 || d > time.Hour {
+		bad("--operation-delay %s; allowed: 0s to 1h", d)
+	}
+	if d := f.options.HealthDelay; d < 0 || d > time.Hour {
+		bad("--health-delay %s; allowed: 0s to 1h", d)
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, f.log.Level) {
+		bad("--log-level %q; allowed: debug, info, warn, error", f.log.Level)
+	}
+	if !slices.Contains([]string{"text", "json"}, f.log.Format) {
+		bad("--log-format %q; allowed: text, json", f.log.Format)
+	}
+}
+
+func runRegistry(ctx context.Context, f registryFlags, out, errOut io.Writer) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	f.options.Log, f.options.Metrics = newLog(f.log, errOut), registry.NewMetrics(metrics)
+	g, ctx := errgroup.WithContext(ctx)
+	if f.metrics != "" {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", f.metrics)
+		if err != nil {
+			return fmt.Errorf("--metrics: %w", err)
+		}
+		mux := http.NewServeMux()
+		mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+		g.Go(func() error { return serveHTTP(ctx, l, mux) })
+	}
+	r, err := openRegistry(ctx, "--listen", f.listen, f.data, f.options)
+	if err != nil {
+		return err
+	}
+	g.Go(func() error { return r.run(ctx) })
+	where := "in memory"
+	if f.data != "" {
+		where = "kept in " + f.data
+	}
+	who := "AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any "
+	if f.keys != "" {
+		who = "AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… "
+	}
+	fmt.Fprintf(out, "Cloud Map at %s (%s); try: %saws servicediscovery list-namespaces --region %s --endpoint-url %s\n", r.url, where, who, f.options.Region, r.url)
+	return g.Wait()
+}
+
+// runningRegistry is a registry with its store and its open port.
+type runningRegistry struct {
+	server   *registry.Server
+	store    store.Store
+	listener net.Listener
+	url      string // as this process reaches it
+}
+
+// openRegistry opens a registry that keeps itself in a directory, or in memory
+// if dir is empty. Without keys the port that it got must be a loopback one.
+// Setting is what listen is called where it was written.
+func openRegistry(ctx context.Context, setting, listen, dir string, o registry.Options) (*runningRegistry, error) {
+	r := &runningRegistry{store: &store.Memory{}}
+	if dir != "" {
+		file, err := store.OpenBolt(filepath.Join(dir, "registry.db"))
+		if err != nil {
+			return nil, err
+		}
+		r.store = file
+	}
+	r.server = registry.New(r.store, o)
+	if err := r.server.Load(); err != nil {
+		return nil, errors.Join(err, r.store.Close())
+	}
+	var err error
+	if r.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", listen); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", setting, err), r.store.Close())
+	}
+	at := r.listener.Addr().(*net.TCPAddr)
+	if o.Keys == nil && !at.IP.IsLoopback() {
+		return nil, errors.Join(&exitError{exitUsage, fmt.Errorf("%s: %s is %s, which is no loopback address, and there are no keys", setting, listen, at)}, r.listener.Close(), r.store.Close())
+	}
+	if at.IP.IsUnspecified() {
+		at = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: at.Port}
+	}
+	r.url = "http://" + at.String()
+	return r, nil
+}
+
+// drainTime is how long requests may take that are under way at the end.
+const drainTime = 5 * time.Second
+
+// run serves until ctx ends, answers what is under way, and closes the store.
+func (r *runningRegistry) run(ctx context.Context) error {
+	s := &http.Server{
+		Handler: r.server, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 64 << 10,
+		// The watch's streams end with ctx; calls don't look at it.
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.server.Run(ctx) })
+	g.Go(func() error {
+		if err := s.Serve(r.listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("registry: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		late, stop := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+		defer stop()
+		if s.Shutdown(late) != nil {
+			s.Close()
+		}
+		return nil
+	})
+	return errors.Join(g.Wait(), r.store.Close())
+}
