@@ -138,6 +138,9 @@ func (a *Agent) meta() bootstrap.NodeMeta {
 	m := bootstrap.NodeMeta{
 		Version: a.cfg.Version, Wiring: a.wiring, IPv6: canIPv6(), ContainerPorts: a.cfg.Declaration.ContainerPorts,
 	}
+	if l := a.cfg.Declaration.AccessLog; l != nil {
+		m.AccessLog = bootstrap.AccessLog{Format: l.Format, QueryParameters: l.QueryParameters}
+	}
 	for _, p := range a.cfg.Declaration.Ports {
 		out := bootstrap.Port{
 			PortName: p.PortName, DiscoveryName: p.DiscoveryName, Protocol: p.Protocol, AppPort: p.ContainerPort, ListenerPort: p.IngressPort,

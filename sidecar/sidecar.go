@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -58,6 +59,7 @@ type Config struct {
 	DrainTime time.Duration
 	Version   string // of this program
 	Log       *slog.Logger
+	AccessLog *os.File // where Envoy's access logs go, such as standard output
 }
 
 // Agent is one task's agent. Its Run may be called once.
@@ -156,7 +158,7 @@ func (a *Agent) start(ctx context.Context) error {
 	}
 	a.envoy = envoy.NewSupervisor(envoy.Command{
 		Binary: a.binary.Path, Bootstrap: a.cfg.bootstrapFile(), UID: a.cfg.UID, Concurrency: a.cfg.Concurrency,
-		DrainTime: a.cfg.DrainTime, Log: a.log, LogLevel: a.envoyLogLevel(),
+		DrainTime: a.cfg.DrainTime, Log: a.log, Stdout: a.cfg.AccessLog, LogLevel: a.envoyLogLevel(),
 	})
 	a.setPhase("")
 	a.log.InfoContext(ctx, "joined", "node", a.member.Node().ID(), "wiring", a.wiring, "envoy", a.binary.Version.String(), "ports", len(a.cfg.Declaration.Ports))

@@ -20,6 +20,7 @@ import (
 
 	"patchbay/internal/envoytest"
 	"patchbay/mesh"
+	"patchbay/xds/bootstrap"
 	"patchbay/xds/delta"
 	"patchbay/xds/translate"
 )
@@ -33,6 +34,8 @@ type control struct {
 	port   uint16
 	logged *logBook
 	stop   func()
+	// accessLog is what tasks that start from now on ask for.
+	accessLog bootstrap.AccessLog
 }
 
 func startControl(t *testing.T, port uint16) *control {

@@ -121,6 +121,7 @@ func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
 	var errs []error
 	cfg := o.cfg
 	cfg.Log = newLog(o.log, c.ErrOrStderr())
+	cfg.AccessLog = os.Stdout
 	cfg.Wiring = mesh.Wiring(o.wiring)
 	if os.Geteuid() == 0 {
 		cfg.UID = o.uid

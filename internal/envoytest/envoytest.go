@@ -77,7 +77,7 @@ type Envoy struct {
 // Envoy's log is printed.
 func Start(t testing.TB, bootstrap []byte, admin, netns string, args ...string) *Envoy {
 	t.Helper()
-	line := append([]string{Binary(t), "-c", write(t, bootstrap), "--disable-hot-restart", "--concurrency", "1", "-l", "info"}, args...)
+	line := append([]string{Binary(t), "-c", write(t, bootstrap), "--disable-hot-restart", "--concurrency", "1", "-l", "info", "--file-flush-interval-msec", "100"}, args...)
 	if netns != "" {
 		line = append([]string{"ip", "netns", "exec", netns}, line...)
 	}

@@ -40,7 +40,8 @@ type Command struct {
 	UID         int    // also its group; 0 or less: as this process
 	Concurrency int    // workers; 0: Envoy's choice
 	DrainTime   time.Duration
-	Log         *slog.Logger // Envoy's lines go there, and what happens to it
+	Log         *slog.Logger // Envoy's own lines go there, and what happens to it
+	Stdout      *os.File     // access logs go there as they are; nil: to Log
 	LogLevel    string       // of Envoy: trace, debug, info, warning, error, critical, off
 }
 
@@ -108,6 +109,9 @@ func (s *Supervisor) run(ctx context.Context) error {
 	defer binary.Close()
 	out := &lines{log: s.cmd.Log}
 	cmd.Stdout, cmd.Stderr = out, out
+	if s.cmd.Stdout != nil {
+		cmd.Stdout = s.cmd.Stdout
+	}
 	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start Envoy %s: %w", s.cmd.Binary, err)
@@ -145,6 +149,8 @@ func (s *Supervisor) command() (*exec.Cmd, *os.File, error) {
 		"--drain-time-s", strconv.Itoa(int(c.DrainTime.Seconds())),
 		// Whoever stops wants its clients gone at once, not bit by bit.
 		"--drain-strategy", "immediate",
+		// An access log is read by people who wait for it; Envoy's 10 s are long.
+		"--file-flush-interval-msec", "1000",
 		"--log-level", c.LogLevel, "--log-format", logFormat, "--log-format-escaped",
 	}
 	if c.Concurrency > 0 {

@@ -35,7 +35,12 @@ func DecodeMeta(s *structpb.Struct) (NodeMeta, error) {
 	}
 	c := &checker{}
 	var m NodeMeta
-	c.object("", top, &m, "ports")
+	c.object("", top, &m, "ports", "accessLog")
+	if l := top.GetFields()["accessLog"]; l.GetStructValue() != nil {
+		c.object("accessLog.", l.GetStructValue(), &m.AccessLog)
+	} else if l != nil && !isNull(l) {
+		c.bad("accessLog: not an object")
+	}
 	for i, p := range top.GetFields()["ports"].GetListValue().GetValues() {
 		var port Port
 		at := fmt.Sprintf("ports[%d].", i)
@@ -66,9 +71,9 @@ func (c *checker) bad(format string, args ...any) {
 }
 
 // object reads the keys of s into the fields of the struct that into points
-// to, one by one, so that one bad value does not hide the next. The key nested
-// is known and read elsewhere.
-func (c *checker) object(at string, s *structpb.Struct, into any, nested string) {
+// to, one by one, so that one bad value does not hide the next. The keys nested
+// are known and read elsewhere.
+func (c *checker) object(at string, s *structpb.Struct, into any, nested ...string) {
 	fields := map[string]reflect.Value{}
 	v := reflect.ValueOf(into).Elem()
 	for i := range v.NumField() {
@@ -80,7 +85,7 @@ func (c *checker) object(at string, s *structpb.Struct, into any, nested string)
 		switch {
 		case !known:
 			c.bad("%s%s: unknown key; allowed: %s", at, key, strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
-		case key == nested || isNull(s.GetFields()[key]):
+		case slices.Contains(nested, key) || isNull(s.GetFields()[key]):
 		default:
 			b, err := protojson.Marshal(s.GetFields()[key])
 			if err == nil {
@@ -102,7 +107,7 @@ func (c *checker) tls(at string, v *structpb.Value, p *Port) {
 		return
 	}
 	p.TLS = &PortTLS{}
-	c.object(at+"tls.", v.GetStructValue(), p.TLS, "")
+	c.object(at+"tls.", v.GetStructValue(), p.TLS)
 }
 
 func isNull(v *structpb.Value) bool {
@@ -133,6 +138,9 @@ func (c *checker) rules(m NodeMeta) {
 	if len(m.Ports) > maxPorts || len(m.ContainerPorts) > maxPorts {
 		c.bad("%d ports, %d containerPorts; allowed: %d each", len(m.Ports), len(m.ContainerPorts), maxPorts)
 		return
+	}
+	if !slices.Contains([]string{"", "TEXT", "JSON"}, m.AccessLog.Format) {
+		c.bad("accessLog.format: %q; allowed: TEXT, JSON", m.AccessLog.Format)
 	}
 	if slices.Contains(m.ContainerPorts, 0) {
 		c.bad("containerPorts: 0; allowed: 1 to 65535")

@@ -32,6 +32,14 @@ type NodeMeta struct {
 	IPv6           bool        `json:"ipv6,omitempty"`           // the task can listen on [::]; the ingress then does
 	ContainerPorts []uint16    `json:"containerPorts,omitempty"` // all that the task's containers use
 	Ports          []Port      `json:"ports,omitempty"`          // what the task offers; empty: client-only
+	AccessLog      AccessLog   `json:"accessLog,omitzero"`
+}
+
+// AccessLog is ECS's accessLogConfiguration: what Envoy logs of requests and
+// connections, of those that come in and those that go out.
+type AccessLog struct {
+	Format          string `json:"format"` // "TEXT" or "JSON"; empty: nothing is logged
+	QueryParameters bool   `json:"queryParameters,omitempty"`
 }
 
 // Port is one offered port: an ingress listener.

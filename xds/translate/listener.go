@@ -3,6 +3,7 @@ package translate
 import (
 	"time"
 
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"patchbay/mesh"
+	"patchbay/xds/bootstrap"
 )
 
 // blackhole is the name of a cluster that never exists: a connection to a
@@ -49,32 +51,34 @@ func egressListener(v View, s *mesh.Service, a mesh.Alias, name string) Resource
 	if v.Wiring == mesh.Redirect {
 		l.BindToPort = wrapperspb.Bool(false)
 	}
-	f := tcpFilter(statEgress, s.Name.String(), or(s.Timeouts.Idle, idleTCP), tcpConnectTries)
+	log := accessLog(v.AccessLog, s.Protocol)
+	f := tcpFilter(statEgress, s.Name.String(), or(s.Timeouts.Idle, idleTCP), tcpConnectTries, log)
 	if s.Protocol.L7() {
-		f = httpFilter(statEgress, name)
+		f = httpFilter(statEgress, name, log)
 	}
 	l.FilterChains = []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{f}}}
 	return Resource{ListenerType, name, l}
 }
 
 // ingressListener is where the other tasks, and load balancers, connect to.
-// ipv6 says that the task can listen on IPv6; then one socket takes both.
-func ingressListener(in mesh.Ingress, ipv6 bool) Resource {
+// Where the task can listen on IPv6, one socket takes both.
+func ingressListener(in mesh.Ingress, meta bootstrap.NodeMeta) Resource {
 	name := "ingress-" + in.PortName
 	idle := or(in.Timeouts.Idle, idleTCP)
 	if idle > 0 {
 		idle += ingressGrace
 	}
-	chain := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{tcpFilter(statIngress, "app-"+in.PortName, idle, 1)}}
+	log := accessLog(meta.AccessLog, in.Protocol)
+	chain := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{tcpFilter(statIngress, "app-"+in.PortName, idle, 1, log)}}
 	if in.Protocol.L7() {
-		chain.Filters = []*listenerv3.Filter{httpFilter(statIngress, name)}
+		chain.Filters = []*listenerv3.Filter{httpFilter(statIngress, name, log)}
 	}
 	if in.TLS != nil {
 		chain.TransportSocket = downstreamTLS(in)
 	}
 	return Resource{ListenerType, name, &listenerv3.Listener{
 		Name:             name,
-		Address:          wildcard(in.ListenerPort, ipv6),
+		Address:          wildcard(in.ListenerPort, meta.IPv6),
 		TrafficDirection: corev3.TrafficDirection_INBOUND,
 		StatPrefix:       statIngress,
 		FilterChains:     []*listenerv3.FilterChain{chain},
@@ -98,9 +102,10 @@ func wildcard(port uint16, ipv6 bool) *corev3.Address {
 // httpFilter changes nothing that an application would notice: host, path and
 // the server header stay, and no header of Envoy's own is added but the
 // request id. HTTP/1.0 is accepted: nginx speaks it to its upstreams.
-func httpFilter(stat, routes string) *listenerv3.Filter {
+func httpFilter(stat, routes string, log []*accesslogv3.AccessLog) *listenerv3.Filter {
 	return filter("envoy.filters.network.http_connection_manager", &hcmv3.HttpConnectionManager{
 		StatPrefix: stat,
+		AccessLog:  log,
 		CodecType:  hcmv3.HttpConnectionManager_AUTO,
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
 			ConfigSource: ads(), RouteConfigName: routes,
@@ -117,9 +122,10 @@ func httpFilter(stat, routes string) *listenerv3.Filter {
 	})
 }
 
-func tcpFilter(stat, cluster string, idle time.Duration, tries uint32) *listenerv3.Filter {
+func tcpFilter(stat, cluster string, idle time.Duration, tries uint32, log []*accesslogv3.AccessLog) *listenerv3.Filter {
 	return filter("envoy.filters.network.tcp_proxy", &tcpv3.TcpProxy{
 		StatPrefix:         stat,
+		AccessLog:          log,
 		ClusterSpecifier:   &tcpv3.TcpProxy_Cluster{Cluster: cluster},
 		IdleTimeout:        durationpb.New(idle),
 		MaxConnectAttempts: wrapperspb.UInt32(tries),

@@ -44,6 +44,8 @@ type View struct {
 	// because a container of the task uses them: see [BlockedPorts]. Only in
 	// bind wiring.
 	Blocked string
+	// AccessLog is what the task wants to be logged.
+	AccessLog bootstrap.AccessLog
 }
 
 // BlockedPorts is the canonical form of a list of ports for [View].
@@ -58,7 +60,7 @@ func BlockedPorts(ports []uint16) string {
 
 // ViewOf is the view of a node.
 func ViewOf(namespace string, meta bootstrap.NodeMeta) View {
-	v := View{Namespace: namespace, Wiring: meta.Wiring}
+	v := View{Namespace: namespace, Wiring: meta.Wiring, AccessLog: meta.AccessLog}
 	if v.Wiring == mesh.Bind {
 		v.Blocked = BlockedPorts(meta.ContainerPorts)
 	}
@@ -123,7 +125,7 @@ func Node(n mesh.Node, meta bootstrap.NodeMeta, leaf func(mesh.ServiceName) *mes
 		if !n.Workload.Offers(in.Service) {
 			continue
 		}
-		out = append(out, appCluster(in), ingressListener(in, meta.IPv6))
+		out = append(out, appCluster(in), ingressListener(in, meta))
 		if in.Protocol.L7() {
 			out = append(out, ingressRoute(in))
 		}
