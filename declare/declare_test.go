@@ -3,14 +3,21 @@ package declare
 import (
 	"encoding/json"
 	"errors"
+	"flag"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
 
 	"patchbay/mesh"
+	"patchbay/xds/bootstrap"
 )
+
+var update = flag.Bool("update", false, "write what is said into the golden file")
 
 const good = `{
   "serviceConnectConfiguration": {
@@ -62,59 +69,59 @@ func TestClientOnlyAndOff(t *testing.T) {
 	}
 }
 
-// Each case names the paths that the answer must list, and no other.
-func TestProblems(t *testing.T) {
-	const sc = "serviceConnectConfiguration."
-	services := func(entries, mappings string) string {
-		return `{"serviceConnectConfiguration": {"enabled": true, "services": [` + entries + `]}, "portMappings": [` + mappings + `]}`
+// The port that declare reserves is the one that Envoy has.
+func TestRedirectPort(t *testing.T) {
+	if redirectPort != bootstrap.RedirectPort {
+		t.Errorf("%d, but the bootstrap says %d", redirectPort, bootstrap.RedirectPort)
 	}
-	const web = `{"name": "web", "containerPort": 80, "appProtocol": "http"}`
-	for name, c := range map[string]struct {
-		text  string
-		paths []string
-	}{
-		"not JSON":            {`{`, []string{"declaration"}},
-		"two documents":       {`{} {}`, []string{"declaration"}},
-		"a list":              {`[]`, []string{"declaration"}},
-		"null":                {`null`, []string{"declaration"}},
-		"unknown keys":        {`{"x": 1, "serviceConnectConfiguration": {"enabled": true, "service": []}}`, []string{sc + "service", "x"}},
-		"wrong types":         {`{"serviceConnectConfiguration": {"enabled": "yes", "services": {}}, "portMappings": [{"containerPort": 1.5}]}`, []string{"portMappings[0].containerPort", sc + "enabled", sc + "services"}},
-		"enabled missing":     {`{"serviceConnectConfiguration": {}}`, []string{sc + "enabled"}},
-		"port unknown":        {services(`{"portName": "api"}`, web), []string{sc + "services[0].portName"}},
-		"port missing":        {services(`{}`, web), []string{sc + "services[0].portName"}},
-		"udp":                 {services(`{"portName": "u"}`, `{"name": "u", "containerPort": 53, "protocol": "udp"}`), []string{sc + "services[0].portName"}},
-		"https":               {services(``, `{"name": "w", "containerPort": 443, "appProtocol": "https"}`), []string{"portMappings[0].appProtocol"}},
-		"bad names":           {services(`{"portName": "web", "discoveryName": "Web", "clientAliases": [{"port": 80, "dnsName": "a b"}]}`, web), []string{sc + "services[0].discoveryName", sc + "services[0].clientAliases[0].dnsName"}},
-		"two aliases":         {services(`{"portName": "web", "clientAliases": [{"port": 80}, {"port": 81}]}`, web), []string{sc + "services[0].clientAliases"}},
-		"alias port":          {services(`{"portName": "web", "clientAliases": [{"dnsName": "x"}]}`, web), []string{sc + "services[0].clientAliases[0].port"}},
-		"duplicate discovery": {services(`{"portName": "web", "clientAliases": [{"port": 1}]}, {"portName": "web", "clientAliases": [{"port": 2}]}`, web), []string{sc + "services[1].discoveryName"}},
-		"duplicate alias":     {services(`{"portName": "web", "clientAliases": [{"port": 1, "dnsName": "x"}]}, {"portName": "web", "discoveryName": "o", "clientAliases": [{"port": 1, "dnsName": "x"}]}`, web), []string{sc + "services[1].clientAliases[0]"}},
-		"tcp request timeout": {services(`{"portName": "db", "timeout": {"perRequestTimeoutSeconds": 1}}`, `{"name": "db", "containerPort": 1}`), []string{sc + "services[0].timeout.perRequestTimeoutSeconds"}},
-		"negative timeout":    {services(`{"portName": "web", "timeout": {"idleTimeoutSeconds": -1}}`, web), []string{sc + "services[0].timeout.idleTimeoutSeconds"}},
-		"no issuer":           {services(`{"portName": "web", "tls": {}}`, web), []string{sc + "services[0].tls.issuerCertificateAuthority.awsPcaAuthorityArn"}},
-		"override taken":      {services(`{"portName": "web", "ingressPortOverride": 80}`, web), []string{sc + "services[0].ingressPortOverride"}},
-		"port out of range":   {services(``, `{"name": "w", "containerPort": 65536}`), []string{"portMappings[0].containerPort"}},
-		"access log alone":    {`{"serviceConnectConfiguration": {"enabled": true, "accessLogConfiguration": {"format": "XML"}}}`, []string{sc + "accessLogConfiguration", sc + "accessLogConfiguration.format"}},
-		"log level":           {`{"serviceConnectConfiguration": {"enabled": true, "containerConfigurations": [{"logLevel": "trace"}]}}`, []string{sc + "containerConfigurations[0].logLevel"}},
-		"several at once":     {services(`{"portName": "api", "tls": {}}`, `{"name": "-", "containerPort": 0}`), []string{"portMappings[0].containerPort", "portMappings[0].name", sc + "services[0].portName", sc + "services[0].tls.issuerCertificateAuthority.awsPcaAuthorityArn"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := Parse([]byte(c.text))
+}
+
+func archive(t *testing.T, name string) *txtar.Archive {
+	t.Helper()
+	a, err := txtar.ParseFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(a.Files) < 5 {
+		t.Fatalf("%s has %d sections", name, len(a.Files))
+	}
+	return a
+}
+
+func TestAccepted(t *testing.T) {
+	for _, f := range archive(t, "accepted.txtar").Files {
+		if _, err := Parse(f.Data); err != nil {
+			t.Errorf("%s: %v", f.Name, err)
+		}
+	}
+}
+
+// Every problem of each declaration is said, with its path and what is allowed.
+func TestRefused(t *testing.T) {
+	a := archive(t, "refused.txtar")
+	for i := 0; i < len(a.Files); i += 2 {
+		in, says := a.Files[i], &a.Files[i+1]
+		t.Run(in.Name, func(t *testing.T) {
+			if says.Name != in.Name+": says" {
+				t.Fatalf("followed by %s", says.Name)
+			}
+			_, err := Parse(in.Data)
 			problems, ok := errors.AsType[Problems](err)
-			if !ok {
+			if !ok || len(problems) == 0 {
 				t.Fatalf("error is %v", err)
 			}
-			var paths []string
-			for _, p := range problems {
-				paths = append(paths, p.Path)
-				if p.Text == "" || strings.Contains(p.String(), "%!") {
-					t.Errorf("bad text: %s", p)
-				}
-			}
-			if d := cmp.Diff(c.paths, paths); d != "" {
-				t.Errorf("%s\n%v", d, err)
+			got := problems.Error() + "\n"
+			if *update {
+				says.Data = []byte(got)
+			} else if d := cmp.Diff(string(says.Data), got); d != "" || strings.Contains(got, "%!") {
+				t.Errorf("differs (run with -update and read the diff):\n%s", d)
 			}
 		})
+	}
+	if *update {
+		if err := os.WriteFile("testdata/refused.txtar", txtar.Format(a), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -1,7 +1,5 @@
 package declare
 
-import "encoding/json"
-
 // The document's form, in the words of the ECS API (RegisterTaskDefinition's
 // portMappings, CreateService's serviceConnectConfiguration).
 type (
@@ -28,9 +26,17 @@ type (
 		TLS                 *tls          `json:"tls"`
 	}
 	clientAlias struct {
-		Port             int             `json:"port"`
-		DNSName          string          `json:"dnsName"`
-		TestTrafficRules json.RawMessage `json:"testTrafficRules"`
+		Port             *int          `json:"port"`
+		DNSName          string        `json:"dnsName"`
+		TestTrafficRules *trafficRules `json:"testTrafficRules"`
+	}
+	trafficRules struct {
+		Header *struct {
+			Name  string `json:"name"`
+			Value *struct {
+				Exact string `json:"exact"`
+			} `json:"value"`
+		} `json:"header"`
 	}
 	timeout struct {
 		IdleTimeoutSeconds       *int64 `json:"idleTimeoutSeconds"`
@@ -45,7 +51,7 @@ type (
 	}
 	portMapping struct {
 		Name               string `json:"name"`
-		ContainerPort      int    `json:"containerPort"`
+		ContainerPort      *int   `json:"containerPort"`
 		HostPort           *int   `json:"hostPort"`
 		Protocol           string `json:"protocol"`
 		AppProtocol        string `json:"appProtocol"`

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
+
+	"patchbay/internal/suggest"
 )
 
 // shape is the set of keys that a JSON value may have, read off the Go types
@@ -13,16 +16,13 @@ import (
 type shape struct {
 	keys map[string]shape // of an object; nil: not one
 	elem *shape           // of an array; nil: not one
-	free bool             // anything goes
+	text bool             // of an object: any keys, with strings
 	want string           // the JSON type in words
 }
 
 func shapeOf[T any]() shape { return shapeOfType(reflect.TypeFor[T]()) }
 
 func shapeOfType(t reflect.Type) shape {
-	if t == reflect.TypeFor[json.RawMessage]() {
-		return shape{free: true}
-	}
 	switch t.Kind() {
 	case reflect.Pointer:
 		return shapeOfType(t.Elem())
@@ -37,7 +37,7 @@ func shapeOfType(t reflect.Type) shape {
 		}
 		return s
 	case reflect.Map:
-		return shape{free: true}
+		return shape{text: true, want: "an object with strings"}
 	case reflect.Bool:
 		return shape{want: "true or false"}
 	case reflect.String:
@@ -47,49 +47,67 @@ func shapeOfType(t reflect.Type) shape {
 	}
 }
 
-// compareKeys adds a problem for each unknown key and each value of another
-// type. path is empty at the root.
-func compareKeys(v any, s shape, path string, problems *Problems) {
-	if s.free || v == nil && path != "" {
-		return
+// compare adds a problem for each unknown key and each value of another type,
+// and returns v without them: what is left fits. path is empty at the root.
+func (c *checker) compare(v any, s shape, path string) any {
+	if v == nil && path != "" {
+		return nil
 	}
-	at := strings.TrimPrefix(path, ".")
+	switch v := v.(type) {
+	case map[string]any:
+		if s.text {
+			for _, k := range sorted(v) {
+				v[k] = c.compare(v[k], shape{want: "a string"}, below(path, k))
+			}
+			return v
+		}
+		if s.keys != nil {
+			return c.object(v, s, path)
+		}
+	case []any:
+		if s.elem != nil {
+			for i, e := range v {
+				v[i] = c.compare(e, *s.elem, path+"["+strconv.Itoa(i)+"]")
+			}
+			return v
+		}
+	default:
+		if s.keys == nil && s.elem == nil && !s.text && s.want == wanted(v) {
+			return v
+		}
+	}
+	at := path
 	if at == "" {
 		at = "declaration"
 	}
-	wrong := func() { *problems = append(*problems, Problem{at, fmt.Sprintf("is %s; allowed: %s", kind(v), s.want)}) }
-	switch v := v.(type) {
-	case map[string]any:
-		if s.keys == nil {
-			wrong()
-			return
+	c.bad(at, "is %s; allowed: %s", kind(v), s.want)
+	c.spoiled[path] = true
+	return nil
+}
+
+func (c *checker) object(v map[string]any, s shape, path string) any {
+	for _, k := range sorted(v) {
+		at := below(path, k)
+		sub, ok := s.keys[k]
+		if ok {
+			v[k] = c.compare(v[k], sub, at)
+			continue
 		}
-		names := make([]string, 0, len(v))
-		for k := range v {
-			names = append(names, k)
-		}
-		slices.Sort(names)
-		for _, k := range names {
-			sub, ok := s.keys[k]
-			if !ok {
-				*problems = append(*problems, Problem{strings.TrimPrefix(path+"."+k, "."), "is not a key here; allowed: " + allowed(s.keys)})
-				continue
+		delete(v, k)
+		hint := ""
+		if meant := suggest.Near(k, sorted(s.keys)); meant != "" {
+			hint = " (did you mean " + meant + "?)"
+			defer func() { c.spoiled[below(path, meant)] = true }() // nobody needs to hear that it is missing
+		} else {
+			for _, name := range sorted(s.keys) {
+				if _, its := s.keys[name].keys[k]; its {
+					hint = ", but one of " + name
+				}
 			}
-			compareKeys(v[k], sub, path+"."+k, problems)
 		}
-	case []any:
-		if s.elem == nil {
-			wrong()
-			return
-		}
-		for i, e := range v {
-			compareKeys(e, *s.elem, fmt.Sprintf("%s[%d]", path, i), problems)
-		}
-	default:
-		if s.keys != nil || s.elem != nil || s.want != kindWanted(v) {
-			wrong()
-		}
+		c.bad(at, "is not a key here%s; allowed: %s", hint, strings.Join(sorted(s.keys), ", "))
 	}
+	return v
 }
 
 func kind(v any) string {
@@ -101,31 +119,39 @@ func kind(v any) string {
 	case []any:
 		return "a list"
 	case string:
-		return fmt.Sprintf("the string %q", v)
+		return "the string " + quote(v)
 	default:
 		return fmt.Sprint(v)
 	}
 }
 
-func kindWanted(v any) string {
+func wanted(v any) string {
 	switch v := v.(type) {
 	case bool:
 		return "true or false"
 	case string:
 		return "a string"
-	case float64:
-		if v == float64(int64(v)) {
+	case json.Number:
+		if _, err := strconv.ParseInt(v.String(), 10, 64); err == nil {
 			return "a whole number"
 		}
 	}
 	return ""
 }
 
-func allowed(m map[string]shape) string {
+// quote shows a value, or as much of it as tells which it is.
+func quote(s string) string {
+	if len(s) > 80 {
+		return strconv.Quote(s[:80]) + "…"
+	}
+	return strconv.Quote(s)
+}
+
+func sorted[V any](m map[string]V) []string {
 	names := make([]string, 0, len(m))
 	for k := range m {
 		names = append(names, k)
 	}
 	slices.Sort(names)
-	return strings.Join(names, ", ")
+	return names
 }

@@ -5,17 +5,26 @@ package suggest
 import "strings"
 
 // Near returns the candidate that word was most likely meant to be, or "" when
-// none is near: it differs in case alone, or in at most a third of its letters.
-// Of equally near ones the first wins.
+// none is near: it differs in case alone, or in at most a third of its letters,
+// or it begins with word. Of equally near ones the first wins.
 func Near(word string, candidates []string) string {
+	word = strings.ToLower(word)
 	best, least := "", len(word)/3+1
 	for _, c := range candidates {
-		if d := distance(strings.ToLower(word), strings.ToLower(c)); d < least {
+		if d := distance(word, strings.ToLower(c)); d < least {
 			best, least = c, d
+		}
+	}
+	for _, c := range candidates {
+		if best == "" && len(word) >= shortest && strings.HasPrefix(strings.ToLower(c), word) {
+			best = c
 		}
 	}
 	return best
 }
+
+// shortest is how long a beginning must be to mean the whole.
+const shortest = 4
 
 // distance is Levenshtein's: how many bytes to insert, delete or replace.
 func distance(a, b string) int {
