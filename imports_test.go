@@ -29,6 +29,7 @@ var mayImport = map[string][]string{
 	"xds":                {},
 	"admin":              {},
 	"demo":               {},
+	"internal/awsfake":   {},
 	"internal/envoybin":  {},
 	"internal/envoytest": {},
 	"internal/deps":      {},
@@ -67,6 +68,10 @@ func TestImportsGoOneWay(t *testing.T) {
 
 func check(t *testing.T, p listed) {
 	pkg := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, "patchbay"), "/")
+	fake := pkg == "cmd/awsfake" || strings.HasPrefix(pkg, "internal/awsfake")
+	if !fake && slices.ContainsFunc(p.Imports, func(i string) bool { return strings.HasPrefix(i, "patchbay/internal/awsfake") }) {
+		t.Errorf("%s imports a stand-in for AWS: only tests and cmd/awsfake may", pkg)
+	}
 	if pkg == "" || strings.HasPrefix(pkg, "cmd/") || pkg == "internal/deps" {
 		return
 	}
