@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"patchbay/internal/awsfake/pca"
+	"patchbay/internal/awsfake/secrets"
 	"patchbay/internal/awsfake/wire"
 )
 
@@ -26,6 +27,10 @@ var modules = []struct {
 	without []string
 }{
 	{"acmpca", pca.New(pca.Options{}).API(), []string{"CreateCertificateAuthorityAuditReport", "DescribeCertificateAuthorityAuditReport"}},
+	{"secretsmanager", secrets.New(secrets.Options{}).API(), []string{
+		"BatchGetSecretValue", "CancelRotateSecret", "DeleteResourcePolicy", "GetRandomPassword", "GetResourcePolicy", "PutResourcePolicy",
+		"RemoveRegionsFromReplication", "ReplicateSecretToRegions", "RotateSecret", "StopReplicationToReplica", "ValidateResourcePolicy",
+	}},
 }
 
 func moduleDir(t *testing.T, name string) string {

@@ -140,7 +140,9 @@ func issueAndGet(t *testing.T, c *acmpca.Client, in *acmpca.IssueCertificateInpu
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := acmpca.NewCertificateIssuedWaiter(c, func(o *acmpca.CertificateIssuedWaiterOptions) { o.MinDelay, o.MaxDelay = time.Millisecond, time.Millisecond })
+	w := acmpca.NewCertificateIssuedWaiter(c, func(o *acmpca.CertificateIssuedWaiterOptions) {
+		o.MinDelay, o.MaxDelay = time.Millisecond, time.Millisecond
+	})
 	out, err := w.WaitForOutput(t.Context(), &acmpca.GetCertificateInput{CertificateAuthorityArn: in.CertificateAuthorityArn, CertificateArn: issued.CertificateArn}, time.Minute)
 	if err != nil {
 		t.Fatal(err)
@@ -170,7 +172,9 @@ func TestRefusals(t *testing.T) {
 	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	der, _ := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
 	unnamed := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
-	validity := func(kind types.ValidityPeriodType, n int64) *types.Validity { return &types.Validity{Type: kind, Value: &n} }
+	validity := func(kind types.ValidityPeriodType, n int64) *types.Validity {
+		return &types.Validity{Type: kind, Value: &n}
+	}
 	for _, x := range []struct {
 		name, want string
 		change     func(*acmpca.IssueCertificateInput)

@@ -85,37 +85,47 @@ func Like(pattern, s string) bool {
 	return err == nil && ok
 }
 
-// May asks the caller's policy, and records what was asked for. Every
-// operation calls it before it does anything.
-func (c *Call) May(resource string, context ...string) error {
-	return c.MayDo(c.Operation, resource, context...)
-}
+// Access is an action on a resource.
+type Access struct{ Action, Resource string }
 
-// MayDo is May for an action whose name is not the operation's.
-func (c *Call) MayDo(action, resource string, context ...string) error {
-	c.Resource, c.action = resource, c.Service+":"+action
+// May asks the caller's policy for this call on a resource (an ARN), with
+// condition keys and their values, and records it. Every operation calls it
+// before it does anything.
+func (c *Call) May(resource string, context ...string) error {
+	c.Resource = resource
 	for i := 0; i+1 < len(context); i += 2 {
 		c.Context[context[i]] = context[i+1]
 	}
+	return c.allowed(Access{c.Action(), resource})
+}
+
+// Also is May for what AWS asks for besides, such as the use of a KMS key.
+func (c *Call) Also(action, resource string) error {
+	a := Access{action, resource}
+	c.Besides = append(c.Besides, a)
+	return c.allowed(a)
+}
+
+func (c *Call) allowed(a Access) error {
 	if len(c.Principal.Statements) == 0 {
 		return nil
 	}
 	allowed := false
 	for _, st := range c.Principal.Statements {
-		if !st.Fits(c.action, resource, c.Context) {
+		if !st.Fits(a.Action, a.Resource, c.Context) {
 			continue
 		}
 		if st.Effect == "Deny" {
-			return c.denied("with an explicit deny in an identity-based policy")
+			return c.denied(a, "with an explicit deny in an identity-based policy")
 		}
 		allowed = true
 	}
 	if !allowed {
-		return c.denied(fmt.Sprintf("because no identity-based policy allows the %s action", c.action))
+		return c.denied(a, fmt.Sprintf("because no identity-based policy allows the %s action", a.Action))
 	}
 	return nil
 }
 
-func (c *Call) denied(why string) error {
-	return Fail("AccessDeniedException", "User: %s is not authorized to perform: %s on resource: %s %s", c.Principal.ARN, c.action, c.Resource, why)
+func (c *Call) denied(a Access, why string) error {
+	return Fail("AccessDeniedException", "User: %s is not authorized to perform: %s on resource: %s %s", c.Principal.ARN, a.Action, a.Resource, why)
 }

@@ -76,10 +76,10 @@ type Call struct {
 	Principal Principal
 	Region    string
 	At        time.Time
-	Error     string // code; empty: answered
+	Besides   []Access // what AWS asked the policy for besides the call itself
+	Error     string   // code; empty: answered
 
 	server *Server
-	action string
 }
 
 // Action is the call in IAM's words.
