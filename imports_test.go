@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"sidecar":            {"xds/bootstrap", "agentapi", "identity", "declare", "internal/envoybin"},
 	"xds":                {},
 	"admin":              {},
+	"diagnose":           {"admin/api"},
 	"demo":               {},
 	"internal/awsfake":   {},
 	"internal/envoybin":  {},

@@ -31,12 +31,18 @@ type Options struct {
 	// Open lets callers on loopback read without the token. Set it only if
 	// the listener is bound to loopback.
 	Open bool
+	// Trusted lets every caller read and act without the token. Set it only if
+	// the listener is a Unix socket that the token's owner alone may open.
+	Trusted bool
 	// Ready lists the reasons for which the control plane is not ready, in a
 	// stable order; empty means ready.
 	Ready func() []string
 	// Parts are what GET /api/v1/NAME answers, as JSON. They are called
 	// concurrently.
 	Parts map[string]func() any
+	// Queries are what GET /api/v1/NAME answers where the question has
+	// parameters. An [Invalid] error is answered with 400, any other with 502.
+	Queries map[string]func(context.Context, url.Values) (any, error)
 	// Actions are what POST /api/v1/NAME does, with the query's values. An
 	// [Invalid] error is answered with 400, any other with 502.
 	Actions map[string]func(context.Context, url.Values) (any, error)
@@ -68,12 +74,17 @@ func Handler(o Options) http.Handler {
 }
 
 func (o Options) part(w http.ResponseWriter, r *http.Request) {
-	f, ok := o.Parts[r.PathValue("part")]
-	if !ok {
-		refuse(w, http.StatusNotFound, "there is no "+r.URL.Path+"; GET /api/v1/ has: "+names(o.Parts))
+	name := r.PathValue("part")
+	if f, ok := o.Parts[name]; ok {
+		answer(w, http.StatusOK, f())
 		return
 	}
-	answer(w, http.StatusOK, f())
+	f, ok := o.Queries[name]
+	if !ok {
+		refuse(w, http.StatusNotFound, "there is no "+r.URL.Path+"; GET /api/v1/ has: "+names(o.Parts)+", "+names(o.Queries))
+		return
+	}
+	run(w, r, f)
 }
 
 func (o Options) action(w http.ResponseWriter, r *http.Request) {
@@ -82,6 +93,10 @@ func (o Options) action(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, "there is no "+r.URL.Path+"; POST /api/v1/ has: "+names(o.Actions))
 		return
 	}
+	run(w, r, f)
+}
+
+func run(w http.ResponseWriter, r *http.Request, f func(context.Context, url.Values) (any, error)) {
 	v, err := f(r.Context(), r.URL.Query())
 	if invalid, is := errors.AsType[Invalid](err); is {
 		refuse(w, http.StatusBadRequest, invalid.Error())
@@ -101,7 +116,7 @@ func (o Options) guard(acts bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		given, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		hasToken := o.Token != "" && subtle.ConstantTimeCompare([]byte(given), []byte(o.Token)) == 1
-		if hasToken || o.Open && !acts && loopback(r.RemoteAddr) && loopback(r.Host) {
+		if hasToken || o.Trusted || o.Open && !acts && loopback(r.RemoteAddr) && loopback(r.Host) {
 			next.ServeHTTP(w, r)
 			return
 		}

@@ -19,6 +19,14 @@ func TestWhoMayAsk(t *testing.T) {
 		Token: "sesame", Open: true, Metrics: prometheus.NewRegistry(),
 		Ready: func() []string { return reasons },
 		Parts: map[string]func() any{"sidecars": func() any { return []string{"a"} }},
+		Queries: map[string]func(context.Context, url.Values) (any, error){
+			"service": func(_ context.Context, v url.Values) (any, error) {
+				if v.Get("name") == "" {
+					return nil, Invalid{errors.New("which one?")}
+				}
+				return v.Get("name") + "!", nil
+			},
+		},
 		Actions: map[string]func(context.Context, url.Values) (any, error){
 			"rotate": func(_ context.Context, v url.Values) (any, error) {
 				if v.Get("service") == "" {
@@ -28,6 +36,8 @@ func TestWhoMayAsk(t *testing.T) {
 			},
 		},
 	}
+	trusted := o
+	trusted.Trusted = true
 	closed := o
 	closed.Open = false
 	unready := o
@@ -50,6 +60,10 @@ func TestWhoMayAsk(t *testing.T) {
 		{"unknown part", "GET", "/api/v1/nothing", "sesame", "x", "10.0.0.9:1", closed, 404, "sidecars"},
 		{"action without token", "POST", "/api/v1/rotate?service=a", "", "127.0.0.1", "127.0.0.1:1", o, 401, "token"},
 		{"action", "POST", "/api/v1/rotate?service=a", "sesame", "127.0.0.1", "127.0.0.1:1", o, 200, "done"},
+		{"query", "GET", "/api/v1/service?name=a", "", "localhost", "127.0.0.1:1", o, 200, "a!"},
+		{"bad query", "GET", "/api/v1/service", "", "localhost", "127.0.0.1:1", o, 400, "which"},
+		{"by socket", "POST", "/api/v1/rotate?service=a", "", "localhost", "@", trusted, 200, "done"},
+		{"not by socket", "POST", "/api/v1/rotate?service=a", "", "localhost", "@", o, 401, "token"},
 		{"bad action", "POST", "/api/v1/rotate", "sesame", "127.0.0.1", "127.0.0.1:1", o, 400, "service is missing"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

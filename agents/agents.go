@@ -110,6 +110,7 @@ func New(o Options) *Server {
 type NodeStatus struct {
 	Node         string       `json:"node"`
 	Address      string       `json:"address"`
+	Zone         string       `json:"zone,omitempty"`
 	Since        time.Time    `json:"since"`
 	LastHealth   time.Time    `json:"lastHealth,omitzero"`
 	AgentVersion string       `json:"agentVersion"`

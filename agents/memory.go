@@ -48,7 +48,7 @@ func (s *session) status() NodeStatus {
 	defer s.mu.Unlock()
 	st := s.st
 	out := NodeStatus{
-		Node: s.node.ID(), Address: s.addr.String(), Since: st.since, LastHealth: st.lastHealth,
+		Node: s.node.ID(), Address: s.addr.String(), Zone: s.zone, Since: st.since, LastHealth: st.lastHealth,
 		AgentVersion: st.hello.GetAgentVersion(), EnvoyVersion: st.hello.GetEnvoyVersion(), Wiring: st.hello.GetWiring(),
 		EnvoyReady: st.health.GetEnvoyReady(), EnvoyError: st.health.GetEnvoyError(), Draining: st.draining,
 		NamesSent: st.namesSent, NamesApplied: st.applied.GetVersion(), NamesWaiting: st.applied.GetWaiting(), NamesRefused: st.applied.GetRefused(),

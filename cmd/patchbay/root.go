@@ -93,7 +93,7 @@ func misnamed(root *cobra.Command, args []string) error {
 
 // commands lists every subcommand, in the order of `patchbay --help`.
 func commands() []*cobra.Command {
-	return []*cobra.Command{newServeCmd(), newSidecarCmd(), newRegistryCmd(), newTokenCmd(), newDemoCmd(), newVersionCmd()}
+	return append([]*cobra.Command{newServeCmd(), newSidecarCmd(), newRegistryCmd(), newTokenCmd(), newDemoCmd(), newVersionCmd()}, operatorCommands()...)
 }
 
 // exitCode prints err, if any, the way every subcommand does, and maps it to
@@ -104,6 +104,14 @@ func exitCode(ctx context.Context, root *cobra.Command, err error) int {
 		return exitDone
 	}
 	fmt.Fprintln(root.ErrOrStderr(), "patchbay:", err)
+	return code(err)
+}
+
+// code is the exit code that an error stands for.
+func code(err error) int {
+	if err == nil {
+		return exitDone
+	}
 	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.code
 	}

@@ -89,6 +89,8 @@ func newLog(l config.Log, w io.Writer) *slog.Logger {
 
 // control is the control plane, wired. Its fields are built in this order.
 type control struct {
+	replica string // names this process among others
+	started time.Time
 	cfg     config.Config
 	log     *slog.Logger
 	store   *mesh.Store
@@ -111,7 +113,7 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	c := &control{cfg: cfg, log: log, store: mesh.NewStore(), metrics: prometheus.NewRegistry()}
+	c := &control{replica: replica(), started: time.Now(), cfg: cfg, log: log, store: mesh.NewStore(), metrics: prometheus.NewRegistry()}
 	c.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), state{c})
 	g, ctx := errgroup.WithContext(ctx)
 	if err := c.startRegistry(ctx, g); err != nil {
@@ -271,8 +273,11 @@ func (c *control) listen(ctx context.Context, g *errgroup.Group) error {
 	if len(errs) > 0 {
 		return errors.Join(errs...) // the process ends, and with it what was opened
 	}
-	handler, err := c.adminHandler()
+	opened, err := c.adminOptions()
 	if err != nil {
+		return err
+	}
+	if err := c.listenSocket(ctx, g, opened); err != nil {
 		return err
 	}
 	x := xds.ServerConfig{Log: c.log, MaxAge: 45 * time.Minute}
@@ -287,7 +292,7 @@ func (c *control) listen(ctx context.Context, g *errgroup.Group) error {
 		defer context.AfterFunc(ctx, agentServer.Stop)()
 		return agentServer.Serve(listeners["agent"])
 	})
-	g.Go(func() error { return serveHTTP(ctx, listeners["admin"], handler) })
+	g.Go(func() error { return serveHTTP(ctx, listeners["admin"], admin.Handler(opened)) })
 	return nil
 }
 
@@ -301,24 +306,23 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
 	return ctx.Err()
 }
 
-// adminHandler is the operator's interface. The token is made at the first
+// adminOptions are the operator's interface. The token is made at the first
 // start unless the configuration names a file.
-func (c *control) adminHandler() (http.Handler, error) {
+func (c *control) adminOptions() (admin.Options, error) {
 	token, err := adminToken(c.cfg)
-	if err != nil {
-		return nil, err
-	}
-	return admin.Handler(admin.Options{
+	return admin.Options{
 		Token: token, Open: config.Loopback(c.cfg.Admin.Listen), Ready: c.notReady, Metrics: c.metrics,
 		Parts: map[string]func() any{
+			"status":       func() any { return c.statusAnswer() },
 			"sidecars":     func() any { return c.cache.Status() },
 			"withheld":     func() any { return c.pusher.Withheld() },
 			"agents":       func() any { return c.agents.Status() },
 			"namespaces":   func() any { return namespacesAnswer(c.discovery.Status()) },
 			"certificates": func() any { return certificatesAnswer(c.rotator, time.Now()) },
 		},
+		Queries: map[string]func(context.Context, url.Values) (any, error){"service": c.serviceQuery},
 		Actions: map[string]func(context.Context, url.Values) (any, error){"rotate": c.rotate},
-	}), nil
+	}, err
 }
 
 func adminToken(cfg config.Config) (string, error) {

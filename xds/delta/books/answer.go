@@ -114,7 +114,7 @@ func (b *Books) Answer(r *wire.Request, now time.Time) Answer {
 	if r.Rejected {
 		b.reject(resp, r.Reason, now, &a)
 	} else {
-		b.lastAck = now
+		b.lastAck, b.lastTook = now, a.Took
 		b.accept(resp, &a)
 	}
 	resp.done()

@@ -47,6 +47,7 @@ type Books struct {
 	settled  uint64          // every response up to this number has been answered
 	last     uint64          // the newest response
 	lastAck  time.Time
+	lastTook time.Duration
 
 	// To be told.
 	greet bool                // a wildcard's first answer is due, even if empty

@@ -1,0 +1,196 @@
+// Package api is what the operator's interface of the control plane answers
+// under /api/v1/, as Go types, and a [Client] for it.
+//
+// It owns the forms, which are a contract: a field may be added, none changes
+// its meaning. No form has room for a key. It must not know where the answers
+// come from. Start reading at [Status].
+package api
+
+import "time"
+
+// Status is GET /api/v1/status: the whole mesh, a line for each sidecar and
+// each service.
+type Status struct {
+	Version    string      `json:"version"` // of the control plane
+	Replica    string      `json:"replica"` // its name
+	At         time.Time   `json:"at"`      // by the control plane's clock
+	Started    time.Time   `json:"started"`
+	Ready      bool        `json:"ready"`
+	Reasons    []string    `json:"reasons"` // why it is not ready
+	Sidecars   []Sidecar   `json:"sidecars"`
+	Services   []Service   `json:"services"`
+	Namespaces []Namespace `json:"namespaces"`
+	Issuers    []Issuer    `json:"issuers"`
+	// SurvivableSeconds is how long all certificates are valid if no CA ever
+	// answers again; absent if no service has TLS.
+	SurvivableSeconds *float64 `json:"survivableSeconds,omitempty"`
+}
+
+// Sidecar is one task: what its agent says, and what its Envoy has taken.
+type Sidecar struct {
+	Node         string       `json:"node"` // namespace/workload/task
+	Address      string       `json:"address,omitempty"`
+	Zone         string       `json:"zone,omitempty"`
+	Agent        *Agent       `json:"agent,omitempty"`  // absent: no agent is connected
+	Stream       *Stream      `json:"stream,omitempty"` // absent: no Envoy is connected
+	LeafNotAfter time.Time    `json:"leafNotAfter,omitzero"`
+	Replica      string       `json:"replica"`
+	Ports        []PortStatus `json:"ports"`
+}
+
+// Agent is a connected sidecar agent.
+type Agent struct {
+	Version      string    `json:"version"`
+	EnvoyVersion string    `json:"envoyVersion"`
+	Wiring       string    `json:"wiring"`
+	Since        time.Time `json:"since"`
+	LastHealth   time.Time `json:"lastHealth,omitzero"`
+	EnvoyReady   bool      `json:"envoyReady"`
+	EnvoyError   string    `json:"envoyError,omitempty"`
+	Draining     bool      `json:"draining,omitempty"`
+	NamesCurrent bool      `json:"namesCurrent"` // the newest names stand in its hosts file
+	NamesWaiting []string  `json:"namesWaiting,omitempty"`
+	NamesRefused []string  `json:"namesRefused,omitempty"`
+}
+
+// PortStatus is one port that a task offers.
+type PortStatus struct {
+	PortName   string `json:"portName"`
+	Service    string `json:"service"`
+	Health     string `json:"health"`
+	Registered bool   `json:"registered"`
+	Error      string `json:"error,omitempty"`
+}
+
+// Stream is the xDS stream of a connected Envoy.
+type Stream struct {
+	View   string     `json:"view"`
+	Opened time.Time  `json:"opened"`
+	Types  []TypeSync `json:"types"` // in the order of sending
+	// Warming says for what each cluster without an ACK may be waiting.
+	Warming []string `json:"warming,omitempty"`
+	// Missing are secrets that Envoy asks for and that do not exist.
+	Missing []string `json:"missing,omitempty"`
+}
+
+// The states of one type of a stream, from good to bad.
+const (
+	Synced   = "synced"   // everything was taken
+	Waiting  = "waiting"  // Envoy has not answered yet
+	Stale    = "stale"    // something changed and could not be sent yet
+	Rejected = "rejected" // Envoy refuses a resource; what it had stays
+)
+
+// TypeSync is how far an Envoy is with one type of resource.
+type TypeSync struct {
+	Type       string    `json:"type"` // cds, eds, lds, rds, sds
+	State      string    `json:"state"`
+	Since      time.Time `json:"since,omitzero"` // of waiting, or of the newest rejection
+	Resources  int       `json:"resources"`
+	Names      []string  `json:"names,omitempty"` // that it waits for or rejects; at most [MaxNames]
+	More       int       `json:"more,omitempty"`  // how many are left out of Names
+	Rejections []Refusal `json:"rejections,omitempty"`
+	LastAck    time.Time `json:"lastAck,omitzero"`
+	// LastAckSeconds is how long the last answer took, from its sending.
+	LastAckSeconds float64 `json:"lastAckSeconds,omitempty"`
+}
+
+// MaxNames bounds the names of a [TypeSync].
+const MaxNames = 8
+
+// Refusal is a resource that an Envoy does not take, in Envoy's words.
+type Refusal struct {
+	Name    string    `json:"name"`
+	Version string    `json:"version"`
+	Error   string    `json:"error"`
+	At      time.Time `json:"at"`
+}
+
+// Service is one service of the mesh.
+type Service struct {
+	Name       string         `json:"name"` // discoveryName.namespace
+	ARN        string         `json:"arn,omitempty"`
+	Protocol   string         `json:"protocol,omitempty"` // empty: it is not shown to sidecars yet
+	Foreign    bool           `json:"foreign,omitempty"`
+	Created    time.Time      `json:"created,omitzero"`
+	Aliases    []Alias        `json:"aliases"`
+	Endpoints  map[string]int `json:"endpoints"`           // health → how many
+	Zones      map[string]int `json:"zones,omitempty"`     // zone id → how many
+	Revisions  map[string]int `json:"revisions,omitempty"` // deployment → weight
+	Encrypted  int            `json:"encrypted"`           // of the endpoints, those that speak TLS
+	TLS        *TLS           `json:"tls,omitempty"`
+	Source     string         `json:"source"` // live, last-known-good, waiting, unfinished
+	AgeSeconds *float64       `json:"ageSeconds,omitempty"`
+	Held       int            `json:"held,omitempty"` // endpoints shown although the newest answer lacks them
+	Skipped    map[string]int `json:"skipped,omitempty"`
+	Error      string         `json:"error,omitempty"`
+	Settings   string         `json:"settings,omitempty"` // what is wrong with its settings
+}
+
+// Alias is a name and port under which a service is called.
+type Alias struct {
+	DNSName string `json:"dnsName"`
+	Port    uint16 `json:"port"`
+	VIP     string `json:"vip,omitempty"`
+	LostTo  string `json:"lostTo,omitempty"` // the older service that has this alias
+}
+
+// TLS is a service's certificate. It has no room for the key.
+type TLS struct {
+	Issuer    string    `json:"issuer"`
+	Only      bool      `json:"only,omitempty"`
+	Names     []string  `json:"names"`
+	Serial    string    `json:"serial,omitempty"` // lower-case hex; empty: there is none yet
+	IssuedAt  time.Time `json:"issuedAt,omitzero"`
+	NotAfter  time.Time `json:"notAfter,omitzero"`
+	NextTry   time.Time `json:"nextTry,omitzero"`
+	Failures  int       `json:"failures,omitempty"`
+	LastError string    `json:"lastError,omitempty"`
+	Alarm     bool      `json:"alarm,omitempty"`
+	NotStored string    `json:"notStored,omitempty"`
+}
+
+// Namespace is one namespace of the registry.
+type Namespace struct {
+	Name     string            `json:"name"`
+	Synced   bool              `json:"synced"`
+	Waiting  []string          `json:"waiting,omitempty"`
+	Stale    bool              `json:"stale,omitempty"`
+	Listed   time.Time         `json:"listed,omitzero"`
+	Error    string            `json:"error,omitempty"`
+	Rejected map[string]string `json:"rejected,omitempty"` // service of the registry → why it can't be used
+}
+
+// Issuer is a certificate authority.
+type Issuer struct {
+	Name      string    `json:"name"`
+	Roots     int       `json:"roots"`
+	LastSeen  time.Time `json:"lastSeen,omitzero"`
+	LastError string    `json:"lastError,omitempty"`
+	ErrorAt   time.Time `json:"errorAt,omitzero"`
+}
+
+// Endpoint is one instance of a service.
+type Endpoint struct {
+	InstanceID string `json:"instanceId"`
+	Address    string `json:"address"` // IP:port
+	Zone       string `json:"zone,omitempty"`
+	Health     string `json:"health"`
+	Weight     uint32 `json:"weight"`
+	Revision   string `json:"revision,omitempty"`
+	TLS        bool   `json:"tls"`
+}
+
+// ServiceDetail is GET /api/v1/service?name=discoveryName.namespace.
+type ServiceDetail struct {
+	Service
+	Instances         []Endpoint `json:"instances"`
+	RootsPEM          string     `json:"rootsPem,omitempty"` // what callers trust for it
+	IdleSeconds       *float64   `json:"idleSeconds,omitempty"`
+	PerRequestSeconds *float64   `json:"perRequestSeconds,omitempty"`
+}
+
+// Task is what one sidecar has.
+type Task struct {
+	Node string `json:"node"`
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"patchbay/admin/api"
+	"patchbay/diagnose"
+	"patchbay/diagnose/show"
+)
+
+// operatorCommands ask a running control plane.
+func operatorCommands() []*cobra.Command {
+	return []*cobra.Command{newStatusCmd()}
+}
+
+// operator is what all commands that ask a control plane share.
+type operator struct {
+	address   string
+	tokenFile string
+	output    string
+}
+
+func (o *operator) flags(f *pflag.FlagSet) {
+	f.StringVar(&o.address, "admin", "", "the control plane's admin interface, http://HOST:PORT or unix:DATA/admin.sock (default: $PATCHBAY_ADMIN, else "+api.DefaultAddress+")")
+	f.StringVar(&o.tokenFile, "token-file", "", "file with the admin token; not needed to read on the control plane's machine (default: $PATCHBAY_ADMIN_TOKEN_FILE)")
+	f.StringVarP(&o.output, "output", "o", show.Text, "what to print: "+strings.Join(show.Formats, ", "))
+}
+
+func (o *operator) printer(c *cobra.Command) (*show.Printer, error) {
+	p, err := show.New(c.OutOrStdout(), o.output)
+	if err != nil {
+		return nil, usage(c, err)
+	}
+	return p, nil
+}
+
+func (o *operator) client() (*api.Client, error) {
+	o.address = cmp.Or(o.address, os.Getenv("PATCHBAY_ADMIN"), api.DefaultAddress)
+	token := ""
+	if file := cmp.Or(o.tokenFile, os.Getenv("PATCHBAY_ADMIN_TOKEN_FILE")); file != "" {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("admin token: %w", err)
+		}
+		token = strings.TrimSpace(string(b))
+	}
+	return api.New(o.address, token)
+}
+
+// status asks for the status and judges it. A control plane that does not
+// answer is an error here.
+func (o *operator) status(ctx context.Context) (*api.Status, []diagnose.Finding, error) {
+	client, err := o.client()
+	if err != nil {
+		return nil, nil, err
+	}
+	st := &api.Status{}
+	if err := client.Get(ctx, "status", nil, st); err != nil {
+		return nil, nil, hint(err)
+	}
+	return st, diagnose.Check(&diagnose.Facts{Now: time.Now(), Address: o.address, Status: st}), nil
+}
+
+// hint says what to do about a control plane that does not answer.
+func hint(err error) error {
+	if errors.As(err, new(*api.Unreachable)) {
+		return fmt.Errorf("%w\nname it with --admin, or start it with `patchbay serve`; `patchbay doctor` says more", err)
+	}
+	if errors.As(err, new(*api.Denied)) {
+		return fmt.Errorf("%w\ngive it with --token-file", err)
+	}
+	return err
+}
+
+// problems is the error of a command that found some: they have been printed.
+func problems(n int, what string) error {
+	if n != 1 {
+		what += "s"
+	}
+	return &exitError{exitProblems, fmt.Errorf("%d %s", n, what)}
+}
+
+// every calls f now and then each d, until ctx ends or f fails. On a terminal
+// the screen shows the newest alone.
+func every(ctx context.Context, p *show.Printer, d time.Duration, f func() error) error {
+	tick := time.NewTicker(d)
+	defer tick.Stop()
+	for {
+		p.Clear()
+		if err := f(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"patchbay/admin/api"
+	"patchbay/diagnose"
+	"patchbay/diagnose/show"
+)
+
+func newStatusCmd() *cobra.Command {
+	var o operator
+	var watch bool
+	var interval time.Duration
+	c := &cobra.Command{
+		Use:   "status [NODE|SERVICE]",
+		Short: "Show every sidecar and service, and whether all is as it should be",
+		Long: `One line for each sidecar: whether its Envoy has taken each type of resource
+(cds clusters, eds endpoints, lds listeners, rds routes, sds certificates), how
+long its last answer took, and how long its certificate is valid. One line for
+each service: how it is called, its endpoints, and where that is known from.
+
+  synced     everything was taken
+  waiting    Envoy has not answered yet, for so long
+  stale      something changed and is not sent yet
+  rejected   Envoy refuses a resource and keeps what it had
+
+NODE and SERVICE may be shortened. It exits with 4 if something is wrong;
+'patchbay doctor' then says why and what to do.`,
+		Example: `  patchbay status
+  patchbay status backend -o wide
+  patchbay status --watch
+  patchbay status -o json | jq '.findings[].code'`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			p, err := o.printer(c)
+			if err != nil {
+				return err
+			}
+			once := func() error { return o.showStatus(c, p, args) }
+			if watch {
+				return every(c.Context(), p, interval, func() error {
+					if err := once(); code(err) != exitProblems {
+						return err
+					}
+					return nil
+				})
+			}
+			return once()
+		},
+		ValidArgsFunction: o.completeNames,
+	}
+	o.flags(c.Flags())
+	c.Flags().BoolVarP(&watch, "watch", "w", false, "show it again and again, until Ctrl-C")
+	c.Flags().DurationVar(&interval, "interval", 2*time.Second, "how often, with --watch")
+	return c
+}
+
+// statusOutput is what -o json prints.
+type statusOutput struct {
+	*api.Status
+	Findings []diagnose.Finding `json:"findings"`
+}
+
+func (o *operator) showStatus(c *cobra.Command, p *show.Printer, args []string) error {
+	st, findings, err := o.status(c.Context())
+	if err != nil {
+		return err
+	}
+	if len(args) > 0 {
+		if err := show.Select(st, args[0]); err != nil {
+			return usage(c, err)
+		}
+		findings = concerning(st, findings)
+	}
+	if p.ForPeople() {
+		p.Status(st, findings)
+	} else if err := p.Value(statusOutput{st, findings}); err != nil {
+		return err
+	}
+	if len(findings) > 0 {
+		return problems(len(findings), "finding")
+	}
+	return nil
+}
+
+// concerning are the findings about what is left of a status.
+func concerning(st *api.Status, all []diagnose.Finding) []diagnose.Finding {
+	out := []diagnose.Finding{}
+	for _, s := range st.Sidecars {
+		out = append(out, diagnose.About(all, s.Node)...)
+	}
+	for _, s := range st.Services {
+		out = append(out, diagnose.About(all, s.Name)...)
+	}
+	return out
+}
+
+// completeNames completes the names of sidecars and services.
+func (o *operator) completeNames(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	st, _, err := o.status(c.Context())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var out []string
+	for _, s := range st.Sidecars {
+		out = append(out, s.Node)
+	}
+	for _, s := range st.Services {
+		out = append(out, s.Name)
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
+}

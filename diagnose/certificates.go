@@ -1,0 +1,114 @@
+package diagnose
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+
+	"patchbay/admin/api"
+)
+
+// refusals are the words of a CA that answers, but not with a certificate.
+var refusals = regexp.MustCompile(`(?i)unauthori[sz]ed|forbidden|not allowed|denied|bad request|invalid|unknown|not found|provisioner|password|fingerprint|decrypt|\b40[0-9]\b`)
+
+func checkIssuers(f *Facts, add func(Finding)) {
+	if f.Status == nil {
+		return
+	}
+	for _, i := range f.Status.Issuers {
+		if i.LastError == "" {
+			continue
+		}
+		seen := "it has never answered since the control plane started"
+		if !i.LastSeen.IsZero() {
+			seen = "last answer at " + i.LastSeen.UTC().Format(time.RFC3339)
+		}
+		add(issuerError("issuer "+i.Name, i.LastError, seen))
+	}
+}
+
+func issuerError(subject, text string, evidence ...string) Finding {
+	if denied.MatchString(text) {
+		x := registryError(subject, text, evidence...)
+		x.Fix = []string{"allow the action to the role of patchbay serve (deploy/ has the least that it needs)"}
+		return x
+	}
+	if refusals.MatchString(text) && !unreachable.MatchString(text) {
+		return Finding{Code: "PB1202", Subject: subject, Cause: text, Evidence: evidence, Fix: []string{
+			"hold the issuer's fingerprint, provisioner and password file in the configuration against the CA's",
+			"step ca provisioner list --ca-url URL --root ROOT    (what the CA has)",
+		}}
+	}
+	return Finding{Code: "PB1201", Subject: subject, Cause: text, Evidence: append(evidence, "certificates that were issued stay in use until they end"), Fix: []string{
+		"start the CA, or correct the issuer's url in the configuration",
+		"curl -k URL/health    (from the control plane's machine)",
+	}}
+}
+
+var unreachable = regexp.MustCompile(`(?i)connection refused|no such host|timeout|timed out|deadline|unreachable|no route|EOF|reset`)
+
+func checkCertificates(f *Facts, add func(Finding)) {
+	if f.Status == nil {
+		return
+	}
+	st := f.Status
+	var issuers []string
+	ill := map[string]bool{}
+	for _, i := range st.Issuers {
+		issuers = append(issuers, i.Name)
+		ill[i.Name] = i.LastError != ""
+	}
+	for _, s := range st.Services {
+		if t := s.TLS; t != nil {
+			certificate(s, issuers, ill[t.Issuer], st.At, add)
+		}
+	}
+}
+
+func certificate(s api.Service, issuers []string, illCA bool, now time.Time, add func(Finding)) {
+	t := s.TLS
+	evidence := []string{"issuer " + t.Issuer}
+	if t.Serial != "" {
+		evidence = append(evidence, "serial "+t.Serial+", until "+t.NotAfter.UTC().Format(time.RFC3339))
+	}
+	if t.LastError != "" {
+		evidence = append(evidence, fmt.Sprintf("%d attempts failed; the last: %s", t.Failures, t.LastError))
+	}
+	switch {
+	case !slices.Contains(issuers, t.Issuer):
+		add(Finding{Code: "PB1207", Subject: s.Name, Cause: fmt.Sprintf("its issuer is %q; configured are %q", t.Issuer, issuers), Evidence: evidence,
+			Fix: []string{"add the issuer to `issuers` in the control plane's configuration, or declare one of these as awsPcaAuthorityArn"}})
+	case t.Serial == "" && total(s.Endpoints) > 0 || t.Serial == "" && t.LastError != "":
+		add(Finding{Code: "PB1203", Subject: s.Name, Cause: caOr(illCA, "none was issued"), Evidence: evidence,
+			Fix: []string{"the control plane tries again by itself as soon as the CA answers"}})
+	case t.Serial == "":
+	case now.After(t.NotAfter):
+		add(Finding{Code: "PB1204", Subject: s.Name, Cause: caOr(illCA, "it was not renewed in time"), Evidence: evidence,
+			Fix: []string{"curl -X POST -H \"Authorization: Bearer TOKEN\" ADMIN/api/v1/rotate?service=" + s.Name + "    (once the CA answers)"}})
+	case t.LastError != "" && !illCA:
+		x := issuerError(s.Name, t.LastError, evidence...)
+		if x.Code == "PB1201" {
+			x.Code = "PB1205"
+			x.Severity = Warning
+			if t.Alarm {
+				x.Severity = Error
+			}
+		}
+		add(x)
+	case t.Alarm:
+		add(Finding{Code: "PB1205", Subject: s.Name, Severity: Error, Cause: caOr(illCA, "less than a tenth of its life is left and it is not renewed"), Evidence: evidence,
+			Fix: []string{"bring the CA back: the control plane renews by itself"}})
+	}
+	if t.NotStored != "" {
+		add(Finding{Code: "PB1206", Subject: s.Name, Cause: t.NotStored, Evidence: evidence,
+			Fix: []string{"make room in, or give the control plane's user write access to, its data directory"}})
+	}
+}
+
+func caOr(illCA bool, otherwise string) string {
+	if illCA {
+		return "the CA gives none: see the finding about its issuer"
+	}
+	return otherwise
+}

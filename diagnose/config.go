@@ -1,0 +1,69 @@
+package diagnose
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+var notOwn = regexp.MustCompile(`may not offer`)
+
+func checkConfiguration(f *Facts, add func(Finding)) {
+	if f.Status == nil {
+		return
+	}
+	for _, n := range f.Status.Namespaces {
+		for _, s := range slices.Sorted(maps.Keys(n.Rejected)) {
+			add(Finding{Code: "PB1103", Subject: s, Cause: n.Rejected[s], Evidence: []string{"namespace " + n.Name},
+				Fix: []string{"rename or delete the service in Cloud Map: aws servicediscovery delete-service --id ID"}})
+		}
+	}
+	for _, s := range f.Status.Services {
+		for _, a := range s.Aliases {
+			if a.LostTo != "" {
+				add(Finding{Code: "PB1101", Subject: s.Name, Cause: fmt.Sprintf("%s:%d belongs to %s, which is older", a.DNSName, a.Port, a.LostTo),
+					Evidence: []string{"the older service keeps an alias; calls to it never reach " + s.Name},
+					Fix:      []string{"give " + s.Name + " another dnsName or port in clientAliases, or remove the alias from " + a.LostTo}})
+			}
+		}
+		settings(s.Name, s.Settings, s.Source, add)
+		if s.Protocol != "" && len(s.Aliases) == 0 {
+			add(Finding{Code: "PB1108", Subject: s.Name, Cause: "nobody can call it: it has no client alias", Evidence: []string{s.ARN},
+				Fix: []string{"declare clientAliases for it"}})
+		}
+		for _, reason := range slices.Sorted(maps.Keys(s.Skipped)) {
+			add(Finding{Code: "PB1106", Subject: s.Name, Cause: fmt.Sprintf("%d instances: %s", s.Skipped[reason], reason), Evidence: []string{s.ARN},
+				Fix: []string{"aws servicediscovery list-instances --service-id ID    (docs/reference/cloudmap-attributes.md names what is needed)"}})
+		}
+	}
+}
+
+func settings(name, text, source string, add func(Finding)) {
+	if text == "" && source == "unfinished" {
+		text = "its settings have not been written completely"
+	}
+	if text == "" {
+		return
+	}
+	add(Finding{Code: "PB1105", Subject: name, Cause: text, Evidence: []string{"its state is " + source},
+		Fix: []string{"restart one task that offers it: the control plane then writes its settings again"}})
+}
+
+// registration is the finding about a port that was refused.
+func registration(node, port, service, text string) Finding {
+	x := Finding{Code: "PB1104", Subject: service, Cause: text, Evidence: []string{node + " port " + port}, Fix: []string{"the reason names what to change; the control plane tries again every 30 s"}}
+	switch {
+	case notOwn.MatchString(text):
+		workload := node[:max(0, strings.LastIndexByte(node, '/'))]
+		ns, name, _ := strings.Cut(workload, "/")
+		x.Code, x.Fix = "PB1107", []string{
+			fmt.Sprintf("patchbay token join --data DATA --namespace %s --workload %s --discovery-name %s --out JOIN    (with every name that it may offer)", ns, name, strings.TrimSuffix(service, "."+ns)),
+			"or change discoveryName in the task's declaration",
+		}
+	case denied.MatchString(text):
+		return registryError(service, text, node+" port "+port)
+	}
+	return x
+}

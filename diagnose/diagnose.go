@@ -1,0 +1,106 @@
+// Package diagnose says what is wrong with a mesh, why, and what to do.
+//
+// It owns the findings: their codes, their order and their words. A diagnosis
+// is a pure function of [Facts], so that one made from an archive of facts
+// equals one made on the spot. It must not know how facts are gathered, nor
+// keys: no fact has room for one. Start reading at [Check], then codes.go.
+package diagnose
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"patchbay/admin/api"
+)
+
+// Severity of a finding.
+type Severity string
+
+// Errors fail requests or will; warnings take away a margin.
+const (
+	Error   Severity = "error"
+	Warning Severity = "warning"
+)
+
+// Finding is one thing that is wrong.
+type Finding struct {
+	Code     string   `json:"code"` // stable, with a page of its own: docs/doctor/CODE.md
+	Severity Severity `json:"severity"`
+	Subject  string   `json:"subject"`  // the sidecar, service, issuer, … that it is about
+	Title    string   `json:"title"`    // what is wrong
+	Cause    string   `json:"cause"`    // why
+	Evidence []string `json:"evidence"` // where that was seen, in the words of the part that said it
+	Fix      []string `json:"fix"`      // commands or changes
+}
+
+// Facts are what a diagnosis is made from. What is absent was not looked at.
+type Facts struct {
+	Now time.Time `json:"now"` // by the clock of whoever gathered them
+	// Unreachable says why the control plane did not answer; Address is where
+	// it was asked.
+	Address     string      `json:"address"`
+	Unreachable string      `json:"unreachable,omitempty"`
+	Denied      string      `json:"denied,omitempty"`
+	Status      *api.Status `json:"status,omitempty"`
+	// Tasks are what sidecars have, by node id.
+	Tasks map[string]*api.Task `json:"tasks,omitempty"`
+	// Ports are the outcomes of handshakes with endpoints, by IP:port.
+	Ports map[string]Port `json:"ports,omitempty"`
+}
+
+// Port is what was seen at an endpoint's port from where the facts were
+// gathered.
+type Port struct {
+	Service string    `json:"service"`
+	TCP     string    `json:"tcp,omitempty"` // why no connection was made; empty: one was
+	TLS     string    `json:"tls,omitempty"` // why no handshake was made
+	Leaf    time.Time `json:"leafNotAfter,omitzero"`
+}
+
+// check adds the findings of one area.
+type check func(f *Facts, add func(Finding))
+
+// Check lists what is wrong, the likely root causes first. A healthy mesh has
+// none.
+func Check(f *Facts) []Finding {
+	out := []Finding{}
+	add := func(x Finding) {
+		c := codes[x.Code]
+		x.Severity = cmp.Or(x.Severity, c.severity)
+		x.Title = cmp.Or(x.Title, c.title)
+		x.Evidence, x.Fix = append([]string{}, x.Evidence...), append([]string{}, x.Fix...)
+		out = append(out, x)
+	}
+	for _, c := range []check{checkControl, checkRegistry, checkIssuers, checkCertificates, checkConfiguration, checkSidecars, checkTasks, checkServices} {
+		c(f, add)
+	}
+	slices.SortStableFunc(out, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(a.Code, b.Code), strings.Compare(a.Subject, b.Subject))
+	})
+	return out
+}
+
+// rank orders findings: errors before warnings, causes before consequences.
+func rank(f Finding) int {
+	n := codes[f.Code].rank
+	if f.Severity != Error {
+		n += 1000
+	}
+	return n
+}
+
+// Failed reports whether anything was found.
+func Failed(all []Finding) bool { return len(all) > 0 }
+
+// About are the findings of one subject, in their order.
+func About(all []Finding, subject string) []Finding {
+	var out []Finding
+	for _, f := range all {
+		if f.Subject == subject {
+			out = append(out, f)
+		}
+	}
+	return out
+}

@@ -1,0 +1,181 @@
+package diagnose
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"patchbay/admin/api"
+)
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// healthy is a mesh in which all is well: two sidecars, a service with TLS.
+func healthy() *Facts {
+	types := func() []api.TypeSync {
+		return []api.TypeSync{{Type: "cds", State: api.Synced, Resources: 2}, {Type: "lds", State: api.Synced, Resources: 3}}
+	}
+	agent := func() *api.Agent {
+		return &api.Agent{Version: "1", EnvoyVersion: "1.40.0", Wiring: "redirect", Since: noon.Add(-time.Hour), LastHealth: noon.Add(-time.Second), EnvoyReady: true, NamesCurrent: true}
+	}
+	stream := func() *api.Stream {
+		return &api.Stream{View: "demo/redirect/", Opened: noon.Add(-time.Hour), Types: types()}
+	}
+	return &Facts{Now: noon, Address: "http://127.0.0.1:18002", Status: &api.Status{
+		At: noon, Started: noon.Add(-time.Hour), Ready: true, SurvivableSeconds: new(86400.0), Replica: "one",
+		Sidecars: []api.Sidecar{
+			{
+				Node: "demo/backend/b1", Agent: agent(), Stream: stream(), LeafNotAfter: noon.Add(24 * time.Hour),
+				Ports: []api.PortStatus{{PortName: "web", Service: "backend.demo", Health: "HEALTHY", Registered: true}},
+			},
+			{Node: "demo/frontend/f1", Agent: agent(), Stream: stream()},
+		},
+		Services: []api.Service{{
+			Name: "backend.demo", Protocol: "http", Aliases: []api.Alias{{DNSName: "backend.demo", Port: 8080, VIP: "127.128.1.1"}},
+			Endpoints: map[string]int{"HEALTHY": 1}, Encrypted: 1, Source: "live",
+			TLS: &api.TLS{Issuer: "default", Names: []string{"backend.demo"}, Serial: "ab", NotAfter: noon.Add(24 * time.Hour)},
+		}},
+		Namespaces: []api.Namespace{{Name: "demo", Synced: true, Listed: noon}},
+		Issuers:    []api.Issuer{{Name: "default", Roots: 1, LastSeen: noon}},
+	}}
+}
+
+func TestHealthyHasNoFinding(t *testing.T) {
+	if got := Check(healthy()); len(got) > 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestRootCauseFirst breaks one thing each and wants its code before any
+// consequence of it.
+func TestRootCauseFirst(t *testing.T) {
+	const nack = "Proto constraint validation failed"
+	for _, c := range []struct {
+		want, subject, cause string
+		spoil                func(*Facts)
+	}{
+		{"PB1001", "18002", "refused", func(f *Facts) { f.Status, f.Unreachable = nil, "connection refused" }},
+		{"PB1002", "18002", "token", func(f *Facts) { f.Status, f.Denied = nil, "send the admin token" }},
+		{"PB1003", "one", "roots", func(f *Facts) { f.Status.Ready, f.Status.Reasons = false, []string{"issuer: roots"} }},
+		{"PB1004", "namespace demo", "refused", func(f *Facts) {
+			n := &f.Status.Namespaces[0]
+			n.Stale, n.Error = true, "connection refused"
+			f.Status.Services[0].Error, f.Status.Services[0].Source = "connection refused", "last-known-good"
+		}},
+		{"PB1005", "namespace demo", "too many", func(f *Facts) { f.Status.Namespaces[0].Error = "ThrottlingException: Rate exceeded" }},
+		{"PB1006", "namespace demo", "servicediscovery:ListServices", func(f *Facts) {
+			f.Status.Namespaces[0].Error = "AccessDeniedException: User is not authorized to perform: servicediscovery:ListServices on resource: *"
+		}},
+		{"PB1007", "one", "ends in", func(f *Facts) { f.Status.SurvivableSeconds = new(20.0) }},
+		{"PB1008", "one", "ahead of", func(f *Facts) { f.Status.At = noon.Add(time.Hour) }},
+		{"PB1009", "backend.demo", "vanished", func(f *Facts) { f.Status.Services[0].Held = 3 }},
+		{"PB1101", "other.demo", "older", func(f *Facts) {
+			f.Status.Services = append(f.Status.Services, api.Service{
+				Name: "other.demo", Protocol: "http", Endpoints: map[string]int{"HEALTHY": 1}, Source: "live",
+				Aliases: []api.Alias{{DNSName: "backend.demo", Port: 8080, LostTo: "backend.demo"}},
+			})
+		}},
+		{"PB1102", "demo/frontend/f1", "port 8080", func(f *Facts) {
+			f.Status.Sidecars[1].Agent.NamesRefused = []string{"backend.demo:8080: a container of this task uses port 8080: call another port"}
+		}},
+		{"PB1103", "legacy", "DNS", func(f *Facts) { f.Status.Namespaces[0].Rejected = map[string]string{"legacy": "a DNS type"} }},
+		{"PB1104", "backend.demo", "conflict", func(f *Facts) {
+			p := &f.Status.Sidecars[0].Ports[0]
+			p.Registered, p.Error = false, "conflict with a service of another owner"
+			f.Status.Services[0].Endpoints = map[string]int{}
+		}},
+		{"PB1105", "backend.demo", "hash", func(f *Facts) {
+			f.Status.Services[0].Settings, f.Status.Services[0].Protocol, f.Status.Services[0].Source = "the hash differs", "", "unfinished"
+		}},
+		{"PB1106", "backend.demo", "bad_port", func(f *Facts) { f.Status.Services[0].Skipped = map[string]int{"bad_port": 2} }},
+		{"PB1107", "backend.demo", "may not offer", func(f *Facts) {
+			p := &f.Status.Sidecars[0].Ports[0]
+			p.Registered, p.Error = false, `workload demo/backend may not offer "backend"; it may offer []`
+			f.Status.Services[0].Endpoints = map[string]int{}
+		}},
+		{"PB1201", "issuer default", "refused", func(f *Facts) {
+			f.Status.Issuers[0].LastError = "dial tcp: connection refused"
+			t := f.Status.Services[0].TLS
+			t.Serial, t.NotAfter, t.LastError, t.Failures = "", time.Time{}, "connection refused", 4
+			f.Status.Sidecars[1].Stream.Types[0] = api.TypeSync{Type: "cds", State: api.Waiting, Since: noon.Add(-time.Minute), Names: []string{"backend.demo"}}
+		}},
+		{"PB1202", "issuer default", "password", func(f *Facts) { f.Status.Issuers[0].LastError = "decrypt provisioner key: wrong password" }},
+		{"PB1203", "backend.demo", "none was issued", func(f *Facts) { f.Status.Services[0].TLS.Serial = "" }},
+		{"PB1204", "backend.demo", "not renewed", func(f *Facts) { f.Status.Services[0].TLS.NotAfter = noon.Add(-time.Minute) }},
+		{"PB1205", "backend.demo", "timeout", func(f *Facts) {
+			f.Status.Services[0].TLS.LastError, f.Status.Services[0].TLS.Failures = "i/o timeout", 2
+		}},
+		{"PB1206", "backend.demo", "disk", func(f *Facts) { f.Status.Services[0].TLS.NotStored = "disk full" }},
+		{"PB1207", "backend.demo", "arn:aws:acm-pca", func(f *Facts) { f.Status.Services[0].TLS.Issuer = "arn:aws:acm-pca:x" }},
+		{"PB1301", "demo/frontend/f1", "is not", func(f *Facts) { f.Status.Sidecars[1].Stream = nil }},
+		{"PB1302", "demo/frontend/f1", nack, func(f *Facts) {
+			f.Status.Sidecars[1].Stream.Types[0].State = api.Rejected
+			f.Status.Sidecars[1].Stream.Types[0].Rejections = []api.Refusal{{Name: "backend.demo", Version: "1", Error: nack, At: noon}}
+		}},
+		{"PB1303", "demo/frontend/f1", "secrets that it asks for", func(f *Facts) { f.Status.Sidecars[1].Stream.Missing = []string{"bundle/x"} }},
+		{"PB1304", "demo/backend/b1", "another program", func(f *Facts) {
+			a := f.Status.Sidecars[0].Agent
+			a.EnvoyReady, a.EnvoyError = false, "ingress-web: cannot bind '0.0.0.0:15000': Address already in use"
+			f.Status.Sidecars[0].Ports[0].Health = "UNHEALTHY"
+			f.Status.Services[0].Endpoints = map[string]int{"UNHEALTHY": 1}
+		}},
+		{"PB1305", "demo/backend/b1", "1.29.1", func(f *Facts) { f.Status.Sidecars[0].Agent.EnvoyVersion = "1.29.1" }},
+		{"PB1306", "demo/backend/b1", "live", func(f *Facts) { f.Status.Sidecars[0].Agent.EnvoyReady = false }},
+		{"PB1307", "demo/frontend/f1", "eds", func(f *Facts) {
+			f.Status.Sidecars[1].Stream.Types[1] = api.TypeSync{Type: "eds", State: api.Waiting, Since: noon.Add(-time.Minute), Names: []string{"a"}}
+		}},
+		{"PB1308", "demo/frontend/f1", "no agent", func(f *Facts) { f.Status.Sidecars[1].Agent = nil }},
+		{"PB1401", "demo/backend/b1", "containerPort", func(f *Facts) {
+			f.Status.Sidecars[0].Ports[0].Health = "UNHEALTHY"
+			f.Status.Services[0].Endpoints = map[string]int{"UNHEALTHY": 1}
+		}},
+		{"PB1402", "demo/frontend/f1", "read-only", func(f *Facts) { f.Status.Sidecars[1].Agent.NamesRefused = []string{"hosts: read-only file system"} }},
+		{"PB1403", "demo/frontend/f1", "listen", func(f *Facts) { f.Status.Sidecars[1].Agent.NamesWaiting = []string{"backend.demo"} }},
+		{"PB1404", "demo/frontend/f1", "nothing for", func(f *Facts) { f.Status.Sidecars[1].Agent.LastHealth = noon.Add(-time.Minute) }},
+		{"PB1501", "backend.demo", "no connected task", func(f *Facts) {
+			f.Status.Services[0].Endpoints, f.Status.Sidecars = map[string]int{}, f.Status.Sidecars[1:]
+		}},
+		{"PB1502", "backend.demo", "not healthy", func(f *Facts) { f.Status.Services[0].Endpoints = map[string]int{"UNHEALTHY": 2} }},
+		{"PB1503", "10.0.0.1:15000", "refused", func(f *Facts) {
+			f.Ports = map[string]Port{"10.0.0.1:15000": {Service: "backend.demo", TCP: "connection refused"}}
+		}},
+		{"PB1504", "10.0.0.1:15000", "version", func(f *Facts) {
+			f.Ports = map[string]Port{"10.0.0.1:15000": {Service: "backend.demo", TLS: "protocol version not supported"}}
+		}},
+		{"PB1508", "backend.demo", "plain text", func(f *Facts) { f.Status.Services[0].TLS.Only, f.Status.Services[0].Encrypted = true, 0 }},
+	} {
+		t.Run(c.want, func(t *testing.T) {
+			f := healthy()
+			c.spoil(f)
+			got := Check(f)
+			if len(got) == 0 || got[0].Code != c.want || !strings.Contains(got[0].Subject, c.subject) || !strings.Contains(got[0].Cause, c.cause) {
+				t.Fatalf("want %s of %s because %q, got %+v", c.want, c.subject, c.cause, got)
+			}
+			for _, x := range got {
+				if x.Title == "" || x.Cause == "" || len(x.Fix) == 0 || x.Severity == "" {
+					t.Errorf("not complete: %+v", x)
+				}
+			}
+		})
+	}
+}
+
+// TestNothingIsToldTwice: a broken registry or CA is one finding, not one for
+// each service.
+func TestNothingIsToldTwice(t *testing.T) {
+	f := healthy()
+	f.Status.Namespaces[0].Error = "connection refused"
+	for range 5 {
+		s := f.Status.Services[0]
+		s.Name, s.Error, s.Source = "x"+s.Name, "connection refused", "last-known-good"
+		f.Status.Services = append(f.Status.Services, s)
+	}
+	var codes []string
+	for _, x := range Check(f) {
+		codes = append(codes, x.Code)
+	}
+	if !slices.Equal(codes, []string{"PB1004"}) {
+		t.Error(codes)
+	}
+}

@@ -1,0 +1,332 @@
+package show
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/text"
+
+	"patchbay/admin/api"
+	"patchbay/diagnose"
+)
+
+// types are the columns of a sidecar.
+var types = []string{"cds", "eds", "lds", "rds", "sds"}
+
+// Status prints a line for each sidecar and each service, with what is wrong.
+func (p *Printer) Status(st *api.Status, findings []diagnose.Finding) {
+	p.heading(st)
+	if len(st.Sidecars) > 0 {
+		p.line("")
+		p.sidecars(st, findings)
+	}
+	if len(st.Services) > 0 {
+		p.line("")
+		p.services(st, findings)
+	}
+	shown := map[string]bool{}
+	for _, s := range st.Sidecars {
+		shown[s.Node] = true
+	}
+	for _, s := range st.Services {
+		shown[s.Name] = true
+	}
+	for _, f := range findings {
+		if !shown[f.Subject] {
+			p.line("%s %s %s: %s: %s", p.paint(bad, "✗"), f.Code, f.Title, f.Subject, f.Cause)
+		}
+	}
+	if len(findings) > 0 {
+		p.line("\n%s: patchbay doctor", p.paint(bad, plural(len(findings), "finding")))
+	}
+}
+
+func plural(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
+func (p *Printer) heading(st *api.Status) {
+	state := p.paint(good, "ready")
+	if !st.Ready {
+		state = p.paint(bad, "not ready") + ": " + strings.Join(st.Reasons, "; ")
+	}
+	outage := ""
+	if st.SurvivableSeconds != nil {
+		outage = ", certificates outlast the CA for " + span(time.Duration(*st.SurvivableSeconds*float64(time.Second)))
+	}
+	p.line("control plane %s (patchbay %s, up %s): %s; %s, %s%s", p.paint(bold, st.Replica), st.Version, span(st.At.Sub(st.Started)), state,
+		plural(len(st.Sidecars), "sidecar"), plural(len(st.Services), "service"), outage)
+	for _, i := range st.Issuers {
+		if i.LastError != "" {
+			p.line("issuer %s: %s", i.Name, p.paint(bad, i.LastError))
+		}
+	}
+}
+
+func (p *Printer) sidecars(st *api.Status, findings []diagnose.Finding) {
+	wide := p.Format == Wide
+	header := []string{"SIDECAR", "ZONE", "ENVOY", "CDS", "EDS", "LDS", "RDS", "SDS", "ACK", "LEAF"}
+	if wide {
+		header = append(header, "ADDRESS", "WIRING", "AGENT", "UP", "VIEW", "REPLICA")
+	}
+	header = append(header, "")
+	var rows [][]string
+	for _, s := range st.Sidecars {
+		row := []string{s.Node, dash(s.Zone), p.envoy(s)}
+		row = append(row, p.types(s, st.At)...)
+		row = append(row, lastAck(s), p.leaf(s.LeafNotAfter, st.At))
+		if wide {
+			row = append(row, extra(s, st.At)...)
+		}
+		rows = append(rows, append(row, p.note(findings, s.Node)))
+	}
+	p.table(header, rows)
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func (p *Printer) envoy(s api.Sidecar) string {
+	switch {
+	case s.Agent == nil:
+		return p.paint(weak, "no agent")
+	case s.Agent.Draining:
+		return s.Agent.EnvoyVersion + " " + p.paint(weak, "draining")
+	case !s.Agent.EnvoyReady:
+		return s.Agent.EnvoyVersion + " " + p.paint(bad, "not ready")
+	}
+	return s.Agent.EnvoyVersion
+}
+
+// types are the states of the five types, with the age of those that are not
+// synced.
+func (p *Printer) types(s api.Sidecar, now time.Time) []string {
+	if s.Stream == nil {
+		return []string{p.paint(bad, "not connected"), "", "", "", ""}
+	}
+	out := make([]string, len(types))
+	for i, name := range types {
+		out[i] = p.paint(faint, "-")
+		for _, t := range s.Stream.Types {
+			if t.Type == name {
+				out[i] = p.state(t, now)
+			}
+		}
+	}
+	return out
+}
+
+func (p *Printer) state(t api.TypeSync, now time.Time) string {
+	age := ""
+	if !t.Since.IsZero() {
+		age = " " + span(now.Sub(t.Since))
+	}
+	switch t.State {
+	case api.Synced:
+		return p.paint(good, "synced")
+	case api.Rejected:
+		return p.paint(bad, "rejected"+age)
+	}
+	return p.paint(weak, t.State+age)
+}
+
+func lastAck(s api.Sidecar) string {
+	if s.Stream == nil {
+		return "-"
+	}
+	var last api.TypeSync
+	for _, t := range s.Stream.Types {
+		if t.LastAck.After(last.LastAck) {
+			last = t
+		}
+	}
+	if last.LastAckSeconds == 0 {
+		return "-"
+	}
+	return span(time.Duration(last.LastAckSeconds * float64(time.Second)))
+}
+
+func (p *Printer) leaf(until, now time.Time) string {
+	if until.IsZero() {
+		return "-"
+	}
+	left := until.Sub(now)
+	if left <= 0 {
+		return p.paint(bad, "expired")
+	}
+	return span(left)
+}
+
+func extra(s api.Sidecar, now time.Time) []string {
+	out := []string{dash(s.Address), "-", "-", "-", "-", s.Replica}
+	if s.Agent != nil {
+		out[1], out[2], out[3] = s.Agent.Wiring, s.Agent.Version, span(now.Sub(s.Agent.Since))
+	}
+	if s.Stream != nil {
+		out[4] = s.Stream.View
+	}
+	return out
+}
+
+// note names the first finding, and how many more there are.
+func (p *Printer) note(all []diagnose.Finding, subject string) string {
+	mine := diagnose.About(all, subject)
+	if len(mine) == 0 {
+		return ""
+	}
+	color := bad
+	if mine[0].Severity == diagnose.Warning {
+		color = weak
+	}
+	more := ""
+	if len(mine) > 1 {
+		more = fmt.Sprintf(" (and %d more)", len(mine)-1)
+	}
+	return p.paint(color, mine[0].Code) + " " + text.Trim(firstLine(mine[0].Title+": "+mine[0].Cause), 160) + more
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}
+
+func (p *Printer) services(st *api.Status, findings []diagnose.Finding) {
+	wide := p.Format == Wide
+	header := []string{"SERVICE", "PROTOCOL", "CALLED AS", "ENDPOINTS", "ZONES", "TLS", "SOURCE", "LEAF"}
+	if wide {
+		header = append(header, "VIP", "REVISIONS", "ISSUER", "SERIAL")
+	}
+	header = append(header, "")
+	var rows [][]string
+	for _, s := range st.Services {
+		row := []string{s.Name, dash(s.Protocol), aliases(s), p.endpoints(s), counts(s.Zones), p.tls(s), p.source(s), "-"}
+		if s.TLS != nil {
+			row[7] = p.leaf(s.TLS.NotAfter, st.At)
+		}
+		if wide {
+			issuer, serial := "-", "-"
+			if s.TLS != nil {
+				issuer, serial = dash(s.TLS.Issuer), dash(s.TLS.Serial)
+			}
+			row = append(row, vips(s), counts(s.Revisions), issuer, serial)
+		}
+		rows = append(rows, append(row, p.note(findings, s.Name)))
+	}
+	p.table(header, rows)
+}
+
+func aliases(s api.Service) string {
+	var out []string
+	for _, a := range s.Aliases {
+		if a.LostTo == "" {
+			out = append(out, a.DNSName+":"+strconv.Itoa(int(a.Port)))
+		}
+	}
+	return dash(strings.Join(out, " "))
+}
+
+func vips(s api.Service) string {
+	seen := map[string]bool{}
+	for _, a := range s.Aliases {
+		if a.VIP != "" {
+			seen[a.VIP] = true
+		}
+	}
+	return dash(strings.Join(slices.Sorted(maps.Keys(seen)), " "))
+}
+
+// endpoints is "2 healthy, 1 unhealthy".
+func (p *Printer) endpoints(s api.Service) string {
+	var out []string
+	for _, h := range []string{"HEALTHY", "UNKNOWN", "UNHEALTHY"} {
+		if n := s.Endpoints[h]; n > 0 {
+			text := fmt.Sprintf("%d %s", n, strings.ToLower(h))
+			if h == "UNHEALTHY" {
+				text = p.paint(bad, text)
+			}
+			out = append(out, text)
+		}
+	}
+	if s.Held > 0 {
+		out = append(out, p.paint(weak, fmt.Sprintf("%d held", s.Held)))
+	}
+	if len(out) == 0 {
+		return p.paint(bad, "none")
+	}
+	return strings.Join(out, ", ")
+}
+
+func counts(m map[string]int) string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, fmt.Sprintf("%s:%d", k, m[k]))
+	}
+	return dash(strings.Join(out, " "))
+}
+
+// tls is how much of a service's traffic can be encrypted.
+func (p *Printer) tls(s api.Service) string {
+	n := 0
+	for _, k := range s.Endpoints {
+		n += k
+	}
+	switch {
+	case s.TLS == nil:
+		return "plain"
+	case s.Encrypted < n:
+		return p.paint(weak, fmt.Sprintf("%d of %d", s.Encrypted, n))
+	}
+	return p.paint(good, "1.3")
+}
+
+func (p *Printer) source(s api.Service) string {
+	age := ""
+	if s.AgeSeconds != nil {
+		age = " " + span(time.Duration(*s.AgeSeconds*float64(time.Second)))
+	}
+	if s.Source == "live" {
+		return s.Source + age
+	}
+	return p.paint(weak, s.Source+age)
+}
+
+// Select keeps the sidecar or service that a person named: by its full name,
+// or by an end or a part of it that only it has.
+func Select(st *api.Status, name string) error {
+	nodes, services := []api.Sidecar{}, []api.Service{}
+	for _, match := range []func(string) bool{
+		func(s string) bool { return s == name },
+		func(s string) bool { return strings.HasSuffix(s, "/"+name) || strings.HasPrefix(s, name+".") },
+		func(s string) bool { return strings.Contains(s, name) },
+	} {
+		for _, s := range st.Sidecars {
+			if match(s.Node) {
+				nodes = append(nodes, s)
+			}
+		}
+		for _, s := range st.Services {
+			if match(s.Name) {
+				services = append(services, s)
+			}
+		}
+		if len(nodes)+len(services) > 0 {
+			break
+		}
+	}
+	if len(nodes)+len(services) == 0 {
+		return fmt.Errorf("no sidecar and no service is called %q; `patchbay status` lists them", name)
+	}
+	st.Sidecars, st.Services = nodes, services
+	return nil
+}

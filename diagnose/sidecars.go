@@ -1,0 +1,144 @@
+package diagnose
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"patchbay/admin/api"
+)
+
+const (
+	// settle is how long a sidecar may take to start, or to answer, before
+	// that is worth a finding.
+	settle = 10 * time.Second
+	// silence is when an agent that reports every 5 s has fallen silent.
+	silence = 20 * time.Second
+)
+
+// oldest is the oldest Envoy that patchbay works with.
+var oldest = [2]int{1, 40}
+
+func checkSidecars(f *Facts, add func(Finding)) {
+	if f.Status == nil {
+		return
+	}
+	now := f.Status.At
+	for _, s := range f.Status.Sidecars {
+		if s.Agent == nil {
+			if s.Stream != nil && now.Sub(s.Stream.Opened) > settle {
+				add(Finding{Code: "PB1308", Subject: s.Node, Cause: "its Envoy is connected, but no agent: names, registration and drain do not happen",
+					Evidence: []string{"the xDS stream is open since " + s.Stream.Opened.UTC().Format(time.RFC3339)}, Fix: []string{"start patchbay sidecar for this task, or look at its log"}})
+			}
+		} else if !s.Agent.Draining {
+			agent(s, now, add)
+		}
+		if s.Stream != nil {
+			for _, t := range s.Stream.Types {
+				sync(s, t, now, add)
+			}
+			missing(s, now, add)
+		}
+	}
+}
+
+func agent(s api.Sidecar, now time.Time, add func(Finding)) {
+	a := s.Agent
+	var major, minor int
+	if n, _ := fmt.Sscanf(a.EnvoyVersion, "%d.%d", &major, &minor); n == 2 && (major < oldest[0] || major == oldest[0] && minor < oldest[1]) {
+		add(Finding{Code: "PB1305", Subject: s.Node, Cause: "it is " + a.EnvoyVersion, Evidence: []string{fmt.Sprintf("patchbay needs %d.%d or newer", oldest[0], oldest[1])},
+			Fix: []string{"give the task a newer Envoy image"}})
+	}
+	if !a.LastHealth.IsZero() && now.Sub(a.LastHealth) > silence {
+		add(Finding{Code: "PB1404", Subject: s.Node, Cause: "its agent is connected and has reported nothing for " + span(now.Sub(a.LastHealth)),
+			Fix: []string{"look whether the task's machine is overloaded or suspended, and at the sidecar's log"}})
+	}
+	if a.EnvoyError != "" {
+		add(Finding{Code: "PB1304", Subject: s.Node, Cause: bindCause(a.EnvoyError), Evidence: strings.Split(a.EnvoyError, "; "),
+			Fix: []string{"free the port, or move Envoy's: ingressPortOverride in the service's block"}})
+	}
+	if s.Stream == nil && now.Sub(a.Since) > settle {
+		add(Finding{Code: "PB1301", Subject: s.Node, Cause: "its agent is connected, its Envoy is not", Evidence: []string{"agent connected since " + a.Since.UTC().Format(time.RFC3339)},
+			Fix: []string{"look at the sidecar's log: Envoy may not run, or not reach the xDS port", "patchbay sidecar health --json    (in the task)"}})
+	} else if !a.EnvoyReady && a.EnvoyError == "" && now.Sub(a.Since) > settle {
+		add(Finding{Code: "PB1306", Subject: s.Node, Cause: "Envoy has not said that it is live", Evidence: []string{"agent connected since " + a.Since.UTC().Format(time.RFC3339)},
+			Fix: []string{"the findings above say what it waits for; else: patchbay sidecar health --json    (in the task)"}})
+	}
+	for _, r := range a.NamesRefused {
+		add(refusedName(s.Node, r))
+	}
+	if len(a.NamesWaiting) > 0 && now.Sub(a.Since) > settle {
+		add(Finding{Code: "PB1403", Subject: s.Node, Cause: "Envoy does not listen for them yet", Evidence: a.NamesWaiting,
+			Fix: []string{"the findings about this sidecar say what Envoy waits for"}})
+	}
+	for _, p := range s.Ports {
+		port(s, p, now, add)
+	}
+}
+
+func bindCause(text string) string {
+	if strings.Contains(text, "Address already in use") || strings.Contains(text, "cannot bind") {
+		return "another program of the task has the port"
+	}
+	return "Envoy refuses it"
+}
+
+func refusedName(node, text string) Finding {
+	if strings.Contains(text, "a container of this task uses port") {
+		return Finding{Code: "PB1102", Subject: node, Cause: text, Fix: []string{
+			"give the sidecar NET_ADMIN: the redirect wiring has no such limit",
+			"or call the service under another port: add a clientAlias",
+		}}
+	}
+	return Finding{Code: "PB1402", Subject: node, Cause: text, Fix: []string{
+		"share the hosts file with the sidecar, writable for its user (--hosts-file)",
+	}}
+}
+
+func port(s api.Sidecar, p api.PortStatus, now time.Time, add func(Finding)) {
+	switch {
+	case p.Error != "":
+		add(registration(s.Node, p.PortName, p.Service, p.Error))
+	case p.Health == "UNHEALTHY" && s.Agent.EnvoyReady && s.Agent.EnvoyError == "" && now.Sub(s.Agent.Since) > settle:
+		add(Finding{Code: "PB1401", Subject: s.Node, Cause: "nothing accepts connections at the containerPort of " + p.PortName,
+			Evidence: []string{"port " + p.PortName + " of " + p.Service + " is " + p.Health + ", registered: " + fmt.Sprint(p.Registered)},
+			Fix: []string{
+				"start the application, or correct containerPort in portMappings",
+				"ss -ltnp    (in the task: what listens, and where; 127.0.0.1 or every address will do)",
+			}})
+	}
+}
+
+// missing is about secrets that Envoy waits for: a listener or a cluster that
+// needs one does not work without.
+func missing(s api.Sidecar, now time.Time, add func(Finding)) {
+	if len(s.Stream.Missing) == 0 || now.Sub(s.Stream.Opened) < settle {
+		return
+	}
+	add(Finding{Code: "PB1303", Subject: s.Node, Cause: "secrets that it asks for do not exist: " + strings.Join(s.Stream.Missing, ", "), Evidence: s.Stream.Warming,
+		Fix: []string{"look at the findings about these services' certificates and their issuers"}})
+}
+
+// sync judges one type of resources.
+func sync(s api.Sidecar, t api.TypeSync, now time.Time, add func(Finding)) {
+	names := strings.Join(t.Names, ", ")
+	if t.More > 0 {
+		names += fmt.Sprintf(" and %d more", t.More)
+	}
+	switch t.State {
+	case api.Rejected:
+		for _, r := range t.Rejections {
+			add(Finding{Code: "PB1302", Subject: s.Node, Cause: t.Type + " " + r.Name + ": " + r.Error,
+				Evidence: []string{"version " + r.Version + ", at " + r.At.UTC().Format(time.RFC3339), "what Envoy had before stays in use"},
+				Fix:      []string{"patchbay xds get " + s.Node + " " + t.Type + " " + r.Name + "    (what was sent)", "change what the service declares; the next version is sent at once"}})
+		}
+	case api.Waiting:
+		if age := now.Sub(t.Since); age > settle && t.Type == "cds" {
+			add(Finding{Code: "PB1303", Subject: s.Node, Cause: "clusters are not acknowledged for " + span(age) + ": one of them waits for its endpoints or its secrets",
+				Evidence: append([]string{names}, s.Stream.Warming...), Fix: []string{"look for what is missing: patchbay xds get " + s.Node + " sds", "a service with TLS and no certificate keeps its callers waiting"}})
+		} else if age > settle {
+			add(Finding{Code: "PB1307", Subject: s.Node, Cause: t.Type + " is not acknowledged for " + span(age), Evidence: []string{names},
+				Fix: []string{"look at the load of the task's machine: its Envoy does not read or answer its stream"}})
+		}
+	}
+}

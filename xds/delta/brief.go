@@ -1,0 +1,48 @@
+package delta
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"patchbay/xds/delta/books"
+)
+
+// StreamBrief is what one line says of one Envoy.
+type StreamBrief struct {
+	Node    string
+	View    string
+	Opened  time.Time
+	Types   []books.Brief // in the order of sending; only types that were asked for
+	Warming []string      // as in [StreamStatus]
+}
+
+// Brief is the state of all streams, sorted by node, then by age. While all is
+// well it does not look at single resources, so it may be asked for often.
+func (c *Cache) Brief() []StreamBrief {
+	var all []StreamBrief
+	for _, v := range c.allViews() {
+		v.mu.RLock()
+		streams := slices.Collect(maps.Keys(v.streams))
+		v.mu.RUnlock()
+		for _, s := range streams {
+			all = append(all, s.brief())
+		}
+	}
+	slices.SortFunc(all, func(a, b StreamBrief) int { return cmp.Or(cmp.Compare(a.Node, b.Node), a.Opened.Compare(b.Opened)) })
+	return all
+}
+
+func (s *Stream) brief() StreamBrief {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := StreamBrief{Node: s.nodeID, View: s.viewKey, Opened: s.opened}
+	for _, b := range s.books {
+		if b.Seen() {
+			out.Types = append(out.Types, b.Brief())
+		}
+	}
+	out.Warming = s.warming()
+	return out
+}
