@@ -1,0 +1,69 @@
+package demo
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+func valid(t *testing.T, schema *jsonschema.Schema, text []byte) error {
+	t.Helper()
+	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema.Validate(v)
+}
+
+// TestReport holds what is printed with --json against its schema, and the
+// page against the proofs, both ways.
+func TestReport(t *testing.T) {
+	schema, err := jsonschema.NewCompiler().Compile("../docs/reference/demo.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &reporter{out: io.Discard}
+	r.add("request", "a request", figure{ms(1500 * time.Microsecond), "ms", "words"}, nil)
+	r.add("drain", "a backend stops", figure{}, errors.New("2 requests failed"))
+	var out bytes.Buffer
+	if err := r.json(&out); err != nil {
+		t.Fatal(err)
+	}
+	if err := valid(t, schema, out.Bytes()); err != nil {
+		t.Errorf("%v in\n%s", err, &out)
+	}
+	for _, wrong := range []string{
+		`{"version": 1}`, `{"version": 2, "checks": []}`, `{"version": 1, "checks": [{"id": "x", "ok": true, "value": 1, "unit": "ms", "error": "no"}]}`,
+		`{"version": 1, "checks": [{"id": "x", "ok": false, "value": 1, "unit": "ms", "error": ""}]}`,
+	} {
+		if valid(t, schema, []byte(wrong)) == nil {
+			t.Errorf("the schema accepts %s", wrong)
+		}
+	}
+	page, err := os.ReadFile("../docs/reference/demo.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	example := regexp.MustCompile("(?s)```json\n(.*?)```").FindSubmatch(page)
+	if err := valid(t, schema, example[1]); err != nil {
+		t.Errorf("the page's example: %v", err)
+	}
+	var listed []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(string(page), -1) {
+		listed = append(listed, m[1])
+	}
+	for i, p := range proofs {
+		if i >= len(listed) || listed[i] != p.id {
+			t.Fatalf("the page lists %q, the proofs have %q in place %d", listed, p.id, i)
+		}
+	}
+	if len(listed) != len(proofs) {
+		t.Errorf("the page lists %d proofs; there are %d", len(listed), len(proofs))
+	}
+}
