@@ -25,6 +25,7 @@ var mayImport = map[string][]string{
 	"pki":                {},
 	"registrar":          {"mesh/record"},
 	"registry":           {},
+	"replica":            {},
 	"sidecar":            {"xds/bootstrap", "agentapi", "identity", "declare", "internal/envoybin"},
 	"xds":                {},
 	"admin":              {},

@@ -41,9 +41,6 @@ func (k *checker) check(c Config) {
 	case c.XDS.Auth == "none" && !Loopback(c.XDS.Listen) && !k.spoiled["xds.listen"]:
 		k.bad("xds.auth", "none, but xds.listen is %s; allowed: none on a loopback address only, since anyone who connects would get any node's private keys", c.XDS.Listen)
 	}
-	if !Loopback(c.Admin.Listen) && c.Admin.TokenFile == "" && !k.spoiled["admin.listen"] {
-		k.bad("admin.tokenFile", "is missing, but admin.listen is %s; allowed: a file with the token that callers must send, or a loopback address", c.Admin.Listen)
-	}
 	for _, name := range sorted(c.Issuers) {
 		k.issuer(name, c.Issuers[name])
 	}

@@ -68,8 +68,11 @@ type Agent struct {
 
 // Admin is the operator's port.
 type Admin struct {
-	Listen    string `yaml:"listen"`
-	TokenFile string `yaml:"tokenFile"` // empty: admin-token in the data directory, made at the first start
+	Listen string `yaml:"listen"`
+	// TokenFile holds the token that callers off this machine must send for
+	// everything; empty: admin-token in the data directory, made at the first
+	// start.
+	TokenFile string `yaml:"tokenFile"`
 }
 
 // Issuer is where certificates come from. Exactly one kind.
@@ -132,11 +135,19 @@ func Load(path string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("configuration: %w; name the file with --config", err)
 	}
-	c, problems := parse(path, text)
+	return load(path, text, filepath.Dir(path))
+}
+
+// Parse is Load for a text that is in no file. Its paths are relative to the
+// working directory; name stands for the file in messages.
+func Parse(name string, text []byte) (Config, error) { return load(name, text, ".") }
+
+func load(name string, text []byte, dir string) (Config, error) {
+	c, problems := parse(name, text)
 	if len(problems) > 0 {
 		return Config{}, problems
 	}
-	dir, err := filepath.Abs(filepath.Dir(path))
+	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return Config{}, fmt.Errorf("configuration: %w", err)
 	}

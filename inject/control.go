@@ -40,7 +40,7 @@ func (f *file) control() object {
 		{"command", flow(words("run", "--dir", "/ca", "--share", "/ca-share", "--dns", authority, "--listen", "0.0.0.0:9000"))},
 		{"networks", flow(words(network))},
 		{"volumes", words(caVolume+":/ca", caShareVolume+":/ca-share")},
-		{"healthcheck", healthcheck("/devca", "health", "--dir", "/ca-share", "--url", "https://127.0.0.1:9000")},
+		{"healthcheck", healthcheck("/devca", "health", "--dir", "/ca-share")},
 		{"restart", "unless-stopped"},
 	}
 	if f.settings.Build != "" {

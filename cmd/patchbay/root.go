@@ -93,7 +93,8 @@ func misnamed(root *cobra.Command, args []string) error {
 
 // commands lists every subcommand, in the order of `patchbay --help`.
 func commands() []*cobra.Command {
-	return append([]*cobra.Command{newServeCmd(), newSidecarCmd(), newRegistryCmd(), newTokenCmd(), newDemoCmd(), newVersionCmd()}, operatorCommands()...)
+	first := []*cobra.Command{newServeCmd(), newSidecarCmd(), newRegistryCmd(), newTokenCmd(), newDemoCmd(), newVersionCmd()}
+	return slices.Concat(first, composeCommands(), operatorCommands())
 }
 
 // exitCode prints err, if any, the way every subcommand does, and maps it to

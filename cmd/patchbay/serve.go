@@ -44,7 +44,7 @@ import (
 )
 
 func newServeCmd() *cobra.Command {
-	var file string
+	var file, text string
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the control plane",
@@ -64,7 +64,11 @@ docs/reference/config.md has every key.`,
   curl http://127.0.0.1:18002/readyz`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := config.Load(file)
+			load := func() (config.Config, error) { return config.Load(file) }
+			if text != "" {
+				load = func() (config.Config, error) { return config.Parse("--config-text", []byte(text)) }
+			}
+			cfg, err := load()
 			if err != nil {
 				return &exitError{exitUsage, err}
 			}
@@ -72,6 +76,9 @@ docs/reference/config.md has every key.`,
 		},
 	}
 	c.Flags().StringVar(&file, "config", "patchbay.yaml", "the control plane's configuration")
+	c.Flags().StringVar(&text, "config-text", "", "the configuration itself, where there is no file (compose)")
+	c.MarkFlagsMutuallyExclusive("config", "config-text")
+	c.AddCommand(newServeHealthCmd())
 	return c
 }
 
@@ -325,10 +332,13 @@ func (c *control) adminOptions() (admin.Options, error) {
 	}, err
 }
 
+// adminTokenFile is where the token is unless the configuration names a file.
+func adminTokenFile(data string) string { return filepath.Join(data, "admin-token") }
+
 func adminToken(cfg config.Config) (string, error) {
 	file := cfg.Admin.TokenFile
 	if file == "" {
-		file = filepath.Join(cfg.Data, "admin-token")
+		file = adminTokenFile(cfg.Data)
 	}
 	text, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) && cfg.Admin.TokenFile == "" {

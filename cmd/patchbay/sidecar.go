@@ -33,7 +33,7 @@ const envoyUID = 101
 const defaultState = "/var/lib/patchbay/sidecar"
 
 func newSidecarCmd() *cobra.Command {
-	o := sidecarOptions{cfg: sidecar.Config{Wiring: sidecar.Auto, Version: version()}, log: config.Log{Level: "info", Format: "text"}}
+	o := newSidecarOptions()
 	c := &cobra.Command{
 		Use:   "sidecar",
 		Short: "Run the agent beside an application",
@@ -79,6 +79,10 @@ type sidecarOptions struct {
 	wiring string
 	uid    int
 	log    config.Log
+}
+
+func newSidecarOptions() *sidecarOptions {
+	return &sidecarOptions{cfg: sidecar.Config{Wiring: sidecar.Auto, Version: version()}, log: config.Log{Level: "info", Format: "text"}}
 }
 
 func (o *sidecarOptions) flags(f *pflag.FlagSet) {

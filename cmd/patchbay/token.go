@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -22,7 +24,7 @@ control plane; a running one finds a new key by itself.`,
 		Example: `  patchbay token join --data data --namespace prod --workload frontend --out join
                                                    a workload that only calls others`,
 	}
-	c.AddCommand(newTokenJoinCmd())
+	c.AddCommand(newTokenJoinCmd(), newTokenAdminCmd())
 	return c
 }
 
@@ -69,5 +71,28 @@ discoveryNames differ or the directory is gone.`,
 	f.StringVar(&r.Out, "out", "", "the directory to make")
 	f.BoolVar(&r.NewKey, "new-key", false, "make a new key even where the directory holds a good one")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func newTokenAdminCmd() *cobra.Command {
+	var data string
+	c := &cobra.Command{
+		Use:   "admin",
+		Short: "Print the token of the admin interface",
+		Long: `Prints the token that the control plane has made at its first start. Callers
+that are not on its own machine need it for everything but /healthz and /readyz.`,
+		Example: `  curl -H "Authorization: Bearer $(docker compose exec -T patchbay patchbay token admin --data /data)" \
+    http://127.0.0.1:18002/api/v1/agents`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			text, err := os.ReadFile(adminTokenFile(data))
+			if err != nil {
+				return fmt.Errorf("%w: the control plane makes it at its first start, unless its configuration names an admin.tokenFile", err)
+			}
+			_, err = fmt.Fprintln(c.OutOrStdout(), strings.TrimSpace(string(text)))
+			return err
+		},
+	}
+	c.Flags().StringVar(&data, "data", "./data", "the control plane's data directory")
 	return c
 }

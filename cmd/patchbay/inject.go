@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"patchbay/inject"
+)
+
+// composeCommands are what tasks in compose need.
+func composeCommands() []*cobra.Command {
+	return []*cobra.Command{newInjectCmd(), newTaskCmd(), newPauseCmd()}
+}
+
+func newInjectCmd() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "inject",
+		Short: "Add sidecars to a definition of tasks, reversibly",
+	}
+	c.AddCommand(newInjectComposeCmd())
+	return c
+}
+
+// composeNames is where Compose looks, in its order.
+var composeNames = []string{"compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"}
+
+func newInjectComposeCmd() *cobra.Command {
+	var out string
+	var remove, check bool
+	c := &cobra.Command{
+		Use:   "compose [FILE]",
+		Short: "Add sidecars to a compose file",
+		Long: `Reads a compose file and writes the same with a sidecar for each service that
+carries x-service-connect (serviceConnectConfiguration of ECS, with its
+portMappings), and once the control plane with its CA. Comments and order stay.
+
+The result goes to standard output, or to the file of -o; FILE itself may be
+that file. An injected file can be injected again after a change, and --remove
+gives back what was there before, byte for byte. Without FILE it is the file
+that Compose would take; - is standard input.
+
+Everything that is wrong is said at once, with its line; exit code 4 then. With
+--check nothing is written: exit code 4 says that the file of -o (or FILE) is
+not what would be written.`,
+		Example: `  patchbay inject compose -o compose.mesh.yml
+  patchbay inject compose docker-compose.yml -o docker-compose.yml
+  patchbay inject compose docker-compose.yml -o docker-compose.yml --remove`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			name, text, err := composeFile(c.InOrStdin(), args)
+			if err != nil {
+				return err
+			}
+			do := inject.Compose
+			if remove {
+				do = inject.Remove
+			}
+			made, err := do(name, text)
+			if err != nil {
+				return &exitError{exitProblems, fmt.Errorf("nothing was written:\n%w", err)}
+			}
+			switch {
+			case check:
+				return current(name, text, out, made)
+			case out == "":
+				_, err := c.OutOrStdout().Write(made)
+				return err
+			}
+			return replace(out, made)
+		},
+	}
+	c.Flags().StringVarP(&out, "output", "o", "", "file to write (default: standard output)")
+	c.Flags().BoolVar(&remove, "remove", false, "take away what was added")
+	c.Flags().BoolVar(&check, "check", false, "write nothing; exit 4 if the file is not current")
+	return c
+}
+
+// composeFile reads the file that is named, or the one that Compose would take.
+func composeFile(stdin io.Reader, args []string) (name string, text []byte, err error) {
+	if len(args) == 1 && args[0] == "-" {
+		text, err = io.ReadAll(stdin)
+		return "standard input", text, err
+	}
+	names := composeNames
+	if len(args) == 1 {
+		names = args
+	}
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err == nil || !errors.Is(err, os.ErrNotExist) || len(args) == 1 {
+			return name, text, err
+		}
+	}
+	return "", nil, &exitError{exitUsage, fmt.Errorf("there is no compose file here: name it, or change to a directory with one of %v", composeNames)}
+}
+
+// current compares the file that would be written with what would be written.
+func current(name string, text []byte, out string, made []byte) error {
+	if out != "" {
+		var err error
+		if text, err = os.ReadFile(out); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	} else {
+		out = name
+	}
+	if !bytes.Equal(text, made) {
+		return &exitError{exitProblems, fmt.Errorf("%s is not current: run this command without --check, with -o %s", out, out)}
+	}
+	return nil
+}
+
+// replace writes a file in one step, and not at all if it is the same. It
+// keeps the mode, and writes through a symbolic link.
+func replace(name string, text []byte) error {
+	mode := os.FileMode(0o644)
+	if real, err := filepath.EvalSymlinks(name); err == nil {
+		name = real
+	}
+	if old, err := os.ReadFile(name); err == nil {
+		if bytes.Equal(old, text) {
+			return nil
+		}
+		info, err := os.Stat(name)
+		if err != nil {
+			return err
+		}
+		mode = info.Mode().Perm()
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(name), ".patchbay-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	defer os.Remove(tmp.Name()) // gone once it is renamed
+	_, err = tmp.Write(text)
+	if err := errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return os.Rename(tmp.Name(), name)
+}

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func newServeHealthCmd() *cobra.Command {
+	var addr string
+	c := &cobra.Command{
+		Use:   "health",
+		Short: "Ask a running control plane whether it is ready (for container health checks)",
+		Long: `Exits 0 when the control plane on this machine answers that it is ready, else 1
+with the reasons.`,
+		Example: "  patchbay serve health",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			client := &http.Client{Timeout: 4 * time.Second, Transport: &http.Transport{}} // no proxy of the environment
+			req, err := http.NewRequestWithContext(c.Context(), http.MethodGet, "http://"+addr+"/readyz", nil)
+			if err != nil {
+				return &exitError{exitUsage, fmt.Errorf("--admin %q; allowed: HOST:PORT", addr)}
+			}
+			resp, err := client.Do(req)
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			var answer struct{ Reasons []string }
+			if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+				return fmt.Errorf("the answer of %s is not that of a control plane: %w", addr, err)
+			}
+			if resp.StatusCode != http.StatusOK {
+				return errors.New("not ready: " + strings.Join(answer.Reasons, "; "))
+			}
+			_, err = fmt.Fprintln(c.OutOrStdout(), "ready")
+			return err
+		},
+	}
+	c.Flags().StringVar(&addr, "admin", "127.0.0.1:18002", "the control plane's admin port")
+	return c
+}
