@@ -22,6 +22,10 @@ func newInjectCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "inject",
 		Short: "Add sidecars to a definition of tasks, reversibly",
+		Long: `Takes a definition of tasks as it is, and gives back the same with a sidecar for
+each task that asks for one. Nothing is edited by hand, and all of it can be
+taken away again.`,
+		Example: "  patchbay inject compose docker-compose.yml -o docker-compose.yml",
 	}
 	c.AddCommand(newInjectComposeCmd())
 	return c

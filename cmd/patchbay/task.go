@@ -23,6 +23,7 @@ func newTaskCmd() *cobra.Command {
 service with "scalable: true" runs its agent in the application's container:
 the programs come from a volume that 'task install' fills, and 'task run' is the
 container's entrypoint. 'patchbay inject compose' writes both.`,
+		Example: "  patchbay task install --to /patchbay",
 	}
 	c.AddCommand(newTaskInstallCmd(), newTaskRunCmd())
 	return c
@@ -69,6 +70,8 @@ command's. All flags of 'patchbay sidecar' are understood.
 
 The agent needs root and NET_ADMIN; the command gets neither, unless --user and
 --keep-net-admin say so.`,
+		Example: `  /patchbay/patchbay task run --xds patchbay:18000 --agent patchbay:18001 \
+    --join /patchbay-join --user nginx -- nginx -g 'daemon off;'`,
 		Args:    cobra.MinimumNArgs(1),
 		PreRunE: func(c *cobra.Command, _ []string) error { return fromEnv(c.Flags()) },
 		RunE: func(c *cobra.Command, args []string) error {
