@@ -25,7 +25,7 @@ var mayImport = map[string][]string{
 	"pki":                {},
 	"registrar":          {"mesh/record"},
 	"registry":           {},
-	"replica":            {},
+	"tandem":             {},
 	"sidecar":            {"xds/bootstrap", "agentapi", "identity", "declare", "internal/envoybin"},
 	"xds":                {},
 	"admin":              {},

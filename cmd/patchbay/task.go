@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"patchbay/internal/envoybin"
-	"patchbay/replica"
 	"patchbay/sidecar"
+	"patchbay/tandem"
 )
 
 func newTaskCmd() *cobra.Command {
@@ -45,7 +45,7 @@ func newTaskInstallCmd() *cobra.Command {
 			if err != nil {
 				return &exitError{exitNotPossible, err}
 			}
-			if err := replica.Install(to, self, b.Path); err != nil {
+			if err := tandem.Install(to, self, b.Path); err != nil {
 				return err
 			}
 			fmt.Fprintf(c.OutOrStdout(), "patchbay %s and Envoy %s are in %s\n", version(), b.Version, to)
@@ -59,7 +59,7 @@ func newTaskInstallCmd() *cobra.Command {
 
 func newTaskRunCmd() *cobra.Command {
 	o := newSidecarOptions()
-	app := replica.App{Env: os.Environ()}
+	app := tandem.App{Env: os.Environ()}
 	var declaration string
 	c := &cobra.Command{
 		Use:   "run [flags] -- COMMAND [ARG...]",
@@ -127,9 +127,9 @@ func (o *sidecarOptions) beside(declaration string) error {
 	if o.cfg.Envoy != "" {
 		return nil
 	}
-	if _, err := os.Stat(filepath.Join(dir, replica.Library)); err == nil {
-		o.cfg.Envoy = filepath.Join(dir, replica.Envoy)
-		return os.Setenv("LD_LIBRARY_PATH", filepath.Join(dir, replica.Library))
+	if _, err := os.Stat(filepath.Join(dir, tandem.Library)); err == nil {
+		o.cfg.Envoy = filepath.Join(dir, tandem.Envoy)
+		return os.Setenv("LD_LIBRARY_PATH", filepath.Join(dir, tandem.Library))
 	}
 	return nil
 }

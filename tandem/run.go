@@ -1,4 +1,4 @@
-// Package replica puts a sidecar agent and an application into one container.
+// Package tandem puts a sidecar agent and an application into one container.
 //
 // Compose can't pair the replicas of two services, so a service that is to be
 // scaled has its agent in the application's own container: the programs come
@@ -6,7 +6,7 @@
 // would have ([App.Run]). The package owns that order, signals, exit codes,
 // and which user and capabilities the application gets. It must not know what
 // the agent does. Start reading at [App.Run].
-package replica
+package tandem
 
 import (
 	"context"
