@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
@@ -93,9 +94,25 @@ func (g *Guard) certificate(now time.Time) (*tls.Certificate, error) {
 	return g.cert, nil
 }
 
-// Options are the interceptors, for grpc.NewServer.
+// Limits of the agents' port. It answers strangers, who may enrol.
+const (
+	maxMessage    = 1 << 20 // a Hello of some hundred ports
+	maxHeaders    = 16 << 10
+	maxStreams    = 16 // of one connection; an agent has one
+	handshakeTime = 10 * time.Second
+	quietTime     = 30 * time.Second // then an agent is asked whether it is there
+)
+
+// Options are the interceptors and limits of the agents' port, for
+// grpc.NewServer.
 func (g *Guard) Options() []grpc.ServerOption {
-	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.StreamInterceptor)}
+	return []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.StreamInterceptor),
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxHeaderListSize(maxHeaders), grpc.MaxConcurrentStreams(maxStreams),
+		grpc.ConnectionTimeout(handshakeTime),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: quietTime, Timeout: quietTime / 3}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: quietTime / 6, PermitWithoutStream: true}),
+	}
 }
 
 // caller is who a certificate proves.

@@ -2,191 +2,29 @@ package identity
 
 import (
 	"bytes"
-	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
+	"fmt"
 	"log/slog"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
 	"patchbay/agentapi"
 	"patchbay/identity/join"
 	"patchbay/mesh"
 )
-
-const domain = "test.patchbay"
-
-// stand is a control plane's port over real TLS, with two workloads.
-type stand struct {
-	data   string
-	addr   string
-	signer *Signer
-	log    *syncBuffer
-	joins  map[string]*join.Dir
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
-// who answers Connect with the node that the guard found, as an error text.
-type who struct {
-	agentapi.UnimplementedAgentServer
-}
-
-func (who) Connect(s grpc.BidiStreamingServer[agentapi.Up, agentapi.Down]) error {
-	n, err := FromContext(s.Context())
-	if err != nil {
-		return err
-	}
-	return s.Send(&agentapi.Down{Message: &agentapi.Down_Welcome{Welcome: &agentapi.Welcome{ControlPlane: n.ID() + strings.Join(n.Workload.DiscoveryNames, ",")}}})
-}
-
-func makeJoin(t *testing.T, data, workload string, names ...string) *join.Dir {
-	t.Helper()
-	out := filepath.Join(t.TempDir(), workload)
-	if _, err := MakeJoin(JoinRequest{Data: data, TrustDomain: domain, Workload: mesh.Workload{Namespace: "demo", Name: workload, DiscoveryNames: names}, Out: out}); err != nil {
-		t.Fatal(err)
-	}
-	d, err := join.Load(out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d
-}
-
-func newStand(t *testing.T) *stand {
-	t.Helper()
-	s := &stand{data: t.TempDir(), log: &syncBuffer{}, joins: map[string]*join.Dir{}}
-	s.joins["backend"] = makeJoin(t, s.data, "backend", "api", "backend")
-	s.joins["frontend"] = makeJoin(t, s.data, "frontend")
-	s.serve(t)
-	return s
-}
-
-func (s *stand) serve(t *testing.T) {
-	t.Helper()
-	var err error
-	if s.signer, err = OpenSigner(ControlDir(s.data), domain); err != nil {
-		t.Fatal(err)
-	}
-	w := NewWorkloads(IdentitiesDir(s.data), slog.New(slog.DiscardHandler))
-	if err := w.Load(); err != nil {
-		t.Fatal(err)
-	}
-	log := slog.New(slog.NewTextHandler(s.log, nil))
-	server, err := NewServer(s.data, s.signer, w, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := NewGuard(s.signer, w, log)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.addr = l.Addr().String()
-	gs := grpc.NewServer(append(g.Options(), grpc.Creds(g.Credentials(true)))...)
-	agentapi.RegisterEnrolmentServer(gs, server)
-	agentapi.RegisterAgentServer(gs, who{})
-	go gs.Serve(l)
-	t.Cleanup(gs.Stop)
-}
-
-func (s *stand) dial(t *testing.T, cert *tls.Certificate) *grpc.ClientConn {
-	t.Helper()
-	c := &tls.Config{RootCAs: s.signer.Pool(), ServerName: ControlName(domain), MinVersion: tls.VersionTLS13}
-	if cert != nil {
-		c.Certificates = []tls.Certificate{*cert}
-	}
-	conn, err := grpc.NewClient(s.addr, grpc.WithTransportCredentials(credentials.NewTLS(c)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
-}
-
-func csr(t testing.TB) ([]byte, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{DNSNames: []string{"victim.demo"}}, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der, key
-}
-
-func (s *stand) enrol(t *testing.T, r *agentapi.EnrolRequest) (*agentapi.EnrolResponse, error) {
-	t.Helper()
-	return agentapi.NewEnrolmentClient(s.dial(t, nil)).Enrol(t.Context(), r)
-}
-
-// request is a good one of a workload, and its key.
-func (s *stand) request(t *testing.T, workload string) (*agentapi.EnrolRequest, *ecdsa.PrivateKey) {
-	t.Helper()
-	der, key := csr(t)
-	proof, err := s.joins[workload].Proof(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &agentapi.EnrolRequest{Proof: proof, Namespace: "demo", Workload: workload, Task: "t1", CsrDer: der}, key
-}
-
-func (s *stand) certificate(t *testing.T, workload string) *tls.Certificate {
-	t.Helper()
-	r, key := s.request(t, workload)
-	resp, err := s.enrol(t, r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &tls.Certificate{Certificate: resp.GetChainDer(), PrivateKey: key}
-}
-
-func connect(t *testing.T, conn *grpc.ClientConn) (string, error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
-	stream, err := agentapi.NewAgentClient(conn).Connect(ctx)
-	if err != nil {
-		return "", err
-	}
-	m, err := stream.Recv()
-	return m.GetWelcome().GetControlPlane(), err
-}
 
 func TestEnrolThenConnect(t *testing.T) {
 	s := newStand(t)
@@ -216,44 +54,25 @@ func TestEnrolThenConnect(t *testing.T) {
 	}
 }
 
-func TestRefusals(t *testing.T) {
-	s := newStand(t)
-	forge := func(workload string, change func(*join.Claims), keyFile string) *agentapi.EnrolRequest {
-		r, _ := s.request(t, workload)
-		now := time.Now()
-		c := join.Claims{Claims: jwt.Claims{
-			Issuer: "demo/" + workload, Audience: jwt.Audience{join.Audience(domain)}, ID: rand.Text(),
-			IssuedAt: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(time.Minute)),
-		}, CSR: join.Digest(r.GetCsrDer())}
-		change(&c)
-		text, err := os.ReadFile(keyFile)
-		if err != nil {
-			t.Fatal(err)
-		}
-		block, _ := pem.Decode(text)
-		key, _ := x509.ParsePKCS8PrivateKey(block.Bytes)
-		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: s.joins["backend"].KeyID}}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if r.Proof, err = jwt.Signed(signer).Claims(c).Serialize(); err != nil {
-			t.Fatal(err)
-		}
-		return r
-	}
-	// A second join directory of the backend, whose key file the forgers hold.
-	out := filepath.Join(t.TempDir(), "backend2")
-	second, err := MakeJoin(JoinRequest{Data: s.data, TrustDomain: domain, Workload: mesh.Workload{Namespace: "demo", Name: "backend", DiscoveryNames: []string{"api", "backend"}}, Out: out})
+// a proof of the backend's second key, which says what change makes of it.
+func (s *stand) forge(t *testing.T, by *join.Dir, csrDER []byte, change func(*join.Claims)) string {
+	t.Helper()
+	now := time.Now()
+	c := join.Claims{Claims: jwt.Claims{
+		Issuer: "demo/backend", Audience: jwt.Audience{join.Audience(domain)}, ID: rand.Text(),
+		IssuedAt: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(join.ProofLife)),
+	}, CSR: join.Digest(csrDER)}
+	change(&c)
+	proof, err := by.Sign(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.joins["backend"].KeyID = second.Info.KeyID
-	own := filepath.Join(out, join.KeyFile)
-	otherOut := filepath.Join(t.TempDir(), "f2")
-	if _, err := MakeJoin(JoinRequest{Data: s.data, TrustDomain: domain, Workload: mesh.Workload{Namespace: "demo", Name: "frontend"}, Out: otherOut}); err != nil {
-		t.Fatal(err)
-	}
-	ago := func(d time.Duration) *jwt.NumericDate { return jwt.NewNumericDate(time.Now().Add(-d)) }
+	return proof
+}
+
+func TestRefusals(t *testing.T) {
+	s := newStand(t)
+	der, _ := csr(t)
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
@@ -262,7 +81,23 @@ func TestRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	good := forge("backend", func(*join.Claims) {}, own)
+	stranger := *s.joins["frontend"]
+	stranger.KeyID = s.joins["backend"].KeyID
+	proof := func(change func(*join.Claims)) *agentapi.EnrolRequest {
+		return &agentapi.EnrolRequest{Proof: s.forge(t, s.joins["backend"], der, change), Namespace: "demo", Workload: "backend", Task: "t1", CsrDer: der}
+	}
+	request := func(change func(*agentapi.EnrolRequest)) *agentapi.EnrolRequest {
+		r := proof(func(*join.Claims) {})
+		change(r)
+		return r
+	}
+	withCSR := func(csrDER []byte) *agentapi.EnrolRequest {
+		return request(func(r *agentapi.EnrolRequest) {
+			r.CsrDer, r.Proof = csrDER, s.forge(t, s.joins["backend"], csrDER, func(*join.Claims) {})
+		})
+	}
+	at := func(d time.Duration) *jwt.NumericDate { return jwt.NewNumericDate(time.Now().Add(d)) }
+	good := proof(func(*join.Claims) {})
 	if _, err := s.enrol(t, good); err != nil {
 		t.Fatalf("the forger's good proof: %v", err)
 	}
@@ -272,31 +107,23 @@ func TestRefusals(t *testing.T) {
 		text string
 	}{
 		"used before":     {good, codes.Unauthenticated, "used before"},
-		"expired":         {forge("backend", func(c *join.Claims) { c.IssuedAt, c.Expiry = ago(13*time.Minute), ago(8*time.Minute) }, own), codes.Unauthenticated, "expired 8 min"},
-		"from the future": {forge("backend", func(c *join.Claims) { c.IssuedAt, c.Expiry = ago(-6*time.Minute), ago(-8*time.Minute) }, own), codes.Unauthenticated, "clocks"},
-		"too long":        {forge("backend", func(c *join.Claims) { c.Expiry = ago(-time.Hour) }, own), codes.Unauthenticated, "allowed: 10m"},
-		"without expiry":  {forge("backend", func(c *join.Claims) { c.Expiry = nil }, own), codes.Unauthenticated, "expiry"},
-		"without id":      {forge("backend", func(c *join.Claims) { c.ID = "" }, own), codes.Unauthenticated, "jti"},
-		"other audience":  {forge("backend", func(c *join.Claims) { c.Audience = jwt.Audience{"x"} }, own), codes.Unauthenticated, "audience"},
-		"other issuer":    {forge("backend", func(c *join.Claims) { c.Issuer = "demo/frontend" }, own), codes.PermissionDenied, "another workload"},
-		"other key":       {forge("backend", func(*join.Claims) {}, filepath.Join(otherOut, join.KeyFile)), codes.Unauthenticated, "signature"},
-		"another CSR":     {forge("backend", func(c *join.Claims) { c.CSR = join.Digest([]byte("x")) }, own), codes.Unauthenticated, "another certificate request"},
-		"another workload": {func() *agentapi.EnrolRequest {
-			r := forge("backend", func(*join.Claims) {}, own)
-			r.Workload = "frontend"
-			return r
-		}(), codes.PermissionDenied, "another workload"},
-		"bad task": {func() *agentapi.EnrolRequest {
-			r := forge("backend", func(*join.Claims) {}, own)
-			r.Task = "../x"
-			return r
-		}(), codes.InvalidArgument, "task"},
-		"RSA key": {func() *agentapi.EnrolRequest {
-			r := forge("backend", func(c *join.Claims) { c.CSR = join.Digest(rsaCSR) }, own)
-			r.CsrDer = rsaCSR
-			return r
-		}(), codes.InvalidArgument, "P-256"},
-		"nonsense": {&agentapi.EnrolRequest{Proof: "a.b.c"}, codes.Unauthenticated, "JWS"},
+		"expired":         {proof(func(c *join.Claims) { c.IssuedAt, c.Expiry = at(-13*time.Minute), at(-8*time.Minute) }), codes.Unauthenticated, "expired 8 min ago: compare the clocks"},
+		"from the future": {proof(func(c *join.Claims) { c.IssuedAt, c.Expiry = at(6*time.Minute), at(8*time.Minute) }), codes.Unauthenticated, "compare the clocks"},
+		"too long":        {proof(func(c *join.Claims) { c.Expiry = at(time.Hour) }), codes.Unauthenticated, "allowed: 10m"},
+		"without expiry":  {proof(func(c *join.Claims) { c.Expiry = nil }), codes.Unauthenticated, "expiry"},
+		"without id":      {proof(func(c *join.Claims) { c.ID = "" }), codes.Unauthenticated, "jti"},
+		"other audience":  {proof(func(c *join.Claims) { c.Audience = jwt.Audience{"x"} }), codes.Unauthenticated, "audience"},
+		"other issuer":    {proof(func(c *join.Claims) { c.Issuer = "demo/frontend" }), codes.PermissionDenied, "another workload"},
+		"another CSR":     {proof(func(c *join.Claims) { c.CSR = join.Digest([]byte("x")) }), codes.Unauthenticated, "another certificate request"},
+		"other key":       {request(func(r *agentapi.EnrolRequest) { r.Proof = s.forge(t, &stranger, der, func(*join.Claims) {}) }), codes.Unauthenticated, "signature"},
+		"other workload":  {request(func(r *agentapi.EnrolRequest) { r.Workload = "frontend" }), codes.PermissionDenied, "another workload"},
+		"stolen":          {request(func(r *agentapi.EnrolRequest) { r.CsrDer, _ = csr(t) }), codes.Unauthenticated, "another certificate request"},
+		"bad task":        {request(func(r *agentapi.EnrolRequest) { r.Task = "../x" }), codes.InvalidArgument, "task"},
+		"RSA key":         {withCSR(rsaCSR), codes.InvalidArgument, "P-256"},
+		"large CSR":       {withCSR(make([]byte, maxCSR+1)), codes.InvalidArgument, "the CSR has 8193 bytes; allowed: 1 to 8192"},
+		"huge CSR":        {withCSR(make([]byte, 2<<20)), codes.ResourceExhausted, "larger than max"},
+		"huge proof":      {request(func(r *agentapi.EnrolRequest) { r.Proof += strings.Repeat("x", maxProof) }), codes.Unauthenticated, "allowed: 8192"},
+		"nonsense":        {&agentapi.EnrolRequest{Proof: "a.b.c"}, codes.Unauthenticated, "JWS"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := s.enrol(t, c.r)
@@ -308,6 +135,110 @@ func TestRefusals(t *testing.T) {
 	if !strings.Contains(s.log.String(), "refused on the control channel") || !strings.Contains(s.log.String(), "used before") {
 		t.Error("the server's side says nothing of the refusals")
 	}
+}
+
+// TestClocks: a task whose clock is five minutes off can join, and can talk to
+// the control plane.
+func TestClocks(t *testing.T) {
+	s := newStand(t)
+	for _, off := range []time.Duration{-5 * time.Minute, 5*time.Minute - 2*time.Second} {
+		r, _ := s.request(t, "backend")
+		r.Proof = s.forge(t, s.joins["backend"], r.GetCsrDer(), func(c *join.Claims) {
+			c.IssuedAt, c.Expiry = jwt.NewNumericDate(time.Now().Add(off)), jwt.NewNumericDate(time.Now().Add(off+join.ProofLife))
+		})
+		resp, err := s.enrol(t, r)
+		if err != nil {
+			t.Errorf("%v off: %v", off, err)
+			continue
+		}
+		node, err := x509.ParseCertificate(resp.GetChainDer()[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		own, err := s.signer.server()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, cert := range []*x509.Certificate{node, own.Leaf} {
+			if _, err := cert.Verify(x509.VerifyOptions{Roots: s.signer.Pool(), CurrentTime: time.Now().Add(off), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
+				t.Errorf("%v off: %v", off, err)
+			}
+		}
+	}
+}
+
+// TestOneProofTwoControlPlanes: replicas that share a data directory know of
+// each other's proofs, also when they are asked at the same moment.
+func TestOneProofTwoControlPlanes(t *testing.T) {
+	s := newStand(t)
+	first := s.addr
+	s.serve(t)
+	for range 5 {
+		r, _ := s.request(t, "backend")
+		var ok atomic.Int32
+		var both sync.WaitGroup
+		for _, addr := range []string{first, s.addr} {
+			conn := s.dialTo(t, addr, nil)
+			both.Go(func() {
+				if _, err := agentapi.NewEnrolmentClient(conn).Enrol(t.Context(), r); err == nil {
+					ok.Add(1)
+				} else if !strings.Contains(err.Error(), "used before") {
+					t.Error(err)
+				}
+			})
+		}
+		both.Wait()
+		if ok.Load() != 1 {
+			t.Errorf("one proof was good %d times", ok.Load())
+		}
+	}
+}
+
+func TestTheRecordOfProofs(t *testing.T) {
+	now := time.Now()
+	path := filepath.Join(t.TempDir(), "control", "used-proofs")
+	open := func() *used {
+		t.Helper()
+		u, err := openUsed(path, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	claim := func(u *used, id string, expiry time.Time, want bool) {
+		t.Helper()
+		if got, err := u.claim("d/w", id, expiry, now); err != nil || got != want {
+			t.Errorf("claim of %s: %v %v, want %v", id, got, err, want)
+		}
+	}
+	a := open()
+	claim(a, "1", now.Add(time.Minute), true)
+	claim(a, "old", now.Add(-time.Hour), true)
+	// A crash in the middle of a line.
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.WriteString("17")
+	f.Close()
+	claim(a, "2", now.Add(time.Minute), true)
+	b := open() // leaves out what has expired: a new file
+	claim(b, "old", now.Add(time.Minute), true)
+	claim(b, "1", now.Add(time.Minute), false)
+	claim(b, "2", now.Add(time.Minute), false)
+	claim(a, "old", now.Add(time.Minute), false)
+	claim(a, "3", now.Add(time.Minute), true)
+	claim(b, "3", now.Add(time.Minute), false)
+	// It is written anew when it is full: what has expired goes.
+	for i := range 20 {
+		claim(b, fmt.Sprint("x", i), now.Add(-time.Hour), true)
+	}
+	b.full = b.lines
+	claim(b, "4", now.Add(time.Minute), true)
+	if b.lines != 5 || len(b.ids) != 5 {
+		t.Errorf("the record has %d lines, %d ids; want those of 5 proofs", b.lines, len(b.ids))
+	}
+	claim(a, "4", now.Add(time.Minute), false)
 }
 
 func TestUsedProofsSurviveARestart(t *testing.T) {
@@ -372,67 +303,6 @@ func TestWhoMayConnect(t *testing.T) {
 		if conn, err := tls.Dial("tcp", s.addr, c); err == nil {
 			conn.Close()
 			t.Errorf("%s: accepted", name)
-		}
-	}
-}
-
-func TestBrokenIdentityFileKeepsItsWorkload(t *testing.T) {
-	s := newStand(t)
-	w := NewWorkloads(IdentitiesDir(s.data), slog.New(slog.DiscardHandler))
-	if err := w.Load(); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(IdentitiesDir(s.data), "backend@demo.json"), []byte(`{"namespace": "demo", "workload": "backend", "discoveryNames": ["-"], "keys": []}`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	err := w.Load()
-	if err == nil || !strings.Contains(err.Error(), "backend@demo.json: discoveryName") || !strings.Contains(err.Error(), "keys: is empty") {
-		t.Errorf("the error is %v", err)
-	}
-	if got, err := w.find("demo", "backend", s.joins["backend"].KeyID); err != nil || len(got.DiscoveryNames) != 2 {
-		t.Errorf("backend is %v %v", got, err)
-	}
-	os.Remove(filepath.Join(IdentitiesDir(s.data), "backend@demo.json"))
-	if err := w.Load(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.find("demo", "backend", s.joins["backend"].KeyID); err == nil {
-		t.Error("a removed workload is still registered")
-	}
-}
-
-func TestMakeJoinIsIdempotent(t *testing.T) {
-	r := JoinRequest{Data: t.TempDir(), TrustDomain: domain, Workload: mesh.Workload{Namespace: "demo", Name: "w", DiscoveryNames: []string{"b", "a"}}, Out: filepath.Join(t.TempDir(), "j")}
-	first, err := MakeJoin(r)
-	if err != nil || len(first.Changed) != 5 {
-		t.Fatal(first.Changed, err)
-	}
-	if again, err := MakeJoin(r); err != nil || len(again.Changed) > 0 || again.Info.KeyID != first.Info.KeyID {
-		t.Errorf("again: %v %v", again, err)
-	}
-	if st, err := os.Stat(filepath.Join(r.Out, join.KeyFile)); err != nil || st.Mode().Perm() != 0o600 {
-		t.Errorf("key file: %v %v", st, err)
-	}
-	r.Workload.DiscoveryNames = []string{"a"}
-	if other, err := MakeJoin(r); err != nil || len(other.Changed) != 2 || other.Info.KeyID != first.Info.KeyID {
-		t.Errorf("other names: %v %v", other, err)
-	}
-	_, err = MakeJoin(JoinRequest{TrustDomain: "a b", Workload: mesh.Workload{DiscoveryNames: []string{"-"}}})
-	for _, want := range []string{"namespace", "trust domain", "discoveryName", "data:", "out:"} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("nothing says %q: %v", want, err)
-		}
-	}
-}
-
-func TestCheckNode(t *testing.T) {
-	n := mesh.Node{Workload: mesh.Workload{Namespace: "demo", Name: "b"}, Task: "1"}
-	for _, c := range []struct {
-		id, cluster string
-		ok          bool
-	}{{"", "", true}, {"demo/b/1", "demo/b", true}, {"demo/b/2", "", false}, {"", "demo/c", false}} {
-		if err := CheckNode(n, c.id, c.cluster); (err == nil) != c.ok {
-			t.Errorf("%q %q: %v", c.id, c.cluster, err)
 		}
 	}
 }

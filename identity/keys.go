@@ -89,6 +89,12 @@ func MakeJoin(r JoinRequest) (Joined, error) {
 		reg.Keys = append(slices.Clone(old.Keys), jose.JSONWebKey{Key: key.Public(), KeyID: done.Info.KeyID, Algorithm: string(jose.ES256), Use: "sig"})
 	}
 	// The registration first: a directory that is complete can be used at once.
+	// But no key is registered that could not be written down.
+	if key != nil {
+		if err := writable(r.Out); err != nil {
+			return Joined{}, fmt.Errorf("make join directory: %w", err)
+		}
+	}
 	if !reflect.DeepEqual(old, reg) {
 		if err := writeRegistration(IdentitiesDir(r.Data), reg); err != nil {
 			return Joined{}, fmt.Errorf("register %s: %w", r.Workload, err)
@@ -161,12 +167,20 @@ func (r JoinRequest) look(signer *Signer) (*join.Dir, error) {
 	return have, nil
 }
 
-// write brings a join directory up to date; key is nil if the present one
-// stays. Whoever runs this owns the files, and nobody else may read them.
-func (d *Joined) write(dir string, key *ecdsa.PrivateKey, ca []byte) error {
+func writable(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
+	f, err := os.CreateTemp(dir, ".new-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// write brings a join directory up to date; key is nil if the present one
+// stays. Whoever runs this owns the files, and nobody else may read them.
+func (d *Joined) write(dir string, key *ecdsa.PrivateKey, ca []byte) error {
 	files := []struct {
 		name    string
 		content []byte // nil: as it is

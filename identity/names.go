@@ -11,7 +11,6 @@ package identity
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"strings"
 
@@ -50,39 +49,4 @@ func ValidNode(n mesh.Node) error {
 		errs = append(errs, fmt.Errorf("task: %.80q; allowed: 1 to 64 of [0-9a-zA-Z_-]", n.Task))
 	}
 	return errors.Join(errs...)
-}
-
-// CheckNode holds what an Envoy claims in a message against the node that its
-// certificate proves. Empty claims are fine: later messages carry none.
-func CheckNode(n mesh.Node, claimedID, claimedCluster string) error {
-	if claimedID != "" && claimedID != n.ID() {
-		return fmt.Errorf("node.id %.200q is claimed, but the certificate is that of %q", claimedID, n.ID())
-	}
-	if claimedCluster != "" && claimedCluster != n.Workload.String() {
-		return fmt.Errorf("node.cluster %.200q is claimed, but the certificate is that of workload %q", claimedCluster, n.Workload)
-	}
-	return nil
-}
-
-// Plain believes what a node says of itself, "namespace/workload/task" of
-// "namespace/workload", on a listener that only this machine can reach. Its
-// workload offers nothing. It is for tests and measurements.
-func Plain(listener net.Addr, claimedID, claimedCluster string) (mesh.Node, error) {
-	tcp, isTCP := listener.(*net.TCPAddr)
-	_, isUnix := listener.(*net.UnixAddr)
-	if !isUnix && (!isTCP || !tcp.IP.IsLoopback()) {
-		return mesh.Node{}, fmt.Errorf("nodes are believed without a certificate on loopback and Unix sockets only, not on %s: use mutual TLS there", listener)
-	}
-	parts := strings.Split(claimedID, "/")
-	if len(parts) != 3 {
-		return mesh.Node{}, fmt.Errorf("node.id %.200q; allowed: namespace/workload/task", claimedID)
-	}
-	n := mesh.Node{Workload: mesh.Workload{Namespace: parts[0], Name: parts[1]}, Task: parts[2]}
-	if err := ValidNode(n); err != nil {
-		return mesh.Node{}, fmt.Errorf("node.id %.200q: %w", claimedID, err)
-	}
-	if claimedCluster != n.Workload.String() {
-		return mesh.Node{}, fmt.Errorf("node.cluster %.200q; allowed for this node.id: %q", claimedCluster, n.Workload)
-	}
-	return n, nil
 }

@@ -42,6 +42,7 @@ const testDomain = "test.patchbay"
 type plane struct {
 	t   *testing.T
 	cfg config.Config
+	log string // file
 }
 
 // handedOut are the ports that freePort gave to somebody.
@@ -128,7 +129,7 @@ func startPlane(t *testing.T, tweak ...func(*config.Config)) *plane {
 		}
 		return nil
 	})
-	return &plane{t: t, cfg: cfg}
+	return &plane{t: t, cfg: cfg, log: logFile.Name()}
 }
 
 // task is the agent's part of a task, by hand.
