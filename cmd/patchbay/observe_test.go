@@ -6,8 +6,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -22,6 +24,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awscredentials "github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery"
+	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	dto "github.com/prometheus/client_model/go"
@@ -80,7 +83,7 @@ func register(t *testing.T, registry, service string, instances map[string]map[s
 		Region: "us-east-1", BaseEndpoint: aws.String("http://" + registry), Credentials: awscredentials.NewStaticCredentialsProvider("x", "y", ""),
 	})
 	_, err := api.CreateHttpNamespace(t.Context(), &servicediscovery.CreateHttpNamespaceInput{Name: aws.String("demo")})
-	if err != nil {
+	if _, there := errors.AsType[*types.NamespaceAlreadyExists](err); err != nil && !there {
 		t.Fatal(err)
 	}
 	var id *string
@@ -149,7 +152,8 @@ func value(f *dto.MetricFamily, labels map[string]string) float64 {
 func TestMalformedInstances(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "x")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "y")
-	registry := startPlane(t).cfg.Registry.Listen
+	host := startPlane(t)
+	registry := host.cfg.Registry.Listen
 	register(t, registry, "legacy", map[string]map[string]string{
 		"good":        {"AWS_INSTANCE_IPV4": "10.0.0.1", "AWS_INSTANCE_PORT": "80"},
 		"no-address":  {"stage": "beta"},
@@ -194,20 +198,54 @@ func TestMalformedInstances(t *testing.T) {
 	if left := value(families["patchbay_survivable_outage_seconds"], nil); left < 3000 || left > 3600 {
 		t.Errorf("an outage of %v s can be survived with leaves of one hour", left)
 	}
-	samePage(t, families)
+	samePage(t, families, host.silence())
+}
+
+// silence lets leases run out, and returns the registry's metrics then.
+func (p *plane) silence() map[string]*dto.MetricFamily {
+	p.t.Helper()
+	leased := map[string]string{"AWS_INSTANCE_IPV4": "10.0.0.9", "AWS_INSTANCE_PORT": "80", "PATCHBAY_LEASE_SECONDS": "1"}
+	register(p.t, p.cfg.Registry.Listen, "silent", map[string]map[string]string{"a": leased, "b": leased})
+	var families map[string]*dto.MetricFamily
+	envoytest.Eventually(p.t, 20*time.Second, func() error {
+		families = p.metrics()
+		for _, name := range []string{"patchbay_registry_lease_expirations_total", "patchbay_registry_lease_holds_total"} {
+			if value(families[name], nil) < 1 {
+				return fmt.Errorf("%s is not counted yet", name)
+			}
+		}
+		return nil
+	})
+	return families
+}
+
+// TestUnknownIssuer: a port that asks for TLS from nobody is refused, and the
+// agent hears why.
+func TestUnknownIssuer(t *testing.T) {
+	p := startPlane(t)
+	if r := p.declareTLS("nobody"); r.GetRegistered() || !strings.Contains(r.GetError(), `issuer "nobody", which is not among issuers of the control plane's file; configured: default`) {
+		t.Errorf("%v", r)
+	}
 }
 
 // offerTLS makes a task offer a service with TLS.
 func (p *plane) offerTLS() {
+	p.t.Helper()
+	if r := p.declareTLS("default"); !r.GetRegistered() {
+		p.t.Fatalf("not registered: %s", r.GetError())
+	}
+}
+
+// declareTLS is the agent of a task that offers a service with TLS.
+func (p *plane) declareTLS(issuer string) *agentapi.Registration {
+	p.t.Helper()
 	k, _ := p.join("backend", "backend")
 	send(p.t, k, &agentapi.Up{Message: &agentapi.Up_Hello{Hello: &agentapi.Hello{AgentVersion: "test", EnvoyVersion: "1.40.0", Wiring: "bind", Ports: []*agentapi.Port{{
-		PortName: "web", DiscoveryName: "backend", AppProtocol: "http", ContainerPort: 8080, IngressPort: 15010, Tls: &agentapi.Tls{Issuer: "default"},
+		PortName: "web", DiscoveryName: "backend", AppProtocol: "http", ContainerPort: 8080, IngressPort: 15010, Tls: &agentapi.Tls{Issuer: issuer},
 		ClientAliases: []*agentapi.ClientAlias{{DnsName: "backend.demo", Port: 8080}},
 	}}}}})
 	send(p.t, k, &agentapi.Up{Message: &agentapi.Up_Health{Health: &agentapi.Health{EnvoyReady: true, Ports: map[string]agentapi.Health_State{"web": agentapi.Health_HEALTHY}}}})
-	if r := receive(p.t, k, (*agentapi.Down).GetRegistration); !r.GetRegistered() {
-		p.t.Fatalf("not registered: %s", r.GetError())
-	}
+	return receive(p.t, k, (*agentapi.Down).GetRegistration)
 }
 
 // nack is an Envoy that rejects its first clusters and goes away.
@@ -264,8 +302,12 @@ func (p *plane) nack() {
 }
 
 // samePage holds docs/reference/metrics.md against what is exposed, both ways.
-func samePage(t *testing.T, families map[string]*dto.MetricFamily) {
+func samePage(t *testing.T, exposed ...map[string]*dto.MetricFamily) {
 	t.Helper()
+	families := map[string]*dto.MetricFamily{}
+	for _, e := range exposed {
+		maps.Copy(families, e)
+	}
 	page, err := os.Open("../../docs/reference/metrics.md")
 	if err != nil {
 		t.Fatal(err)

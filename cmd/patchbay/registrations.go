@@ -3,7 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"patchbay/agents"
 	"patchbay/mesh"
@@ -12,7 +16,32 @@ import (
 
 // registrations lets the agent stream write the registry: the registrar, in
 // the words of package agents.
-type registrations struct{ *registrar.Registrar }
+type registrations struct {
+	*registrar.Registrar
+	issuers []string // that are configured, sorted
+	leaf    func(mesh.ServiceName) *mesh.Leaf
+}
+
+func (c *control) registrations() registrations {
+	return registrations{
+		Registrar: c.registrar, issuers: slices.Sorted(maps.Keys(c.cfg.Issuers)),
+		leaf: func(n mesh.ServiceName) *mesh.Leaf { return c.store.Snapshot().Leaves[n] },
+	}
+}
+
+// known refuses TLS from an issuer that nobody can ask: the port would wait for
+// its certificate for ever. A service that has one keeps on, whatever became of
+// the configuration since.
+func (r registrations) known(p agents.Port) error {
+	if p.TLS == nil || slices.Contains(r.issuers, p.TLS.Issuer) || r.leaf(p.Service) != nil {
+		return nil
+	}
+	configured := "none"
+	if len(r.issuers) > 0 {
+		configured = strings.Join(r.issuers, ", ")
+	}
+	return &agents.Refused{Reason: fmt.Sprintf("%s asks for TLS from issuer %q, which is not among issuers of the control plane's file; configured: %s", p.Service, p.TLS.Issuer, configured)}
+}
 
 func request(n mesh.Node, p agents.Port) registrar.Request {
 	return registrar.Request{
@@ -37,10 +66,16 @@ func inWords(err error) error {
 }
 
 func (r registrations) Declare(ctx context.Context, n mesh.Node, p agents.Port) error {
+	if err := r.known(p); err != nil {
+		return err
+	}
 	return inWords(r.Registrar.Declare(ctx, request(n, p)))
 }
 
 func (r registrations) Register(ctx context.Context, n mesh.Node, p agents.Port, addr netip.AddrPort, zone string) (agents.Instance, error) {
+	if err := r.known(p); err != nil {
+		return agents.Instance{}, err
+	}
 	req := request(n, p)
 	req.Peer, req.ListenerPort, req.Zone, req.Health = addr.Addr(), addr.Port(), zone, mesh.Healthy
 	got, err := r.Registrar.Register(ctx, req)

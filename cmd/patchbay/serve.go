@@ -250,7 +250,7 @@ func (c *control) buildPush(context.Context) error {
 	c.pusher = xds.NewPusher(c.store, c.cache, identify, c.log)
 	c.pusher.Register(c.metrics)
 	c.agents = agents.New(agents.Options{
-		Store: c.store, Registrar: registrations{c.registrar}, Barrier: c.pusher, Peer: identity.FromContext, Name: "patchbay", Log: c.log,
+		Store: c.store, Registrar: c.registrations(), Barrier: c.pusher, Peer: identity.FromContext, Name: "patchbay", Log: c.log,
 		Lease: c.lease(),
 	})
 	return nil
