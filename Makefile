@@ -24,6 +24,9 @@ test: build test-needs ## every check and test
 	go vet -tags $(TAGS) ./...
 	go test -race -shuffle=on -tags $(TAGS) -timeout 10m ./...
 
+bench: build bench-needs ## measure, and write docs/benchmarks.md (ARGS='--only push', --quick)
+	./bin/bench $(ARGS)
+
 compose-test: build compose-needs images ## the mesh in containers, proved
 	scripts/compose-test.sh
 
@@ -56,8 +59,12 @@ demo-needs:
 test-needs: demo-needs
 	scripts/apt.sh gcc libc6-dev awscli python3-boto3 nftables
 
+bench-needs: demo-needs
+	scripts/apt.sh wrk nghttp2-client valgrind
+	test -x .tools/bin/fortio || GOBIN=$(CURDIR)/.tools/bin CGO_ENABLED=0 go install fortio.org/fortio@$(FORTIO_VERSION)
+
 compose-needs:
 	scripts/apt.sh docker.io docker-compose iptables
 	scripts/envoy.sh
 
-.PHONY: help build demo test compose-test images fuzz lint docs proto clean demo-needs test-needs compose-needs
+.PHONY: help build demo test bench compose-test images fuzz lint docs proto clean demo-needs test-needs bench-needs compose-needs

@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"admin":              {},
 	"diagnose":           {"admin/api"},
 	"demo":               {},
+	"bench":              {"xds"},
 	"internal/awsfake":   {},
 	"internal/envoybin":  {},
 	"internal/envoytest": {},

@@ -1,0 +1,39 @@
+package push
+
+import "fmt"
+
+// goals compares the medians with what was aimed at.
+func (r *runner) goals(largest shape) {
+	p := r.part
+	at := largest.String()
+	ratio := func(scenario, under, metric string, limit float64, text string) {
+		v, ok := p.Ratio(scenario, patchbay, under, metric)
+		p.AtMost(limit, "×", text, v, ok)
+	}
+	ratio(at, linear, mCPU, 0.25, "CPU of a change against the linear cache, "+at)
+	ratio(at, perNode, mCPU, 0.01, "CPU of a change against a snapshot for each node, "+at)
+	ratio(at, linear, mLast, 0.5, "change → last ACK against the linear cache, "+at)
+	for _, s := range []shape{wide, small} {
+		ratio(s.String(), linear, mCPU, 1, "CPU of a change against the linear cache, "+s.String())
+		ratio(s.String(), linear, mLast, 1, "change → last ACK against the linear cache, "+s.String())
+	}
+	figure := func(s shape, variant, metric string, limit float64, unit, text string) {
+		f := p.Find(s.String(), variant, metric)
+		if f == nil {
+			p.AtMost(limit, unit, text, 0, false)
+			return
+		}
+		p.AtMost(limit, unit, text, f.Median, true)
+	}
+	figure(wide, patchbay, mBytes, float64(31*wide.Endpoints+100), "B", fmt.Sprintf("one change of %d endpoints in one service, without LEDS", wide.Endpoints))
+	figure(largest, patchbay, mRSS, 100, "kB", "memory per sidecar in plain text, "+at)
+	figure(largest, patchbay+", mTLS", mRSS, 160, "kB", "memory per sidecar with mutual TLS, "+at)
+	figure(largest, patchbay, mSlowX, 1.2, "×", "10 % read nothing: healthy sidecars against the undisturbed run")
+	figure(largest, patchbay, mNackX, 1.2, "×", "10 % reject: healthy sidecars against the undisturbed run")
+	warm, cold := p.Find(at, patchbay, mWarmIn), p.Find(at, patchbay, mColdIn)
+	if warm == nil || cold == nil {
+		p.AtMost(0.01, "×", "bytes of a warm reconnect against a cold connect", 0, false)
+		return
+	}
+	p.AtMost(0.01, "×", "bytes of a warm reconnect against a cold connect, "+at, warm.Median/cold.Median, true)
+}

@@ -1,0 +1,257 @@
+package push
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"patchbay/bench"
+)
+
+// runner measures one job.
+type runner struct {
+	bench.Options
+	part *bench.Part
+}
+
+// The metrics, as they are called in the results.
+const (
+	mCPU     = "CPU per change"
+	mLast    = "change → last ACK"
+	mP99     = "change → heard by 99 %"
+	mBytes   = "bytes per sidecar and change"
+	mCold    = "cold connect of all"
+	mColdCPU = "cold connect, CPU"
+	mColdIn  = "cold connect, bytes per sidecar"
+	mWarm    = "warm reconnect of all"
+	mWarmCPU = "warm reconnect, CPU"
+	mWarmIn  = "warm reconnect, bytes per sidecar"
+	mWarmOut = "warm reconnect, bytes sent by a sidecar"
+	mRSS     = "memory per sidecar"
+	mInUse   = "memory per sidecar, in use"
+	mBase    = "memory before any connects"
+	mSlow    = "heard by 99 % of the healthy, 10 % read nothing"
+	mNack    = "heard by 99 % of the healthy, 10 % reject"
+	mSlowX   = "10 % read nothing, × undisturbed"
+	mNackX   = "10 % reject, × undisturbed"
+)
+
+var (
+	wide  = shape{200, 1, 1000}
+	small = shape{200, 20, 50}
+	large = shape{1000, 200, 50}
+)
+
+// Run measures everything.
+func Run(ctx context.Context, o bench.Options, part *bench.Part) error {
+	r := &runner{o, part}
+	certs := filepath.Join(o.Dir, "certs")
+	if err := os.Mkdir(certs, 0o700); err != nil {
+		return err
+	}
+	if err := writeCerts(certs); err != nil {
+		return fmt.Errorf("certificates: %w", err)
+	}
+	shapes := []shape{wide, small, large}
+	if o.Quick {
+		shapes = []shape{wide, small, {200, 200, 50}}
+	}
+	for _, s := range shapes {
+		if err := r.compare(ctx, s); err != nil {
+			return err
+		}
+		if err := r.mutual(ctx, s); err != nil {
+			return err
+		}
+	}
+	r.goals(shapes[2])
+	return nil
+}
+
+// compare has all engines do everything at one shape, in turn.
+func (r *runner) compare(ctx context.Context, s shape) error {
+	r.Say("push: %s", s)
+	var pairs []*pair
+	defer func() {
+		for _, p := range pairs {
+			p.stop()
+		}
+	}()
+	for _, e := range []string{patchbay, linear, shared, perNode} {
+		p, err := r.pair(ctx, e, e, s, false)
+		if err != nil {
+			return err
+		}
+		pairs = append(pairs, p)
+		if err := r.cold(p, true); err != nil {
+			return err
+		}
+	}
+	for round := range r.Rounds(7, 3) {
+		for _, p := range rotated(pairs, round) {
+			if err := r.changes(p, round); err != nil {
+				return err
+			}
+		}
+	}
+	for round := range r.Rounds(5, 2) {
+		for _, p := range rotated(pairs, round) {
+			if err := r.disturbed(p, round); err != nil {
+				return err
+			}
+		}
+	}
+	for round := range r.Rounds(5, 2) {
+		for _, p := range rotated(pairs, round) {
+			if err := r.reconnects(p, round); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// rotated starts with another one each round.
+func rotated[T any](all []T, round int) []T {
+	n := round % len(all)
+	return slices.Concat(all[n:], all[:n])
+}
+
+// dear reports that p can't do in minutes what the others do in seconds: at the
+// largest shape a snapshot for each node takes more than ten seconds a change.
+func (p *pair) dear() bool {
+	return p.engine == perNode && p.shape.Streams*p.shape.Services*p.shape.Endpoints > 1_000_000
+}
+
+func (r *runner) add(p *pair, metric, unit string, v float64) {
+	r.part.Add(p.shape.String(), p.variant, metric, unit, v)
+}
+
+func (r *runner) cold(p *pair, first bool) error {
+	c, err := p.connect(false, first)
+	if err != nil {
+		return err
+	}
+	r.add(p, mCold, "ms", ms(c.took))
+	r.add(p, mColdCPU, "ms", c.cpu)
+	r.add(p, mColdIn, "B", c.in)
+	if first {
+		r.add(p, mBase, "MB", c.baseline/1e6)
+		r.add(p, mRSS, "kB", c.rss/1e3)
+		r.add(p, mInUse, "kB", c.inUse/1e3)
+		r.Say("  %-24s cold connect %6.0f ms, %6.0f ms CPU, %4.0f kB a sidecar", p.variant, ms(c.took), c.cpu, c.rss/1e3)
+	}
+	return nil
+}
+
+// changes is one round: the mean of a few changes is one measurement.
+func (r *runner) changes(p *pair, round int) error {
+	n := 5
+	if p.dear() {
+		if n = 1; round >= 5 {
+			return nil
+		}
+	}
+	var cpu, last, in float64
+	var heard []float64
+	for range n {
+		c, err := p.push()
+		if err != nil {
+			return err
+		}
+		cpu, last, in = cpu+c.cpu, last+ms(c.lastACK), in+c.in
+		heard = append(heard, c.heard...)
+	}
+	r.add(p, mCPU, "ms", cpu/float64(n))
+	r.add(p, mLast, "ms", last/float64(n))
+	r.add(p, mP99, "ms", bench.Percentile(heard, 0.99))
+	r.add(p, mBytes, "B", in/float64(n))
+	r.Say("  %-24s change %8.2f ms CPU, last ACK %8.2f ms, %6.0f B", p.variant, cpu/float64(n), last/float64(n), in/float64(n))
+	return nil
+}
+
+// disturbed compares what healthy sidecars see while a tenth of all reads
+// nothing, or rejects everything, with the same just before.
+func (r *runner) disturbed(p *pair, round int) error {
+	if p.dear() {
+		return nil
+	}
+	p99 := func(kind string) (float64, error) {
+		if err := p.fleet.tell(order{Do: "misbehave", Kind: kind, Percent: 10}, &shown{}); err != nil {
+			return 0, err
+		}
+		var heard []float64
+		for range r.Rounds(8, 4) {
+			c, err := p.push()
+			if err != nil {
+				return 0, err
+			}
+			heard = append(heard, c.heard...)
+		}
+		if err := p.fleet.tell(order{Do: "misbehave", Percent: 0}, &shown{}); err != nil {
+			return 0, err
+		}
+		return bench.Percentile(heard, 0.99), p.server.tell(order{Do: "settle"}, &served{})
+	}
+	got := map[string]float64{}
+	for _, kind := range rotated([]string{"", "slow", "nack"}, round) {
+		v, err := p99(kind)
+		if err != nil {
+			return err
+		}
+		got[kind] = v
+	}
+	r.add(p, mSlow, "ms", got["slow"])
+	r.add(p, mSlowX, "×", got["slow"]/got[""])
+	r.add(p, mNack, "ms", got["nack"])
+	r.add(p, mNackX, "×", got["nack"]/got[""])
+	return nil
+}
+
+// reconnects is a storm of sidecars that hold everything, then one of sidecars
+// that hold nothing.
+func (r *runner) reconnects(p *pair, round int) error {
+	if p.dear() && round > 0 {
+		return nil
+	}
+	if err := p.disconnect(); err != nil {
+		return err
+	}
+	c, err := p.connect(true, false)
+	if err != nil {
+		return err
+	}
+	r.add(p, mWarm, "ms", ms(c.took))
+	r.add(p, mWarmCPU, "ms", c.cpu)
+	r.add(p, mWarmIn, "B", c.in)
+	r.add(p, mWarmOut, "B", c.out)
+	r.Say("  %-24s warm reconnect %6.0f ms, %6.0f ms CPU, %.0f B", p.variant, ms(c.took), c.cpu, c.in)
+	if err := p.disconnect(); err != nil {
+		return err
+	}
+	return r.cold(p, false)
+}
+
+// mutual is the control channel as in production: mutual TLS.
+func (r *runner) mutual(ctx context.Context, s shape) error {
+	for _, e := range []string{patchbay, linear} {
+		p, err := r.pair(ctx, e+", mTLS", e, s, true)
+		if err != nil {
+			return err
+		}
+		err = r.cold(p, true)
+		for round := 0; err == nil && round < r.Rounds(5, 2); round++ {
+			err = r.changes(p, round)
+		}
+		p.stop()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func ms(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }

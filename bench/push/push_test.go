@@ -1,0 +1,92 @@
+package push
+
+import (
+	"context"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"patchbay/bench"
+)
+
+// TestMain lets this test's binary be the processes under test.
+func TestMain(m *testing.M) {
+	if len(os.Args) < 2 || os.Args[1] != "push-server" && os.Args[1] != "push-clients" {
+		os.Exit(m.Run())
+	}
+	fs := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
+	engine, address, certs := fs.String("engine", "", ""), fs.String("address", "", ""), fs.String("certs", "", "")
+	streams, services, endpoints := fs.Int("streams", 0, ""), fs.Int("services", 0, ""), fs.Int("endpoints", 0, "")
+	fs.Parse(os.Args[2:])
+	ctx, err := context.Background(), error(nil)
+	if os.Args[1] == "push-server" {
+		err = Serve(ctx, *engine, *streams, *services, *endpoints, *certs, os.Stdin, os.Stdout)
+	} else {
+		err = Connect(ctx, *streams, *services, *address, *certs, os.Stdin, os.Stdout)
+	}
+	if err != nil {
+		io.WriteString(os.Stderr, err.Error())
+		os.Exit(1)
+	}
+}
+
+func TestEveryEngineTellsEveryClient(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &runner{bench.Options{Quick: true, Out: io.Discard, Self: self, Dir: t.TempDir()}, &bench.Part{}}
+	certs := filepath.Join(r.Dir, "certs")
+	if err := os.Mkdir(certs, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeCerts(certs); err != nil {
+		t.Fatal(err)
+	}
+	s := shape{10, 3, 7}
+	for _, engine := range []string{patchbay, linear, shared, perNode} {
+		for _, mutual := range []bool{false, true} {
+			p, err := r.pair(t.Context(), engine, engine, s, mutual)
+			if err != nil {
+				t.Fatalf("%s: %v", engine, err)
+			}
+			defer p.stop()
+			cold, err := p.connect(false, true)
+			if err != nil {
+				t.Fatalf("%s: %v", engine, err)
+			}
+			for range 2 * s.Services {
+				c, err := p.push()
+				if err != nil {
+					t.Fatalf("%s: %v", engine, err)
+				}
+				if len(c.heard) != s.Streams || c.requests != int64(s.Streams) || c.in < 100 || c.in > cold.in/2 || c.cpu <= 0 || c.lastACK <= 0 {
+					t.Errorf("%s: a change: %+v", engine, c)
+				}
+			}
+			for kind, percent := range map[string]int{"slow": 20, "nack": 20, "": 0} {
+				if err := p.fleet.tell(order{Do: "misbehave", Kind: kind, Percent: percent}, &shown{}); err != nil {
+					t.Fatal(err)
+				}
+				if c, err := p.push(); err != nil || len(c.heard) != s.Streams*(100-percent)/100 {
+					t.Errorf("%s, %q: %d heard, %v", engine, kind, len(c.heard), err)
+				}
+			}
+			if err := p.fleet.tell(order{Do: "misbehave"}, &shown{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.disconnect(); err != nil {
+				t.Fatal(err)
+			}
+			warm, err := p.connect(true, false)
+			if err != nil || warm.in > cold.in/10 || warm.out < cold.out/2 {
+				t.Errorf("%s: warm %+v, cold %+v, %v", engine, warm, cold, err)
+			}
+			if c, err := p.push(); err != nil || len(c.heard) != s.Streams {
+				t.Errorf("%s: after the reconnect %+v, %v", engine, c, err)
+			}
+		}
+	}
+}

@@ -1,0 +1,115 @@
+// Package push measures the push path: one endpoint changes, and all connected
+// Envoys are told. The product's engine and go-control-plane's caches do the
+// same work, each in a server process of its own, for the same model clients in
+// a process of their own, in turn within one run.
+//
+// It uses the product from outside: a mesh.Store, a Pusher, a Server. Start
+// reading at [Run], then engine, then fleet.
+package push
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/proto"
+
+	"patchbay/mesh"
+	"patchbay/xds/bootstrap"
+	"patchbay/xds/translate"
+)
+
+// shape is a size of mesh: every sidecar sees every service.
+type shape struct {
+	Streams   int `json:"streams"`
+	Services  int `json:"services"`
+	Endpoints int `json:"endpoints"` // of each service
+}
+
+func (s shape) String() string {
+	return fmt.Sprintf("%d sidecars × (%d services × %d endpoints)", s.Streams, s.Services, s.Endpoints)
+}
+
+const namespace = "prod"
+
+// view is what all sidecars of the benchmark see.
+var view = translate.View{Namespace: namespace, Wiring: mesh.Bind}
+
+// services is the mesh before any change.
+func (s shape) services() []*mesh.Service {
+	all := make([]*mesh.Service, s.Services)
+	for i := range all {
+		n := fmt.Sprintf("service-%03d", i)
+		all[i] = &mesh.Service{
+			Name: mesh.ServiceName{Namespace: namespace, DiscoveryName: n}, Protocol: mesh.HTTP,
+			Aliases: []mesh.Alias{{DNSName: n + "." + namespace, Port: 8080, VIP: netip.AddrFrom4([4]byte{127, 128, byte(1 + i/250), byte(1 + i%250)})}},
+		}
+		for e := range s.Endpoints {
+			addr := netip.AddrFrom4([4]byte{10, byte(i), byte(e / 250), byte(1 + e%250)})
+			all[i].Endpoints = append(all[i].Endpoints, mesh.Endpoint{
+				InstanceID: addr.String(), Addr: netip.AddrPortFrom(addr, 15000), Zone: "use1-az1", Health: mesh.Healthy, Weight: 1,
+			})
+		}
+	}
+	return all
+}
+
+// change replaces one endpoint of one service: another port under the same
+// address. It returns the number of the service; no slice or service that was
+// handed out is modified.
+func change(all []*mesh.Service, n int) (changed []*mesh.Service, i int) {
+	i = n % len(all)
+	s := *all[i]
+	s.Endpoints = slices.Clone(s.Endpoints)
+	e := &s.Endpoints[n%len(s.Endpoints)]
+	e.Addr = netip.AddrPortFrom(e.Addr.Addr(), 15000+uint16(n)%1000+1)
+	changed = slices.Clone(all)
+	changed[i] = &s
+	return changed, i
+}
+
+// node is what an Envoy sends with its first request: as large as that of
+// Envoy 1.40, which lists its 516 extensions (about 60 kB).
+func node(i int) *corev3.Node {
+	meta, err := bootstrap.NodeMeta{Version: "bench", Wiring: mesh.Bind}.Struct()
+	if err != nil {
+		panic(err) // a constant
+	}
+	n := &corev3.Node{
+		Id: fmt.Sprintf("%s/web/%d", namespace, i), Cluster: namespace + "/web", Metadata: meta,
+		Locality: &corev3.Locality{Zone: "use1-az1"}, UserAgentName: "envoy",
+		UserAgentVersionType: &corev3.Node_UserAgentBuildVersion{UserAgentBuildVersion: envoyVersion()},
+	}
+	for k := range 516 {
+		n.Extensions = append(n.Extensions, &corev3.Extension{
+			Name: fmt.Sprintf("envoy.filters.http.extension_%03d", k), Category: "envoy.filters.http",
+			TypeUrls: []string{fmt.Sprintf("envoy.extensions.filters.http.extension_%03d.v3.Config", k)},
+		})
+	}
+	return n
+}
+
+// resources are all shared resources of the services, by type.
+func resources(all []*mesh.Service) map[string]map[string]proto.Message {
+	out := map[string]map[string]proto.Message{}
+	for _, s := range all {
+		for _, r := range translate.Service(view, s) {
+			if out[r.TypeURL] == nil {
+				out[r.TypeURL] = map[string]proto.Message{}
+			}
+			out[r.TypeURL][r.Name] = r.Message
+		}
+	}
+	return out
+}
+
+// assignment is the ClusterLoadAssignment of one service.
+func assignment(s *mesh.Service) (string, proto.Message) {
+	for _, r := range translate.Service(view, s) {
+		if r.TypeURL == translate.EndpointType {
+			return r.Name, r.Message
+		}
+	}
+	panic("a service without endpoints' resource")
+}

@@ -1,0 +1,181 @@
+// Command bench measures patchbay and writes docs/benchmarks.json and
+// docs/benchmarks.md. Run it by `make bench`, which installs what it needs.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"patchbay/bench"
+	"patchbay/bench/push"
+)
+
+// jobs are all parts, in the order of running and of the page.
+var jobs = []bench.Job{push.Job}
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	if err := root.ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(stderr, "bench:", err)
+		return 1
+	}
+	return 0
+}
+
+func names() []string {
+	var out []string
+	for _, j := range jobs {
+		out = append(out, j.Name)
+	}
+	return out
+}
+
+func newRoot() *cobra.Command {
+	var only []string
+	var write, envoy, tools string
+	var quick bool
+	c := &cobra.Command{
+		Use: "bench", Short: "Measures the push path and the data path, and writes what it finds into the documentation",
+		Example: "  bench\n  bench --only push --quick\n  bench --only push --write /tmp/results",
+		Args:    cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
+		RunE: func(c *cobra.Command, _ []string) error {
+			chosen, err := choose(only)
+			if err != nil {
+				return err
+			}
+			if quick && !c.Flags().Changed("write") {
+				write = ""
+			}
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			o := bench.Options{Quick: quick, Out: c.ErrOrStderr(), Self: self, Envoy: envoy, Tools: tools}
+			return all(c.Context(), o, chosen, c.OutOrStdout(), write)
+		},
+	}
+	c.Flags().StringSliceVar(&only, "only", nil, "run these parts only: "+strings.Join(names(), ", "))
+	c.Flags().BoolVar(&quick, "quick", false, "a smoke run: few and short rounds, nothing is written unless --write is given")
+	c.Flags().StringVar(&write, "write", "docs", "directory of benchmarks.json and benchmarks.md to bring up to date")
+	c.Flags().StringVar(&envoy, "envoy", os.Getenv("PATCHBAY_ENVOY"), "the Envoy binary")
+	c.Flags().StringVar(&tools, "tools", ".tools/bin", "directory of load generators that are not on PATH")
+	c.AddCommand(newPushServer(), newPushClients())
+	return c
+}
+
+func choose(only []string) ([]bench.Job, error) {
+	if len(only) == 0 {
+		return jobs, nil
+	}
+	var out []bench.Job
+	for _, name := range only {
+		i := slices.Index(names(), name)
+		if i < 0 {
+			return nil, fmt.Errorf("--only %s: there are %s", name, strings.Join(names(), ", "))
+		}
+		out = append(out, jobs[i])
+	}
+	return out, nil
+}
+
+// all runs jobs one after the other, prints each and writes what was found. A
+// job that fails does not take the others along.
+func all(ctx context.Context, o bench.Options, chosen []bench.Job, out io.Writer, write string) error {
+	var parts []*bench.Part
+	var errs []error
+	for _, j := range chosen {
+		p, err := one(ctx, o, j)
+		if ctx.Err() != nil {
+			return errors.New("stopped; nothing was written")
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", j.Name, err))
+		}
+		if len(p.Figures) > 0 {
+			p.Markdown(out)
+			parts = append(parts, p)
+		}
+	}
+	if write != "" && len(errs) == 0 {
+		if err := bench.Write(write, names(), parts); err != nil {
+			return err
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func one(ctx context.Context, o bench.Options, j bench.Job) (*bench.Part, error) {
+	p := &bench.Part{
+		Name: j.Name, Title: j.Title, About: j.About, Ran: time.Now().UTC().Truncate(time.Second), Quick: o.Quick, Machine: bench.ThisMachine(),
+		Versions: bench.Modules("github.com/envoyproxy/go-control-plane", "github.com/envoyproxy/go-control-plane/envoy", "google.golang.org/grpc", "google.golang.org/protobuf"),
+	}
+	dir, err := os.MkdirTemp("", "patchbay-bench-")
+	if err != nil {
+		return p, err
+	}
+	defer os.RemoveAll(dir)
+	o.Dir = dir
+	ctx, cancel := context.WithTimeoutCause(ctx, j.Limit, fmt.Errorf("it took longer than %v", j.Limit))
+	defer cancel()
+	start := time.Now()
+	err = j.Run(ctx, o, p)
+	p.Seconds = time.Since(start).Round(time.Second).Seconds()
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	}
+	return p, err
+}
+
+// The processes under test are this program too.
+
+func newPushServer() *cobra.Command {
+	var engine, certs string
+	var streams, services, endpoints int
+	c := &cobra.Command{
+		Use: "push-server", Short: "A control plane under orders from standard input", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return push.Serve(c.Context(), engine, streams, services, endpoints, certs, os.Stdin, c.OutOrStdout())
+		},
+	}
+	c.Flags().StringVar(&engine, "engine", "", "which")
+	c.Flags().StringVar(&certs, "certs", "", "directory of certificates for mutual TLS")
+	c.Flags().IntVar(&streams, "streams", 0, "sidecars that will come")
+	c.Flags().IntVar(&services, "services", 0, "services of the mesh")
+	c.Flags().IntVar(&endpoints, "endpoints", 0, "endpoints of each service")
+	return c
+}
+
+func newPushClients() *cobra.Command {
+	var address, certs string
+	var streams, services int
+	c := &cobra.Command{
+		Use: "push-clients", Short: "Model Envoys under orders from standard input", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return push.Connect(c.Context(), streams, services, address, certs, os.Stdin, c.OutOrStdout())
+		},
+	}
+	c.Flags().StringVar(&address, "address", "", "of the control plane")
+	c.Flags().StringVar(&certs, "certs", "", "directory of certificates for mutual TLS")
+	c.Flags().IntVar(&streams, "streams", 0, "how many")
+	c.Flags().IntVar(&services, "services", 0, "services that each will be told of")
+	return c
+}
