@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -11,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -32,7 +32,25 @@ type lab struct {
 	store  store.Store
 	server *Server
 	stop   func()
-	log    *bytes.Buffer
+	log    *text
+}
+
+// text is a log that can be read while it is written.
+type text struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (x *text) Write(p []byte) (int, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.b.Write(p)
+}
+
+func (x *text) String() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.b.String()
 }
 
 // kinds of stores that the suite runs over.
@@ -59,8 +77,7 @@ func over(t *testing.T, o Options, f func(t *testing.T, l *lab)) {
 		t.Run(kind, func(t *testing.T) {
 			open := kinds[kind](t)
 			synctest.Test(t, func(t *testing.T) {
-				l := &lab{t: t, o: o, open: open, log: &bytes.Buffer{}}
-				l.o.Log = slog.New(slog.NewTextHandler(l.log, nil))
+				l := &lab{t: t, o: o, open: open}
 				l.start()
 				defer func() { l.stop() }()
 				f(t, l)
@@ -70,6 +87,10 @@ func over(t *testing.T, o Options, f func(t *testing.T, l *lab)) {
 }
 
 func (l *lab) start() {
+	if l.log == nil {
+		l.log = &text{}
+		l.o.Log = slog.New(slog.NewTextHandler(l.log, nil))
+	}
 	l.store = l.open()
 	l.server = New(l.store, l.o)
 	ctx, cancel := context.WithCancel(context.Background())
