@@ -24,9 +24,9 @@ import (
 // DefaultTrustDomain is that of a data directory that has no CA yet.
 const DefaultTrustDomain = "patchbay"
 
-// ErrRequest is matched by the error of [MakeJoin] that lists what is wrong
+// ErrRequest is matched by the error of [MakeJoin] or [Withdraw] that lists what is wrong
 // with the request itself.
-var ErrRequest = errors.New("a workload can't join like this")
+var ErrRequest = errors.New("the request is wrong")
 
 // JoinRequest asks for a join directory.
 type JoinRequest struct {
@@ -99,7 +99,7 @@ func MakeJoin(r JoinRequest) (Joined, error) {
 		if err := writeRegistration(IdentitiesDir(r.Data), reg); err != nil {
 			return Joined{}, fmt.Errorf("register %s: %w", r.Workload, err)
 		}
-		done.did("registered %s with %d discoveryNames and %d keys", r.Workload, len(reg.DiscoveryNames), len(reg.Keys))
+		done.did("registered %s: discoveryNames %q, join keys: %d", r.Workload, reg.DiscoveryNames, len(reg.Keys))
 	}
 	if err := done.write(r.Out, key, signer.CA()); err != nil {
 		return Joined{}, fmt.Errorf("make join directory: %w", err)

@@ -12,7 +12,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
-	"patchbay/mesh"
+	"patchbay/identity/join"
 )
 
 // Withdraw takes a join key from a workload, or with an empty keyID the
@@ -22,8 +22,8 @@ import (
 func Withdraw(data, namespace, workload, keyID string) (bool, error) {
 	r := Registration{Namespace: namespace, Workload: workload}
 	fail := func(err error) (bool, error) { return false, fmt.Errorf("withdraw %s: %w", r.AsWorkload(), err) }
-	if err := ValidNode(mesh.Node{Workload: r.AsWorkload(), Task: "x"}); err != nil {
-		return fail(err)
+	if err := errors.Join(join.ValidWorkload(r.AsWorkload())...); err != nil {
+		return fail(fmt.Errorf("%w:\n%w", ErrRequest, err))
 	}
 	if _, err := os.Stat(IdentitiesDir(data)); err != nil {
 		return fail(err)

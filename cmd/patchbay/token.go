@@ -17,14 +17,15 @@ func newTokenCmd() *cobra.Command {
 		Use:   "token",
 		Short: "Let workloads join the mesh",
 		Long: `A workload joins with a key of its own: its agent makes a one-time proof from
-the key at each start and exchanges it for a short-lived node certificate.
+the key and exchanges it for a short-lived node certificate.
 
-This command works on the control plane's data directory and needs no running
-control plane; a running one finds a new key by itself.`,
+These commands work on the control plane's data directory and need no running
+control plane; a running one follows what they change within seconds.`,
 		Example: `  patchbay token join --data data --namespace prod --workload frontend --out join
-                                                   a workload that only calls others`,
+                                                   a workload that only calls others
+  patchbay token list --data data                  who may join, and with which keys`,
 	}
-	c.AddCommand(newTokenJoinCmd(), newTokenAdminCmd())
+	c.AddCommand(newTokenJoinCmd(), newTokenListCmd(), newTokenWithdrawCmd(), newTokenAdminCmd())
 	return c
 }
 
@@ -35,14 +36,21 @@ func newTokenJoinCmd() *cobra.Command {
 		Use:   "join",
 		Short: "Register a workload and make its join directory",
 		Long: `Registers a workload with the control plane and writes a directory for its
-agent: join.json, join.key (0600) and ca.pem. Give the directory to the
-workload's tasks alone, and to the agent with --join.
+agent: join.json, join.key and ca.pem, all 0600. Give the directory to the
+workload's tasks alone, and to the agent with --join: whoever has the key can
+be the workload.
 
 The workload may offer the given discoveryNames and no others; without any it
-is client-only. Running the command again changes nothing unless the
-discoveryNames differ or the directory is gone.`,
+is client-only. Give all of them each time: they replace those of before.
+
+Running the command again changes nothing if the directory and the registration
+are as asked; it prints what it did. A second --out is a second key for the same
+workload, for another machine. With --new-key the directory gets a new key,
+which agents that are running take up within a minute; the key of before goes
+on to count until 'patchbay token withdraw'.`,
 		Example: `  patchbay token join --data /var/lib/patchbay --namespace prod \
-    --workload backend --discovery-name backend --out /join/backend`,
+    --workload backend --discovery-name backend --out /join/backend
+  docker compose run --rm backend-join             the same in containers, as inject writes it`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			done, err := identity.MakeJoin(r)
@@ -53,7 +61,8 @@ discoveryNames differ or the directory is gone.`,
 				return err
 			}
 			if asJSON {
-				return json.NewEncoder(c.OutOrStdout()).Encode(map[string]any{"changed": len(done.Changed) > 0, "did": done.Changed, "join": done.Info, "directory": r.Out})
+				did := append([]string{}, done.Changed...) // [] in JSON
+				return json.NewEncoder(c.OutOrStdout()).Encode(map[string]any{"changed": len(did) > 0, "did": did, "join": done.Info, "directory": r.Out})
 			}
 			for _, did := range done.Changed {
 				fmt.Fprintln(c.OutOrStdout(), did)
@@ -71,6 +80,89 @@ discoveryNames differ or the directory is gone.`,
 	f.StringVar(&r.Out, "out", "", "the directory to make")
 	f.BoolVar(&r.NewKey, "new-key", false, "make a new key even where the directory holds a good one")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func newTokenListCmd() *cobra.Command {
+	var data string
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "List who may join, and with which keys",
+		Long: `Lists the registered workloads with the discoveryNames that they may offer and
+the ids of their join keys. A key's id is its JWK thumbprint (RFC 7638); the
+same stands as keyId in a join directory's join.json, and in the control plane's
+log where a node certificate is issued.`,
+		Example: `  patchbay token list --data /var/lib/patchbay --json`,
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			all, err := identity.Registered(data)
+			if asJSON {
+				return errors.Join(err, json.NewEncoder(c.OutOrStdout()).Encode(append([]identity.Registration{}, all...)))
+			}
+			for _, r := range all {
+				fmt.Fprintf(c.OutOrStdout(), "%s offers %q\n", r.AsWorkload(), r.DiscoveryNames)
+				for _, k := range r.Keys {
+					fmt.Fprintf(c.OutOrStdout(), "  key %s\n", k.KeyID)
+				}
+			}
+			return err
+		},
+	}
+	c.Flags().StringVar(&data, "data", "./data", "the control plane's data directory")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func newTokenWithdrawCmd() *cobra.Command {
+	var data, namespace, workload, key string
+	var all bool
+	c := &cobra.Command{
+		Use:   "withdraw",
+		Short: "Take a join key, or a whole workload, out of the mesh",
+		Long: `Withdraws a join key: nobody can join with it any more, and the control plane
+ends the connections of the tasks that came with it within six seconds. A task
+whose join directory has another key by then joins with that one.
+
+With --all the workload itself is withdrawn. Its tasks lose their connections
+to the control plane; their Envoys keep the configuration and the certificates
+that they have until those end, so stop the tasks as well.
+
+Withdrawing what is not registered is no error.`,
+		Example: `  patchbay token join --data data --namespace prod --workload backend \
+    --discovery-name backend --out join --new-key  a new key first; running agents take it up within a minute
+  patchbay token list --data data                  the id of the old one
+  patchbay token withdraw --data data --namespace prod --workload backend --key=ID`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if (key == "") != all {
+				return usage(c, errors.New("allowed: either --key=ID, or --all for the whole workload"))
+			}
+			did, err := identity.Withdraw(data, namespace, workload, key)
+			if errors.Is(err, identity.ErrRequest) {
+				return usage(c, err)
+			}
+			if err != nil {
+				return err
+			}
+			what := namespace + "/" + workload
+			if key != "" {
+				what = "key " + key + " of " + what
+			}
+			if did {
+				fmt.Fprintln(c.OutOrStdout(), what, "is withdrawn")
+			} else {
+				fmt.Fprintln(c.OutOrStdout(), what, "was not registered")
+			}
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&data, "data", "./data", "the control plane's data directory")
+	f.StringVar(&namespace, "namespace", "", "the workload's namespace")
+	f.StringVar(&workload, "workload", "", "the workload's name")
+	f.StringVar(&key, "key", "", "id of the key to withdraw")
+	f.BoolVar(&all, "all", false, "withdraw the workload itself")
 	return c
 }
 
