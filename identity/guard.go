@@ -5,18 +5,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"slices"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
@@ -46,75 +41,6 @@ func NewGuard(signer *Signer, workloads *Workloads, log *slog.Logger) *Guard {
 	return &Guard{signer: signer, workloads: workloads, refusals: newRefusals(log)}
 }
 
-// Credentials are TLS 1.3. With enrolment a client may come without a
-// certificate (the interceptors then let it call Enrol alone); a certificate
-// that is shown must be good in either case.
-func (g *Guard) Credentials(enrolment bool) credentials.TransportCredentials {
-	auth := tls.RequireAndVerifyClientCert
-	if enrolment {
-		auth = tls.VerifyClientCertIfGiven
-	}
-	return handshakes{credentials.NewTLS(&tls.Config{
-		MinVersion: tls.VersionTLS13, ClientAuth: auth, ClientCAs: g.signer.Pool(),
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return g.certificate(time.Now()) },
-	}), g.refusals}
-}
-
-// handshakes logs those that fail; gRPC itself tells nobody.
-type handshakes struct {
-	credentials.TransportCredentials
-	refusals *refusals
-}
-
-func (h handshakes) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, info, err := h.TransportCredentials.ServerHandshake(c)
-	// A health check connects and says nothing. A TLS alert is an OpError too.
-	broken, ok := errors.AsType[*net.OpError](err)
-	silent := errors.Is(err, io.EOF) || ok && broken.Op != "remote error"
-	if err != nil && !silent {
-		h.refusals.log(context.Background(), hostOf(c.RemoteAddr()), err)
-	}
-	return conn, info, err
-}
-
-func (h handshakes) Clone() credentials.TransportCredentials {
-	return handshakes{h.TransportCredentials.Clone(), h.refusals}
-}
-
-func (g *Guard) certificate(now time.Time) (*tls.Certificate, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.cert == nil || now.After(g.cert.Leaf.NotAfter.Add(-serverLife/2)) {
-		cert, err := g.signer.server()
-		if err != nil {
-			return nil, fmt.Errorf("control plane's certificate: %w", err)
-		}
-		g.cert = cert
-	}
-	return g.cert, nil
-}
-
-// Limits of the agents' port. It answers strangers, who may enrol.
-const (
-	maxMessage    = 1 << 20 // a Hello of some hundred ports
-	maxHeaders    = 16 << 10
-	maxStreams    = 16 // of one connection; an agent has one
-	handshakeTime = 10 * time.Second
-	quietTime     = 30 * time.Second // then an agent is asked whether it is there
-)
-
-// Options are the interceptors and limits of the agents' port, for
-// grpc.NewServer.
-func (g *Guard) Options() []grpc.ServerOption {
-	return []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.StreamInterceptor),
-		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxHeaderListSize(maxHeaders), grpc.MaxConcurrentStreams(maxStreams),
-		grpc.ConnectionTimeout(handshakeTime),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: quietTime, Timeout: quietTime / 3}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: quietTime / 6, PermitWithoutStream: true}),
-	}
-}
-
 // caller is who a certificate proves.
 type caller struct {
 	node  mesh.Node
@@ -135,13 +61,24 @@ func FromContext(ctx context.Context) (mesh.Node, error) {
 	return who.node, nil
 }
 
-// identify returns who calls, or a gRPC status; a refusal is logged.
+// identify returns who calls, or a gRPC status.
 func (g *Guard) identify(ctx context.Context) (caller, error) {
 	who, err := g.proven(ctx)
 	if err != nil {
-		g.refusals.log(ctx, address(ctx), err)
+		g.refuse(ctx, err)
 	}
 	return who, err
+}
+
+// refuse logs a refusal, and ends the connection after it if it is about the
+// certificate.
+func (g *Guard) refuse(ctx context.Context, err error) {
+	g.refusals.log(ctx, address(ctx), err)
+	if p, ok := peer.FromContext(ctx); ok && status.Code(err) != codes.Unavailable {
+		if l, ok := p.AuthInfo.(line); ok && len(l.State.PeerCertificates) > 0 {
+			l.hangUp()
+		}
+	}
 }
 
 func (g *Guard) proven(ctx context.Context) (caller, error) {
@@ -149,7 +86,7 @@ func (g *Guard) proven(ctx context.Context) (caller, error) {
 	if p == nil {
 		return caller{}, status.Error(codes.Unauthenticated, "no peer")
 	}
-	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	info, ok := p.AuthInfo.(line)
 	if !ok || len(info.State.VerifiedChains) == 0 {
 		return caller{}, status.Error(codes.Unauthenticated, "this call needs a node certificate; an agent gets one by enrolling with a join proof")
 	}
@@ -217,7 +154,7 @@ func (g *Guard) StreamInterceptor(srv any, ss grpc.ServerStream, _ *grpc.StreamS
 		err = ctx.Err()
 	}
 	if refusal, ok := errors.AsType[*refused](context.Cause(ctx)); ok {
-		g.refusals.log(ss.Context(), address(ss.Context()), refusal.status)
+		g.refuse(ss.Context(), refusal.status)
 		return refusal.status
 	}
 	return err

@@ -239,6 +239,13 @@ func TestTheRecordOfProofs(t *testing.T) {
 		t.Errorf("the record has %d lines, %d ids; want those of 5 proofs", b.lines, len(b.ids))
 	}
 	claim(a, "4", now.Add(time.Minute), false)
+	// Somebody removes it.
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	claim(a, "4", now.Add(time.Minute), false)
+	claim(a, "5", now.Add(time.Minute), true)
+	claim(b, "5", now.Add(time.Minute), false)
 }
 
 func TestUsedProofsSurviveARestart(t *testing.T) {

@@ -67,7 +67,11 @@ func (u *used) claim(workload, id string, expiry, now time.Time) (bool, error) {
 		return false, err
 	}
 	defer unlock()
-	if err := u.follow(); err != nil {
+	err = u.follow()
+	if errors.Is(err, os.ErrNotExist) { // somebody removed it: what is known is written again
+		err = u.compact(now)
+	}
+	if err != nil {
 		return false, fmt.Errorf("remember proof: %w", err)
 	}
 	key := workload + "#" + id

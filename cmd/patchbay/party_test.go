@@ -33,6 +33,8 @@ type party struct {
 	p      *plane
 	member *join.Member
 	tap    wiretap
+	out    string              // its join directory
+	state  string              // its state directory
 	keys   []*ecdsa.PrivateKey // its own secrets: join key and node key
 }
 
@@ -46,7 +48,7 @@ func (p *plane) party(workload, task string, names ...string) *party {
 	if err := m.Join(p.t.Context()); err != nil {
 		p.t.Fatal(err)
 	}
-	y := &party{p: p, member: m, tap: newWiretap(m.Credentials())}
+	y := &party{p: p, member: m, tap: newWiretap(m.Credentials()), out: out, state: state}
 	for _, file := range []string{filepath.Join(out, join.KeyFile), filepath.Join(state, "current", "key.pem")} {
 		y.keys = append(y.keys, keyIn(p.t, file))
 	}

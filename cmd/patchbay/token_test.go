@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +17,8 @@ import (
 	"patchbay/agentapi"
 	"patchbay/identity/join"
 	"patchbay/internal/envoytest"
+	"patchbay/mesh"
+	"patchbay/xds/bootstrap"
 )
 
 func patchbay(t *testing.T, args ...string) string {
@@ -60,4 +64,44 @@ func TestTokensWhileServing(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestEnvoyFollowsItsNodeCertificate: a real Envoy takes up the certificate that
+// the agent has renewed, and is cut off when the join key of the one before is
+// withdrawn.
+func TestEnvoyFollowsItsNodeCertificate(t *testing.T) {
+	p := startPlane(t)
+	y := p.party("web", "t1")
+	for name, content := range bootstrap.SDSFiles(y.state) {
+		if err := os.WriteFile(filepath.Join(y.state, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.start(&task{id: y.member.Node().ID(), dir: y.state}, bootstrap.NodeMeta{Version: "test", Wiring: mesh.Bind})
+	opened := func(want int) {
+		t.Helper()
+		envoytest.Eventually(t, 20*time.Second, func() error {
+			log, err := os.ReadFile(p.log)
+			if n := strings.Count(string(log), `msg="stream open" node=demo/web/t1`); err != nil || n != want {
+				return fmt.Errorf("%d streams were opened, want %d (%v)", n, want, err)
+			}
+			return nil
+		})
+	}
+	opened(1)
+	workload := []string{"--data", p.cfg.Data, "--namespace", "demo", "--workload", "web"}
+	old, err := join.Load(y.out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	patchbay(t, append([]string{"token", "join", "--new-key", "--out", y.out}, workload...)...)
+	// The agent's minute, shortened: it starts again and has lost its certificate.
+	if err := os.Remove(filepath.Join(y.state, "current")); err != nil {
+		t.Fatal(err)
+	}
+	if err := y.member.Join(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	patchbay(t, append([]string{"token", "withdraw", "--key=" + old.KeyID}, workload...)...)
+	opened(2)
 }

@@ -37,9 +37,7 @@ func (c *certificate) usable(spiffeID string, ca []byte, now time.Time) error {
 	if len(leaf.URIs) != 1 || leaf.URIs[0].String() != spiffeID {
 		return fmt.Errorf("the certificate is that of %v, not of %s", leaf.URIs, spiffeID)
 	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(ca)
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: pool, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots(ca), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
 		return fmt.Errorf("the certificate: %w", err)
 	}
 	return nil

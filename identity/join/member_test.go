@@ -11,9 +11,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"patchbay/agentapi"
 	"patchbay/identity"
 	"patchbay/identity/join"
 )
@@ -173,13 +175,14 @@ func TestCAReplaced(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		r.token(r.request("backend"))
 		m := r.joined("backend")
+		kept := m.Credentials() // by an agent, for its life
 		end := r.running(m.Run)
 		must(t, os.RemoveAll(identity.ControlDir(r.data)))
 		r.token(r.request("backend")) // same key, new ca.pem
 		stop := r.serve()
 		defer stop()
 		time.Sleep(2 * time.Minute)
-		if node, err := r.connect(m, time.Second); node != "demo/backend/t1" {
+		if node, err := r.connectWith(kept, time.Second); node != "demo/backend/t1" {
 			t.Errorf("connected as %q, %v", node, err)
 		}
 		ca, err := os.ReadFile(filepath.Join(r.dir("backend"), join.CAFile))
@@ -191,6 +194,12 @@ func TestCAReplaced(t *testing.T) {
 			t.Errorf("enrolled %d times", n)
 		}
 		end()
+		// Nor is any other control plane trusted, whatever its name.
+		must(t, os.RemoveAll(identity.ControlDir(r.data)))
+		defer r.serve()()
+		if _, err := r.connectWith(kept, time.Second); err == nil || !strings.Contains(err.Error(), "unknown authority") {
+			t.Errorf("a control plane of another CA: %v", err)
+		}
 	})
 }
 
@@ -231,6 +240,41 @@ func TestKeyRotatedThenWithdrawn(t *testing.T) {
 		}
 		if node, err := r.connect(m, time.Second); node == "" {
 			t.Errorf("the new key's node is refused: %v", err)
+		}
+		end()
+	})
+}
+
+// TestARefusedConnectionIsClosed: gRPC keeps a connection for all its streams,
+// with the certificate that it began with.
+func TestARefusedConnectionIsClosed(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		old := r.token(r.request("backend"))
+		m := r.joined("backend")
+		end := r.running(m.Run)
+		conn, err := grpc.NewClient("passthrough:///control", grpc.WithTransportCredentials(m.Credentials()), grpc.WithContextDialer(r.dial))
+		must(t, err)
+		defer conn.Close()
+		stream := func() agentapi.Agent_ConnectClient {
+			s, err := agentapi.NewAgentClient(conn).Connect(t.Context(), grpc.WaitForReady(true))
+			must(t, err)
+			return s
+		}
+		first := stream()
+		_, err = first.Recv()
+		must(t, err)
+		req := r.request("backend")
+		req.NewKey = true
+		r.token(req)
+		time.Sleep(90 * time.Second)
+		_, err = identity.Withdraw(r.data, "demo", "backend", old.KeyID)
+		must(t, err)
+		if _, err := first.Recv(); status.Code(err) != codes.PermissionDenied {
+			t.Errorf("the stream ended with %v", err)
+		}
+		time.Sleep(5 * time.Second)
+		if _, err := stream().Recv(); err != nil {
+			t.Errorf("with the new certificate: %v", err)
 		}
 		end()
 	})

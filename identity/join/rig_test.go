@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/test/bufconn"
 
 	"patchbay/agentapi"
@@ -229,7 +230,11 @@ func (r *rig) onDisk() *x509.Certificate {
 
 // connect opens a stream as the member; the error is how it ended within d.
 func (r *rig) connect(m *join.Member, d time.Duration) (node string, err error) {
-	conn, err := grpc.NewClient("passthrough:///control", grpc.WithTransportCredentials(m.Credentials()), grpc.WithContextDialer(r.dial))
+	return r.connectWith(m.Credentials(), d)
+}
+
+func (r *rig) connectWith(creds credentials.TransportCredentials, d time.Duration) (node string, err error) {
+	conn, err := grpc.NewClient("passthrough:///control", grpc.WithTransportCredentials(creds), grpc.WithContextDialer(r.dial))
 	if err != nil {
 		return "", err
 	}
