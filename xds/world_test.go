@@ -111,7 +111,7 @@ func envoyNode(t *testing.T, id string, meta bootstrap.NodeMeta) *corev3.Node {
 	return &corev3.Node{Id: id, Cluster: id[:strings.LastIndex(id, "/")], Metadata: md}
 }
 
-func (w *world) connect(t *testing.T, c caller) *sidecar {
+func (w *world) dial(t *testing.T) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient("passthrough:///control", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return w.lis.DialContext(ctx) }))
@@ -119,6 +119,12 @@ func (w *world) connect(t *testing.T, c caller) *sidecar {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+func (w *world) connect(t *testing.T, c caller) *sidecar {
+	t.Helper()
+	conn := w.dial(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	for _, o := range c.offers {
 		ctx = metadata.AppendToOutgoingContext(ctx, "offers", o)
@@ -127,6 +133,7 @@ func (w *world) connect(t *testing.T, c caller) *sidecar {
 		ctx = metadata.AppendToOutgoingContext(ctx, "who", c.id)
 	}
 	s := &sidecar{t: t, cancel: cancel, have: map[delta.Ref]*discoveryv3.Resource{}}
+	var err error
 	if s.stream, err = discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx); err != nil {
 		t.Fatal(err)
 	}

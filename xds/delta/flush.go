@@ -130,8 +130,7 @@ func (f *flush) take(k kind) (upserts []*Entry, removed []string) {
 	due, held := b.Take(f.now)
 	f.again = f.again || held
 	for _, d := range due {
-		e := f.lookup(k, d.Name)
-		switch b.Judge(d, e, k == endpoints && f.lookup(clusters, d.Name) != nil) {
+		switch e, v := b.Judge(d, f.lookup(k, d.Name), k == endpoints && f.lookup(clusters, d.Name) != nil); v {
 		case books.Nothing:
 		case books.Send:
 			upserts = append(upserts, e)

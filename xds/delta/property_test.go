@@ -60,17 +60,18 @@ func (e *envoy) read() int {
 				e.t.Fatalf("%s twice in one response", at)
 			}
 			seen[at.Name] = true
-			if n, known := e.number[x.GetVersion()]; known {
-				if n < e.newest[at] {
-					e.t.Fatalf("%s went back from %d to %d", at, e.newest[at], n)
-				}
-				e.newest[at] = n
-			}
 			refused = refused || e.bad(at, x.GetVersion())
 		}
 		if refused {
 			e.nack(r, "bad") // nothing of it is taken
 			continue
+		}
+		for _, x := range r.GetResources() {
+			at, n := ref(r.GetTypeUrl(), x.GetName()), e.number[x.GetVersion()]
+			if n != 0 && n < e.newest[at] {
+				e.t.Fatalf("%s went back from %d to %d", at, e.newest[at], n)
+			}
+			e.newest[at] = max(n, e.newest[at])
 		}
 		e.apply(r)
 		e.unacked = append(e.unacked, r)

@@ -53,7 +53,7 @@ func TestRejectionIsErrorDetail(t *testing.T) {
 		c := w.ready(t)
 		w.set(entry(endpoints, "a", 2))
 		c.nack(c.expect("eds +a")[0], "no good")
-		c.expect()
+		c.expect("eds +a") // the last good one
 		r := w.types("prod/web/1")["eds"].Rejected
 		if len(r) != 1 || r[0].Name != "a" || r[0].Error != "no good" {
 			t.Errorf("rejected: %+v", r)

@@ -29,16 +29,28 @@ func TestRejectedResourceIsIsolated(t *testing.T) {
 		in := c.expect("eds +a", "eds +b")
 		c.ack(in[0])
 		c.nack(in[1], "b is bad")
+		good := func(r *discoveryv3.DeltaDiscoveryResponse) {
+			t.Helper()
+			if v := r.GetResources()[0].GetVersion(); v != entry(endpoints, "b", 1).Version() {
+				t.Errorf("version %s is not the last good one", v)
+			}
+			c.ack(r)
+		}
+		good(c.expect("eds +b")[0]) // if b was warming it has lost its hosts
 		c.expect()
-		// Held back: neither a new subscription nor its cluster brings it again.
+		// The bad one is held back: neither a new subscription nor its cluster
+		// brings it again.
 		c.ask(EndpointType, "+b")
+		good(c.expect("eds +b")[0])
 		w.set(entry(clusters, "b", 2))
-		c.ack(c.expect("cds +b")...)
+		in = c.expect("cds +b", "eds +b")
+		c.ack(in[0])
+		good(in[1])
 		got := w.types("prod/web/1")["eds"]
 		if len(got.Rejected) != 1 || got.Rejected[0].Name != "b" || got.Rejected[0].Version != entry(endpoints, "b", 2).Version() {
 			t.Errorf("rejected: %+v", got.Rejected)
 		}
-		if r := got.Resources[1]; r.Accepted != entry(endpoints, "b", 1).Version() || r.Sent != entry(endpoints, "b", 2).Version() {
+		if r := got.Resources[1]; r.Accepted != entry(endpoints, "b", 1).Version() || r.Sent != r.Accepted {
 			t.Errorf("books of b: %+v", r)
 		}
 		if n := strings.Count(w.logged.String(), "envoy rejected a resource"); n != 1 {
@@ -60,7 +72,7 @@ func TestRejectionRepairsClustersThatWait(t *testing.T) {
 		c.ack(in[1])
 		w.set(entry(endpoints, "b", 2)) // Envoy has not taken cluster a yet
 		c.nack(c.expect("eds +b")[0], "bad")
-		c.ack(c.expect("eds +a")...)
+		c.ack(c.expect("eds +a +b")...)
 		c.expect()
 	})
 }

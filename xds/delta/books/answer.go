@@ -13,15 +13,9 @@ import (
 type Response struct {
 	seq     uint64
 	at      time.Time
-	items   []item
+	entries []*wire.Entry
 	removed []string
 	changes []*Change
-}
-
-// item is a name in a response, with the version that it carried.
-type item struct {
-	name, source string
-	version      uint64
 }
 
 func (r Response) done() {
@@ -38,6 +32,7 @@ type Rejection struct {
 	Error   string // Envoy's words
 	At      time.Time
 	version uint64
+	good    *wire.Entry // the last that was accepted; nil if that is not known
 }
 
 // Last is the number of the newest response; the next must be greater.
@@ -46,30 +41,25 @@ func (b *Books) Last() uint64 { return b.last }
 // Sent books a response: its number, its entries, the names that it said to be
 // gone, and the changes that it carries.
 func (b *Books) Sent(seq uint64, at time.Time, entries []*wire.Entry, removed []string, changes []*Change) {
-	r := Response{seq: seq, at: at, removed: removed, changes: changes}
-	if len(entries) > 0 {
-		r.items = make([]item, 0, len(entries))
-	}
 	for _, e := range entries {
-		r.items = append(r.items, item{e.Name(), e.Source(), e.Hash()})
-		b.tell(e.Name(), e.Hash(), seq)
+		b.tell(e.Name(), told{entry: e, version: e.Hash(), seq: seq})
 		delete(b.owed, e.Name())
 	}
 	for _, name := range removed {
-		b.tell(name, 0, seq)
+		b.tell(name, told{seq: seq})
 	}
 	for _, ch := range changes {
 		ch.carried()
 	}
 	b.last = seq
-	b.await(r)
+	b.await(Response{seq: seq, at: at, entries: entries, removed: removed, changes: changes})
 }
 
-func (b *Books) tell(name string, version, seq uint64) {
+func (b *Books) tell(name string, now told) {
 	if t, ok := b.told[name]; ok && t.seq <= b.settled && !t.refused {
 		b.before[name] = t
 	}
-	b.told[name] = told{version: version, seq: seq}
+	b.told[name] = now
 }
 
 // await adds a response to those that wait for an answer. A client that does
@@ -79,9 +69,9 @@ func (b *Books) await(r Response) {
 	const most = 64
 	if len(b.inflight) >= most {
 		o, n := b.inflight[0], &b.inflight[1]
-		n.items = slices.Concat(n.items, o.items) // of two versions the newer stays
-		slices.SortStableFunc(n.items, func(a, b item) int { return cmp.Compare(a.name, b.name) })
-		n.items = slices.CompactFunc(n.items, func(a, b item) bool { return a.name == b.name })
+		n.entries = slices.Concat(n.entries, o.entries) // of two versions the newer stays
+		slices.SortStableFunc(n.entries, func(a, b *wire.Entry) int { return cmp.Compare(a.Name(), b.Name()) })
+		n.entries = slices.CompactFunc(n.entries, func(a, b *wire.Entry) bool { return a.Name() == b.Name() })
 		n.removed = slices.Concat(n.removed, o.removed)
 		slices.Sort(n.removed)
 		n.removed = slices.Compact(n.removed)
@@ -99,7 +89,6 @@ type Answer struct {
 	Changes  []*Change   // that the response carried; they are done
 	Cleared  []string    // names of which a rejected version was held back until now
 	Rejected bool        // then:
-	Apart    []string    // names that go again, each alone
 	Refused  []Rejection // what is held back from now on
 }
 
@@ -151,9 +140,11 @@ func (b *Books) accept(r Response, a *Answer) {
 			a.Cleared = append(a.Cleared, name)
 		}
 	}
-	for _, it := range r.items {
-		delete(b.alone, it.name)
-		free(it.name)
+	for _, e := range r.entries {
+		delete(b.alone, e.Name())
+		if b.refused[e.Name()].good != e { // that one only stands in
+			free(e.Name())
+		}
 	}
 	for _, name := range r.removed {
 		free(name)
@@ -165,45 +156,57 @@ func (b *Books) accept(r Response, a *Answer) {
 
 // credit notes what a response told as what the client has.
 func (b *Books) credit(r Response) {
-	note := func(name string, version uint64) {
+	note := func(name string, e *wire.Entry, version uint64) {
 		switch t, ok := b.told[name]; {
 		case ok && t.seq > r.seq: // a newer one is on its way
-			b.before[name] = told{version: version, seq: r.seq}
+			b.before[name] = told{entry: e, version: version, seq: r.seq}
 		case t.seq == r.seq:
 			delete(b.before, name)
 		}
 	}
-	for _, it := range r.items {
-		note(it.name, it.version)
+	for _, e := range r.entries {
+		note(e.Name(), e, e.Hash())
 	}
 	for _, name := range r.removed {
-		note(name, 0)
+		note(name, nil, 0)
 	}
 }
 
 // reject takes a NACK. Envoy takes an unknown part of a rejected response: so
 // each name of it is sent again alone, until the one that fails alone is known.
-// That one is held back at its version.
+// That one is held back at its version; the last good one is sent again, for a
+// cluster that was warming has lost its endpoints.
 func (b *Books) reject(resp Response, text string, now time.Time, a *Answer) {
-	for _, it := range resp.items {
-		t := b.told[it.name]
+	for _, e := range resp.entries {
+		name := e.Name()
+		t := b.told[name]
 		if t.seq == resp.seq {
 			t.refused = true
-			b.told[it.name] = t
+			b.told[name] = t
 		}
-		if len(resp.items) > 1 {
-			b.alone[it.name] = struct{}{}
-			a.Apart = append(a.Apart, it.name)
-			b.Mark(it.name, true)
+		if len(resp.entries) > 1 {
+			b.alone[name] = struct{}{}
+			b.Mark(name, true)
 			continue
 		}
-		delete(b.alone, it.name)
-		if t.seq != resp.seq || b.refused[it.name].version == t.version {
-			continue // a newer one is on its way, or this one is known
+		delete(b.alone, name)
+		if t.seq != resp.seq {
+			continue // a newer one is on its way
 		}
-		r := Rejection{Name: it.name, Version: wire.FormatVersion(t.version), Source: it.source, Error: text, At: now, version: t.version}
-		b.refused[it.name] = r
-		a.Refused = append(a.Refused, r)
+		r, held := b.refused[name]
+		switch {
+		case held && r.version == t.version:
+		case held && r.good == e:
+			r.good = nil // it is no longer good
+			b.refused[name] = r
+		default:
+			r = Rejection{Name: name, Version: e.Version(), Source: e.Source(), Error: text, At: now, version: e.Hash(), good: b.before[name].entry}
+			b.refused[name] = r
+			a.Refused = append(a.Refused, r)
+			if b.kind == wire.Endpoints && r.good != nil {
+				b.Mark(name, true)
+			}
+		}
 	}
 }
 
@@ -211,8 +214,8 @@ func (b *Books) reject(resp Response, text string, now time.Time, a *Answer) {
 // superset of those that are warming.
 func (b *Books) Waiting(yield func(string) bool) {
 	for _, r := range b.inflight {
-		for _, it := range r.items {
-			if !yield(it.name) {
+		for _, e := range r.entries {
+			if !yield(e.Name()) {
 				return
 			}
 		}

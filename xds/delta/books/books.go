@@ -61,9 +61,10 @@ type Books struct {
 
 // told is the state of one name as the client has it.
 type told struct {
-	version uint64 // 0: that there is none
-	seq     uint64 // the response that said so; 0: the client said so
-	refused bool   // that response was rejected
+	entry   *wire.Entry // nil if there is none, or if the client said that it has it
+	version uint64      // 0: that there is none
+	seq     uint64      // the response that said so; 0: the client said so
+	refused bool        // that response was rejected
 }
 
 // New returns the books of a stream that has asked for nothing.
@@ -271,8 +272,10 @@ const (
 )
 
 // Judge says what the client must hear of a due name, of which e is the entry
-// or nil. stays says, for endpoints, that their cluster stays.
-func (b *Books) Judge(d Due, e *wire.Entry, stays bool) Verdict {
+// or nil. stays says, for endpoints, that their cluster stays. What is to be
+// sent may be an older entry: while the newest is refused, the last good one
+// stands in its place.
+func (b *Books) Judge(d Due, e *wire.Entry, stays bool) (*wire.Entry, Verdict) {
 	t := b.told[d.Name]
 	// Unknown and new: the client must not wait for it.
 	absent := Nothing
@@ -282,21 +285,34 @@ func (b *Books) Judge(d Due, e *wire.Entry, stays bool) Verdict {
 			absent = Placeholder
 		}
 	}
-	switch {
-	case e != nil && !b.Wants(d.Name):
-		return Nothing
-	case e != nil && b.refused[d.Name].version == e.Hash():
-		return absent // held back until its content changes
-	case e != nil && t.version == e.Hash() && !d.Force:
-		return Nothing
-	case e != nil:
-		return Send
-	case absent != Nothing:
-		return absent
-	case b.kind == wire.Endpoints && stays:
-		return Nothing // never take the endpoints of a cluster that stays
-	case t.version != 0, d.Force && b.Wants(d.Name):
-		return Gone
+	if r, held := b.refused[d.Name]; held && e != nil && r.version == e.Hash() {
+		if e = b.standIn(r.good, t); e == nil {
+			return nil, absent // held back until its content changes
+		}
 	}
-	return Nothing
+	switch {
+	case e != nil && !b.Wants(d.Name), e != nil && t.version == e.Hash() && !d.Force:
+		return nil, Nothing
+	case e != nil:
+		return e, Send
+	case absent != Nothing:
+		return nil, absent
+	case b.kind == wire.Endpoints && stays:
+		return nil, Nothing // never take the endpoints of a cluster that stays
+	case t.version != 0, d.Force && b.Wants(d.Name):
+		return nil, Gone
+	}
+	return nil, Nothing
+}
+
+// standIn is what takes the place of a refused version: what the client was
+// told since, or the last that it accepted, unless it says that it has another.
+func (b *Books) standIn(good *wire.Entry, t told) *wire.Entry {
+	switch {
+	case t.version == 0 || t.refused:
+		return good
+	case t.entry == nil && good != nil && t.version == good.Hash():
+		return good
+	}
+	return t.entry
 }
