@@ -36,6 +36,9 @@ images: build compose-needs ## container images, without a container registry
 fuzz: ## every fuzz target (SECONDS_EACH=30)
 	scripts/fuzz.sh
 
+xds-soak: demo-needs ## a random history against a real Envoy, compared all the time (OPS=10000 SEED=1)
+	PATCHBAY_SOAK_OPS=$(or $(OPS),10000) PATCHBAY_SOAK_SEED=$(or $(SEED),1) go test -tags $(TAGS) -count=1 -v -timeout 60m -run TestAnyHistoryOnTheRealEnvoy ./xds
+
 lint: ## golangci-lint with the import rules (builds the linter: minutes)
 	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION) run
 
@@ -67,4 +70,4 @@ compose-needs:
 	scripts/apt.sh docker.io docker-compose iptables
 	scripts/envoy.sh
 
-.PHONY: help build demo test bench compose-test images fuzz lint docs proto clean demo-needs test-needs bench-needs compose-needs
+.PHONY: help build demo test bench compose-test images fuzz xds-soak lint docs proto clean demo-needs test-needs bench-needs compose-needs

@@ -107,13 +107,17 @@ func (e *Envoy) Listeners(t testing.TB) map[string]string {
 	return out
 }
 
-// Clusters are the hosts in use, "ADDRESS:PORT", by the cluster's name.
+// Clusters are the hosts in use, "ADDRESS:PORT", by the cluster's name. One that
+// the registry calls unhealthy has " UNHEALTHY" behind it.
 func (e *Envoy) Clusters(t testing.TB) map[string][]string {
 	t.Helper()
 	var all struct {
 		ClusterStatuses []struct {
 			Name         string
 			HostStatuses []struct {
+				HealthStatus struct {
+					EDS string `json:"eds_health_status"`
+				} `json:"health_status"`
 				Address struct {
 					SocketAddress struct {
 						Address   string
@@ -131,7 +135,11 @@ func (e *Envoy) Clusters(t testing.TB) map[string][]string {
 		out[c.Name] = []string{}
 		for _, h := range c.HostStatuses {
 			a := h.Address.SocketAddress
-			out[c.Name] = append(out[c.Name], net.JoinHostPort(a.Address, fmt.Sprint(a.PortValue)))
+			host := net.JoinHostPort(a.Address, fmt.Sprint(a.PortValue))
+			if h.HealthStatus.EDS == "UNHEALTHY" {
+				host += " UNHEALTHY"
+			}
+			out[c.Name] = append(out[c.Name], host)
 		}
 	}
 	return out
