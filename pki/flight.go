@@ -90,7 +90,7 @@ func (r *Rotator) renew(ctx context.Context, f flight) landing {
 	failed := func(err error) landing { return landing{name: f.name, loaded: true, err: err} }
 	before, loadErr := r.stored(ctx, f)
 	if loadErr == nil && before.generation > f.generation && before.covers.equal(f.want) &&
-		!f.forced && time.Now().Before(partOfLife(before.leaf, renewFrom)) {
+		!f.forced && time.Now().Before(partOfLife(before.leaf, r.trusts[f.want.issuer].renew[0])) {
 		if err := r.trusts[f.want.issuer].ready(ctx, before.leaf); err != nil {
 			return failed(err)
 		}

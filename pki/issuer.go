@@ -20,7 +20,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -35,14 +37,30 @@ import (
 // concurrent use, connect when they are first needed, and do not retry:
 // whoever calls decides when to try again.
 type Issuer interface {
-	// Issue returns a new leaf with a new key. It has verified that the
-	// certificate says what r asked for, no less and no more. Leaf.Issuer is
-	// left empty: an issuer does not know its name.
+	// Issue returns a new leaf, with r's key or a new one. It has verified that
+	// the certificate says what r asked for, no less and no more. Leaf.Issuer
+	// is left empty: an issuer does not know its name.
 	Issue(ctx context.Context, r Request) (*mesh.Leaf, error)
 	// Roots returns the roots that callers must trust for this issuer's
 	// leaves, as PEM; at least one.
 	Roots(ctx context.Context) ([]byte, error)
 }
+
+// ErrThrottled is matched by what [Issuer.Issue] returns when it was asked too
+// often: nothing is wrong, but whoever asks should ask less.
+var ErrThrottled = errors.New("the issuer is asked too often")
+
+// Limits are what an issuer wants of whoever drives it. Zero fields: as the
+// [RotatorOptions] and the rotator's own rules say.
+type Limits struct {
+	Rate     float64 // certificates a second, at most
+	Parallel int     // certificates asked for at once
+	// A leaf is renewed at a random point between these parts of its life.
+	RenewFrom, RenewTo float64
+}
+
+// Limited is an [Issuer] that has limits of its own.
+type Limited interface{ Limits() Limits }
 
 // Request says what a service's certificate must say.
 type Request struct {
@@ -50,6 +68,21 @@ type Request struct {
 	Names    []string      // DNS names, sorted, no duplicates
 	URI      string        // SPIFFE ID
 	Lifetime time.Duration // 0: the issuer's own
+	Prepared *Prepared     // nil: a new key
+}
+
+// Prepared is the key of a certificate to be, with its request. Whoever asks
+// an issuer with the same one asks for the same certificate.
+type Prepared struct {
+	Key *ecdsa.PrivateKey
+	CSR *x509.CertificateRequest
+}
+
+// Token names p to an issuer that gives one certificate for one token: 36 hex
+// digits, the longest that AWS Private CA takes.
+func (p *Prepared) Token() string {
+	sum := sha256.Sum256(p.CSR.Raw)
+	return hex.EncodeToString(sum[:])[:36]
 }
 
 // NewRequest asks for all names under which s is called, and its SPIFFE ID.
@@ -84,25 +117,29 @@ func Accept(r Request, chain []*x509.Certificate, key *ecdsa.PrivateKey, life ti
 	return newLeaf(r.Service, chain, key, issued)
 }
 
-// NewKey makes a P-256 key and a request for it that carries SANs only.
-func NewKey(r Request) (*ecdsa.PrivateKey, *x509.CertificateRequest, error) {
+// Prepare is r's own prepared key, or a new one: P-256, and a request that
+// carries SANs only.
+func (r Request) Prepare() (*Prepared, error) {
+	if r.Prepared != nil {
+		return r.Prepared, nil
+	}
 	uri, err := url.Parse(r.URI)
 	if err != nil {
-		return nil, nil, fmt.Errorf("SPIFFE ID of %s: %w", r.Service, err)
+		return nil, fmt.Errorf("SPIFFE ID of %s: %w", r.Service, err)
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, nil, fmt.Errorf("key of %s: %w", r.Service, err)
+		return nil, fmt.Errorf("key of %s: %w", r.Service, err)
 	}
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{DNSNames: r.Names, URIs: []*url.URL{uri}}, key)
 	if err != nil {
-		return nil, nil, fmt.Errorf("certificate request of %s: %w", r.Service, err)
+		return nil, fmt.Errorf("certificate request of %s: %w", r.Service, err)
 	}
 	csr, err := x509.ParseCertificateRequest(der)
 	if err != nil {
-		return nil, nil, fmt.Errorf("certificate request of %s: %w", r.Service, err)
+		return nil, fmt.Errorf("certificate request of %s: %w", r.Service, err)
 	}
-	return key, csr, nil
+	return &Prepared{key, csr}, nil
 }
 
 // newLeaf puts a verified chain and its key together.

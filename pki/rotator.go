@@ -22,8 +22,8 @@ import (
 type RotatorOptions struct {
 	TrustDomain   string        // of the SPIFFE IDs; required
 	BundleRefresh time.Duration // how often an issuer's roots are asked for; 1 min
-	Rate          float64       // certificates a second, of each issuer; 20 (AWS Private CA allows 25)
-	Parallel      int           // certificates asked for at once, of each issuer; 4
+	Rate          float64       // certificates a second, of each issuer without a limit of its own; 20
+	Parallel      int           // certificates asked for at once, of each issuer without a limit of its own; 4
 	// TrustLead is how long a new root of an issuer that had others before is
 	// published ahead of the first leaf that needs it; 10 s.
 	TrustLead time.Duration
@@ -31,8 +31,8 @@ type RotatorOptions struct {
 	IssueTimeout time.Duration
 }
 
-// When a leaf is renewed, as parts of its life from issue to end. ECS renews
-// seven-day certificates on day five (71 %).
+// When a leaf is renewed, as parts of its life from issue to end, unless its
+// issuer says otherwise.
 const (
 	renewFrom  = 0.60
 	renewTo    = 0.75
@@ -78,14 +78,17 @@ func NewRotator(store *mesh.Store, issuers map[string]Issuer, secrets secret.Sto
 	r := &Rotator{
 		store: store, secrets: secrets, o: o, log: log,
 		trusts:   map[string]*trust{},
-		loads:    lane{limiter: rate.NewLimiter(rate.Inf, 0)},
+		loads:    newLane(rate.Inf, 0, o.Parallel),
 		requests: make(chan rotateRequest),
-		landed:   make(chan landing, o.Parallel*(len(issuers)+1)),
 		services: map[mesh.ServiceName]*service{},
 	}
+	flights := r.loads.parallel
 	for name, issuer := range issuers {
-		r.trusts[name] = newTrust(name, issuer, r)
+		t := newTrust(name, issuer, r)
+		r.trusts[name] = t
+		flights += t.issues.parallel
 	}
+	r.landed = make(chan landing, flights)
 	return r
 }
 
@@ -155,7 +158,7 @@ func (r *Rotator) step(ctx context.Context, snap *mesh.Snapshot, work *sync.Wait
 	due, wait := r.due(now)
 	for _, s := range due {
 		l := r.lane(s)
-		if l.flying >= r.o.Parallel {
+		if l.full() {
 			continue // a landing wakes us
 		}
 		if d := l.delay(now); d > 0 {
@@ -182,7 +185,7 @@ func (r *Rotator) due(now time.Time) ([]*service, time.Duration) {
 		}
 		r.watchFloor(s, now)
 		l := r.lane(s)
-		if l == nil || l.flying >= r.o.Parallel {
+		if l == nil || l.full() {
 			continue
 		}
 		if d := s.wake().Sub(now); d > 0 {
@@ -199,31 +202,6 @@ func (r *Rotator) due(now time.Time) ([]*service, time.Duration) {
 // for each change.
 func sameSlice(a, b []*mesh.Service) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
-}
-
-// lane is where flights of one kind queue: loads, or the issues of one
-// issuer, so that one that is stuck or refuses holds up no other.
-type lane struct {
-	flying  int
-	limiter *rate.Limiter
-}
-
-// lane is that of the flight which s needs next; nil: its issuer is unknown.
-func (r *Rotator) lane(s *service) *lane {
-	if !s.loaded {
-		return &r.loads
-	}
-	if t := r.trusts[s.want.issuer]; t != nil {
-		return &t.issues
-	}
-	return nil
-}
-
-// delay is how long the rate limit makes the next flight wait.
-func (l *lane) delay(now time.Time) time.Duration {
-	res := l.limiter.ReserveN(now, 1)
-	defer res.CancelAt(now)
-	return res.DelayFrom(now)
 }
 
 // compare orders by urgency: those not loaded yet first, then the earliest

@@ -66,12 +66,14 @@ func partOfLife(l *mesh.Leaf, part float64) time.Time {
 	return l.IssuedAt.Add(time.Duration(part * float64(l.NotAfter.Sub(l.IssuedAt))))
 }
 
-// settle plans the renewal of the leaf that s has, and forgets failures.
-func (s *service) settle() {
+// settle plans the renewal of the leaf that s has, and forgets failures. r.mu
+// is held.
+func (r *Rotator) settle(s *service) {
 	s.err, s.tries, s.retry, s.alarmed = nil, 0, nil, false
 	s.due = time.Time{}
-	if s.leaf != nil && s.covers.equal(s.want) {
-		s.due = partOfLife(s.leaf, renewFrom+rand.Float64()*(renewTo-renewFrom))
+	t := r.trusts[s.want.issuer]
+	if t != nil && s.leaf != nil && s.covers.equal(s.want) {
+		s.due = partOfLife(s.leaf, t.renew[0]+rand.Float64()*(t.renew[1]-t.renew[0]))
 	}
 }
 
@@ -96,7 +98,7 @@ func (r *Rotator) reconcile(all []*mesh.Service) {
 		default:
 			s.gone, s.want = false, w
 			if s.loaded && s.flying == nil {
-				s.settle()
+				r.settle(s)
 			}
 		}
 		if r.trusts[w.issuer] == nil {
@@ -141,8 +143,8 @@ func (r *Rotator) land(l landing) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.services[l.name]
-	first := !s.loaded
-	s.flying.flying--
+	first, flown := !s.loaded, s.flying
+	flown.flying--
 	s.flying, s.loaded = nil, l.loaded
 	if l.leaf != nil {
 		r.store.SetLeaf(l.leaf)
@@ -152,11 +154,17 @@ func (r *Rotator) land(l landing) {
 		r.remove(s)
 		return
 	}
-	if l.err != nil {
+	switch {
+	case errors.Is(l.err, ErrThrottled):
+		r.throttled(s, flown, l.err)
+		return
+	case l.err != nil:
 		r.failed(s, l.err)
 		return
+	case !first:
+		flown.gain(time.Now())
 	}
-	s.settle()
+	r.settle(s)
 	if r.trusts[s.want.issuer] == nil {
 		s.err, s.errAt = r.unknownIssuer(s.want.issuer), time.Now()
 	}
@@ -170,6 +178,16 @@ func (r *Rotator) land(l landing) {
 	s.answer(rotateReply{leaf: s.leaf})
 }
 
+// throttled slows the lane down; s keeps its place in it. r.mu is held.
+func (r *Rotator) throttled(s *service, l *lane, err error) {
+	now := time.Now()
+	quiet := now.Sub(l.slowed) > time.Minute
+	if l.slow(now); quiet {
+		r.log.Info("issuer throttles; asking less", "issuer", s.want.issuer, "rate", float64(l.limiter.Limit()), "error", err)
+	}
+	s.due = time.Time{}
+}
+
 // failed plans the next attempt. r.mu is held.
 func (r *Rotator) failed(s *service, err error) {
 	now := time.Now()
@@ -179,8 +197,8 @@ func (r *Rotator) failed(s *service, err error) {
 	s.err, s.errAt = err, now
 	if s.loaded {
 		s.answer(rotateReply{err: err})
-		if s.forced && s.leaf != nil && s.covers.equal(s.want) && now.Before(partOfLife(s.leaf, renewFrom)) {
-			s.settle() // it had time, and has
+		if s.forced && s.leaf != nil && s.covers.equal(s.want) && now.Before(partOfLife(s.leaf, r.trusts[s.want.issuer].renew[0])) {
+			r.settle(s) // it had time, and has
 			s.err, s.errAt = err, now
 		}
 		s.forced = false

@@ -2,6 +2,7 @@ package pki
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -27,6 +28,7 @@ type trust struct {
 	issuer Issuer
 	r      *Rotator
 	issues lane
+	renew  [2]float64    // between these parts of its life a leaf is renewed
 	turn   chan struct{} // its token guards generation, and that one refresh runs at a time
 
 	generation uint64
@@ -47,8 +49,16 @@ type root struct {
 }
 
 func newTrust(name string, issuer Issuer, r *Rotator) *trust {
-	t := &trust{name: name, issuer: issuer, r: r, turn: make(chan struct{}, 1)}
-	t.issues.limiter = rate.NewLimiter(rate.Limit(r.o.Rate), max(1, int(r.o.Rate)/4))
+	t := &trust{name: name, issuer: issuer, r: r, turn: make(chan struct{}, 1), renew: [2]float64{renewFrom, renewTo}}
+	var limits Limits
+	if l, ok := issuer.(Limited); ok {
+		limits = l.Limits()
+	}
+	if limits.RenewTo > 0 {
+		t.renew = [2]float64{limits.RenewFrom, limits.RenewTo}
+	}
+	limit := cmp.Or(limits.Rate, r.o.Rate)
+	t.issues = newLane(rate.Limit(limit), max(1, int(limit)/4), cmp.Or(limits.Parallel, r.o.Parallel))
 	t.turn <- struct{}{}
 	return t
 }

@@ -37,7 +37,7 @@ func TestVerifyRefusesWhatWasNotAskedFor(t *testing.T) {
 		{"another issuer", "its chain", func(_ *x509.Certificate, s *signer) { *s = other }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			key, csr := must2(NewKey(r))
+			key, csr := prepared(r)
 			s := good
 			tmpl := leafTemplate(csr, life)
 			c.change(tmpl, &s)
@@ -48,8 +48,8 @@ func TestVerifyRefusesWhatWasNotAskedFor(t *testing.T) {
 			}
 		})
 	}
-	key, csr := must2(NewKey(r))
-	foreign, _ := must2(NewKey(r))
+	key, csr := prepared(r)
+	foreign, _ := prepared(r)
 	cert := good.issue(leafTemplate(csr, life), csr.PublicKey)
 	if _, err := Accept(r, []*x509.Certificate{cert}, foreign, life, []*x509.Certificate{good.cert}, time.Now()); err == nil || !strings.Contains(err.Error(), "another key") {
 		t.Errorf("another key: %v", err)

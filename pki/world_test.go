@@ -122,15 +122,15 @@ func (a *authority) Issue(ctx context.Context, r Request) (*mesh.Leaf, error) {
 	if a.away != nil {
 		return nil, a.away
 	}
-	key, csr, err := NewKey(r)
+	p, err := r.Prepare()
 	if err != nil {
 		return nil, err
 	}
 	a.serial++
-	tmpl := leafTemplate(csr, a.life)
+	tmpl := leafTemplate(p.CSR, a.life)
 	tmpl.SerialNumber = big.NewInt(a.serial)
-	cert := a.sign.issue(tmpl, csr.PublicKey)
-	return Accept(r, []*x509.Certificate{cert}, key, a.life, []*x509.Certificate{a.sign.cert}, time.Now())
+	cert := a.sign.issue(tmpl, p.CSR.PublicKey)
+	return Accept(r, []*x509.Certificate{cert}, p.Key, a.life, []*x509.Certificate{a.sign.cert}, time.Now())
 }
 
 // leafTemplate is a certificate as it should be.
@@ -154,11 +154,9 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-func must2[A, B any](a A, b B, err error) (A, B) {
-	if err != nil {
-		panic(err)
-	}
-	return a, b
+func prepared(r Request) (*ecdsa.PrivateKey, *x509.CertificateRequest) {
+	p := must(r.Prepare())
+	return p.Key, p.CSR
 }
 
 // brokenStore is a secret store whose medium fails.

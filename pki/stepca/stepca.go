@@ -119,7 +119,7 @@ func (s *CA) issue(ctx context.Context, r pki.Request) (*mesh.Leaf, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, csr, err := pki.NewKey(r)
+	p, err := r.Prepare()
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +128,7 @@ func (s *CA) issue(ctx context.Context, r pki.Request) (*mesh.Leaf, error) {
 		return nil, fmt.Errorf("one-time token: %w", err)
 	}
 	life := cmp.Or(r.Lifetime, s.o.Lifetime)
-	req := &api.SignRequest{CsrPEM: api.CertificateRequest{CertificateRequest: csr}, OTT: token}
+	req := &api.SignRequest{CsrPEM: api.CertificateRequest{CertificateRequest: p.CSR}, OTT: token}
 	req.NotAfter.SetDuration(life)
 	issued := time.Now()
 	resp, err := conn.SignWithContext(ctx, req)
@@ -137,14 +137,14 @@ func (s *CA) issue(ctx context.Context, r pki.Request) (*mesh.Leaf, error) {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
 	chain := certificates(resp.CertChainPEM)
-	leaf, err := pki.Accept(r, chain, key, life, conn.roots, issued)
+	leaf, err := pki.Accept(r, chain, p.Key, life, conn.roots, issued)
 	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
 		// The authority may have changed its root since we connected.
 		roots, err := s.roots(ctx, conn)
 		if err != nil {
 			return nil, err
 		}
-		return pki.Accept(r, chain, key, life, roots, issued)
+		return pki.Accept(r, chain, p.Key, life, roots, issued)
 	}
 	return leaf, err
 }

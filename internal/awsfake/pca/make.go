@@ -32,7 +32,10 @@ func (p *PCA) Make(spec Spec) (string, error) {
 	if or(&spec.SigningAlgorithm, "SHA256WITHECDSA"); family(spec.KeyAlgorithm) == "RSA" && algorithms[spec.SigningAlgorithm].family != "RSA" {
 		spec.SigningAlgorithm = "SHA256WITHRSA"
 	}
-	or(&spec.Name, "stand-in "+spec.KeyAlgorithm)
+	if spec.Parent != "" {
+		or(&spec.Name, "subordinate "+spec.KeyAlgorithm)
+	}
+	or(&spec.Name, "root "+spec.KeyAlgorithm)
 	or(&spec.Region, "us-east-1")
 	or(&spec.Account, "111122223333")
 	if spec.Life == 0 {
@@ -89,6 +92,15 @@ func (p *PCA) install(ca *authority, spec Spec) error {
 		ca.chain = append([]*x509.Certificate{issuer.cert}, issuer.chain...)
 	}
 	return nil
+}
+
+// Renew gives a CA a new certificate for its old key, as its owner would.
+func (p *PCA) Renew(arn string, life time.Duration) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ca := p.cas[arn]
+	ca.cert, ca.status = nil, pending
+	return p.install(ca, Spec{Life: life})
 }
 
 // Set changes the state of a CA, such as to DISABLED.
