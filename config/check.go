@@ -1,7 +1,6 @@
 package config
 
 import (
-	"encoding/hex"
 	"net"
 	"net/netip"
 	"net/url"
@@ -117,36 +116,5 @@ func (k *checker) url(path, s string, schemes ...string) {
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || !slices.Contains(schemes, u.Scheme) {
 		k.bad(path, "%s; allowed: a URL that starts with %s://", quote(s), strings.Join(schemes, ":// or "))
-	}
-}
-
-func (k *checker) issuer(name string, i Issuer) {
-	if !issuerForm.MatchString(name) {
-		k.bad("issuers."+name, "is no name of an issuer; allowed: default, another name, or the ARN of a private CA: up to 255 of [A-Za-z0-9:/_.-]")
-	}
-	at := "issuers." + name + ".stepCA"
-	s := i.StepCA
-	if s == nil {
-		k.bad(at, "is missing; allowed: {url: …, fingerprint: …, provisioner: …, passwordFile: …}")
-		return
-	}
-	k.url(at+".url", s.URL, "https")
-	switch {
-	case k.spoiled[at+".fingerprint"] || k.spoiled[at+".fingerprintFile"]:
-	case (s.Fingerprint == "") == (s.FingerprintFile == ""):
-		k.bad(at+".fingerprint", "allowed: exactly one of fingerprint and fingerprintFile")
-	case s.Fingerprint != "":
-		if b, err := hex.DecodeString(s.Fingerprint); err != nil || len(b) != 32 {
-			k.bad(at+".fingerprint", "%s; allowed: 64 hex digits, the SHA-256 of the CA's root certificate", quote(s.Fingerprint))
-		}
-	}
-	if s.Provisioner == "" {
-		k.bad(at+".provisioner", "is missing; allowed: the name of a JWK provisioner")
-	}
-	if s.PasswordFile == "" {
-		k.bad(at+".passwordFile", "is missing; allowed: a file with the provisioner's password")
-	}
-	if s.Lifetime != 0 && (s.Lifetime < MinLeafLifetime || s.Lifetime > MaxLeafLifetime) {
-		k.bad(at+".lifetime", "%v; allowed: 1m to 2160h, or absent for 24h", s.Lifetime)
 	}
 }

@@ -77,7 +77,17 @@ type Admin struct {
 
 // Issuer is where certificates come from. Exactly one kind.
 type Issuer struct {
-	StepCA *StepCA `yaml:"stepCA"`
+	StepCA    *StepCA    `yaml:"stepCA"`
+	PrivateCA *PrivateCA `yaml:"privateCA"`
+}
+
+// PrivateCA is one of AWS Private CA.
+type PrivateCA struct {
+	ARN      string        `yaml:"arn"`      // empty: the issuer's name is it
+	Region   string        `yaml:"region"`   // empty: the ARN's
+	Endpoint string        `yaml:"endpoint"` // empty: AWS's own for the region
+	Template string        `yaml:"template"` // ARN; empty: EndEntityCertificate/V1
+	Lifetime time.Duration `yaml:"lifetime"` // of a leaf, MinPrivateCALifetime to MaxLeafLifetime; 0: 7 days
 }
 
 // StepCA is a smallstep authority with a JWK provisioner.

@@ -34,6 +34,12 @@ func parse(file string, text []byte) (Config, Problems) {
 	if c.Registry != nil && k.lines["registry.lease"] == 0 {
 		c.Registry.Lease = DefaultLease
 	}
+	for name, i := range c.Issuers {
+		if at := "issuers." + name + ".privateCA"; k.lines[at] > 0 && i.PrivateCA == nil && !k.spoiled[at] {
+			i.PrivateCA = &PrivateCA{} // `privateCA:` alone, of an issuer whose name is the ARN
+			c.Issuers[name] = i
+		}
+	}
 	k.check(c)
 	slices.SortStableFunc(k.problems, func(a, b Problem) int { return a.Line - b.Line })
 	return c, k.problems

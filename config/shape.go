@@ -137,7 +137,7 @@ func quote(s string) string {
 
 // oneLine shows a key as it is written, unless that would garble the message.
 func oneLine(key string) string {
-	if strings.ContainsFunc(key, func(r rune) bool { return !unicode.IsPrint(r) }) || len(key) > 80 {
+	if strings.ContainsFunc(key, func(r rune) bool { return !unicode.IsPrint(r) }) || len(key) > 128 {
 		return quote(key)
 	}
 	return key

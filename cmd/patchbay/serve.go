@@ -33,8 +33,6 @@ import (
 	"patchbay/identity"
 	"patchbay/mesh"
 	"patchbay/pki"
-	"patchbay/pki/secret"
-	"patchbay/pki/stepca"
 	"patchbay/registrar"
 	"patchbay/registry"
 	"patchbay/registry/sigv4"
@@ -207,23 +205,6 @@ func (c *control) buildDiscovery(ctx context.Context) error {
 		return err
 	}
 	c.registrar = registrar.New(r, cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: endpoint, Attempts: 5}), c.discovery, c.log)
-	return nil
-}
-
-func (c *control) buildCertificates(context.Context) error {
-	issuers := map[string]pki.Issuer{}
-	for name, i := range c.cfg.Issuers {
-		ca, err := stepca.New(stepca.Options{
-			URL: i.StepCA.URL, Fingerprint: i.StepCA.Fingerprint, FingerprintFile: i.StepCA.FingerprintFile,
-			Provisioner: i.StepCA.Provisioner, PasswordFile: i.StepCA.PasswordFile, Lifetime: i.StepCA.Lifetime,
-		})
-		if err != nil {
-			return fmt.Errorf("issuer %s: %w", name, err)
-		}
-		issuers[name] = ca
-	}
-	secrets := secret.NewFile(secret.FileOptions{Dir: filepath.Join(c.cfg.Data, "secrets")})
-	c.rotator = pki.NewRotator(c.store, issuers, secrets, pki.RotatorOptions{TrustDomain: c.cfg.TrustDomain}, c.log)
 	return nil
 }
 

@@ -1,0 +1,76 @@
+package config
+
+import (
+	"encoding/hex"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// privateCAForm is the ARN of an AWS private CA.
+var privateCAForm = regexp.MustCompile(`^arn:aws[a-z-]*:acm-pca:[a-z0-9-]+:[0-9]{12}:certificate-authority/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+func (k *checker) issuer(name string, i Issuer) {
+	path := "issuers." + name
+	if !issuerForm.MatchString(name) {
+		k.bad(path, "is no name of an issuer; allowed: default, another name, or the ARN of a private CA: up to 255 of [A-Za-z0-9:/_.-]")
+	}
+	switch {
+	case k.spoiled[path+".stepCA"] || k.spoiled[path+".privateCA"]:
+	case i.StepCA == nil && i.PrivateCA == nil:
+		k.bad(path, "says no kind; allowed: `stepCA: {url: …, fingerprint: …, provisioner: …, passwordFile: …}` or `privateCA: {arn: …}`")
+	case i.StepCA != nil && i.PrivateCA != nil:
+		k.bad(path+".privateCA", "stands beside stepCA; allowed: one of the two, since an issuer is one CA")
+	}
+	if i.StepCA != nil {
+		k.stepCA(path+".stepCA", i.StepCA)
+	}
+	if i.PrivateCA != nil {
+		k.privateCA(path+".privateCA", name, i.PrivateCA)
+	}
+}
+
+func (k *checker) stepCA(at string, s *StepCA) {
+	k.url(at+".url", s.URL, "https")
+	switch {
+	case k.spoiled[at+".fingerprint"] || k.spoiled[at+".fingerprintFile"]:
+	case (s.Fingerprint == "") == (s.FingerprintFile == ""):
+		k.bad(at+".fingerprint", "allowed: exactly one of fingerprint and fingerprintFile")
+	case s.Fingerprint != "":
+		if b, err := hex.DecodeString(s.Fingerprint); err != nil || len(b) != 32 {
+			k.bad(at+".fingerprint", "%s; allowed: 64 hex digits, the SHA-256 of the CA's root certificate", quote(s.Fingerprint))
+		}
+	}
+	if s.Provisioner == "" {
+		k.bad(at+".provisioner", "is missing; allowed: the name of a JWK provisioner")
+	}
+	if s.PasswordFile == "" {
+		k.bad(at+".passwordFile", "is missing; allowed: a file with the provisioner's password")
+	}
+	if s.Lifetime != 0 && (s.Lifetime < MinLeafLifetime || s.Lifetime > MaxLeafLifetime) {
+		k.bad(at+".lifetime", "%v; allowed: 1m to 2160h, or absent for 24h", s.Lifetime)
+	}
+}
+
+func (k *checker) privateCA(at, name string, p *PrivateCA) {
+	switch {
+	case p.ARN == "" && !privateCAForm.MatchString(name):
+		k.bad(at+".arn", "is missing, and the issuer's name is not an ARN; allowed: arn:aws:acm-pca:REGION:ACCOUNT:certificate-authority/UUID")
+	case p.ARN != "" && !privateCAForm.MatchString(p.ARN):
+		k.bad(at+".arn", "%s; allowed: arn:aws:acm-pca:REGION:ACCOUNT:certificate-authority/UUID", quote(p.ARN))
+	case p.ARN != "" && privateCAForm.MatchString(name) && p.ARN != name:
+		k.bad(at+".arn", "is another CA than the one whose ARN is the issuer's name; allowed: the same, or a name that is no ARN")
+	}
+	if p.Endpoint != "" {
+		k.url(at+".endpoint", p.Endpoint, "http", "https")
+	}
+	if p.Template != "" && !strings.Contains(p.Template, ":acm-pca:::template/") {
+		k.bad(at+".template", "%s; allowed: the ARN of a template, such as arn:aws:acm-pca:::template/EndEntityCertificate/V1, or absent for that one", quote(p.Template))
+	}
+	if p.Lifetime != 0 && (p.Lifetime < MinPrivateCALifetime || p.Lifetime > MaxLeafLifetime) {
+		k.bad(at+".lifetime", "%v; allowed: 1h to 2160h, or absent for seven days: each certificate is paid for", p.Lifetime)
+	}
+}
+
+// MinPrivateCALifetime bounds the bill of AWS Private CA.
+const MinPrivateCALifetime = time.Hour
