@@ -288,6 +288,7 @@ type Up struct {
 	//	*Up_Health
 	//	*Up_NamesApplied
 	//	*Up_Drain
+	//	*Up_Answer
 	Message       isUp_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -366,6 +367,15 @@ func (x *Up) GetDrain() *Drain {
 	return nil
 }
 
+func (x *Up) GetAnswer() *Answer {
+	if x != nil {
+		if x, ok := x.Message.(*Up_Answer); ok {
+			return x.Answer
+		}
+	}
+	return nil
+}
+
 type isUp_Message interface {
 	isUp_Message()
 }
@@ -386,6 +396,10 @@ type Up_Drain struct {
 	Drain *Drain `protobuf:"bytes,4,opt,name=drain,proto3,oneof"`
 }
 
+type Up_Answer struct {
+	Answer *Answer `protobuf:"bytes,5,opt,name=answer,proto3,oneof"`
+}
+
 func (*Up_Hello) isUp_Message() {}
 
 func (*Up_Health) isUp_Message() {}
@@ -393,6 +407,8 @@ func (*Up_Health) isUp_Message() {}
 func (*Up_NamesApplied) isUp_Message() {}
 
 func (*Up_Drain) isUp_Message() {}
+
+func (*Up_Answer) isUp_Message() {}
 
 type Hello struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -742,7 +758,8 @@ type Health struct {
 	EnvoyReady bool                   `protobuf:"varint,1,opt,name=envoy_ready,json=envoyReady,proto3" json:"envoy_ready,omitempty"`
 	// State of each port by port_name.
 	Ports         map[string]Health_State `protobuf:"bytes,2,rep,name=ports,proto3" json:"ports,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value,enum=patchbay.agent.v1.Health_State"`
-	EnvoyError    string                  `protobuf:"bytes,3,opt,name=envoy_error,json=envoyError,proto3" json:"envoy_error,omitempty"` // Envoy's own words when a listener can't bind, else empty
+	EnvoyError    string                  `protobuf:"bytes,3,opt,name=envoy_error,json=envoyError,proto3" json:"envoy_error,omitempty"`                                           // Envoy's own words when a listener can't bind, else empty
+	Why           map[string]string       `protobuf:"bytes,4,rep,name=why,proto3" json:"why,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // of each port that is UNHEALTHY, in words
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -796,6 +813,13 @@ func (x *Health) GetEnvoyError() string {
 		return x.EnvoyError
 	}
 	return ""
+}
+
+func (x *Health) GetWhy() map[string]string {
+	if x != nil {
+		return x.Why
+	}
+	return nil
 }
 
 type NamesApplied struct {
@@ -904,6 +928,7 @@ type Down struct {
 	//	*Down_Names
 	//	*Down_Registration
 	//	*Down_DrainComplete
+	//	*Down_Ask
 	Message       isDown_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -982,6 +1007,15 @@ func (x *Down) GetDrainComplete() *DrainComplete {
 	return nil
 }
 
+func (x *Down) GetAsk() *Ask {
+	if x != nil {
+		if x, ok := x.Message.(*Down_Ask); ok {
+			return x.Ask
+		}
+	}
+	return nil
+}
+
 type isDown_Message interface {
 	isDown_Message()
 }
@@ -1002,6 +1036,10 @@ type Down_DrainComplete struct {
 	DrainComplete *DrainComplete `protobuf:"bytes,4,opt,name=drain_complete,json=drainComplete,proto3,oneof"`
 }
 
+type Down_Ask struct {
+	Ask *Ask `protobuf:"bytes,5,opt,name=ask,proto3,oneof"`
+}
+
 func (*Down_Welcome) isDown_Message() {}
 
 func (*Down_Names) isDown_Message() {}
@@ -1009,6 +1047,363 @@ func (*Down_Names) isDown_Message() {}
 func (*Down_Registration) isDown_Message() {}
 
 func (*Down_DrainComplete) isDown_Message() {}
+
+func (*Down_Ask) isDown_Message() {}
+
+// Ask is an operator's question to one task. The agent answers each with its
+// id; it asks its own task only, and changes nothing.
+type Ask struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Types that are valid to be assigned to Question:
+	//
+	//	*Ask_Look
+	//	*Ask_Handshake
+	//	*Ask_Call
+	Question      isAsk_Question `protobuf_oneof:"question"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ask) Reset() {
+	*x = Ask{}
+	mi := &file_agent_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ask) ProtoMessage() {}
+
+func (x *Ask) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ask.ProtoReflect.Descriptor instead.
+func (*Ask) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Ask) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Ask) GetQuestion() isAsk_Question {
+	if x != nil {
+		return x.Question
+	}
+	return nil
+}
+
+func (x *Ask) GetLook() *Look {
+	if x != nil {
+		if x, ok := x.Question.(*Ask_Look); ok {
+			return x.Look
+		}
+	}
+	return nil
+}
+
+func (x *Ask) GetHandshake() *Handshake {
+	if x != nil {
+		if x, ok := x.Question.(*Ask_Handshake); ok {
+			return x.Handshake
+		}
+	}
+	return nil
+}
+
+func (x *Ask) GetCall() *Call {
+	if x != nil {
+		if x, ok := x.Question.(*Ask_Call); ok {
+			return x.Call
+		}
+	}
+	return nil
+}
+
+type isAsk_Question interface {
+	isAsk_Question()
+}
+
+type Ask_Look struct {
+	Look *Look `protobuf:"bytes,2,opt,name=look,proto3,oneof"`
+}
+
+type Ask_Handshake struct {
+	Handshake *Handshake `protobuf:"bytes,3,opt,name=handshake,proto3,oneof"`
+}
+
+type Ask_Call struct {
+	Call *Call `protobuf:"bytes,4,opt,name=call,proto3,oneof"`
+}
+
+func (*Ask_Look) isAsk_Question() {}
+
+func (*Ask_Handshake) isAsk_Question() {}
+
+func (*Ask_Call) isAsk_Question() {}
+
+// Look asks for what the task has: agentapi.Seen.
+type Look struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pages         []string               `protobuf:"bytes,1,rep,name=pages,proto3" json:"pages,omitempty"` // of Envoy's admin interface: certs, clusters, config_dump, listeners, memory, server_info, stats
+	Stats         string                 `protobuf:"bytes,2,opt,name=stats,proto3" json:"stats,omitempty"` // regular expression of the statistics in the page stats
+	Task          bool                   `protobuf:"varint,3,opt,name=task,proto3" json:"task,omitempty"`  // the hosts file, what listens, the clock
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Look) Reset() {
+	*x = Look{}
+	mi := &file_agent_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Look) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Look) ProtoMessage() {}
+
+func (x *Look) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Look.ProtoReflect.Descriptor instead.
+func (*Look) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Look) GetPages() []string {
+	if x != nil {
+		return x.Pages
+	}
+	return nil
+}
+
+func (x *Look) GetStats() string {
+	if x != nil {
+		return x.Stats
+	}
+	return ""
+}
+
+func (x *Look) GetTask() bool {
+	if x != nil {
+		return x.Task
+	}
+	return false
+}
+
+// Handshake asks for a look at another task's ingress port from inside this
+// one: verify.Observation.
+type Handshake struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"` // IP:port
+	ServerName    string                 `protobuf:"bytes,2,opt,name=server_name,json=serverName,proto3" json:"server_name,omitempty"`
+	H2            bool                   `protobuf:"varint,3,opt,name=h2,proto3" json:"h2,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Handshake) Reset() {
+	*x = Handshake{}
+	mi := &file_agent_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Handshake) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Handshake) ProtoMessage() {}
+
+func (x *Handshake) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Handshake.ProtoReflect.Descriptor instead.
+func (*Handshake) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Handshake) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Handshake) GetServerName() string {
+	if x != nil {
+		return x.ServerName
+	}
+	return ""
+}
+
+func (x *Handshake) GetH2() bool {
+	if x != nil {
+		return x.H2
+	}
+	return false
+}
+
+// Call asks for one call as the task's application would make it:
+// agentapi.Called.
+type Call struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Url           string                 `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"` // http://NAME:PORT/PATH or tcp://NAME:PORT
+	Timeout       *durationpb.Duration   `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Call) Reset() {
+	*x = Call{}
+	mi := &file_agent_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Call) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Call) ProtoMessage() {}
+
+func (x *Call) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Call.ProtoReflect.Descriptor instead.
+func (*Call) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Call) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Call) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+// Answer is a part of the answer to an Ask: JSON, compressed with gzip over all
+// parts.
+type Answer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Part          []byte                 `protobuf:"bytes,2,opt,name=part,proto3" json:"part,omitempty"`
+	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	Error         string                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"` // why there is none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Answer) Reset() {
+	*x = Answer{}
+	mi := &file_agent_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Answer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Answer) ProtoMessage() {}
+
+func (x *Answer) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Answer.ProtoReflect.Descriptor instead.
+func (*Answer) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Answer) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Answer) GetPart() []byte {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *Answer) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *Answer) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
 
 type Welcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1019,7 +1414,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1031,7 +1426,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1044,7 +1439,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Welcome) GetControlPlane() string {
@@ -1065,7 +1460,7 @@ type Names struct {
 
 func (x *Names) Reset() {
 	*x = Names{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1077,7 +1472,7 @@ func (x *Names) String() string {
 func (*Names) ProtoMessage() {}
 
 func (x *Names) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1090,7 +1485,7 @@ func (x *Names) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Names.ProtoReflect.Descriptor instead.
 func (*Names) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Names) GetVersion() string {
@@ -1118,7 +1513,7 @@ type Name struct {
 
 func (x *Name) Reset() {
 	*x = Name{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1525,7 @@ func (x *Name) String() string {
 func (*Name) ProtoMessage() {}
 
 func (x *Name) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1538,7 @@ func (x *Name) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Name.ProtoReflect.Descriptor instead.
 func (*Name) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Name) GetDnsName() string {
@@ -1181,7 +1576,7 @@ type Registration struct {
 
 func (x *Registration) Reset() {
 	*x = Registration{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1193,7 +1588,7 @@ func (x *Registration) String() string {
 func (*Registration) ProtoMessage() {}
 
 func (x *Registration) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1206,7 +1601,7 @@ func (x *Registration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registration.ProtoReflect.Descriptor instead.
 func (*Registration) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Registration) GetPortName() string {
@@ -1253,7 +1648,7 @@ type DrainComplete struct {
 
 func (x *DrainComplete) Reset() {
 	*x = DrainComplete{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1265,7 +1660,7 @@ func (x *DrainComplete) String() string {
 func (*DrainComplete) ProtoMessage() {}
 
 func (x *DrainComplete) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1278,7 +1673,7 @@ func (x *DrainComplete) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainComplete.ProtoReflect.Descriptor instead.
 func (*DrainComplete) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DrainComplete) GetMissing() []string {
@@ -1307,12 +1702,13 @@ const file_agent_proto_rawDesc = "" +
 	"\tspiffe_id\x18\x03 \x01(\tR\bspiffeId\x12\x17\n" +
 	"\anode_id\x18\x04 \x01(\tR\x06nodeId\x127\n" +
 	"\tnot_after\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x12'\n" +
-	"\x0fdiscovery_names\x18\x06 \x03(\tR\x0ediscoveryNames\"\xf0\x01\n" +
+	"\x0fdiscovery_names\x18\x06 \x03(\tR\x0ediscoveryNames\"\xa5\x02\n" +
 	"\x02Up\x120\n" +
 	"\x05hello\x18\x01 \x01(\v2\x18.patchbay.agent.v1.HelloH\x00R\x05hello\x123\n" +
 	"\x06health\x18\x02 \x01(\v2\x19.patchbay.agent.v1.HealthH\x00R\x06health\x12F\n" +
 	"\rnames_applied\x18\x03 \x01(\v2\x1f.patchbay.agent.v1.NamesAppliedH\x00R\fnamesApplied\x120\n" +
-	"\x05drain\x18\x04 \x01(\v2\x18.patchbay.agent.v1.DrainH\x00R\x05drainB\t\n" +
+	"\x05drain\x18\x04 \x01(\v2\x18.patchbay.agent.v1.DrainH\x00R\x05drain\x123\n" +
+	"\x06answer\x18\x05 \x01(\v2\x19.patchbay.agent.v1.AnswerH\x00R\x06answerB\t\n" +
 	"\amessage\"\xd5\x01\n" +
 	"\x05Hello\x12#\n" +
 	"\ragent_version\x18\x01 \x01(\tR\fagentVersion\x12#\n" +
@@ -1339,17 +1735,21 @@ const file_agent_proto_rawDesc = "" +
 	"\aTimeout\x12-\n" +
 	"\x04idle\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x04idle\x12:\n" +
 	"\vper_request\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"perRequest\"\x93\x02\n" +
+	"perRequest\"\x81\x03\n" +
 	"\x06Health\x12\x1f\n" +
 	"\venvoy_ready\x18\x01 \x01(\bR\n" +
 	"envoyReady\x12:\n" +
 	"\x05ports\x18\x02 \x03(\v2$.patchbay.agent.v1.Health.PortsEntryR\x05ports\x12\x1f\n" +
 	"\venvoy_error\x18\x03 \x01(\tR\n" +
-	"envoyError\x1aY\n" +
+	"envoyError\x124\n" +
+	"\x03why\x18\x04 \x03(\v2\".patchbay.agent.v1.Health.WhyEntryR\x03why\x1aY\n" +
 	"\n" +
 	"PortsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x125\n" +
-	"\x05value\x18\x02 \x01(\x0e2\x1f.patchbay.agent.v1.Health.StateR\x05value:\x028\x01\"0\n" +
+	"\x05value\x18\x02 \x01(\x0e2\x1f.patchbay.agent.v1.Health.StateR\x05value:\x028\x01\x1a6\n" +
+	"\bWhyEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"0\n" +
 	"\x05State\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\v\n" +
 	"\aHEALTHY\x10\x01\x12\r\n" +
@@ -1358,13 +1758,38 @@ const file_agent_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
 	"\awaiting\x18\x02 \x03(\tR\awaiting\x12\x18\n" +
 	"\arefused\x18\x03 \x03(\tR\arefused\"\a\n" +
-	"\x05Drain\"\x8d\x02\n" +
+	"\x05Drain\"\xb9\x02\n" +
 	"\x04Down\x126\n" +
 	"\awelcome\x18\x01 \x01(\v2\x1a.patchbay.agent.v1.WelcomeH\x00R\awelcome\x120\n" +
 	"\x05names\x18\x02 \x01(\v2\x18.patchbay.agent.v1.NamesH\x00R\x05names\x12E\n" +
 	"\fregistration\x18\x03 \x01(\v2\x1f.patchbay.agent.v1.RegistrationH\x00R\fregistration\x12I\n" +
-	"\x0edrain_complete\x18\x04 \x01(\v2 .patchbay.agent.v1.DrainCompleteH\x00R\rdrainCompleteB\t\n" +
-	"\amessage\".\n" +
+	"\x0edrain_complete\x18\x04 \x01(\v2 .patchbay.agent.v1.DrainCompleteH\x00R\rdrainComplete\x12*\n" +
+	"\x03ask\x18\x05 \x01(\v2\x16.patchbay.agent.v1.AskH\x00R\x03askB\t\n" +
+	"\amessage\"\xbd\x01\n" +
+	"\x03Ask\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12-\n" +
+	"\x04look\x18\x02 \x01(\v2\x17.patchbay.agent.v1.LookH\x00R\x04look\x12<\n" +
+	"\thandshake\x18\x03 \x01(\v2\x1c.patchbay.agent.v1.HandshakeH\x00R\thandshake\x12-\n" +
+	"\x04call\x18\x04 \x01(\v2\x17.patchbay.agent.v1.CallH\x00R\x04callB\n" +
+	"\n" +
+	"\bquestion\"F\n" +
+	"\x04Look\x12\x14\n" +
+	"\x05pages\x18\x01 \x03(\tR\x05pages\x12\x14\n" +
+	"\x05stats\x18\x02 \x01(\tR\x05stats\x12\x12\n" +
+	"\x04task\x18\x03 \x01(\bR\x04task\"V\n" +
+	"\tHandshake\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1f\n" +
+	"\vserver_name\x18\x02 \x01(\tR\n" +
+	"serverName\x12\x0e\n" +
+	"\x02h2\x18\x03 \x01(\bR\x02h2\"M\n" +
+	"\x04Call\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x123\n" +
+	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"V\n" +
+	"\x06Answer\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04part\x18\x02 \x01(\fR\x04part\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\".\n" +
 	"\aWelcome\x12#\n" +
 	"\rcontrol_plane\x18\x01 \x01(\tR\fcontrolPlane\"P\n" +
 	"\x05Names\x12\x18\n" +
@@ -1405,7 +1830,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_agent_proto_goTypes = []any{
 	(Health_State)(0),             // 0: patchbay.agent.v1.Health.State
 	(*EnrolRequest)(nil),          // 1: patchbay.agent.v1.EnrolRequest
@@ -1421,45 +1846,58 @@ var file_agent_proto_goTypes = []any{
 	(*NamesApplied)(nil),          // 11: patchbay.agent.v1.NamesApplied
 	(*Drain)(nil),                 // 12: patchbay.agent.v1.Drain
 	(*Down)(nil),                  // 13: patchbay.agent.v1.Down
-	(*Welcome)(nil),               // 14: patchbay.agent.v1.Welcome
-	(*Names)(nil),                 // 15: patchbay.agent.v1.Names
-	(*Name)(nil),                  // 16: patchbay.agent.v1.Name
-	(*Registration)(nil),          // 17: patchbay.agent.v1.Registration
-	(*DrainComplete)(nil),         // 18: patchbay.agent.v1.DrainComplete
-	nil,                           // 19: patchbay.agent.v1.Health.PortsEntry
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
+	(*Ask)(nil),                   // 14: patchbay.agent.v1.Ask
+	(*Look)(nil),                  // 15: patchbay.agent.v1.Look
+	(*Handshake)(nil),             // 16: patchbay.agent.v1.Handshake
+	(*Call)(nil),                  // 17: patchbay.agent.v1.Call
+	(*Answer)(nil),                // 18: patchbay.agent.v1.Answer
+	(*Welcome)(nil),               // 19: patchbay.agent.v1.Welcome
+	(*Names)(nil),                 // 20: patchbay.agent.v1.Names
+	(*Name)(nil),                  // 21: patchbay.agent.v1.Name
+	(*Registration)(nil),          // 22: patchbay.agent.v1.Registration
+	(*DrainComplete)(nil),         // 23: patchbay.agent.v1.DrainComplete
+	nil,                           // 24: patchbay.agent.v1.Health.PortsEntry
+	nil,                           // 25: patchbay.agent.v1.Health.WhyEntry
+	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
 }
 var file_agent_proto_depIdxs = []int32{
-	20, // 0: patchbay.agent.v1.EnrolResponse.not_after:type_name -> google.protobuf.Timestamp
+	26, // 0: patchbay.agent.v1.EnrolResponse.not_after:type_name -> google.protobuf.Timestamp
 	5,  // 1: patchbay.agent.v1.Up.hello:type_name -> patchbay.agent.v1.Hello
 	10, // 2: patchbay.agent.v1.Up.health:type_name -> patchbay.agent.v1.Health
 	11, // 3: patchbay.agent.v1.Up.names_applied:type_name -> patchbay.agent.v1.NamesApplied
 	12, // 4: patchbay.agent.v1.Up.drain:type_name -> patchbay.agent.v1.Drain
-	6,  // 5: patchbay.agent.v1.Hello.ports:type_name -> patchbay.agent.v1.Port
-	7,  // 6: patchbay.agent.v1.Port.client_aliases:type_name -> patchbay.agent.v1.ClientAlias
-	8,  // 7: patchbay.agent.v1.Port.tls:type_name -> patchbay.agent.v1.Tls
-	9,  // 8: patchbay.agent.v1.Port.timeout:type_name -> patchbay.agent.v1.Timeout
-	21, // 9: patchbay.agent.v1.Timeout.idle:type_name -> google.protobuf.Duration
-	21, // 10: patchbay.agent.v1.Timeout.per_request:type_name -> google.protobuf.Duration
-	19, // 11: patchbay.agent.v1.Health.ports:type_name -> patchbay.agent.v1.Health.PortsEntry
-	14, // 12: patchbay.agent.v1.Down.welcome:type_name -> patchbay.agent.v1.Welcome
-	15, // 13: patchbay.agent.v1.Down.names:type_name -> patchbay.agent.v1.Names
-	17, // 14: patchbay.agent.v1.Down.registration:type_name -> patchbay.agent.v1.Registration
-	18, // 15: patchbay.agent.v1.Down.drain_complete:type_name -> patchbay.agent.v1.DrainComplete
-	16, // 16: patchbay.agent.v1.Names.names:type_name -> patchbay.agent.v1.Name
-	0,  // 17: patchbay.agent.v1.Health.PortsEntry.value:type_name -> patchbay.agent.v1.Health.State
-	1,  // 18: patchbay.agent.v1.Enrolment.Enrol:input_type -> patchbay.agent.v1.EnrolRequest
-	2,  // 19: patchbay.agent.v1.Enrolment.Renew:input_type -> patchbay.agent.v1.RenewRequest
-	4,  // 20: patchbay.agent.v1.Agent.Connect:input_type -> patchbay.agent.v1.Up
-	3,  // 21: patchbay.agent.v1.Enrolment.Enrol:output_type -> patchbay.agent.v1.EnrolResponse
-	3,  // 22: patchbay.agent.v1.Enrolment.Renew:output_type -> patchbay.agent.v1.EnrolResponse
-	13, // 23: patchbay.agent.v1.Agent.Connect:output_type -> patchbay.agent.v1.Down
-	21, // [21:24] is the sub-list for method output_type
-	18, // [18:21] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	18, // 5: patchbay.agent.v1.Up.answer:type_name -> patchbay.agent.v1.Answer
+	6,  // 6: patchbay.agent.v1.Hello.ports:type_name -> patchbay.agent.v1.Port
+	7,  // 7: patchbay.agent.v1.Port.client_aliases:type_name -> patchbay.agent.v1.ClientAlias
+	8,  // 8: patchbay.agent.v1.Port.tls:type_name -> patchbay.agent.v1.Tls
+	9,  // 9: patchbay.agent.v1.Port.timeout:type_name -> patchbay.agent.v1.Timeout
+	27, // 10: patchbay.agent.v1.Timeout.idle:type_name -> google.protobuf.Duration
+	27, // 11: patchbay.agent.v1.Timeout.per_request:type_name -> google.protobuf.Duration
+	24, // 12: patchbay.agent.v1.Health.ports:type_name -> patchbay.agent.v1.Health.PortsEntry
+	25, // 13: patchbay.agent.v1.Health.why:type_name -> patchbay.agent.v1.Health.WhyEntry
+	19, // 14: patchbay.agent.v1.Down.welcome:type_name -> patchbay.agent.v1.Welcome
+	20, // 15: patchbay.agent.v1.Down.names:type_name -> patchbay.agent.v1.Names
+	22, // 16: patchbay.agent.v1.Down.registration:type_name -> patchbay.agent.v1.Registration
+	23, // 17: patchbay.agent.v1.Down.drain_complete:type_name -> patchbay.agent.v1.DrainComplete
+	14, // 18: patchbay.agent.v1.Down.ask:type_name -> patchbay.agent.v1.Ask
+	15, // 19: patchbay.agent.v1.Ask.look:type_name -> patchbay.agent.v1.Look
+	16, // 20: patchbay.agent.v1.Ask.handshake:type_name -> patchbay.agent.v1.Handshake
+	17, // 21: patchbay.agent.v1.Ask.call:type_name -> patchbay.agent.v1.Call
+	27, // 22: patchbay.agent.v1.Call.timeout:type_name -> google.protobuf.Duration
+	21, // 23: patchbay.agent.v1.Names.names:type_name -> patchbay.agent.v1.Name
+	0,  // 24: patchbay.agent.v1.Health.PortsEntry.value:type_name -> patchbay.agent.v1.Health.State
+	1,  // 25: patchbay.agent.v1.Enrolment.Enrol:input_type -> patchbay.agent.v1.EnrolRequest
+	2,  // 26: patchbay.agent.v1.Enrolment.Renew:input_type -> patchbay.agent.v1.RenewRequest
+	4,  // 27: patchbay.agent.v1.Agent.Connect:input_type -> patchbay.agent.v1.Up
+	3,  // 28: patchbay.agent.v1.Enrolment.Enrol:output_type -> patchbay.agent.v1.EnrolResponse
+	3,  // 29: patchbay.agent.v1.Enrolment.Renew:output_type -> patchbay.agent.v1.EnrolResponse
+	13, // 30: patchbay.agent.v1.Agent.Connect:output_type -> patchbay.agent.v1.Down
+	28, // [28:31] is the sub-list for method output_type
+	25, // [25:28] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -1472,12 +1910,19 @@ func file_agent_proto_init() {
 		(*Up_Health)(nil),
 		(*Up_NamesApplied)(nil),
 		(*Up_Drain)(nil),
+		(*Up_Answer)(nil),
 	}
 	file_agent_proto_msgTypes[12].OneofWrappers = []any{
 		(*Down_Welcome)(nil),
 		(*Down_Names)(nil),
 		(*Down_Registration)(nil),
 		(*Down_DrainComplete)(nil),
+		(*Down_Ask)(nil),
+	}
+	file_agent_proto_msgTypes[13].OneofWrappers = []any{
+		(*Ask_Look)(nil),
+		(*Ask_Handshake)(nil),
+		(*Ask_Call)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1485,7 +1930,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   19,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

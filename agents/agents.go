@@ -99,6 +99,7 @@ type Server struct {
 	mu       sync.Mutex
 	sessions map[string]*session        // by node id: the newest stream
 	memory   map[string]map[string]kept // by node id and portName: of ended streams
+	asked    uint64                     // the id of the last question
 }
 
 // New makes a server without streams.
@@ -132,6 +133,7 @@ type PortStatus struct {
 	Service    string `json:"service"`
 	InstanceID string `json:"instanceId,omitempty"`
 	Health     string `json:"health"`
+	Why        string `json:"why,omitempty"` // it is not healthy
 	Registered bool   `json:"registered"`
 	Error      string `json:"error,omitempty"`
 }

@@ -61,7 +61,7 @@ func (s *session) status() NodeStatus {
 		}
 		out.Ports = append(out.Ports, PortStatus{
 			PortName: p.PortName, Service: p.Service.String(), InstanceID: p.reg.InstanceID,
-			Health: health.String(), Registered: p.reg.ok, Error: p.reg.err,
+			Health: health.String(), Why: st.health.GetWhy()[p.PortName], Registered: p.reg.ok, Error: p.reg.err,
 		})
 	}
 	return out

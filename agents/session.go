@@ -53,6 +53,7 @@ type state struct {
 	applied           *agentapi.NamesApplied
 	namesSent         string
 	draining          bool
+	waiting           map[uint64]waiter // for answers, by question
 }
 
 func (s *session) update(f func(*state)) {
@@ -163,6 +164,8 @@ func (s *session) run(ctx context.Context, ups <-chan *agentapi.Up) error {
 				s.onHealth(ctx, m.Health)
 			case *agentapi.Up_NamesApplied:
 				s.update(func(st *state) { st.applied = m.NamesApplied })
+			case *agentapi.Up_Answer:
+				s.answered(ctx, m.Answer)
 			case *agentapi.Up_Drain:
 				if s.startDrain() {
 					wg.Go(func() {
@@ -172,7 +175,7 @@ func (s *session) run(ctx context.Context, ups <-chan *agentapi.Up) error {
 					})
 				}
 			default:
-				return status.Error(codes.InvalidArgument, "unexpected message; allowed after the first: health, names_applied, drain")
+				return status.Error(codes.InvalidArgument, "unexpected message; allowed after the first: health, names_applied, drain, answer")
 			}
 		}
 	}

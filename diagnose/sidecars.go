@@ -100,13 +100,25 @@ func port(s api.Sidecar, p api.PortStatus, now time.Time, add func(Finding)) {
 	case p.Error != "":
 		add(registration(s.Node, p.PortName, p.Service, p.Error))
 	case p.Health == "UNHEALTHY" && s.Agent.EnvoyReady && s.Agent.EnvoyError == "" && now.Sub(s.Agent.Since) > settle:
-		add(Finding{Code: "PB1401", Subject: s.Node, Cause: "nothing accepts connections at the containerPort of " + p.PortName,
+		if strings.HasPrefix(p.Why, "Envoy ") {
+			add(Finding{Code: "PB1303", Subject: s.Node, Cause: "port " + p.PortName + " of " + p.Service + ": " + p.Why,
+				Fix: []string{"look at the findings about this service's certificate and its issuer"}})
+			return
+		}
+		add(Finding{Code: "PB1401", Subject: s.Node, Cause: "nothing accepts connections at the containerPort of " + p.PortName + said(p.Why),
 			Evidence: []string{"port " + p.PortName + " of " + p.Service + " is " + p.Health + ", registered: " + fmt.Sprint(p.Registered)},
 			Fix: []string{
 				"start the application, or correct containerPort in portMappings",
 				"ss -ltnp    (in the task: what listens, and where; 127.0.0.1 or every address will do)",
 			}})
 	}
+}
+
+func said(why string) string {
+	if why == "" {
+		return ""
+	}
+	return ": " + why
 }
 
 // missing is about secrets that Envoy waits for: a listener or a cluster that

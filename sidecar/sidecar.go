@@ -76,6 +76,7 @@ type Agent struct {
 
 	wake    chan struct{} // capacity 1: the loop should look at once
 	report  chan struct{} // capacity 1: there is news for the control plane
+	asks    chan struct{} // capacity asksMost: one for each question that is being answered
 	drained chan struct{} // closed when the control plane says that the drain is complete
 
 	mu sync.Mutex
@@ -91,7 +92,7 @@ func New(c Config) (*Agent, error) {
 	return &Agent{
 		cfg: c, log: c.Log, hosts: &hosts.File{Path: c.HostsFile}, admin: envoy.NewAdmin(c.adminSocket()), wiring: c.Wiring,
 		member: join.New(join.Config{Dir: c.Join, Addr: c.Agent, Task: c.Task, State: c.State, UID: c.UID, Log: c.Log}),
-		wake:   make(chan struct{}, 1), report: make(chan struct{}, 1), drained: make(chan struct{}),
+		wake:   make(chan struct{}, 1), report: make(chan struct{}, 1), asks: make(chan struct{}, asksMost), drained: make(chan struct{}),
 		st: state{ports: map[string]*portState{}, phase: "starting"},
 	}, nil
 }

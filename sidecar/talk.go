@@ -84,6 +84,7 @@ func (a *Agent) session(ctx context.Context) error {
 		_, err = stream.Recv() // the reason
 		return err
 	}
+	answers := make(chan *agentapi.Up)
 	go func() {
 		for {
 			down, err := stream.Recv()
@@ -91,15 +92,19 @@ func (a *Agent) session(ctx context.Context) error {
 				cancel(err)
 				return
 			}
+			if q := down.GetAsk(); q != nil {
+				a.asked(ctx, q, answers)
+				continue
+			}
 			a.hear(down)
 		}
 	}()
-	return a.tell(ctx, stream)
+	return a.tell(ctx, stream, answers)
 }
 
 // tell sends what the control plane does not know yet, and health as a
 // heartbeat. What is told is always the newest state.
-func (a *Agent) tell(ctx context.Context, stream agentapi.Agent_ConnectClient) error {
+func (a *Agent) tell(ctx context.Context, stream agentapi.Agent_ConnectClient, answers <-chan *agentapi.Up) error {
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	var health *agentapi.Health
@@ -133,6 +138,12 @@ func (a *Agent) tell(ctx context.Context, stream agentapi.Agent_ConnectClient) e
 			return context.Cause(ctx)
 		case <-a.report:
 			beat = false
+		case up := <-answers:
+			beat = false
+			if err := stream.Send(up); err != nil {
+				<-ctx.Done()
+				return context.Cause(ctx)
+			}
 		case <-tick.C:
 			beat = true
 		}

@@ -94,34 +94,42 @@ func (a *Agent) look(ctx context.Context) seen {
 // health is that of each port: it is healthy when its application accepts
 // connections and Envoy takes them from others.
 func (a *Agent) health(ctx context.Context, s seen) *agentapi.Health {
-	h := &agentapi.Health{EnvoyReady: s.live(), Ports: map[string]agentapi.Health_State{}, EnvoyError: strings.Join(s.refused, "; ")}
+	h := &agentapi.Health{EnvoyReady: s.live(), Ports: map[string]agentapi.Health_State{}, EnvoyError: strings.Join(s.refused, "; "), Why: map[string]string{}}
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	for _, p := range a.cfg.Declaration.Ports {
 		all.Go(func() {
-			state := a.judge(p, accepts(ctx, p.ContainerPort))
-			if state == agentapi.Health_HEALTHY && s.live() && !s.open["ingress-"+p.PortName] {
+			err := accepts(ctx, p.ContainerPort)
+			state := a.judge(p, err == nil)
+			why := ""
+			switch {
+			case state == agentapi.Health_UNHEALTHY && err != nil:
+				why = "the application does not take connections: " + err.Error()
+			case state == agentapi.Health_HEALTHY && s.live() && !s.open["ingress-"+p.PortName]:
 				state = agentapi.Health_UNHEALTHY // nobody could reach it
+				why = "Envoy does not listen for it yet: it may wait for the certificate"
 			}
 			mu.Lock()
 			defer mu.Unlock()
 			h.Ports[p.PortName] = state
+			if why != "" {
+				h.Why[p.PortName] = why
+			}
 		})
 	}
 	all.Wait()
 	return h
 }
 
-// accepts reports whether something listens on a port of the task.
-func accepts(ctx context.Context, port uint16) bool {
+// accepts is nil if something listens on a port of the task.
+func accepts(ctx context.Context, port uint16) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
 	c, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))))
 	if err != nil {
-		return false
+		return err
 	}
-	c.Close()
-	return true
+	return c.Close()
 }
 
 // judge turns probes into a state: a first success counts at once, a failure

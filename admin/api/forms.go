@@ -58,6 +58,7 @@ type PortStatus struct {
 	PortName   string `json:"portName"`
 	Service    string `json:"service"`
 	Health     string `json:"health"`
+	Why        string `json:"why,omitempty"` // it is not healthy
 	Registered bool   `json:"registered"`
 	Error      string `json:"error,omitempty"`
 }

@@ -308,8 +308,8 @@ func (c *control) adminOptions() (admin.Options, error) {
 			"namespaces":   func() any { return namespacesAnswer(c.discovery.Status()) },
 			"certificates": func() any { return certificatesAnswer(c.rotator, time.Now()) },
 		},
-		Queries: map[string]func(context.Context, url.Values) (any, error){"service": c.serviceQuery},
-		Actions: map[string]func(context.Context, url.Values) (any, error){"rotate": c.rotate},
+		Queries: c.queries(),
+		Actions: c.actions(),
 	}, err
 }
 

@@ -162,7 +162,7 @@ func agentRow(r *api.Sidecar, a agents.NodeStatus, leaves map[string]pki.Service
 		NamesCurrent: a.NamesSent != "" && a.NamesSent == a.NamesApplied, NamesWaiting: a.NamesWaiting, NamesRefused: a.NamesRefused,
 	}
 	for _, p := range a.Ports {
-		r.Ports = append(r.Ports, api.PortStatus{PortName: p.PortName, Service: p.Service, Health: p.Health, Registered: p.Registered, Error: p.Error})
+		r.Ports = append(r.Ports, api.PortStatus{PortName: p.PortName, Service: p.Service, Health: p.Health, Why: p.Why, Registered: p.Registered, Error: p.Error})
 		if l := leaves[p.Service]; !l.NotAfter.IsZero() && (r.LeafNotAfter.IsZero() || l.NotAfter.Before(r.LeafNotAfter)) {
 			r.LeafNotAfter = l.NotAfter
 		}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -124,6 +125,35 @@ func (a *Admin) Stats(ctx context.Context, filter string) (map[string]uint64, er
 		}
 	}
 	return out, nil
+}
+
+// pages are those that an operator may see, by name. Envoy redacts keys in the
+// dump of its configuration.
+var pages = map[string]struct {
+	path  string
+	query url.Values
+}{
+	"certs":       {"/certs", nil},
+	"clusters":    {"/clusters", url.Values{"format": {"json"}}},
+	"config_dump": {"/config_dump", url.Values{"include_eds": {""}}},
+	"listeners":   {"/listeners", url.Values{"format": {"json"}}},
+	"memory":      {"/memory", nil},
+	"server_info": {"/server_info", nil},
+	"stats":       {"/stats", url.Values{"format": {"json"}}},
+}
+
+// Page is a page of Envoy's admin interface as it prints it, in JSON. filter is
+// a regular expression for the statistics of the page stats.
+func (a *Admin) Page(ctx context.Context, name, filter string) ([]byte, error) {
+	p, ok := pages[name]
+	if !ok {
+		return nil, fmt.Errorf("there is no page %q; there are: %s", name, strings.Join(slices.Sorted(maps.Keys(pages)), ", "))
+	}
+	query := maps.Clone(p.query)
+	if name == "stats" && filter != "" {
+		query.Set("filter", filter)
+	}
+	return a.ask(ctx, http.MethodGet, p.path, query)
 }
 
 // Active is how much is under way on the ingress listeners: requests of http,

@@ -1,0 +1,100 @@
+package agents
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"patchbay/agentapi"
+)
+
+// answerMost bounds an answer, packed and unpacked: Envoy's configuration with
+// 500 services has a few megabytes.
+const answerMost = 128 << 20
+
+// ErrNoAgent is returned for a node that has no stream here.
+var ErrNoAgent = errors.New("no agent of this node is connected")
+
+// Ask puts a question to the agent of a node and reads its answer into v. It
+// waits as long as ctx lasts, or the stream.
+func (s *Server) Ask(ctx context.Context, node string, q *agentapi.Ask, v any) error {
+	s.mu.Lock()
+	session := s.sessions[node]
+	s.asked++
+	q.Id = s.asked
+	s.mu.Unlock()
+	if session == nil {
+		return fmt.Errorf("%s: %w", node, ErrNoAgent)
+	}
+	packed, err := session.ask(ctx, q)
+	if err != nil {
+		return fmt.Errorf("%s: %w", node, err)
+	}
+	z, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return fmt.Errorf("answer of %s: %w", node, err)
+	}
+	if err := json.NewDecoder(io.LimitReader(z, answerMost)).Decode(v); err != nil {
+		return fmt.Errorf("answer of %s: %w", node, err)
+	}
+	return nil
+}
+
+// waiter is one who asked.
+type waiter struct {
+	answers chan<- *agentapi.Answer
+	gone    <-chan struct{} // closed when it no longer waits
+}
+
+func (s *session) ask(ctx context.Context, q *agentapi.Ask) ([]byte, error) {
+	answers, gone := make(chan *agentapi.Answer), make(chan struct{})
+	defer close(gone)
+	s.update(func(st *state) {
+		if st.waiting == nil {
+			st.waiting = map[uint64]waiter{}
+		}
+		st.waiting[q.GetId()] = waiter{answers, gone}
+	})
+	defer s.update(func(st *state) { delete(st.waiting, q.GetId()) })
+	if err := s.send(&agentapi.Down{Message: &agentapi.Down_Ask{Ask: q}}); err != nil {
+		return nil, err
+	}
+	var packed []byte
+	for {
+		select {
+		case a := <-answers:
+			if a.GetError() != "" {
+				return nil, errors.New(a.GetError())
+			}
+			if packed = append(packed, a.GetPart()...); len(packed) > answerMost {
+				return nil, errors.New("the answer is too long")
+			}
+			if !a.GetMore() {
+				return packed, nil
+			}
+		case <-s.done:
+			return nil, errors.New("the agent's stream has ended")
+		case <-ctx.Done():
+			return nil, fmt.Errorf("no answer: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// answered hands an answer to whoever waits for it; one that nobody waits for
+// any more is dropped.
+func (s *session) answered(ctx context.Context, a *agentapi.Answer) {
+	var to waiter
+	s.update(func(st *state) { to = st.waiting[a.GetId()] })
+	if to.answers == nil {
+		return
+	}
+	select {
+	case to.answers <- a:
+	case <-to.gone:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,140 @@
+package sidecar
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"patchbay/agentapi"
+	"patchbay/diagnose/verify"
+)
+
+const (
+	// askTime bounds one answer.
+	askTime = 20 * time.Second
+	// asksMost is how many questions are answered at once.
+	asksMost = 4
+	// partMost is the size of one part of an answer: a stream's message may
+	// have 4 MiB.
+	partMost = 1 << 20
+)
+
+// asked answers an operator's question beside everything else.
+func (a *Agent) asked(ctx context.Context, q *agentapi.Ask, say chan<- *agentapi.Up) {
+	select {
+	case a.asks <- struct{}{}:
+	default:
+		reply(ctx, say, &agentapi.Answer{Id: q.GetId(), Error: fmt.Sprintf("the agent answers %d other questions", asksMost)})
+		return
+	}
+	go func() {
+		defer func() { <-a.asks }()
+		limited, cancel := context.WithTimeout(ctx, askTime)
+		defer cancel()
+		v, err := a.answer(limited, q)
+		if err != nil {
+			reply(ctx, say, &agentapi.Answer{Id: q.GetId(), Error: err.Error()})
+			return
+		}
+		send(ctx, say, q.GetId(), v)
+	}()
+}
+
+func (a *Agent) answer(ctx context.Context, q *agentapi.Ask) (any, error) {
+	switch m := q.GetQuestion().(type) {
+	case *agentapi.Ask_Look:
+		return a.see(ctx, m.Look)
+	case *agentapi.Ask_Handshake:
+		o := verify.Probe(ctx, m.Handshake.GetAddress(), m.Handshake.GetServerName(), m.Handshake.GetH2())
+		o.From = a.member.Node().ID()
+		return o, nil
+	case *agentapi.Ask_Call:
+		return a.call(ctx, m.Call), nil
+	}
+	return nil, errors.New("this agent does not know the question: it is older than the control plane")
+}
+
+// send splits an answer into parts.
+func send(ctx context.Context, say chan<- *agentapi.Up, id uint64, v any) {
+	plain, err := json.Marshal(v)
+	if err == nil && holdsKey(plain) {
+		err = errors.New("the answer holds a private key, so it is not sent: report this")
+	}
+	if err != nil {
+		reply(ctx, say, &agentapi.Answer{Id: id, Error: err.Error()})
+		return
+	}
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	_, err = z.Write(plain)
+	if err := errors.Join(err, z.Close()); err != nil {
+		reply(ctx, say, &agentapi.Answer{Id: id, Error: err.Error()})
+		return
+	}
+	for {
+		part := packed.Next(partMost)
+		if !reply(ctx, say, &agentapi.Answer{Id: id, Part: bytes.Clone(part), More: packed.Len() > 0}) || packed.Len() == 0 {
+			return
+		}
+	}
+}
+
+func reply(ctx context.Context, say chan<- *agentapi.Up, answer *agentapi.Answer) bool {
+	select {
+	case say <- &agentapi.Up{Message: &agentapi.Up_Answer{Answer: answer}}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// keyMarks are "PRIVATE KEY" as PEM has it, plain and in base64 at each of the
+// three offsets.
+var keyMarks = [][]byte{[]byte("PRIVATE KEY"), []byte("UFJJVkFURSBLRVk"), []byte("BSSVZBVEUgS0VZ"), []byte("QUklWQVRFIEtFW")}
+
+// holdsKey is the last guard before an answer leaves the task. Envoy redacts
+// keys by itself.
+func holdsKey(b []byte) bool {
+	for _, mark := range keyMarks {
+		if bytes.Contains(b, mark) {
+			return true
+		}
+	}
+	return false
+}
+
+// call makes one call as an application of the task would.
+func (a *Agent) call(ctx context.Context, c *agentapi.Call) agentapi.Called {
+	limit := c.GetTimeout().AsDuration()
+	if limit <= 0 || limit > askTime {
+		limit = askTime / 2
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	start := time.Now()
+	out := agentapi.Called{URL: c.GetUrl()}
+	if err := a.visit(ctx, &out); err != nil {
+		out.Error = err.Error()
+	}
+	out.Took = time.Since(start)
+	return out
+}
+
+// discard reads a body to its end without keeping it, and returns its first
+// line if it is one of Envoy's own.
+func discard(r io.Reader) string {
+	head := make([]byte, 512)
+	n, _ := io.ReadFull(r, head) //nolint:errcheck // a short body is no error
+	_, _ = io.Copy(io.Discard, io.LimitReader(r, 1<<20))
+	for _, words := range []string{"upstream connect error", "no healthy upstream", "upstream request timeout", "no cluster match", "RBAC: access denied"} {
+		if bytes.HasPrefix(head[:n], []byte(words)) {
+			return string(head[:n])
+		}
+	}
+	return ""
+}
