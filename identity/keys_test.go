@@ -1,6 +1,8 @@
 package identity
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -233,4 +235,32 @@ func TestOwners(t *testing.T) {
 	if st, err := os.Stat(filepath.Join(r.Out, join.KeyFile)); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("key file: %v %v", st, err)
 	}
+}
+
+// FuzzRegistration: what is accepted is whole, says the same when it is written
+// again, and holds no private key.
+func FuzzRegistration(f *testing.F) {
+	r := JoinRequest{Data: f.TempDir(), Workload: mesh.Workload{Namespace: "demo", Name: "w", DiscoveryNames: []string{"a"}}, Out: filepath.Join(f.TempDir(), "j")}
+	if _, err := MakeJoin(r); err != nil {
+		f.Fatal(err)
+	}
+	good, err := os.ReadFile(filepath.Join(IdentitiesDir(r.Data), "w@demo.json"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add([]byte(`{"namespace":"demo","workload":"w","discoveryNames":null,"keys":[{"kty":"EC","crv":"P-256","x":"","y":""}]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		r, errs := parseRegistration(text, "w@demo.json")
+		if errs != nil {
+			return
+		}
+		again, err := json.Marshal(r)
+		if err != nil || bytes.Contains(again, []byte(`"d":`)) {
+			t.Fatalf("%s: %v", again, err)
+		}
+		if second, errs := parseRegistration(again, "w@demo.json"); errs != nil || len(second.Keys) != len(r.Keys) || second.AsWorkload().String() != "demo/w" {
+			t.Fatalf("%s: %v", again, errs)
+		}
+	})
 }

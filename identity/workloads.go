@@ -191,6 +191,7 @@ func (w *Workloads) find(namespace, name, keyID string) (mesh.Workload, error) {
 func (w *Workloads) key(id string) (joinKey, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.refresh(fresh)
 	if len(w.byKey[id]) == 0 && w.strangers.Allow() {
 		w.refresh(0)
 	}

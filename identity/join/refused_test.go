@@ -83,8 +83,11 @@ func TestRefusedProofs(t *testing.T) {
 		},
 		"key withdrawn": {
 			func(r *rig) {
+				r.joined("backend") // the control plane knows the key
+				must(r.t, os.RemoveAll(r.state()))
 				_, err := identity.Withdraw(r.data, "demo", "backend", "")
 				must(r.t, err)
+				time.Sleep(2 * time.Second)
 			},
 			func(r *rig) { r.token(r.request("backend")) },
 			"is not registered: run `patchbay token join`",
