@@ -6,10 +6,42 @@ import (
 	"time"
 )
 
-// The tests of this file are the MUST rows of the xDS protocol for the
-// incremental variant, by name.
+// TestConformance is what the xDS protocol says that a server must do, row by
+// row, for the incremental variant. What concerns the state of the world alone
+// is tested in xds/sotw.
+func TestConformance(t *testing.T) {
+	for _, row := range []struct {
+		must string
+		test func(*testing.T)
+	}{
+		{"1 a nonce on every response, of its own stream", nonces},
+		{"2 the node is only guaranteed on the first request", nodeOnce},
+		{"3 an ACK means nothing new", ackIsNoQuestion},
+		{"3 a rejection is error_detail, never a version", rejectionIsErrorDetail},
+		{"4 a stale nonce does not hide subscriptions", staleNonce},
+		{"5 what is subscribed again is sent again", resubscribed},
+		{"6 what does not exist is said to be gone, and remembered", unknownNames},
+		{"7 wildcards, of old and by name", wildcards},
+		{"7 no wildcard for what is asked by name", noWildcardForNames},
+		{"8 an unsubscribed name under a wildcard is answered", unsubscribedUnderWildcard},
+		{"9 phantom unsubscribes are ignored", phantoms},
+		{"10 no duplicates in one response", duplicates},
+		{"11 removals one by one, never by absence", removalsAreSaid},
+		{"12 no response unless something changed", nothingNeedless},
+		{"13 what was removed meanwhile is removed on return", removedMeanwhile},
+		{"13 a return with everything costs nothing", returnWithEverything},
+		{"14 order: clusters, endpoints, listeners, routes, removals", orderOfOneFlush},
+		{"14 endpoints follow their cluster", endpointsFollow},
+		{"15 a newer request supersedes older ones", newerSupersedes},
+		{"16 no aliases and no TTL unasked", noTTL},
+		{"17 unknown types do not end the stream", unknownTypes},
+		{"18 a first wildcard answer even if empty", emptyGreeting},
+	} {
+		t.Run(row.must, row.test)
+	}
+}
 
-func TestEveryResponseHasANonceOfItsOwn(t *testing.T) {
+func nonces(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.set(entry(clusters, "a", 1))
 		c := w.connect(t, true)
@@ -27,7 +59,7 @@ func TestEveryResponseHasANonceOfItsOwn(t *testing.T) {
 	})
 }
 
-func TestNodeIsNeededOnlyOnTheFirstRequest(t *testing.T) {
+func nodeOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.set(entry(clusters, "a", 1), entry(endpoints, "a", 1))
 		c := w.connect(t, true)
@@ -38,7 +70,7 @@ func TestNodeIsNeededOnlyOnTheFirstRequest(t *testing.T) {
 	})
 }
 
-func TestACKMeansNothingNew(t *testing.T) {
+func ackIsNoQuestion(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		c := w.ready(t)
 		c.ask(EndpointType) // nothing asked, nothing answered
@@ -48,7 +80,7 @@ func TestACKMeansNothingNew(t *testing.T) {
 	})
 }
 
-func TestRejectionIsErrorDetail(t *testing.T) {
+func rejectionIsErrorDetail(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		c := w.ready(t)
 		w.set(entry(endpoints, "a", 2))
@@ -61,7 +93,7 @@ func TestRejectionIsErrorDetail(t *testing.T) {
 	})
 }
 
-func TestStaleNonceDoesNotHideSubscriptions(t *testing.T) {
+func staleNonce(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		c := w.ready(t)
 		w.set(entry(endpoints, "c", 1))
@@ -70,7 +102,7 @@ func TestStaleNonceDoesNotHideSubscriptions(t *testing.T) {
 	})
 }
 
-func TestResubscribeSendsAgain(t *testing.T) {
+func resubscribed(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		c := w.ready(t)
 		c.ask(EndpointType, "+a")
@@ -84,7 +116,7 @@ func TestResubscribeSendsAgain(t *testing.T) {
 	})
 }
 
-func TestUnknownNamesAreSaidToBeGoneAndRemembered(t *testing.T) {
+func unknownNames(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		c := w.connect(t, true)
 		c.ask(RouteType, "+late")
@@ -106,7 +138,7 @@ func TestUnknownNamesAreSaidToBeGoneAndRemembered(t *testing.T) {
 	})
 }
 
-func TestWildcards(t *testing.T) {
+func wildcards(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.set(entry(clusters, "a", 1), entry(clusters, "b", 1), entry(listeners, "l", 1))
 		legacy, star := w.connect(t, true), w.connect(t, true)
@@ -130,7 +162,7 @@ func TestWildcards(t *testing.T) {
 	})
 }
 
-func TestNoWildcardForWhatIsAskedByName(t *testing.T) {
+func noWildcardForNames(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.set(entry(secrets, "leaf/x", 1), entry(endpoints, "a", 1), entry(routes, "r", 1))
 		w.opener.private = []*Entry{entry(secrets, "leaf/mine", 1)}
@@ -149,7 +181,7 @@ func TestNoWildcardForWhatIsAskedByName(t *testing.T) {
 	})
 }
 
-func TestUnsubscribeUnderAWildcardIsAnswered(t *testing.T) {
+func unsubscribedUnderWildcard(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.set(entry(clusters, "a", 1))
 		c := w.connect(t, true)
@@ -160,7 +192,7 @@ func TestUnsubscribeUnderAWildcardIsAnswered(t *testing.T) {
 	})
 }
 
-func TestPhantomUnsubscribeIsIgnored(t *testing.T) {
+func phantoms(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		c := w.ready(t)
 		c.ask(EndpointType, "-never", "-*")
@@ -168,7 +200,7 @@ func TestPhantomUnsubscribeIsIgnored(t *testing.T) {
 	})
 }
 
-func TestNoDuplicatesInOneResponse(t *testing.T) {
+func duplicates(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.set(entry(clusters, "a", 1))
 		c := w.connect(t, true)
@@ -177,7 +209,7 @@ func TestNoDuplicatesInOneResponse(t *testing.T) {
 	})
 }
 
-func TestRemovedWhileAwayIsRemovedOnReturn(t *testing.T) {
+func removedMeanwhile(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, b := entry(clusters, "a", 1), entry(clusters, "b", 1)
 		w.set(a, b, entry(endpoints, "a", 1), entry(endpoints, "b", 1))
@@ -190,7 +222,7 @@ func TestRemovedWhileAwayIsRemovedOnReturn(t *testing.T) {
 	})
 }
 
-func TestReturnWithEverythingCostsNothing(t *testing.T) {
+func returnWithEverything(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.ready(t).leave()
 		c := w.connect(t, true)
@@ -200,7 +232,7 @@ func TestReturnWithEverythingCostsNothing(t *testing.T) {
 	})
 }
 
-func TestOrderOfOneFlush(t *testing.T) {
+func orderOfOneFlush(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		all := func(v int) []*Entry {
 			return []*Entry{entry(routes, "r", v), entry(listeners, "l", v), entry(secrets, "s", v), entry(endpoints, "a", v), entry(clusters, "a", v),
@@ -235,7 +267,7 @@ func TestOrderOfOneFlush(t *testing.T) {
 	})
 }
 
-func TestUnknownTypesAreIgnored(t *testing.T) {
+func unknownTypes(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		c := w.connect(t, true)
 		c.ask("type.googleapis.com/envoy.config.nothing.v3.Nothing", "+x")
@@ -247,7 +279,7 @@ func TestUnknownTypesAreIgnored(t *testing.T) {
 	})
 }
 
-func TestFirstWildcardAnswerEvenIfEmpty(t *testing.T) {
+func emptyGreeting(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		c := w.connect(t, true)
 		c.ask(ClusterType)
@@ -258,7 +290,7 @@ func TestFirstWildcardAnswerEvenIfEmpty(t *testing.T) {
 	})
 }
 
-func TestEndpointsFollowTheirCluster(t *testing.T) {
+func endpointsFollow(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		c := w.ready(t)
 		w.set(entry(clusters, "a", 2)) // its endpoints are the same
@@ -272,5 +304,75 @@ func TestEndpointsFollowTheirCluster(t *testing.T) {
 		c.expect()
 		w.remove(entry(clusters, "a", 2))
 		c.expect("cds -a", "eds -a")
+	})
+}
+
+func removalsAreSaid(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		c := w.ready(t)
+		w.set(entry(clusters, "c", 1))
+		c.ack(c.expect("cds +c")...) // a response without a and b takes nothing away
+		if c.have[ref(ClusterType, "a")] == "" {
+			t.Error("a is gone")
+		}
+		w.remove(entry(clusters, "c", 1))
+		c.expect("cds -c")
+	})
+}
+
+func nothingNeedless(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		c := w.ready(t)
+		w.set(entry(clusters, "a", 1), entry(endpoints, "a", 1)) // as they were
+		w.set(entry(endpoints, "of nobody", 1))
+		w.remove(entry(routes, "never there", 1))
+		c.ask(EndpointType)
+		c.ask(ClusterType, "-nobody")
+		w.opener.streams[0].SetPrivate(nil)
+		c.expect()
+	})
+}
+
+func newerSupersedes(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.opener.gate = make(chan struct{})
+		w.set(entry(routes, "a", 1), entry(routes, "b", 1))
+		c := w.connect(t, true)
+		c.ask(RouteType, "+a", "+b")
+		c.ask(RouteType, "-a")
+		c.ask(RouteType, "+a")
+		c.ask(RouteType, "-a", "-b")
+		c.ask(ClusterType)
+		close(w.opener.gate)
+		for _, r := range c.take() {
+			if r.GetTypeUrl() == RouteType && r.GetNonce() == "" {
+				t.Errorf("%s", line(r))
+			}
+		}
+		w.set(entry(routes, "a", 2), entry(routes, "b", 2))
+		c.expect()
+		c.ask(RouteType, "+b")
+		c.expect("rds +b")
+	})
+}
+
+func noTTL(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.set(entry(clusters, "a", 1), entry(listeners, "l", 1))
+		c := w.connect(t, true)
+		c.ask(ClusterType)
+		c.ask(ListenerType)
+		n := 0
+		for _, r := range c.take() {
+			for _, x := range r.GetResources() {
+				n++
+				if x.GetTtl() != nil || len(x.GetAliases()) > 0 || x.GetCacheControl() != nil || x.GetResource() == nil {
+					t.Errorf("%s: %v", line(r), x)
+				}
+			}
+		}
+		if n != 2 {
+			t.Errorf("%d resources", n)
+		}
 	})
 }
