@@ -31,7 +31,7 @@ var mayImport = map[string][]string{
 	"admin":               {},
 	"diagnose":            {"admin/api", "agentapi"},
 	"demo":                {},
-	"bench":               {"xds"},
+	"bench":               {"xds", "internal/envoybin"},
 	"internal/awsfake":    {},
 	"internal/envoybin":   {},
 	"internal/envoymodel": {},

@@ -17,11 +17,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"patchbay/bench"
+	"patchbay/bench/path"
 	"patchbay/bench/push"
 )
 
 // jobs are all parts, in the order of running and of the page.
-var jobs = []bench.Job{push.Job}
+var jobs = []bench.Job{push.Job, path.Job}
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
@@ -78,7 +79,7 @@ func newRoot() *cobra.Command {
 	c.Flags().StringVar(&write, "write", "docs", "directory of benchmarks.json and benchmarks.md to bring up to date")
 	c.Flags().StringVar(&envoy, "envoy", os.Getenv("PATCHBAY_ENVOY"), "the Envoy binary")
 	c.Flags().StringVar(&tools, "tools", ".tools/bin", "directory of load generators that are not on PATH")
-	c.AddCommand(newPushServer(), newPushClients())
+	c.AddCommand(newPushServer(), newPushClients(), newApp(), newLoad())
 	return c
 }
 
@@ -143,39 +144,4 @@ func one(ctx context.Context, o bench.Options, j bench.Job) (*bench.Part, error)
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
 	return p, err
-}
-
-// The processes under test are this program too.
-
-func newPushServer() *cobra.Command {
-	var engine, certs string
-	var streams, services, endpoints int
-	c := &cobra.Command{
-		Use: "push-server", Short: "A control plane under orders from standard input", Hidden: true, Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return push.Serve(c.Context(), engine, streams, services, endpoints, certs, os.Stdin, c.OutOrStdout())
-		},
-	}
-	c.Flags().StringVar(&engine, "engine", "", "which")
-	c.Flags().StringVar(&certs, "certs", "", "directory of certificates for mutual TLS")
-	c.Flags().IntVar(&streams, "streams", 0, "sidecars that will come")
-	c.Flags().IntVar(&services, "services", 0, "services of the mesh")
-	c.Flags().IntVar(&endpoints, "endpoints", 0, "endpoints of each service")
-	return c
-}
-
-func newPushClients() *cobra.Command {
-	var address, certs string
-	var streams, services int
-	c := &cobra.Command{
-		Use: "push-clients", Short: "Model Envoys under orders from standard input", Hidden: true, Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return push.Connect(c.Context(), streams, services, address, certs, os.Stdin, c.OutOrStdout())
-		},
-	}
-	c.Flags().StringVar(&address, "address", "", "of the control plane")
-	c.Flags().StringVar(&certs, "certs", "", "directory of certificates for mutual TLS")
-	c.Flags().IntVar(&streams, "streams", 0, "how many")
-	c.Flags().IntVar(&services, "services", 0, "services that each will be told of")
-	return c
 }

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"patchbay/bench/path"
+	"patchbay/bench/push"
+)
+
+// The processes under test are this program too.
+
+func newPushServer() *cobra.Command {
+	var engine, certs string
+	var streams, services, endpoints int
+	c := &cobra.Command{
+		Use: "push-server", Short: "A control plane under orders from standard input", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return push.Serve(c.Context(), engine, streams, services, endpoints, certs, os.Stdin, c.OutOrStdout())
+		},
+	}
+	c.Flags().StringVar(&engine, "engine", "", "which")
+	c.Flags().StringVar(&certs, "certs", "", "directory of certificates for mutual TLS")
+	c.Flags().IntVar(&streams, "streams", 0, "sidecars that will come")
+	c.Flags().IntVar(&services, "services", 0, "services of the mesh")
+	c.Flags().IntVar(&endpoints, "endpoints", 0, "endpoints of each service")
+	return c
+}
+
+func newPushClients() *cobra.Command {
+	var address, certs string
+	var streams, services int
+	c := &cobra.Command{
+		Use: "push-clients", Short: "Model Envoys under orders from standard input", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return push.Connect(c.Context(), streams, services, address, certs, os.Stdin, c.OutOrStdout())
+		},
+	}
+	c.Flags().StringVar(&address, "address", "", "of the control plane")
+	c.Flags().StringVar(&certs, "certs", "", "directory of certificates for mutual TLS")
+	c.Flags().IntVar(&streams, "streams", 0, "how many")
+	c.Flags().IntVar(&services, "services", 0, "services that each will be told of")
+	return c
+}
+
+func newApp() *cobra.Command {
+	return &cobra.Command{
+		Use: "app", Short: "An application of every protocol; prints its ports", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return path.Serve(c.Context(), c.OutOrStdout()) },
+	}
+}
+
+func newLoad() *cobra.Command {
+	var protocol, address string
+	var rate int
+	var d time.Duration
+	c := &cobra.Command{
+		Use: "load", Short: "Calls at a fixed rate and prints latencies", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return path.Load(c.Context(), protocol, address, rate, d, c.OutOrStdout())
+		},
+	}
+	c.Flags().StringVar(&protocol, "protocol", "http", "http, http2, grpc or tcp")
+	c.Flags().StringVar(&address, "address", "", "whom to call")
+	c.Flags().IntVar(&rate, "rate", 1000, "requests per second")
+	c.Flags().DurationVar(&d, "duration", time.Second, "for how long")
+	return c
+}
