@@ -294,7 +294,7 @@ func TestFilters(t *testing.T) {
 		between := func(from, to time.Time) types.OperationFilter {
 			return types.OperationFilter{Name: types.OperationFilterNameUpdateDate, Condition: types.FilterConditionBetween, Values: []string{fmt.Sprint(from.Unix()), fmt.Sprint(to.Unix() + 1)}}
 		}
-		status := types.OperationFilter{Name: types.OperationFilterNameStatus, Condition: types.FilterConditionIn, Values: []string{"SUCCESS", "FAIL"}}
+		status := types.OperationFilter{Name: types.OperationFilterNameStatus, Condition: types.FilterConditionIn, Values: []string{"SUCCEED", "FAIL"}}
 		if all, early, late, ok := list(), list(between(middle.Add(-time.Hour), middle)), list(between(middle.Add(time.Second), time.Now())), list(status); all != early+1 || late != 1 || ok != all {
 			t.Errorf("operations: %d, of them %d early, %d late, %d over", all, early, late, ok)
 		}

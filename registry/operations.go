@@ -110,6 +110,10 @@ func (s *Server) listOperations(in *cloudmap.ListOperationsRequest) (*cloudmap.L
 				f.Values[i] = plainID(kindNamespace, v)
 			case "SERVICE_ID":
 				f.Values[i] = plainID(kindService, v)
+			case "STATUS":
+				if v == cloudmap.Succeed {
+					f.Values[i] = cloudmap.Success
+				}
 			}
 		}
 	}

@@ -11,6 +11,9 @@ const (
 	Pending   = "PENDING"
 	Success   = "SUCCESS"
 	Fail      = "FAIL"
+	// Succeed is how AWS's reference calls Success where operations are
+	// filtered by status.
+	Succeed = "SUCCEED"
 )
 
 // Types of an operation.
@@ -76,7 +79,7 @@ func (r *ListOperationsRequest) Check(p *Problems) {
 			at := fmt.Sprintf("filters.%d.member.values.%d.member", i+1, j+1)
 			switch f.Name {
 			case "STATUS":
-				p.enum(at, v, Submitted, Pending, Success, "SUCCEED", Fail)
+				p.enum(at, v, Submitted, Pending, Success, Succeed, Fail)
 			case "TYPE":
 				p.enum(at, v, CreateNamespace, DeleteNamespace, UpdateNamespace, UpdateService, RegisterInstance, DeregisterInstance)
 			case "UPDATE_DATE":
