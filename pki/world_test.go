@@ -168,6 +168,9 @@ func (brokenStore) Load(context.Context, string) (secret.Entry, error) {
 	return secret.Entry{}, errDisk
 }
 func (brokenStore) Save(context.Context, secret.Entry) error { return errDisk }
+func (brokenStore) Prepare(context.Context, secret.Entry) (secret.Entry, bool, error) {
+	return secret.Entry{}, false, errDisk
+}
 
 // world is a rotator over one issuer named default, in a synctest bubble.
 type world struct {

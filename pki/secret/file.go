@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -48,23 +49,23 @@ type envelope struct {
 	Generation uint64 `json:"generation"`
 	KeyID      string `json:"keyId"`
 	Sealed     []byte `json:"sealed"`
+	Prepared   bool   `json:"prepared,omitempty"`
+	For        string `json:"for,omitempty"` // of a prepared one
 }
 
 const envelopeVersion = 1
 
+// The two kinds of files of a name.
+const (
+	saved    = ".secret"
+	prepared = ".prepared"
+)
+
 // Load implements [Store].
 func (f *File) Load(ctx context.Context, name string) (s Entry, err error) {
 	err = f.locked(ctx, func() error {
-		e, err := f.read(name)
-		if err != nil {
-			return err
-		}
-		value, err := f.seal.open(e)
-		if err != nil {
-			return f.quarantine(name, err)
-		}
-		s = Entry{Name: name, Generation: e.Generation, Value: value}
-		return nil
+		s, err = f.open(name, saved)
+		return err
 	})
 	if err != nil {
 		return Entry{}, fmt.Errorf("load secret %s: %w", name, err)
@@ -75,18 +76,15 @@ func (f *File) Load(ctx context.Context, name string) (s Entry, err error) {
 // Save implements [Store].
 func (f *File) Save(ctx context.Context, s Entry) error {
 	err := f.locked(ctx, func() error {
-		old, err := f.read(s.Name)
-		if err != nil && !errors.Is(err, ErrNone) && !errors.Is(err, ErrCorrupt) {
+		if err := f.follows(s); err != nil {
 			return err
 		}
-		if s.Generation != old.Generation+1 {
-			return ErrConflict
-		}
-		text, err := json.Marshal(f.seal.close(s))
-		if err != nil {
+		s.For = ""
+		if err := f.write(s, saved); err != nil {
 			return err
 		}
-		return f.replace(f.path(s.Name), append(text, '\n'))
+		os.Remove(f.path(s.Name, prepared)) //nolint:errcheck // one that stays behind is of no use any more
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("save %s: %w", s, err)
@@ -94,9 +92,66 @@ func (f *File) Save(ctx context.Context, s Entry) error {
 	return nil
 }
 
+// Prepare implements [Store].
+func (f *File) Prepare(ctx context.Context, s Entry) (out Entry, mine bool, err error) {
+	err = f.locked(ctx, func() error {
+		if err := f.follows(s); err != nil {
+			return err
+		}
+		old, err := f.open(s.Name, prepared)
+		switch {
+		case err == nil && old.Generation == s.Generation && old.For == s.For:
+			out = old
+			return nil
+		case err != nil && !errors.Is(err, ErrNone) && !errors.Is(err, ErrCorrupt):
+			return err
+		}
+		out, mine = s, true
+		out.Value = slices.Clone(s.Value)
+		return f.write(s, prepared)
+	})
+	if err != nil {
+		return Entry{}, false, fmt.Errorf("prepare %s: %w", s, err)
+	}
+	return out, mine, nil
+}
+
+// follows refuses a generation that is not one more than what is stored.
+func (f *File) follows(s Entry) error {
+	old, err := f.read(s.Name, saved)
+	if err != nil && !errors.Is(err, ErrNone) && !errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	if s.Generation != old.Generation+1 {
+		return ErrConflict
+	}
+	return nil
+}
+
+// open reads a secret.
+func (f *File) open(name, kind string) (Entry, error) {
+	e, err := f.read(name, kind)
+	if err != nil {
+		return Entry{}, err
+	}
+	value, err := f.seal.open(e)
+	if err != nil {
+		return Entry{}, f.quarantine(name, kind, err)
+	}
+	return Entry{Name: name, Generation: e.Generation, Value: value, For: e.For}, nil
+}
+
+func (f *File) write(s Entry, kind string) error {
+	text, err := json.Marshal(f.seal.close(s, kind == prepared))
+	if err != nil {
+		return err
+	}
+	return f.replace(f.path(s.Name, kind), append(text, '\n'))
+}
+
 // read returns the envelope of a name, its seal unopened.
-func (f *File) read(name string) (envelope, error) {
-	text, err := os.ReadFile(f.path(name))
+func (f *File) read(name, kind string) (envelope, error) {
+	text, err := os.ReadFile(f.path(name, kind))
 	if errors.Is(err, fs.ErrNotExist) {
 		return envelope{}, ErrNone
 	}
@@ -105,25 +160,25 @@ func (f *File) read(name string) (envelope, error) {
 	}
 	var e envelope
 	if err := json.Unmarshal(text, &e); err != nil {
-		return envelope{}, f.quarantine(name, err)
+		return envelope{}, f.quarantine(name, kind, err)
 	}
 	if e.Version > envelopeVersion {
-		return envelope{}, fmt.Errorf("%s has version %d; this program reads up to %d", f.path(name), e.Version, envelopeVersion)
+		return envelope{}, fmt.Errorf("%s has version %d; this program reads up to %d", f.path(name, kind), e.Version, envelopeVersion)
 	}
-	if e.Version < 1 || e.Name != name || e.Generation == 0 {
-		return envelope{}, f.quarantine(name, fmt.Errorf("it says version %d, name %q, generation %d", e.Version, e.Name, e.Generation))
+	if e.Version < 1 || e.Name != name || e.Generation == 0 || e.Prepared != (kind == prepared) {
+		return envelope{}, f.quarantine(name, kind, fmt.Errorf("it says version %d, name %q, generation %d", e.Version, e.Name, e.Generation))
 	}
 	if e.KeyID != f.seal.id {
-		return envelope{}, fmt.Errorf("%w: %s needs key %s, this is key %s", ErrOtherKey, f.path(name), e.KeyID, f.seal.id)
+		return envelope{}, fmt.Errorf("%w: %s needs key %s, this is key %s", ErrOtherKey, f.path(name, kind), e.KeyID, f.seal.id)
 	}
 	return e, nil
 }
 
 // quarantine puts a file that can't be read aside, so that a new one may be
 // stored and an operator may look at it.
-func (f *File) quarantine(name string, why error) error {
-	aside := f.path(name) + ".corrupt-" + time.Now().UTC().Format("20060102T150405.000000000")
-	if err := os.Rename(f.path(name), aside); err != nil {
+func (f *File) quarantine(name, kind string, why error) error {
+	aside := f.path(name, kind) + ".corrupt-" + time.Now().UTC().Format("20060102T150405.000000000")
+	if err := os.Rename(f.path(name, kind), aside); err != nil {
 		return fmt.Errorf("it can't be read (%w) and not be put aside: %w", why, err)
 	}
 	return fmt.Errorf("%w: %w; it is now %s", ErrCorrupt, why, aside)
@@ -131,13 +186,13 @@ func (f *File) quarantine(name string, why error) error {
 
 // path is a file name that can be read back by eye and can't leave the
 // directory; a long name is cut and made unique by its hash.
-func (f *File) path(name string) string {
+func (f *File) path(name, kind string) string {
 	base := url.QueryEscape(name)
 	if len(base) > 180 {
 		sum := sha256.Sum256([]byte(name))
 		base = base[:140] + "~" + hex.EncodeToString(sum[:16])
 	}
-	return filepath.Join(f.o.Dir, base+".secret")
+	return filepath.Join(f.o.Dir, base+kind)
 }
 
 // replace writes path as a whole: whoever reads sees the old or the new, also
@@ -175,7 +230,7 @@ func (f *File) locked(ctx context.Context, work func() error) error {
 		return err
 	}
 	if f.seal == nil {
-		if err := f.open(); err != nil {
+		if err := f.start(); err != nil {
 			return err
 		}
 	}
@@ -190,8 +245,8 @@ func (f *File) locked(ctx context.Context, work func() error) error {
 	return work()
 }
 
-// open makes the directory and gets the key.
-func (f *File) open() error {
+// start makes the directory and gets the key.
+func (f *File) start() error {
 	if err := os.MkdirAll(f.o.Dir, 0o700); err != nil {
 		return err
 	}

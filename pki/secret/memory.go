@@ -12,10 +12,11 @@ import (
 type Memory struct {
 	mu      sync.Mutex
 	secrets map[string]Entry
+	pending map[string]Entry
 }
 
 // NewMemory returns an empty store.
-func NewMemory() *Memory { return &Memory{secrets: map[string]Entry{}} }
+func NewMemory() *Memory { return &Memory{secrets: map[string]Entry{}, pending: map[string]Entry{}} }
 
 // Load implements [Store].
 func (m *Memory) Load(ctx context.Context, name string) (Entry, error) {
@@ -44,5 +45,27 @@ func (m *Memory) Save(ctx context.Context, s Entry) error {
 	}
 	s.Value = slices.Clone(s.Value)
 	m.secrets[s.Name] = s
+	delete(m.pending, s.Name)
 	return nil
+}
+
+// Prepare implements [Store].
+func (m *Memory) Prepare(ctx context.Context, s Entry) (Entry, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return Entry{}, false, fmt.Errorf("prepare %s: %w", s, err)
+	}
+	if s.Generation != m.secrets[s.Name].Generation+1 {
+		return Entry{}, false, fmt.Errorf("prepare %s: %w", s, ErrConflict)
+	}
+	old, ok := m.pending[s.Name]
+	mine := !ok || old.For != s.For
+	if mine {
+		old = s
+		old.Value = slices.Clone(s.Value)
+		m.pending[s.Name] = old
+	}
+	old.Value = slices.Clone(old.Value)
+	return old, mine, nil
 }

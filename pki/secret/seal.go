@@ -50,8 +50,8 @@ func newSealer(key []byte) (*sealer, error) {
 	return &sealer{aead, hex.EncodeToString(sum[:4])}, nil
 }
 
-func (s *sealer) close(v Entry) envelope {
-	e := envelope{Version: envelopeVersion, Name: v.Name, Generation: v.Generation, KeyID: s.id}
+func (s *sealer) close(v Entry, prepared bool) envelope {
+	e := envelope{Version: envelopeVersion, Name: v.Name, Generation: v.Generation, KeyID: s.id, Prepared: prepared, For: v.For}
 	e.Sealed = s.aead.Seal(nil, nil, v.Value, e.bound())
 	return e
 }
@@ -66,6 +66,9 @@ func (s *sealer) open(e envelope) ([]byte, error) {
 
 // bound is what the seal also proves.
 func (e envelope) bound() []byte {
+	if e.Prepared {
+		return fmt.Appendf(nil, "patchbay prepared v%d\n%d\n%q\n%s", e.Version, e.Generation, e.For, e.Name)
+	}
 	return fmt.Appendf(nil, "patchbay secret v%d\n%d\n%s", e.Version, e.Generation, e.Name)
 }
 

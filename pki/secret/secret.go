@@ -23,6 +23,9 @@ var (
 	// ErrCorrupt: what was stored can't be read. It has been put aside, where
 	// the error says, and the name is free.
 	ErrCorrupt = errors.New("the stored secret is corrupt")
+	// ErrTooSoon: the store takes no next generation of that name yet; the
+	// error says when.
+	ErrTooSoon = errors.New("the secret changes too often")
 	// ErrOtherKey: what is stored was sealed with another key. It stays as it
 	// is, for the day when the right key is back.
 	ErrOtherKey = errors.New("the stored secret was sealed with another key")
@@ -34,6 +37,12 @@ type Entry struct {
 	Name       string // of [A-Za-z0-9/_+=.@:-]
 	Generation uint64 // counts the versions of Name, from 1
 	Value      []byte
+	// For says what a prepared entry is for, such as a digest of the names of a
+	// certificate to be; entries that are for another purpose do not meet.
+	For string
+	// KMSKey is the key under which the secret should rest, where the store
+	// has such keys; empty: the store's own choice.
+	KMSKey string
 }
 
 // String names the secret without its value.
@@ -47,6 +56,11 @@ func (s Entry) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // Store keeps secrets for this control plane, or for all its replicas.
 // Implementations are safe for concurrent use, and do not retry.
+//
+// Whoever makes a new generation first prepares it (a key and a request), then
+// has a certificate made of that, then saves it. So those who race, and those
+// who finish what a crash left behind, all ask for one and the same
+// certificate.
 type Store interface {
 	// Load returns the newest generation; ErrNone if there is none.
 	Load(ctx context.Context, name string) (Entry, error)
@@ -56,4 +70,11 @@ type Store interface {
 	// crash loses nothing; when it fails otherwise, the older generation or
 	// the new one is stored whole.
 	Save(ctx context.Context, s Entry) error
+	// Prepare stores what generation s.Generation of s.Name will be made from,
+	// for s.For, and returns it with mine true; or what somebody prepared
+	// before for the same generation and purpose. Load does not see it. A
+	// generation that is not one more than the newest is an ErrConflict.
+	// What was prepared is kept until its generation is saved, at least for
+	// the last purpose.
+	Prepare(ctx context.Context, s Entry) (prepared Entry, mine bool, err error)
 }

@@ -13,9 +13,14 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/google/go-cmp/cmp"
 
+	"patchbay/internal/awsfake/secrets"
+	"patchbay/internal/awsfake/wire"
 	"patchbay/pki/secret"
+	"patchbay/pki/secret/secretsmanager"
 )
 
 // stores lists every implementation; a new one joins here and nowhere else.
@@ -28,6 +33,22 @@ var stores = []struct {
 }{
 	{"memory", false, func(string) secret.Store { return secret.NewMemory() }},
 	{"file", true, func(place string) secret.Store { return secret.NewFile(secret.FileOptions{Dir: place}) }},
+	{"Secrets Manager", true, func(place string) secret.Store { return inAWS(place, secrets.Options{}) }},
+	// The documents do not say which labels the first version gets.
+	{"Secrets Manager, first version current", true, func(place string) secret.Store { return inAWS(place, secrets.Options{FirstIsCurrent: true}) }},
+}
+
+// accounts are the stand-ins for AWS, by place.
+var accounts sync.Map
+
+func inAWS(place string, o secrets.Options) secret.Store {
+	server, _ := accounts.LoadOrStore(place, wire.New(wire.Options{Unlimited: true}, secrets.New(o).API()))
+	cfg := aws.Config{Region: "us-east-1", HTTPClient: server.(*wire.Server).Client(), Credentials: credentials.NewStaticCredentialsProvider("a", "b", "")}
+	s, err := secretsmanager.New(cfg, secretsmanager.Options{Endpoint: "http://aws", Prefix: "ecs-sc/mesh/", Interval: -1})
+	if err != nil {
+		panic(err)
+	}
+	return s
 }
 
 func TestConformance(t *testing.T) {
@@ -40,6 +61,8 @@ func TestConformance(t *testing.T) {
 			t.Run("load what was saved", func(t *testing.T) { st, _ := open(t); loadSaved(t, st) })
 			t.Run("compare and set", func(t *testing.T) { st, _ := open(t); compareAndSet(t, st) })
 			t.Run("one writer wins", func(t *testing.T) { st, _ := open(t); oneWins(t, st) })
+			t.Run("prepare", func(t *testing.T) { st, _ := open(t); prepare(t, st) })
+			t.Run("one preparer wins", func(t *testing.T) { st, _ := open(t); onePrepares(t, st) })
 			t.Run("odd names", func(t *testing.T) { st, _ := open(t); oddNames(t, st) })
 			t.Run("callers own their bytes", func(t *testing.T) { st, _ := open(t); ownBytes(t, st) })
 			t.Run("ends with the context", func(t *testing.T) { st, _ := open(t); endsWithContext(t, st) })
@@ -50,6 +73,15 @@ func TestConformance(t *testing.T) {
 					if got := load(t, s.open(place), "leaf/a"); string(got.Value) != "v" {
 						t.Errorf("got %q", got.Value)
 					}
+				})
+				t.Run("a crash after preparing", func(t *testing.T) {
+					st, place := open(t)
+					prepared(t, st, secret.Entry{Name: "leaf/a", Generation: 1, Value: []byte("key"), For: "x"}, "key", true)
+					if _, err := s.open(place).Load(t.Context(), "leaf/a"); !errors.Is(err, secret.ErrNone) {
+						t.Errorf("what is prepared is seen: %v", err)
+					}
+					prepared(t, s.open(place), secret.Entry{Name: "leaf/a", Generation: 1, Value: []byte("other"), For: "x"}, "key", false)
+					save(t, s.open(place), "leaf/a", 1, "made of key")
 				})
 			}
 		})
@@ -133,6 +165,75 @@ func oneWins(t *testing.T, s secret.Store) {
 	}
 }
 
+func prepared(t *testing.T, s secret.Store, e secret.Entry, want string, wantMine bool) {
+	t.Helper()
+	got, mine, err := s.Prepare(t.Context(), e)
+	if err != nil || mine != wantMine || string(got.Value) != want || got.Generation != e.Generation || got.For != e.For || got.Name != e.Name {
+		t.Errorf("prepared %v holds %q, mine %v, %v; want %q, %v", got, got.Value, mine, err, want, wantMine)
+	}
+}
+
+func prepare(t *testing.T, s secret.Store) {
+	e := func(gen uint64, value, purpose string) secret.Entry {
+		return secret.Entry{Name: "x", Generation: gen, Value: []byte(value), For: purpose}
+	}
+	conflict := func(gen uint64) {
+		t.Helper()
+		if _, _, err := s.Prepare(t.Context(), e(gen, "v", "p")); !errors.Is(err, secret.ErrConflict) {
+			t.Errorf("generation %d: %v", gen, err)
+		}
+	}
+	conflict(0)
+	conflict(2)
+	prepared(t, s, e(1, "one", "p"), "one", true)
+	prepared(t, s, e(1, "two", "p"), "one", false)
+	prepared(t, s, e(1, "other", "q"), "other", true)
+	if _, err := s.Load(t.Context(), "x"); !errors.Is(err, secret.ErrNone) {
+		t.Errorf("what is prepared is seen: %v", err)
+	}
+	save(t, s, "x", 1, "made")
+	conflict(1)
+	prepared(t, s, e(2, "two", "p"), "two", true)
+	if got := load(t, s, "x"); string(got.Value) != "made" || got.Generation != 1 || got.For != "" {
+		t.Errorf("%v holds %q", got, got.Value)
+	}
+	prepared(t, s, e(2, "late", "p"), "two", false)
+	save(t, s, "x", 2, "made again")
+	save(t, s, "x", 3, "without preparing")
+	prepared(t, s, e(4, "four", "p"), "four", true)
+}
+
+// onePrepares races preparers over ten generations: all get the one value.
+func onePrepares(t *testing.T, s secret.Store) {
+	for gen := uint64(1); gen <= 10; gen++ {
+		var mine atomic.Int32
+		values := make([]string, 8)
+		var all sync.WaitGroup
+		for w := range values {
+			all.Go(func() {
+				got, won, err := s.Prepare(t.Context(), secret.Entry{Name: "raced", Generation: gen, Value: fmt.Appendf(nil, "writer %d", w), For: "p"})
+				if err != nil {
+					t.Errorf("writer %d: %v", w, err)
+				}
+				if won {
+					mine.Add(1)
+				}
+				values[w] = string(got.Value)
+			})
+		}
+		all.Wait()
+		for _, v := range values[1:] {
+			if v != values[0] {
+				t.Fatalf("generation %d: %q", gen, values)
+			}
+		}
+		if mine.Load() != 1 {
+			t.Fatalf("generation %d: %d winners", gen, mine.Load())
+		}
+		save(t, s, "raced", gen, "made")
+	}
+}
+
 func oddNames(t *testing.T, s secret.Store) {
 	names := []string{
 		"bundle/arn:aws:acm-pca:eu-central-1:123456789012:certificate-authority/0f-1", "bundle/default",
@@ -169,6 +270,9 @@ func endsWithContext(t *testing.T, s secret.Store) {
 	}
 	if err := s.Save(ctx, secret.Entry{Name: "x", Generation: 1}); !errors.Is(err, context.Canceled) {
 		t.Errorf("save: %v", err)
+	}
+	if _, _, err := s.Prepare(ctx, secret.Entry{Name: "x", Generation: 1}); !errors.Is(err, context.Canceled) {
+		t.Errorf("prepare: %v", err)
 	}
 }
 

@@ -1,0 +1,93 @@
+package secretsmanager
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+	"github.com/aws/smithy-go"
+)
+
+// maxName is Secrets Manager's.
+const maxName = 512
+
+// id is the name of a secret in Secrets Manager. What may not be in one
+// becomes =XX (hexadecimal); a name too long is cut and made unique by its
+// hash; and none ends like an ARN's suffix, a hyphen and six characters.
+func (s *Store) id(name string) string {
+	var b strings.Builder
+	b.WriteString(s.o.Prefix)
+	for i := range len(name) {
+		c := name[i]
+		plain := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("/_+.@-", c) >= 0
+		if plain && !(c == '-' && i == len(name)-7) {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "=%02X", c)
+		}
+	}
+	id := b.String()
+	if len(id) > maxName {
+		sum := sha256.Sum256([]byte(name))
+		id = id[:maxName-34] + "==" + hex.EncodeToString(sum[:16])
+	}
+	return id
+}
+
+func (s *Store) tags(name string) []types.Tag {
+	all := map[string]string{"managed-by": "patchbay", "patchbay:secret": tagValue(name)}
+	maps.Copy(all, s.o.Tags)
+	out := make([]types.Tag, 0, len(all))
+	for _, k := range slices.Sorted(maps.Keys(all)) {
+		v := all[k]
+		out = append(out, types.Tag{Key: &k, Value: &v})
+	}
+	return out
+}
+
+// tagValue is what a tag may hold of a name: 256 characters.
+func tagValue(name string) string { return name[:min(len(name), 256)] }
+
+// explain says what to do about an error of an operation; nil stays nil.
+func (s *Store) explain(operation, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	advice := ""
+	api, _ := errors.AsType[smithy.APIError](err)
+	code := ""
+	if api != nil {
+		code = api.ErrorCode()
+	}
+	switch code {
+	case "AccessDeniedException", "AccessDenied":
+		advice = s.statement(operation, err)
+	case "InvalidRequestException":
+		advice = "if the secret is scheduled for deletion, restore it (RestoreSecret): without it no certificate of this name can be renewed"
+	case "EncryptionFailure", "DecryptionFailure":
+		advice = "the KMS key must be symmetric and enabled, and its policy must let the control plane's role use it through Secrets Manager"
+	case "LimitExceededException":
+		advice = "a hundred versions of the secret are younger than a day: something else writes it too"
+	}
+	if advice == "" {
+		return fmt.Errorf("%s %s: %w", operation, s.id(name), err)
+	}
+	return fmt.Errorf("%s %s: %w; %s", operation, s.id(name), err, advice)
+}
+
+// statement is the part of an IAM policy that would allow an operation.
+func (s *Store) statement(operation string, err error) string {
+	action, resource := "secretsmanager:"+operation, "arn:aws:secretsmanager:*:*:secret:"+s.o.Prefix+"*"
+	switch text := err.Error(); {
+	case strings.Contains(text, "secretsmanager:TagResource"):
+		action = "secretsmanager:TagResource"
+	case strings.Contains(text, "KMS") || strings.Contains(text, "kms:"):
+		action, resource = `kms:GenerateDataKey","kms:Decrypt`, "the KMS key's ARN"
+	}
+	return fmt.Sprintf(`the control plane's role lacks an action; this statement allows it: {"Effect":"Allow","Action":["%s"],"Resource":"%s"}`, action, resource)
+}

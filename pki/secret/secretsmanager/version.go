@@ -1,0 +1,183 @@
+package secretsmanager
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	sm "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+
+	"patchbay/pki/secret"
+)
+
+// Staging labels.
+const (
+	awsCurrent = "AWSCURRENT"
+	awsPending = "AWSPENDING"
+)
+
+// envelope is what a version holds. Its fields are a contract between
+// replicas of different versions: add, never change.
+type envelope struct {
+	Version    int    `json:"version"` // 1
+	Name       string `json:"name"`
+	Generation uint64 `json:"generation"`
+	Prepared   bool   `json:"prepared,omitempty"`
+	For        string `json:"for,omitempty"`
+	// Paced is when the next generation would come if all came at the
+	// interval; it runs ahead of the clock when they come faster.
+	Paced time.Time `json:"paced,omitzero"`
+	Value []byte    `json:"value"`
+}
+
+// version is one to be written, or one that was read.
+type version struct {
+	id string
+	envelope
+}
+
+// current is what a secret's label AWSCURRENT is on.
+type current struct {
+	exists     bool   // the secret is there, perhaps without a version
+	id         string // of the version; empty: none
+	generation uint64 // 0: none that was saved
+	value      []byte
+	paced      time.Time
+	corrupt    error
+}
+
+// current reads the secret of a name. That none is there is no error.
+func (s *Store) current(ctx context.Context, name string) (current, error) {
+	id := s.id(name)
+	out, err := s.api.GetSecretValue(ctx, &sm.GetSecretValueInput{SecretId: &id, VersionStage: aws.String(awsCurrent)})
+	if is[*types.ResourceNotFoundException](err) {
+		return current{}, nil // or a secret without a version: creating it will tell
+	}
+	if err != nil {
+		return current{}, s.explain("GetSecretValue", name, err)
+	}
+	cur := current{exists: true, id: aws.ToString(out.VersionId)}
+	v, err := parse(out, name)
+	switch {
+	case err != nil:
+		cur.corrupt = err
+	case !v.Prepared:
+		cur.generation, cur.value, cur.paced = v.Generation, v.Value, v.Paced
+	}
+	return cur, nil
+}
+
+// version reads one by its id.
+func (s *Store) version(ctx context.Context, name, versionID string) (version, error) {
+	id := s.id(name)
+	out, err := s.api.GetSecretValue(ctx, &sm.GetSecretValueInput{SecretId: &id, VersionId: &versionID})
+	if err != nil {
+		return version{}, s.explain("GetSecretValue", name, err)
+	}
+	e, err := parse(out, name)
+	return version{versionID, e}, err
+}
+
+func parse(out *sm.GetSecretValueOutput, name string) (envelope, error) {
+	var e envelope
+	if err := json.Unmarshal([]byte(aws.ToString(out.SecretString)), &e); err != nil {
+		return e, errors.New("it is not what was stored: no JSON of this store") // the cause may quote the value
+	}
+	if e.Version != 1 || e.Name != name || e.Generation == 0 {
+		return e, fmt.Errorf("it says version %d, name %q, generation %d", e.Version, e.Name, e.Generation)
+	}
+	return e, nil
+}
+
+// prepared is v as the answer of a Prepare.
+func (v version) prepared(e secret.Entry) (secret.Entry, bool, error) {
+	e.Value = v.Value
+	return e, false, nil
+}
+
+// next is the version that e becomes when it follows cur. Its id depends on
+// nothing else: whoever else follows cur wants the same id.
+func (s *Store) next(e secret.Entry, cur current, now time.Time) version {
+	paced := cur.paced
+	if paced.Before(now) {
+		paced = now
+	}
+	return version{
+		versionID("saved", e.Name, e.Generation, "", cur.follow()),
+		envelope{Version: 1, Name: e.Name, Generation: e.Generation, Value: e.Value, Paced: paced.Add(max(0, s.o.Interval)).UTC().Truncate(time.Second)},
+	}
+}
+
+// pending is the version that prepares e.
+func (s *Store) pending(e secret.Entry, cur current) version {
+	return version{
+		versionID("prepared", e.Name, e.Generation, e.For, cur.follow()),
+		envelope{Version: 1, Name: e.Name, Generation: e.Generation, Value: e.Value, Prepared: true, For: e.For, Paced: cur.paced},
+	}
+}
+
+// follow is what names cur in the ids of versions after it. A version that
+// only prepares the first generation is nothing to come after.
+func (c current) follow() string {
+	if c.generation == 0 && c.corrupt == nil {
+		return ""
+	}
+	return c.id
+}
+
+// allowed is when the next generation may be prepared.
+func (c current) allowed(interval time.Duration) time.Time {
+	if interval <= 0 || c.paced.IsZero() {
+		return time.Time{}
+	}
+	return c.paced.Add(-ahead * interval)
+}
+
+// versionID is a ClientRequestToken: 64 characters are the most.
+func versionID(kind, name string, generation uint64, purpose, after string) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%d\n%q\n%s", kind, name, generation, purpose, after))
+	return hex.EncodeToString(sum[:])
+}
+
+func (s *Store) create(ctx context.Context, e secret.Entry, v version) error {
+	id, text := s.id(e.Name), v.text()
+	in := &sm.CreateSecretInput{Name: &id, ClientRequestToken: &v.id, SecretString: &text, Tags: s.tags(e.Name), Description: aws.String("patchbay: " + e.Name)}
+	if key := e.KMSKey; key != "" {
+		in.KmsKeyId = &key
+	} else if s.o.KMSKey != "" {
+		in.KmsKeyId = &s.o.KMSKey
+	}
+	_, err := s.api.CreateSecret(ctx, in)
+	return s.explain("CreateSecret", e.Name, err)
+}
+
+func (s *Store) put(ctx context.Context, name string, v version) error {
+	id, text := s.id(name), v.text()
+	_, err := s.api.PutSecretValue(ctx, &sm.PutSecretValueInput{SecretId: &id, ClientRequestToken: &v.id, SecretString: &text, VersionStages: []string{awsPending}})
+	return s.explain("PutSecretValue", name, err)
+}
+
+// promote moves AWSCURRENT to a version, from one; empty: from none.
+func (s *Store) promote(ctx context.Context, name, to, from string) error {
+	id := s.id(name)
+	in := &sm.UpdateSecretVersionStageInput{SecretId: &id, VersionStage: aws.String(awsCurrent), MoveToVersionId: &to}
+	if from != "" {
+		in.RemoveFromVersionId = &from
+	}
+	_, err := s.api.UpdateSecretVersionStage(ctx, in)
+	return s.explain("UpdateSecretVersionStage", name, err)
+}
+
+func (v version) text() string {
+	b, err := json.Marshal(v.envelope)
+	if err != nil {
+		panic(err) // strings, numbers and bytes
+	}
+	return string(b)
+}
