@@ -1,10 +1,7 @@
 package registry
 
 import (
-	"encoding/base64"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -37,72 +34,24 @@ func plainID(kind, idOrARN string) string {
 // ours reports whether OwnerAccount, which may be absent, is this registry's.
 func (s *Server) ours(account string) bool { return account == "" || account == s.o.Account }
 
-func tagMap(tags []cloudmap.Tag) map[string]string {
-	m := map[string]string{}
-	for _, t := range tags {
-		m[t.Key] = *t.Value
-	}
-	return m
-}
-
-func tagList(m map[string]string) []cloudmap.Tag {
-	tags := []cloudmap.Tag{}
-	for _, k := range slices.Sorted(maps.Keys(m)) {
-		v := m[k]
-		tags = append(tags, cloudmap.Tag{Key: k, Value: &v})
-	}
-	return tags
-}
-
 // page cuts a page out of a list and keeps what the filters let pass. As on
 // AWS the page is cut first: it may be empty and still have a successor.
-func page[V, A any](all *state.Sorted[V], p cloudmap.Page, key func(*V) string, keep func(*V) (A, bool)) ([]A, string, error) {
-	after, err := position(p.NextToken)
+func page[V, A any](all *state.Sorted[V], p cloudmap.Page, keep func(*V) (A, bool)) (out []A, next string, err error) {
+	after, err := p.After()
 	if err != nil {
 		return nil, "", err
 	}
-	out, n, last := []A{}, 0, ""
-	for v := range all.After(after) {
-		if n == p.Limit() {
-			return out, base64.RawURLEncoding.EncodeToString([]byte("1" + last)), nil
-		}
-		n, last = n+1, key(v)
+	rows, last, more := all.Page(after, p.Limit())
+	if more {
+		next = cloudmap.NextToken(last)
+	}
+	out = []A{}
+	for v := range rows {
 		if a, ok := keep(v); ok {
 			out = append(out, a)
 		}
 	}
-	return out, "", nil
-}
-
-// position is the key after which a page starts.
-func position(token string) (string, error) {
-	if token == "" {
-		return "", nil
-	}
-	b, err := base64.RawURLEncoding.DecodeString(token)
-	if err != nil || len(b) == 0 || b[0] != '1' {
-		return "", cloudmap.InvalidInput("The NextToken is not one that this registry gave.")
-	}
-	return string(b[1:]), nil
-}
-
-// matches holds an item's fields against filters; it must match all of them.
-func matches(filters []cloudmap.Filter, field func(name string) string) bool {
-	for _, f := range filters {
-		v, ok := field(f.Name), false
-		switch f.Condition {
-		case "BEGINS_WITH":
-			ok = strings.HasPrefix(v, f.Values[0])
-		case "BETWEEN":
-			ok = f.Between(v)
-		default: // EQ and IN
-			ok = slices.Contains(f.Values, v)
-		}
-		if !ok {
-			return false
-		}
-	}
-	return true
+	return out, next, nil
 }
 
 // now is the time as records hold it: AWS's are accurate to milliseconds.

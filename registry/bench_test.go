@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/registry/cloudmap"
 	"patchbay/registry/state"
 	"patchbay/registry/store"
 )
@@ -84,7 +85,7 @@ func serve(b *testing.B, s *Server, name, body string) *sink {
 	if err != nil {
 		b.Fatal(err)
 	}
-	r.Header.Set("X-Amz-Target", targetPrefix+name)
+	r.Header.Set("X-Amz-Target", cloudmap.TargetPrefix+"."+name)
 	w := &sink{header: http.Header{}, status: 200}
 	s.ServeHTTP(w, r)
 	if w.status != 200 {
@@ -99,7 +100,7 @@ func ask(b *testing.B, s *Server, name, body string, args ...any) string {
 		body = fmt.Sprintf(body, args...)
 	}
 	r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, "/", strings.NewReader(body))
-	r.Header.Set("X-Amz-Target", targetPrefix+name)
+	r.Header.Set("X-Amz-Target", cloudmap.TargetPrefix+"."+name)
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, r)
 	if w.Code != 200 {
@@ -242,7 +243,7 @@ func BenchmarkDiscoverOverHTTP(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			r.Header.Set("X-Amz-Target", targetPrefix+"DiscoverInstances")
+			r.Header.Set("X-Amz-Target", cloudmap.TargetPrefix+"."+"DiscoverInstances")
 			resp, err := http.DefaultClient.Do(r)
 			if err != nil {
 				b.Fatal(err)

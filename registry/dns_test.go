@@ -229,7 +229,7 @@ func TestInstancesOfOneService(t *testing.T) {
 		svc := l.service(l.namespace("demo"), "backend")
 		for i := range 1000 {
 			in := fmt.Appendf(nil, `{"ServiceId":"%s","InstanceId":"i%d","Attributes":{}}`, svc, i)
-			if _, err := l.server.call("POST", "RegisterInstance", in); err != nil {
+			if _, err := l.server.http.Call("POST", "RegisterInstance", in); err != nil {
 				t.Fatal(err)
 			}
 		}

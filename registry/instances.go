@@ -220,7 +220,7 @@ func (s *Server) listInstances(in *cloudmap.ListInstancesRequest) (*cloudmap.Lis
 		if err != nil {
 			return err
 		}
-		out.Instances, out.NextToken, err = page(v.Instances(svc.ID), in.Page, func(i *state.Instance) string { return i.ID }, func(i *state.Instance) (cloudmap.Instance, bool) {
+		out.Instances, out.NextToken, err = page(v.Instances(svc.ID), in.Page, func(i *state.Instance) (cloudmap.Instance, bool) {
 			return s.describeInstance(i), true
 		})
 		return err
@@ -241,7 +241,7 @@ func (s *Server) instancesHealth(in *cloudmap.InstancesHealthRequest) (*cloudmap
 			}
 			wanted[id] = true
 		}
-		_, out.NextToken, err = page(v.Instances(svc.ID), in.Page, func(i *state.Instance) string { return i.ID }, func(i *state.Instance) (struct{}, bool) {
+		_, out.NextToken, err = page(v.Instances(svc.ID), in.Page, func(i *state.Instance) (struct{}, bool) {
 			if len(wanted) == 0 || wanted[i.ID] {
 				out.Status[i.ID] = health(svc, i)
 			}

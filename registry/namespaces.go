@@ -22,7 +22,7 @@ func (s *Server) createNamespace(in *cloudmap.CreateNamespaceRequest) (*cloudmap
 		}
 		n := &state.Namespace{
 			ID: newID("ns-"), Name: in.Name, HTTPName: in.Name, Type: in.Of, VPC: in.VPC, Description: in.Description,
-			Creator: in.CreatorRequestID, Tags: tagMap(in.Tags), SOATTL: in.Properties.TTL(),
+			Creator: in.CreatorRequestID, Tags: cloudmap.TagMap(in.Tags), SOATTL: in.Properties.TTL(),
 		}
 		if in.Of != cloudmap.TypeHTTP {
 			n.HostedZone = newID("Z")
@@ -153,8 +153,8 @@ func (s *Server) getNamespace(in *cloudmap.IDRequest) (*cloudmap.GetNamespaceRes
 func (s *Server) listNamespaces(in *cloudmap.ListNamespacesRequest) (*cloudmap.ListNamespacesResponse, error) {
 	out := &cloudmap.ListNamespacesResponse{}
 	err := s.view(func(v *state.View) (err error) {
-		out.Namespaces, out.NextToken, err = page(v.Namespaces(), in.Page, func(n *state.Namespace) string { return n.ID }, func(n *state.Namespace) (cloudmap.Namespace, bool) {
-			return s.describeNamespace(n), matches(in.Filters, func(name string) string {
+		out.Namespaces, out.NextToken, err = page(v.Namespaces(), in.Page, func(n *state.Namespace) (cloudmap.Namespace, bool) {
+			return s.describeNamespace(n), cloudmap.Match(in.Filters, func(name string) string {
 				return map[string]string{"TYPE": n.Type, "NAME": n.Name, "HTTP_NAME": n.HTTPName, "RESOURCE_OWNER": "SELF"}[name]
 			})
 		})

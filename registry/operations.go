@@ -119,9 +119,9 @@ func (s *Server) listOperations(in *cloudmap.ListOperationsRequest) (*cloudmap.L
 	}
 	out := &cloudmap.ListOperationsResponse{}
 	return out, s.view(func(v *state.View) (err error) {
-		out.Operations, out.NextToken, err = page(v.Operations(), in.Page, func(o *state.Operation) string { return o.ID }, func(o *state.Operation) (cloudmap.OperationSummary, bool) {
+		out.Operations, out.NextToken, err = page(v.Operations(), in.Page, func(o *state.Operation) (cloudmap.OperationSummary, bool) {
 			status, since := progress(o, at)
-			return cloudmap.OperationSummary{ID: o.ID, Status: status}, matches(in.Filters, func(name string) string {
+			return cloudmap.OperationSummary{ID: o.ID, Status: status}, cloudmap.Match(in.Filters, func(name string) string {
 				return map[string]string{
 					"NAMESPACE_ID": o.Namespace, "SERVICE_ID": o.Service, "STATUS": status, "TYPE": o.Type,
 					"UPDATE_DATE": strconv.FormatFloat(float64(since.UnixMilli())/1000, 'f', 3, 64),

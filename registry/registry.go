@@ -4,21 +4,23 @@
 // docs/reference/registry.md.
 //
 // It owns what each operation does. It must not know the mesh nor Envoy. The
-// rooms below it: [patchbay/registry/cloudmap] is what can be said, state and
-// store are what is kept, lease is when silence is an end, sigv4 lets callers
-// in, watch tells of changes.
+// rooms below it: cloudmap is what can be said, protocol how, sigv4 by whom;
+// state and store are what is kept, lease is when silence is an end, watch
+// tells of changes.
 //
-// Start reading at [Server], then dispatch.go, which lists the operations, and
+// Start reading at [New], then dispatch.go, which lists the operations, and
 // work.go, which carries out those that are asynchronous.
 package registry
 
 import (
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
 	"patchbay/registry/cloudmap"
 	"patchbay/registry/lease"
+	"patchbay/registry/protocol"
 	"patchbay/registry/sigv4"
 	"patchbay/registry/state"
 	"patchbay/registry/store"
@@ -56,6 +58,7 @@ type Server struct {
 	events *watch.Log
 	wake   chan struct{} // of Run
 	load   func() error
+	http   *protocol.Handler
 }
 
 // New makes a server of what is in the store. It reads the store at the first
@@ -75,8 +78,15 @@ func New(s store.Store, o Options) *Server {
 	}
 	v := &Server{o: o, db: state.New(s), leases: lease.NewBook(), events: watch.NewLog(events), wake: make(chan struct{}, 1)}
 	v.load = sync.OnceValue(v.read)
+	v.http = &protocol.Handler{
+		Operations: v.operations(), Keys: o.Keys, Others: map[string]http.Handler{watch.Path: v.events}, Ready: v.load, Log: o.Log,
+		Count: func(operation, failure string) { o.Metrics.requests.WithLabelValues(operation, failure).Inc() },
+	}
 	return v
 }
+
+// ServeHTTP implements [http.Handler].
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.http.ServeHTTP(w, r) }
 
 // Load reads the store now, for who wants to know early whether that works.
 // Its error is that of everything else too.

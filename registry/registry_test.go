@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,9 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -21,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
 	"github.com/google/go-cmp/cmp"
 
+	"patchbay/registry/protocol"
 	"patchbay/registry/store"
 	"patchbay/registry/watch"
 )
@@ -245,7 +242,7 @@ func TestWhatIsNotTheAPI(t *testing.T) {
 		"no operation":      {"", "{}", "UnknownOperationException"},
 		"not JSON":          {"Route53AutoNaming_v20170314.ListServices", "{", "SerializationException"},
 		"wrong type":        {"Route53AutoNaming_v20170314.GetService", `{"Id": 5}`, "SerializationException"},
-		"too large":         {"Route53AutoNaming_v20170314.GetService", `{"Id": "` + strings.Repeat("x", maxRequest) + `"}`, "RequestEntityTooLargeException"},
+		"too large":         {"Route53AutoNaming_v20170314.GetService", `{"Id": "` + strings.Repeat("x", protocol.MaxRequest) + `"}`, "RequestEntityTooLargeException"},
 		"another path":      {"Route53AutoNaming_v20170314.GetService", `{"Id": "x"}`, "ServiceNotFound"},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+"/any/path", strings.NewReader(c.body))
@@ -295,82 +292,5 @@ func TestChangesWakeWatchers(t *testing.T) {
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
-	}
-}
-
-// TestKilledProcess kills -9 a process that registers instances, and finds
-// every one that it said was acknowledged.
-func TestKilledProcess(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "registry.db")
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestRegisterForEver$")
-	cmd.Env = append(os.Environ(), "REGISTRY_FILE="+file)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var acknowledged []string
-	for lines := bufio.NewScanner(out); len(acknowledged) < 40 && lines.Scan(); {
-		if id, ok := strings.CutPrefix(lines.Text(), "acknowledged "); ok {
-			acknowledged = append(acknowledged, id)
-		}
-	}
-	cmd.Process.Kill()
-	cmd.Wait()
-	if len(acknowledged) < 40 {
-		t.Fatalf("the process acknowledged %d", len(acknowledged))
-	}
-	ids, revision := discover(t, reopened(t, file), all)
-	for _, id := range acknowledged {
-		if !strings.Contains(ids+" ", id+":HEALTHY ") {
-			t.Errorf("%s is lost", id)
-		}
-	}
-	if int(revision) < len(acknowledged) {
-		t.Errorf("revision %d after %d registrations", revision, len(acknowledged))
-	}
-}
-
-// reopened serves the file that another process has left, and has carried out
-// what that one had accepted.
-func reopened(t *testing.T, file string) *servicediscovery.Client {
-	t.Helper()
-	st, err := store.OpenBolt(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { st.Close() })
-	c := client(t, newServer(t, st))
-	for _, status := range []string{"SUBMITTED", "PENDING"} {
-		for open := 1; open > 0; {
-			open = 0
-			pages := servicediscovery.NewListOperationsPaginator(c, &servicediscovery.ListOperationsInput{Filters: []types.OperationFilter{{Name: types.OperationFilterNameStatus, Values: []string{status}}}})
-			for pages.HasMorePages() {
-				open += len(must[*servicediscovery.ListOperationsOutput](t)(pages.NextPage(t.Context())).Operations)
-			}
-		}
-	}
-	return c
-}
-
-// TestRegisterForEver is the process that TestKilledProcess kills. Without
-// its file it has nothing to do.
-func TestRegisterForEver(t *testing.T) {
-	file := os.Getenv("REGISTRY_FILE")
-	if file == "" {
-		return
-	}
-	st, err := store.OpenBolt(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := client(t, newServer(t, st))
-	id := life(t, c)
-	for i := range 900 {
-		name := fmt.Sprintf("n%d", i)
-		must[*servicediscovery.RegisterInstanceOutput](t)(c.RegisterInstance(t.Context(), &servicediscovery.RegisterInstanceInput{ServiceId: &id, InstanceId: &name, Attributes: map[string]string{"AWS_INSTANCE_IPV4": "10.0.0.1"}}))
-		fmt.Println("acknowledged", name)
 	}
 }

@@ -31,7 +31,7 @@ func (s *Server) createService(in *cloudmap.CreateServiceRequest) (*cloudmap.Cre
 		}
 		v := &state.Service{
 			ID: newID("srv-"), NamespaceID: n.ID, Name: in.Name, Type: cloudmap.TypeHTTP, Description: in.Description, DNS: in.DNSConfig,
-			Check: in.HealthCheckConfig, Custom: in.HealthCheckCustomConfig, Created: now(), Creator: in.CreatorRequestID, Tags: tagMap(in.Tags),
+			Check: in.HealthCheckConfig, Custom: in.HealthCheckCustomConfig, Created: now(), Creator: in.CreatorRequestID, Tags: cloudmap.TagMap(in.Tags),
 		}
 		if v.DNS != nil {
 			v.Type = cloudmap.TypeDNSHTTP
@@ -93,8 +93,8 @@ func (s *Server) listServices(in *cloudmap.ListServicesRequest) (*cloudmap.ListS
 	}
 	out := &cloudmap.ListServicesResponse{}
 	return out, s.view(func(v *state.View) (err error) {
-		out.Services, out.NextToken, err = page(v.Services(), in.Page, func(svc *state.Service) string { return svc.ID }, func(svc *state.Service) (cloudmap.Service, bool) {
-			return s.summarizeService(svc, v.Members(svc.ID)), matches(in.Filters, func(name string) string {
+		out.Services, out.NextToken, err = page(v.Services(), in.Page, func(svc *state.Service) (cloudmap.Service, bool) {
+			return s.summarizeService(svc, v.Members(svc.ID)), cloudmap.Match(in.Filters, func(name string) string {
 				return map[string]string{"NAMESPACE_ID": svc.NamespaceID, "RESOURCE_OWNER": "SELF"}[name]
 			})
 		})
@@ -213,7 +213,7 @@ func (s *Server) changeAttributes(id string, change func(map[string]string)) (*c
 }
 
 func (s *Server) tagResource(in *cloudmap.TagResourceRequest) (*cloudmap.Empty, error) {
-	return s.changeTags(in.ResourceARN, func(t map[string]string) { maps.Copy(t, tagMap(in.Tags)) })
+	return s.changeTags(in.ResourceARN, func(t map[string]string) { maps.Copy(t, cloudmap.TagMap(in.Tags)) })
 }
 
 func (s *Server) untagResource(in *cloudmap.UntagResourceRequest) (*cloudmap.Empty, error) {
@@ -262,9 +262,9 @@ func (s *Server) listTags(in *cloudmap.ListTagsRequest) (*cloudmap.ListTagsRespo
 		n, svc := tagged(v.Namespace, v.Service, in.ResourceARN)
 		switch {
 		case n != nil:
-			out.Tags = tagList(n.Tags)
+			out.Tags = cloudmap.TagList(n.Tags)
 		case svc != nil:
-			out.Tags = tagList(svc.Tags)
+			out.Tags = cloudmap.TagList(svc.Tags)
 		default:
 			return cloudmap.ResourceNotFound(in.ResourceARN)
 		}

@@ -34,7 +34,7 @@ func snapshots(t testing.TB) map[string][]byte {
 			t.Fatal(err)
 		}
 		head, body, _ := bytes.Cut(text, []byte("\n\n{"))
-		_, target, ok := strings.Cut(string(head), "X-Amz-Target: "+targetPrefix)
+		_, target, ok := strings.Cut(string(head), "X-Amz-Target: "+cloudmap.TargetPrefix+".")
 		name := strings.TrimSuffix(filepath.Base(f), ".request.snap")
 		if !ok || strings.TrimSpace(target) != name {
 			t.Fatalf("%s has the target %q", f, target)
@@ -49,12 +49,12 @@ func snapshots(t testing.TB) map[string][]byte {
 func TestTheSDKsOwnRequests(t *testing.T) {
 	s := New(&store.Memory{}, Options{})
 	for name, body := range snapshots(t) {
-		op, known := operations[name]
+		op, known := s.http.Operations[name]
 		if !known {
 			t.Errorf("%s is not answered", name)
 			continue
 		}
-		in := op.empty()
+		in := op.Empty()
 		dec := json.NewDecoder(bytes.NewReader(body))
 		if dec.DisallowUnknownFields(); dec.Decode(in) != nil {
 			t.Errorf("%s: %s has a member that is not understood", name, body)
@@ -75,7 +75,7 @@ func TestTheSDKsOwnRequests(t *testing.T) {
 				t.Errorf("%s: %s was understood as %v, not %v", name, k, got[k], v)
 			}
 		}
-		_, err = s.call("POST", name, body)
+		_, err = s.http.Call("POST", name, body)
 		if e, is := err.(*cloudmap.Error); err != nil && (!is || e.Status != 400 || e.Type == "UnknownOperationException" || e.Type == "SerializationException") { //nolint:errorlint // it is not wrapped
 			t.Errorf("%s: %v", name, err)
 		}
@@ -110,7 +110,7 @@ func furnish(t testing.TB, s *Server) (ns, svc string) {
 	var v *state.View
 	for _, r := range []string{`CreatePrivateDnsNamespace{"Name":"demo","Vpc":"vpc-1"}`, `CreateService{"NamespaceId":"NS","Name":"backend","DnsConfig":{"DnsRecords":[{"Type":"A","TTL":9}]}}`} {
 		name, body, _ := strings.Cut(r, "{")
-		if _, err := s.call("POST", name, []byte("{"+strings.ReplaceAll(body, "NS", ns))); err != nil {
+		if _, err := s.http.Call("POST", name, []byte("{"+strings.ReplaceAll(body, "NS", ns))); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.carryOut(); err != nil {
@@ -146,7 +146,7 @@ func FuzzRequests(f *testing.F) {
 		ns, svc := furnish(t, s)
 		body = bytes.ReplaceAll(bytes.ReplaceAll(body, []byte("SVC"), []byte(svc)), []byte("NS"), []byte(ns))
 		for range 2 { // the second time it may be there
-			out, err := s.call("POST", name, body)
+			out, err := s.http.Call("POST", name, body)
 			if err == nil {
 				if _, err = json.Marshal(out); err != nil {
 					t.Fatalf("%s: the answer can't be encoded: %v", name, err)

@@ -10,6 +10,7 @@
 package cloudmap
 
 import (
+	"encoding/base64"
 	"fmt"
 	"maps"
 	"regexp"
@@ -161,6 +162,26 @@ func (p Page) Limit() int {
 	return int(*p.MaxResults)
 }
 
+// After is the key after which the page starts.
+func (p Page) After() (string, error) {
+	if p.NextToken == "" {
+		return "", nil
+	}
+	b, err := base64.RawURLEncoding.DecodeString(p.NextToken)
+	key, ok := strings.CutPrefix(string(b), tokenForm)
+	if err != nil || !ok {
+		return "", InvalidInput("The NextToken is not one that this registry gave.")
+	}
+	return key, nil
+}
+
+// NextToken is that of a page that ends with this key.
+func NextToken(last string) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(tokenForm + last))
+}
+
+const tokenForm = "1"
+
 func (p Page) check(q *Problems) {
 	q.optional("nextToken", p.NextToken, nextToken)
 	q.within("maxResults", p.MaxResults, 1, 100)
@@ -173,12 +194,31 @@ type Filter struct {
 	Condition string
 }
 
-// Between reports whether a date in epoch seconds lies within a BETWEEN, both
-// ends included. Check has looked at the filter's values.
-func (f Filter) Between(date string) bool {
+// Match holds an item's fields against filters; it must match all of them.
+func Match(filters []Filter, field func(name string) string) bool {
+	for _, f := range filters {
+		v, ok := field(f.Name), false
+		switch f.Condition {
+		case "BEGINS_WITH":
+			ok = strings.HasPrefix(v, f.Values[0])
+		case "BETWEEN":
+			ok = f.between(v)
+		default: // EQ and IN
+			ok = slices.Contains(f.Values, v)
+		}
+		if !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// between reports whether a date in epoch seconds lies within a BETWEEN, both
+// ends included.
+func (f Filter) between(date string) bool {
 	var n [3]float64
 	for i, v := range []string{f.Values[0], date, f.Values[1]} {
-		n[i], _ = strconv.ParseFloat(v, 64)
+		n[i], _ = strconv.ParseFloat(v, 64) // Check has looked at them
 	}
 	return n[0] <= n[1] && n[1] <= n[2]
 }

@@ -2,8 +2,29 @@ package cloudmap
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
+
+// TagMap is a request's tags, which Check has looked at, by key.
+func TagMap(tags []Tag) map[string]string {
+	m := map[string]string{}
+	for _, t := range tags {
+		m[t.Key] = *t.Value
+	}
+	return m
+}
+
+// TagList is the tags of an answer, sorted by key.
+func TagList(m map[string]string) []Tag {
+	tags := []Tag{}
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		v := m[k]
+		tags = append(tags, Tag{Key: k, Value: &v})
+	}
+	return tags
+}
 
 // TagResourceRequest is that of TagResource.
 type TagResourceRequest struct {

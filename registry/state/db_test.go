@@ -231,16 +231,20 @@ func TestSorted(t *testing.T) {
 				keys = append(keys, want[k])
 			}
 		}
+		n := 1 + r.IntN(250)
 		var got []string
-		for v := range s.After(after) {
+		rows, last, more := s.Page(after, n)
+		for v := range rows {
 			got = append(got, *v)
 		}
-		if !slices.Equal(got, keys) || s.Len() != len(want) {
-			t.Fatalf("after %s: %v, want %v", after, got, keys)
+		if !slices.Equal(got, keys[:min(n, len(keys))]) || more != (len(keys) > n) || len(got) > 0 && want[last] != got[len(got)-1] || s.Len() != len(want) {
+			t.Fatalf("%d after %s: %v, last %s, more %t; want %v", n, after, got, last, more, keys)
 		}
 	}
-	if none := (*Sorted[string])(nil); none.Len() != 0 || len(slices.Collect(none.All())) != 0 || len(slices.Collect(none.After(""))) != 0 {
+	if none := (*Sorted[string])(nil); none.Len() != 0 || len(slices.Collect(none.All())) != 0 {
 		t.Error("a nil list is not empty")
+	} else if rows, _, more := none.Page("", 5); more || len(slices.Collect(rows)) != 0 {
+		t.Error("a nil list has a page")
 	}
 }
 

@@ -52,26 +52,31 @@ func (s *Sorted[V]) Len() int {
 }
 
 // All are the records in the order of their keys.
-func (s *Sorted[V]) All() iter.Seq[*V] { return s.from(0) }
+func (s *Sorted[V]) All() iter.Seq[*V] { return s.slice(0, s.Len()) }
 
-// After are the records whose keys come after key.
-func (s *Sorted[V]) After(key string) iter.Seq[*V] {
+// Page is at most n records whose keys come after key, the last one's key, and
+// whether there are more.
+func (s *Sorted[V]) Page(after string, n int) (rows iter.Seq[*V], last string, more bool) {
 	if s == nil {
-		return func(func(*V) bool) {}
+		return s.slice(0, 0), "", false
 	}
-	i, found := s.find(key)
+	i, found := s.find(after)
 	if found {
 		i++
 	}
-	return s.from(i)
+	end := min(i+n, len(s.rows))
+	if end > i {
+		last = s.rows[end-1].key
+	}
+	return s.slice(i, end), last, end < len(s.rows)
 }
 
-func (s *Sorted[V]) from(i int) iter.Seq[*V] {
+func (s *Sorted[V]) slice(i, end int) iter.Seq[*V] {
 	return func(yield func(*V) bool) {
 		if s == nil {
 			return
 		}
-		for _, r := range s.rows[i:] {
+		for _, r := range s.rows[i:end] {
 			if !yield(r.v) {
 				return
 			}

@@ -55,7 +55,7 @@ func checkSchema(tx *bbolt.Tx, path string) error {
 	case have == nil:
 		return b.Put(schemaKey, []byte(schema))
 	case string(have) != schema:
-		return fmt.Errorf("open %s: %w: %q, and this patchbay reads %q", path, ErrSchema, have, schema)
+		return fmt.Errorf("open %s: %w: %q, and this patchbay reads %q; move the file away to start anew: sidecars register again by themselves", path, ErrSchema, have, schema)
 	}
 	return nil
 }
