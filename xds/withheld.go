@@ -15,11 +15,11 @@ import (
 // Withheld is a resource that must not leave, because Envoy would reject it or
 // worse. What sidecars have under its name, if anything, stays.
 type Withheld struct {
-	SeenBy   string // the view or the node that would have got it
-	Resource string // "type name"
-	Source   string // the service, or the node, that it was made from
-	Problem  string // names the field
-	Since    time.Time
+	SeenBy   string    `json:"seenBy"`   // the view or the node that would have got it
+	Resource string    `json:"resource"` // "type name"
+	Source   string    `json:"source"`   // the service, or the node, that it was made from
+	Problem  string    `json:"problem"`  // names the field
+	Since    time.Time `json:"since"`
 }
 
 // withheld are those of one view or node.

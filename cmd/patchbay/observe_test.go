@@ -3,8 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,7 +12,6 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -25,22 +22,13 @@ import (
 	awscredentials "github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery"
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
-	"google.golang.org/genproto/googleapis/rpc/status"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
 	"patchbay/agentapi"
 	"patchbay/config"
-	"patchbay/identity"
 	"patchbay/internal/envoytest"
-	"patchbay/mesh"
-	"patchbay/xds/bootstrap"
-	"patchbay/xds/delta/wire"
 )
 
 // hostNamed is the address that laxRegistry turns into a host name.
@@ -246,59 +234,6 @@ func (p *plane) declareTLS(issuer string) *agentapi.Registration {
 	}}}}})
 	send(p.t, k, &agentapi.Up{Message: &agentapi.Up_Health{Health: &agentapi.Health{EnvoyReady: true, Ports: map[string]agentapi.Health_State{"web": agentapi.Health_HEALTHY}}}})
 	return receive(p.t, k, (*agentapi.Down).GetRegistration)
-}
-
-// nack is an Envoy that rejects its first clusters and goes away.
-func (p *plane) nack() {
-	t := p.t
-	k, _ := p.join("frontend")
-	cert, err := tls.LoadX509KeyPair(filepath.Join(k.dir, bootstrap.CertFile), filepath.Join(k.dir, bootstrap.KeyFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ca, err := os.ReadFile(filepath.Join(k.dir, bootstrap.CAFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(ca)
-	conn, err := grpc.NewClient(p.cfg.XDS.Listen, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
-		Certificates: []tls.Certificate{cert}, RootCAs: roots, ServerName: identity.ControlName(testDomain), MinVersion: tls.VersionTLS13,
-	})))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	meta, err := bootstrap.NodeMeta{Version: "test", Wiring: mesh.Bind}.Struct()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &discoveryv3.DeltaDiscoveryRequest{
-		Node: &corev3.Node{Id: k.id, Cluster: k.id[:strings.LastIndexByte(k.id, '/')], Metadata: meta}, TypeUrl: wire.ClusterType, ResourceNamesSubscribe: []string{"*"},
-	}
-	for range 2 {
-		if err := stream.Send(r); err != nil {
-			t.Fatal(err)
-		}
-		if r.ErrorDetail != nil {
-			break
-		}
-		answer, err := stream.Recv()
-		if err != nil {
-			t.Fatal(err)
-		}
-		r = &discoveryv3.DeltaDiscoveryRequest{TypeUrl: wire.ClusterType, ResponseNonce: answer.GetNonce(), ErrorDetail: &status.Status{Code: 3, Message: "no"}}
-	}
-	envoytest.Eventually(t, 10*time.Second, func() error {
-		if value(p.metrics()["patchbay_xds_nacks_total"], nil) != 1 {
-			return fmt.Errorf("the NACK is not counted")
-		}
-		return nil
-	})
 }
 
 // samePage holds docs/reference/metrics.md against what is exposed, both ways.

@@ -10,19 +10,19 @@ import (
 
 // StreamStatus is what the books say of one Envoy.
 type StreamStatus struct {
-	Node    string
-	Cluster string
-	View    string
-	Opened  time.Time
-	Types   []TypeStatus // in the order of sending; only types that were asked for
+	Node    string       `json:"node"`
+	Cluster string       `json:"cluster"`
+	View    string       `json:"view"`
+	Opened  time.Time    `json:"opened"`
+	Types   []TypeStatus `json:"types"` // in the order of sending; only types that were asked for
 	// Warming says of each cluster without an ACK for what Envoy may be waiting,
 	// sorted. Envoy withholds the ACKs of all clusters while one warms.
-	Warming []string
+	Warming []string `json:"warming,omitempty"`
 }
 
 // Status is the state of all streams, sorted by node, then by age.
 func (c *Cache) Status() []StreamStatus {
-	var all []StreamStatus
+	all := []StreamStatus{}
 	for _, v := range c.allViews() {
 		v.mu.RLock()
 		streams := slices.Collect(maps.Keys(v.streams))

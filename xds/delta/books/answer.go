@@ -26,11 +26,11 @@ func (r Response) done() {
 
 // Rejection is what an Envoy said of a resource that it did not take.
 type Rejection struct {
-	Name    string
-	Version string
-	Source  string // what the resource was made from
-	Error   string // Envoy's words
-	At      time.Time
+	Name    string    `json:"name"`
+	Version string    `json:"version"`
+	Source  string    `json:"source"` // what the resource was made from
+	Error   string    `json:"error"`  // Envoy's words
+	At      time.Time `json:"at"`
 	version uint64
 	good    *wire.Entry // the last that was accepted; nil if that is not known
 }

@@ -10,31 +10,31 @@ import (
 
 // TypeStatus is what the books say of one type of a stream.
 type TypeStatus struct {
-	Type       string // cds, eds, sds, lds, rds
-	Wildcard   bool
-	Subscribed int // names asked for, without the wildcard
-	LastAck    time.Time
+	Type       string    `json:"type"` // cds, eds, sds, lds, rds
+	Wildcard   bool      `json:"wildcard"`
+	Subscribed int       `json:"subscribed"` // names asked for, without the wildcard
+	LastAck    time.Time `json:"lastAck,omitzero"`
 	// UnackedSince is when the oldest response without an answer was sent; zero
 	// if there is none. For cds it means that a cluster is warming.
-	UnackedSince time.Time
-	Resources    []ResourceStatus // sorted by name
-	Missing      []string         // asked for and told that there is none; sorted
-	Rejected     []Rejection      // sorted by name
+	UnackedSince time.Time        `json:"unackedSince,omitzero"`
+	Resources    []ResourceStatus `json:"resources"`          // sorted by name
+	Missing      []string         `json:"missing,omitempty"`  // asked for and told that there is none; sorted
+	Rejected     []Rejection      `json:"rejected,omitempty"` // sorted by name
 }
 
 // ResourceStatus is one name of a type. Sent and Accepted are versions; ""
 // means none.
 type ResourceStatus struct {
-	Name     string
-	Sent     string
-	Accepted string
-	Waiting  bool // for an ACK
-	Pending  bool // it changed and was not sent yet
+	Name     string `json:"name"`
+	Sent     string `json:"sent"`
+	Accepted string `json:"accepted"`
+	Waiting  bool   `json:"waiting"` // for an ACK
+	Pending  bool   `json:"pending"` // it changed and was not sent yet
 }
 
 // Status is a copy of the books.
 func (b *Books) Status() TypeStatus {
-	t := TypeStatus{Type: b.kind.String(), Wildcard: b.wildcard, Subscribed: len(b.want), LastAck: b.lastAck}
+	t := TypeStatus{Type: b.kind.String(), Wildcard: b.wildcard, Subscribed: len(b.want), LastAck: b.lastAck, Resources: []ResourceStatus{}}
 	if len(b.inflight) > 0 {
 		t.UnackedSince = b.inflight[0].at
 	}
