@@ -96,16 +96,24 @@ func register(t *testing.T, registry, service string, instances map[string]map[s
 
 func (p *plane) get(path string) []byte {
 	p.t.Helper()
+	status, body := p.ask(path)
+	if status != http.StatusOK {
+		p.t.Fatalf("%s: %d\n%s", path, status, body)
+	}
+	return body
+}
+
+func (p *plane) ask(path string) (status int, body []byte) {
+	p.t.Helper()
 	resp, err := http.Get("http://" + p.cfg.Admin.Listen + path)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		p.t.Fatalf("%s: %s %v\n%s", path, resp.Status, err, body)
+	if body, err = io.ReadAll(resp.Body); err != nil {
+		p.t.Fatal(err)
 	}
-	return body
+	return resp.StatusCode, body
 }
 
 func (p *plane) metrics() map[string]*dto.MetricFamily {
