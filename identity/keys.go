@@ -159,7 +159,7 @@ func (r JoinRequest) look(signer *Signer) (*join.Dir, error) {
 				return nil, fmt.Errorf("%s holds a %s that belongs to something else: use another directory", r.Out, join.CAFile)
 			}
 		}
-		return nil, nil //nolint:nilnil,nilerr // what can't be used is made anew
+		return nil, nil // what can't be used is made anew
 	}
 	if have.Namespace != r.Workload.Namespace || have.Workload != r.Workload.Name {
 		return nil, fmt.Errorf("%s is the join directory of %s/%s, not of %s: use another directory", r.Out, have.Namespace, have.Workload, r.Workload)

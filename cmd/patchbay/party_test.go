@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/ecdsa"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -103,7 +104,7 @@ func (y *party) node(ports ...bootstrap.Port) *corev3.Node {
 func (a ads) ask(node *corev3.Node, names ...string) {
 	a.t.Helper()
 	// What a stream that was ended says is heard by receiving.
-	if err := a.Send(&discoveryv3.DeltaDiscoveryRequest{Node: node, TypeUrl: wire.SecretType, ResourceNamesSubscribe: names}); err != nil && err != io.EOF {
+	if err := a.Send(&discoveryv3.DeltaDiscoveryRequest{Node: node, TypeUrl: wire.SecretType, ResourceNamesSubscribe: names}); err != nil && !errors.Is(err, io.EOF) {
 		a.t.Fatal(err)
 	}
 }

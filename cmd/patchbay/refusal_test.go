@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/ecdsa"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -118,6 +119,7 @@ func tlsOffer() bootstrap.Port {
 }
 
 func (y *party) triesNodes(t *testing.T) {
+	t.Helper()
 	claim := func(id, cluster string) *corev3.Node {
 		n := y.node()
 		n.Id, n.Cluster = id, cluster
@@ -155,6 +157,7 @@ func (y *party) triesNodes(t *testing.T) {
 // triesServices calls every method of every service that Envoy's API has, on
 // both ports.
 func (y *party) triesServices(t *testing.T) {
+	t.Helper()
 	unary := 0
 	for port, conn := range map[string]*grpc.ClientConn{"xds": y.dial(y.p.cfg.XDS.Listen), "agent": y.dial(y.p.cfg.Agent.Listen)} {
 		protoregistry.GlobalFiles.RangeFiles(func(f protoreflect.FileDescriptor) bool {
@@ -211,7 +214,7 @@ func call(ctx context.Context, conn *grpc.ClientConn, method string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.SendMsg(&emptypb.Empty{}); err != nil && err != io.EOF {
+	if err := s.SendMsg(&emptypb.Empty{}); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	s.CloseSend()
@@ -219,6 +222,7 @@ func call(ctx context.Context, conn *grpc.ClientConn, method string) error {
 }
 
 func (y *party) triesToRegister(t *testing.T) {
+	t.Helper()
 	stream, err := agentapi.NewAgentClient(y.dial(y.p.cfg.Agent.Listen)).Connect(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -92,7 +92,7 @@ func forms(t *testing.T, key *ecdsa.PrivateKey) [][]byte {
 	}
 	all := [][]byte{scalar} // also what every DER form holds
 	for _, der := range [][]byte{pkcs8, sec1} {
-		for _, line := range bytes.Split(pem.EncodeToMemory(&pem.Block{Type: "X", Bytes: der}), []byte("\n")) {
+		for line := range bytes.SplitSeq(pem.EncodeToMemory(&pem.Block{Type: "X", Bytes: der}), []byte("\n")) {
 			if len(line) > 32 && !bytes.HasPrefix(line, []byte("-----")) {
 				all = append(all, line)
 			}

@@ -77,7 +77,7 @@ func Load(dir string) (*Dir, error) {
 			errs = append(errs, fmt.Errorf("%s: %w", path, err))
 		}
 	}
-	read(InfoFile, d.Info.parse)
+	read(InfoFile, d.parse)
 	read(KeyFile, func(text []byte) (errs []error) {
 		if d.key = parseKey(text); d.key == nil {
 			errs = append(errs, errors.New("allowed: one P-256 private key (PKCS #8, PEM)"))

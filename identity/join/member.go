@@ -83,7 +83,7 @@ func (m *Member) Join(ctx context.Context) error {
 	}
 	var bad string
 	var badSince time.Time
-	return m.retry(ctx, "waiting to join the mesh", func() error {
+	return m.retry(ctx, func(args ...any) { m.cfg.Log.Warn("waiting to join the mesh", args...) }, func() error {
 		dir, err := Load(m.cfg.Dir)
 		switch {
 		case err != nil && errors.Is(err, fs.ErrNotExist):
@@ -113,7 +113,8 @@ func (m *Member) Run(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		if m.due() {
-			if err := m.retry(ctx, "the node certificate is not renewed", func() error { return m.exchange(ctx, m.reload()) }); err != nil {
+			tell := func(args ...any) { m.cfg.Log.Warn("the node certificate is not renewed", args...) }
+			if err := m.retry(ctx, tell, func() error { return m.exchange(ctx, m.reload()) }); err != nil {
 				return err
 			}
 		}
@@ -142,9 +143,9 @@ func (m *Member) reload() *Dir {
 	return m.known()
 }
 
-// retry runs f until it succeeds. It logs the reason when that changes, and
+// retry runs f until it succeeds. It tells the reason when that changes, and
 // again each minute.
-func (m *Member) retry(ctx context.Context, what string, f func() error) error {
+func (m *Member) retry(ctx context.Context, tell func(...any), f func() error) error {
 	b := &backoff.ExponentialBackOff{InitialInterval: retryFirst, MaxInterval: retryMost, Multiplier: 1.6, RandomizationFactor: 0.5}
 	var told string
 	var toldAt time.Time
@@ -154,7 +155,7 @@ func (m *Member) retry(ctx context.Context, what string, f func() error) error {
 		m.mu.Unlock()
 		if reason := err.Error(); reason != told || time.Since(toldAt) >= tellAgain {
 			told, toldAt = reason, time.Now()
-			m.cfg.Log.Warn(what, "reason", reason, "control_plane", m.cfg.Addr, "certificate_left", m.left(), "retry_in", next.Round(time.Millisecond))
+			tell("reason", reason, "control_plane", m.cfg.Addr, "certificate_left", m.left(), "retry_in", next.Round(time.Millisecond))
 		}
 	}
 	_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, f() },
