@@ -12,7 +12,7 @@ import (
 
 const (
 	// batch is how many operations share a write.
-	batch = 128
+	batch = 256
 	// A finished operation is kept for keepFor, and no more than keepMost are:
 	// what a client still asks for, without growing for ever.
 	keepFor  = 24 * time.Hour
