@@ -84,11 +84,23 @@ func (k *checker) registry(c Config, ports map[string]string) {
 		if !Loopback(c.Registry.Listen) && c.Registry.KeysFile == "" && !k.spoiled["registry.listen"] {
 			k.bad("registry.keysFile", "is missing, but registry.listen is %s; allowed: a file of access keys, or a loopback address", c.Registry.Listen)
 		}
-		if l := c.Registry.Lease; !k.spoiled["registry.lease"] && (l < MinLease || l > MaxLease || l%time.Second != 0) {
-			k.bad("registry.lease", "%s; allowed: whole seconds, %s to %s", l, MinLease, MaxLease)
+		k.lease("registry.lease", c.Registry.Lease)
+	default:
+		if c.CloudMap.Endpoint != "" {
+			k.url("cloudMap.endpoint", c.CloudMap.Endpoint, "http", "https")
 		}
-	case c.CloudMap.Endpoint != "":
-		k.url("cloudMap.endpoint", c.CloudMap.Endpoint, "http", "https")
+		if k.lines["cloudMap.lease"] != 0 {
+			k.lease("cloudMap.lease", c.CloudMap.Lease)
+			if c.CloudMap.Endpoint == "" {
+				k.bad("cloudMap.lease", "stands without cloudMap.endpoint; allowed: only for a patchbay registry, since AWS has no leases")
+			}
+		}
+	}
+}
+
+func (k *checker) lease(path string, l time.Duration) {
+	if !k.spoiled[path] && (l < MinLease || l > MaxLease || l%time.Second != 0) {
+		k.bad(path, "%s; allowed: whole seconds, %s to %s", l, MinLease, MaxLease)
 	}
 }
 

@@ -53,6 +53,9 @@ type Registry struct {
 type CloudMap struct {
 	Endpoint string `yaml:"endpoint"` // empty: AWS's own for the region
 	Region   string `yaml:"region"`   // empty: as the AWS SDK finds it
+	// Lease is for a patchbay registry at Endpoint: as Registry.Lease, and the
+	// registry's watch is followed. Zero, for AWS: neither.
+	Lease time.Duration `yaml:"lease"`
 }
 
 // XDS is the port of the Envoys.

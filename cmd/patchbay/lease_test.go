@@ -38,18 +38,35 @@ func (p *plane) beat(k *task) {
 }
 
 // A task that dies without a word is UNHEALTHY after one lease and gone after
-// two; one whose stream lives stays. The registry is one for other machines:
-// the control plane signs, and hears of the removal by the signed watch.
+// two; one whose stream lives stays. The registry is one for other machines,
+// embedded or a process of its own: the control plane signs its calls.
 func TestADeadTaskGoesByItsLease(t *testing.T) {
 	keys := filepath.Join(t.TempDir(), "keys.yaml")
 	if err := os.WriteFile(keys, []byte(keysFile), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := startPlane(t, func(c *config.Config) {
-		c.Registry.Listen = strings.Replace(c.Registry.Listen, "127.0.0.1", "0.0.0.0", 1)
-		c.Registry.KeysFile, c.Registry.Lease = keys, time.Second
+	t.Run("embedded", func(t *testing.T) {
+		p := startPlane(t, func(c *config.Config) {
+			c.Registry.Listen = strings.Replace(c.Registry.Listen, "127.0.0.1", "0.0.0.0", 1)
+			c.Registry.KeysFile, c.Registry.Lease = keys, time.Second
+		})
+		p.deadTaskGoes("http://" + strings.Replace(p.cfg.Registry.Listen, "0.0.0.0", "127.0.0.1", 1))
 	})
-	c := (&process{url: "http://" + strings.Replace(p.cfg.Registry.Listen, "0.0.0.0", "127.0.0.1", 1)}).sdk("dashboard", "a-secret-of-the-dashboard")
+	t.Run("apart", func(t *testing.T) {
+		r := startRegistry(t, "--listen", "0.0.0.0:0", "--keys", keys)
+		t.Setenv("AWS_ACCESS_KEY_ID", "control")
+		t.Setenv("AWS_SECRET_ACCESS_KEY", "a-secret-of-the-control-plane")
+		p := startPlane(t, func(c *config.Config) {
+			c.Registry, c.CloudMap = nil, &config.CloudMap{Endpoint: r.url, Lease: time.Second}
+		})
+		p.deadTaskGoes(r.url)
+	})
+}
+
+func (p *plane) deadTaskGoes(registry string) {
+	t := p.t
+	t.Helper()
+	c := (&process{url: registry}).sdk("dashboard", "a-secret-of-the-dashboard")
 	health := func(name string) (types.HealthStatus, error) {
 		out, err := c.DiscoverInstances(t.Context(), &sd.DiscoverInstancesInput{NamespaceName: aws.String("demo"), ServiceName: &name})
 		if err != nil || len(out.Instances) != 1 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -179,6 +180,9 @@ func (c *control) registryClient(ctx context.Context) (endpoint string, cfg aws.
 	if c.cfg.CloudMap.Region != "" {
 		cfg.Region = c.cfg.CloudMap.Region
 	}
+	if c.cfg.CloudMap.Lease > 0 { // a patchbay registry takes any
+		cfg.Region = cmp.Or(cfg.Region, "us-east-1")
+	}
 	return c.cfg.CloudMap.Endpoint, cfg, nil
 }
 
@@ -189,7 +193,7 @@ func (c *control) buildDiscovery(ctx context.Context) error {
 	}
 	d := discovery.Config{CreateNamespace: c.cfg.CreateNamespaces, StateDir: filepath.Join(c.cfg.Data, "last-known-good"), Metrics: newDiscoveryMetrics(c.metrics)}
 	r := registrar.Config{CreateNamespace: c.cfg.CreateNamespaces, Namespaces: map[string]string{}}
-	if c.cfg.Registry != nil { // what AWS has not
+	if c.cfg.Registry != nil || c.cfg.CloudMap.Lease > 0 { // what AWS has not
 		d.Watch = &watch.Client{URL: endpoint, Sign: watch.SignV4(cfg.Credentials, cfg.Region), Log: c.log}
 		r.Lease = c.lease()
 	}
@@ -240,10 +244,10 @@ func (c *control) buildPush(context.Context) error {
 // lease is how long an instance lives without a sign of its task; zero where
 // the registry has no leases.
 func (c *control) lease() time.Duration {
-	if c.cfg.Registry == nil {
-		return 0
+	if c.cfg.Registry != nil {
+		return c.cfg.Registry.Lease
 	}
-	return c.cfg.Registry.Lease
+	return c.cfg.CloudMap.Lease
 }
 
 // listen opens every port before any is served, so that a port in use is said
