@@ -30,7 +30,7 @@ var mayImport = map[string][]string{
 	"xds":                 {},
 	"admin":               {},
 	"diagnose":            {"admin/api", "agentapi"},
-	"demo":                {},
+	"demo":                {"inject"},
 	"bench":               {"xds", "internal/envoybin"},
 	"internal/awsfake":    {},
 	"internal/envoybin":   {},

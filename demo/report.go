@@ -2,6 +2,7 @@ package demo
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -77,4 +78,47 @@ func (r *reporter) json(w io.Writer) error {
 		Version int     `json:"version"`
 		Checks  []Check `json:"checks"`
 	}{reportVersion, r.checks})
+}
+
+// Report is the same for whoever proves the mesh elsewhere: checks as they
+// come, or one JSON document at the end.
+type Report struct {
+	r    reporter
+	out  io.Writer
+	json bool
+}
+
+// NewReport prints to out; with json nothing before [Report.End].
+func NewReport(out io.Writer, json bool) *Report {
+	r := &Report{r: reporter{out: out}, out: out, json: json}
+	if json {
+		r.r.out = io.Discard
+	}
+	return r
+}
+
+// Add records a check.
+func (r *Report) Add(c Check, title, detail string) {
+	var err error
+	if !c.OK {
+		err = errors.New(c.Error)
+	}
+	r.r.add(c.ID, title, figure{c.Value, c.Unit, detail}, err)
+}
+
+// Say prints words for people.
+func (r *Report) Say(text string) { fmt.Fprintln(r.r.out, text) }
+
+// End prints the sum; ErrProofs if a check did not hold.
+func (r *Report) End() error {
+	if r.json {
+		if err := r.r.json(r.out); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(r.r.out, "%d passed, %d failed\n", len(r.r.checks)-r.r.failed(), r.r.failed())
+	if r.r.failed() > 0 {
+		return ErrProofs
+	}
+	return nil
 }

@@ -17,6 +17,7 @@ import (
 
 func newGet() *cobra.Command {
 	var timeout time.Duration
+	var http2 bool
 	c := &cobra.Command{
 		Use: "get URL", Short: "One GET; prints the body; fails unless the status is 2xx", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -24,7 +25,12 @@ func newGet() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			resp, err := (&http.Client{Timeout: timeout}).Do(req)
+			transport := http.DefaultTransport.(*http.Transport).Clone()
+			if http2 {
+				transport.Protocols = new(http.Protocols)
+				transport.Protocols.SetUnencryptedHTTP2(true)
+			}
+			resp, err := (&http.Client{Timeout: timeout, Transport: transport}).Do(req)
 			if err != nil {
 				return err
 			}
@@ -39,6 +45,7 @@ func newGet() *cobra.Command {
 		},
 	}
 	c.Flags().DurationVar(&timeout, "timeout", 5*time.Second, "limit of the whole call")
+	c.Flags().BoolVar(&http2, "http2", false, "HTTP/2 in plain text, with prior knowledge")
 	return c
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,10 +10,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"patchbay/demo"
+	"patchbay/demo/containers"
 )
 
 func newDemoCmd() *cobra.Command {
 	var o demo.Options
+	var inContainers bool
+	var compose string
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Run the whole mesh on this machine and watch it, or prove it",
@@ -22,7 +26,10 @@ application. Ordinary programs then call http://backend.demo:8080.
 
 Without --once it runs until Ctrl-C and shows what happens. With --once it
 runs every proof, prints each with its figure, and exits 0 if all held, 1 if
-not. It needs root, and cleans up after itself.`,
+not. It needs root, and cleans up after itself.
+
+With --containers it proves the mesh of docker-compose.yml in this directory
+instead. That needs Docker, and the images of 'make images'.`,
 		Example: `  patchbay demo
   patchbay demo --once
   patchbay demo --once --json > report.json`,
@@ -33,7 +40,11 @@ not. It needs root, and cleans up after itself.`,
 				return fmt.Errorf("find the programs: %w", err)
 			}
 			o.Programs, o.Out = filepath.Dir(self), c.OutOrStdout()
-			err = demo.Run(c.Context(), o)
+			if inContainers {
+				err = proveContainers(c.Context(), containers.Options{Compose: compose, JSON: o.JSON, Out: o.Out})
+			} else {
+				err = demo.Run(c.Context(), o)
+			}
 			if errors.Is(err, demo.ErrNotHere) {
 				return &exitError{exitNotPossible, err}
 			}
@@ -42,6 +53,16 @@ not. It needs root, and cleans up after itself.`,
 	}
 	c.Flags().BoolVar(&o.Once, "once", false, "run every proof and end")
 	c.Flags().BoolVar(&o.JSON, "json", false, "with --once: print the report as JSON, and nothing else")
+	c.Flags().BoolVar(&inContainers, "containers", false, "prove docker-compose.yml in this directory")
+	c.Flags().StringVar(&compose, "compose", "", "with --containers: the command of Compose (default: 'docker compose', else docker-compose)")
 	c.Flags().BoolVar(&o.Keep, "keep", false, "leave logs and state behind, and say where")
 	return c
+}
+
+func proveContainers(ctx context.Context, o containers.Options) error {
+	var err error
+	if o.Dir, err = os.Getwd(); err != nil {
+		return err
+	}
+	return containers.Run(ctx, o)
 }
