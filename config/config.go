@@ -62,6 +62,7 @@ type CloudMap struct {
 type XDS struct {
 	Listen string `yaml:"listen"`
 	Auth   string `yaml:"auth"` // "mtls", or "none" on loopback
+	LEDS   string `yaml:"leds"` // endpoints in collections: "off", "auto" or "on"
 }
 
 // Agent is the port of the sidecar agents: enrolment and the agent stream.
@@ -130,7 +131,7 @@ func Default() Config {
 	return Config{
 		TrustDomain: "patchbay",
 		Data:        "./data",
-		XDS:         XDS{Listen: "0.0.0.0:18000", Auth: "mtls"},
+		XDS:         XDS{Listen: "0.0.0.0:18000", Auth: "mtls", LEDS: "off"},
 		Agent:       Agent{Listen: "0.0.0.0:18001"},
 		Admin:       Admin{Listen: "127.0.0.1:18002"},
 		Profile:     "live",

@@ -28,12 +28,13 @@ type history struct {
 	services map[string]*mesh.Service
 	bundle   *mesh.Bundle
 	count    int
-	past     map[string][]string // by cluster: the sets of hosts, oldest first
+	past     map[string][]string // by cluster, and by zone of a cluster: the sets of hosts, oldest first
+	byZone   bool                // zones of a cluster change one after the other
 	poisoned map[string]bool     // clusters whose newest endpoints are rejected
 }
 
-func newHistory(t *testing.T, seed uint64, size int, aliases []mesh.Alias) *history {
-	h := &history{t: t, rng: rand.New(rand.NewPCG(seed, 2)), ca: []*envoytest.CA{envoytest.NewCA(t), envoytest.NewCA(t)}, aliases: aliases, size: size,
+func newHistory(t *testing.T, seed uint64, size int, aliases []mesh.Alias, byZone bool) *history {
+	h := &history{t: t, rng: rand.New(rand.NewPCG(seed, 2)), ca: []*envoytest.CA{envoytest.NewCA(t), envoytest.NewCA(t)}, aliases: aliases, size: size, byZone: byZone,
 		services: map[string]*mesh.Service{}, past: map[string][]string{}, poisoned: map[string]bool{}}
 	h.bundle = &mesh.Bundle{Issuer: "default", RootsPEM: h.ca[0].RootPEM}
 	for range 3 {
@@ -46,19 +47,39 @@ func newHistory(t *testing.T, seed uint64, size int, aliases []mesh.Alias) *hist
 func (h *history) store(s *mesh.Store) {
 	s.SetBundle(h.bundle)
 	var all []*mesh.Service
+	now := map[string]string{}
 	for n, v := range h.services {
 		all = append(all, v)
-		set := strings.Join(hostsOf(v), ",")
-		if p := h.past[n+".prod"]; len(p) == 0 || p[len(p)-1] != set {
-			h.past[n+".prod"] = append(p, set)
+		for key, hosts := range h.parts(n+".prod", hostsOf(v)) {
+			now[key] = strings.Join(hosts, ",")
 		}
 	}
-	for cluster, p := range h.past { // a service that is gone has no hosts
-		if h.services[strings.TrimSuffix(cluster, ".prod")] == nil && p[len(p)-1] != "" {
-			h.past[cluster] = append(p, "")
+	for key := range h.past { // what is gone has no hosts
+		now[key] = now[key]
+	}
+	for key, set := range now {
+		if p := h.past[key]; len(p) == 0 || p[len(p)-1] != set {
+			h.past[key] = append(p, set)
 		}
 	}
 	s.SetServices("prod", all)
+}
+
+// zoneOf is the zone of an address, which never changes.
+func zoneOf(addr netip.AddrPort) string { return fmt.Sprint("z", addr.Addr().As4()[3]%2) }
+
+// parts are the sets of hosts that change in one step.
+func (h *history) parts(cluster string, hosts []string) map[string][]string {
+	if !h.byZone {
+		return map[string][]string{cluster: hosts}
+	}
+	out := map[string][]string{cluster + " z0": {}, cluster + " z1": {}}
+	for _, host := range hosts {
+		addr, _, _ := strings.Cut(host, " ")
+		key := cluster + " " + zoneOf(netip.MustParseAddrPort(addr))
+		out[key] = append(out[key], host)
+	}
+	return out
 }
 
 // hostsOf is what a caller of the service routes to, sorted.
@@ -148,8 +169,7 @@ func (h *history) endpoints(n string) string {
 			i := slices.IndexFunc(s.Endpoints, func(e mesh.Endpoint) bool { return e.Addr == addr })
 			switch {
 			case i < 0:
-				zone := fmt.Sprint("z", h.rng.IntN(2))
-				s.Endpoints = append(s.Endpoints, mesh.Endpoint{InstanceID: addr.String(), Addr: addr, Zone: zone, Weight: 1 + uint32(h.rng.IntN(3)), TLS: s.TLS != nil})
+				s.Endpoints = append(s.Endpoints, mesh.Endpoint{InstanceID: addr.String(), Addr: addr, Zone: zoneOf(addr), Weight: 1 + uint32(h.rng.IntN(3)), TLS: s.TLS != nil})
 			case h.rng.IntN(2) == 0:
 				s.Endpoints = slices.Delete(s.Endpoints, i, i+1)
 			default:
@@ -178,16 +198,17 @@ func (h *history) poison(cache *delta.Cache, view string) string {
 }
 
 // seen checks that hosts are a state that the registry had, and not before
-// that of the last time; since is where that one was. It returns where this
-// one is.
-func (h *history) seen(cluster string, hosts []string, since int) (int, error) {
-	set := strings.Join(hosts, ",")
-	for i := since; i < len(h.past[cluster]); i++ {
-		if h.past[cluster][i] == set {
-			return i, nil
+// that of the last time, which at remembers.
+func (h *history) seen(cluster string, hosts []string, at map[string]int) error {
+	for key, part := range h.parts(cluster, hosts) {
+		set, past := strings.Join(part, ","), h.past[key]
+		i := slices.Index(past[min(at[key], len(past)):], set)
+		if i < 0 {
+			return fmt.Errorf("%s routes to [%s]; since its last state the registry had %q", key, set, past[min(at[key], len(past)):])
 		}
+		at[key] += i
 	}
-	return since, fmt.Errorf("cluster %s routes to [%s]; since its last state the registry had %q", cluster, set, h.past[cluster][min(since, len(h.past[cluster])):])
+	return nil
 }
 
 // expected are the versions of everything that a sidecar of the view holds, by

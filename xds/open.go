@@ -13,6 +13,7 @@ import (
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/delta"
+	"patchbay/xds/leds"
 	"patchbay/xds/translate"
 )
 
@@ -49,9 +50,10 @@ func (p *Pusher) Open(ctx context.Context, envoy *corev3.Node, s *delta.Stream) 
 	defer p.mu.Unlock()
 	snap := p.store.Snapshot()
 	key := translate.ViewOf(who.Workload.Namespace, meta)
+	key.Collections = p.leds != leds.Off && takesCollections(envoy) && s.TakesCollections()
 	v := p.views[key]
 	if v == nil {
-		v = newView(key)
+		v = newView(key, p.leds)
 		p.views[key] = v
 	}
 	p.show(v, snap)
@@ -60,6 +62,13 @@ func (p *Pusher) Open(ctx context.Context, envoy *corev3.Node, s *delta.Stream) 
 	p.nodes[s] = n
 	s.SetPrivate(n.private(snap, p.log))
 	return delta.Opened{View: v.key, Closed: func() { p.closed(s, v) }}, nil
+}
+
+// takesCollections reports whether an Envoy is one on which LEDS was tested:
+// 1.40 or newer.
+func takesCollections(n *corev3.Node) bool {
+	v := n.GetUserAgentBuildVersion().GetVersion()
+	return n.GetUserAgentName() == "envoy" && (v.GetMajorNumber() > 1 || v.GetMajorNumber() == 1 && v.GetMinorNumber() >= 40)
 }
 
 func (p *Pusher) closed(s *delta.Stream, v *view) {

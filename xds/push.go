@@ -20,6 +20,7 @@ import (
 
 	"patchbay/mesh"
 	"patchbay/xds/delta"
+	"patchbay/xds/leds"
 	"patchbay/xds/translate"
 )
 
@@ -45,6 +46,7 @@ type Pusher struct {
 	cache    *delta.Cache
 	identify func(context.Context) (mesh.Node, error)
 	log      *slog.Logger
+	leds     leds.Mode
 
 	mu     sync.Mutex
 	views  map[translate.View]*view
@@ -57,13 +59,24 @@ type Pusher struct {
 // NewPusher returns a pusher. identify says whose connection a context is; nil
 // means that connections prove nothing and node.id is believed, which
 // [Server.Run] allows on loopback only.
-func NewPusher(store *mesh.Store, cache *delta.Cache, identify func(context.Context) (mesh.Node, error), log *slog.Logger) *Pusher {
-	return &Pusher{
+func NewPusher(store *mesh.Store, cache *delta.Cache, identify func(context.Context) (mesh.Node, error), log *slog.Logger, opts ...Option) *Pusher {
+	p := &Pusher{
 		store: store, cache: cache, identify: identify, log: log,
 		views: map[translate.View]*view{}, nodes: map[*delta.Stream]*node{}, trust: map[string]trust{},
-		pushed: store.Snapshot(), news: make(chan struct{}),
+		pushed: store.Snapshot(), news: make(chan struct{}), leds: leds.Off,
 	}
+	for _, o := range opts {
+		o(p)
+	}
+	return p
 }
+
+// Option changes a [Pusher].
+type Option func(*Pusher)
+
+// Collections sets in which cases endpoints travel in collections of their own
+// (LEDS), to Envoys that can take them.
+func Collections(mode leds.Mode) Option { return func(p *Pusher) { p.leds = mode } }
 
 // Run pushes until ctx ends, and returns its cause. What woke it never
 // matters: it compares the newest snapshot with what each view shows.

@@ -18,6 +18,7 @@ import (
 	"patchbay/internal/envoytest"
 	"patchbay/mesh"
 	"patchbay/xds/delta"
+	"patchbay/xds/leds"
 	"patchbay/xds/translate"
 )
 
@@ -106,6 +107,7 @@ func (l *link) connect(c *control) {
 // soak is a history run against a real Envoy.
 type soak struct {
 	*history
+	mode   leds.Mode
 	c      *control
 	link   *link
 	envoy  *envoytest.Envoy
@@ -118,12 +120,20 @@ type soak struct {
 // compares it with the registry each time that all is quiet.
 // PATCHBAY_SOAK_OPS is how many steps, PATCHBAY_SOAK_SEED which history.
 func TestAnyHistoryOnTheRealEnvoy(t *testing.T) {
-	ops, seed := fromEnv("PATCHBAY_SOAK_OPS", 300), uint64(fromEnv("PATCHBAY_SOAK_SEED", 1))
+	for _, mode := range []leds.Mode{leds.Off, leds.On} {
+		t.Run("leds "+string(mode), func(t *testing.T) {
+			runSoak(t, mode, fromEnv("PATCHBAY_SOAK_OPS", 300), uint64(fromEnv("PATCHBAY_SOAK_SEED", 1)))
+		})
+	}
+}
+
+func runSoak(t *testing.T, mode leds.Mode, ops int, seed uint64) {
 	var aliases []mesh.Alias
 	for _, n := range strings.Split("abcdef", "") {
 		aliases = append(aliases, freeAlias(t, n))
 	}
-	s := &soak{history: newHistory(t, seed, 60, aliases), c: startControl(t, 0), link: newLink(t), at: map[string]int{}}
+	s := &soak{history: newHistory(t, seed, 60, aliases, mode != leds.Off), mode: mode, link: newLink(t), at: map[string]int{}}
+	s.c = startControl(t, 0, Collections(mode))
 	s.link.connect(s.c)
 	s.store(s.c.store)
 	s.envoy = (&control{port: s.link.port()}).task(t, "prod/web/1", "")
@@ -140,8 +150,8 @@ func TestAnyHistoryOnTheRealEnvoy(t *testing.T) {
 	}
 	s.settled(t)
 	stats := s.envoy.Stats(t)
-	t.Logf("seed %d: %d steps in %v; %v updates of clusters, %v rejected", seed, ops, time.Since(began).Round(time.Second),
-		stats["cluster_manager.cluster_modified"], s.envoy.Sum(t, "cluster.", ".update_rejected"))
+	t.Logf("seed %d: %d steps in %v; %v updates of clusters, %v rejected, %v collections in the end", seed, ops, time.Since(began).Round(time.Second),
+		stats["cluster_manager.cluster_modified"], s.envoy.Sum(t, "cluster.", ".update_rejected"), len(s.c.types("leds").Resources))
 }
 
 func fromEnv(name string, otherwise int) int {
@@ -168,7 +178,7 @@ func (s *soak) step(t *testing.T) {
 		note("cut")
 	case what < 36:
 		s.c.stop()
-		s.c = startControl(t, 0)
+		s.c = startControl(t, 0, Collections(s.mode))
 		s.link.connect(s.c)
 		s.link.cut()
 		s.poisoned = map[string]bool{}
@@ -188,8 +198,7 @@ func (s *soak) step(t *testing.T) {
 func (s *soak) sample(t *testing.T) {
 	t.Helper()
 	for cluster, hosts := range s.hosts(t) {
-		at, err := s.seen(cluster, hosts, s.at[cluster])
-		if s.at[cluster] = at; err != nil && !s.unsure {
+		if err := s.seen(cluster, hosts, s.at); err != nil && !s.unsure {
 			t.Error(err)
 		}
 	}

@@ -1,12 +1,14 @@
 package xds
 
 import (
+	"fmt"
 	"log/slog"
 	"time"
 
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/delta"
+	"patchbay/xds/leds"
 	"patchbay/xds/translate"
 )
 
@@ -23,6 +25,8 @@ type view struct {
 	bundles  map[string]*mesh.Bundle
 	owner    map[delta.Ref]string // of each resource: a service, or sharedOwner
 	withheld withheld
+	leds     *leds.Splitter    // nil: all endpoints are in assignments
+	versions map[string]string // of clusters as they are shown; with leds only
 }
 
 // state is a service in the snapshot, and what the view shows of it.
@@ -37,12 +41,28 @@ type hold struct {
 
 const sharedOwner = "shared by all"
 
-func newView(v translate.View) *view {
-	return &view{
-		View: v, key: v.Namespace + "/" + string(v.Wiring) + "/" + v.Blocked,
+func newView(v translate.View, mode leds.Mode) *view {
+	out := &view{
+		View: v, key: keyOf(v),
 		services: map[mesh.ServiceName]state{}, held: map[mesh.ServiceName]*hold{}, owner: map[delta.Ref]string{},
 		withheld: withheld{},
 	}
+	if v.Collections {
+		out.leds, out.versions = leds.New(mode), map[string]string{}
+	}
+	return out
+}
+
+// keyOf tells every view from every other; people read it in the status.
+func keyOf(v translate.View) string {
+	key := v.Namespace + "/" + string(v.Wiring) + "/" + v.Blocked
+	if v.AccessLog != (bootstrap.AccessLog{}) {
+		key += fmt.Sprintf("/log=%s,query=%t", v.AccessLog.Format, v.AccessLog.QueryParameters)
+	}
+	if v.Collections {
+		key += "/leds"
+	}
+	return key
 }
 
 // update compares the view with a snapshot by pointer and translates what
@@ -80,7 +100,13 @@ func (v *view) update(snap *mesh.Snapshot, now time.Time, log *slog.Logger) (ent
 		entries = append(entries, v.encode(sharedOwner, translate.Shared(v.View, snap.Bundles), gone, log)...)
 	}
 	for _, s := range changed {
-		entries = append(entries, v.encode(s.Name.String(), translate.Service(v.View, s), gone, log)...)
+		fresh := v.encode(s.Name.String(), translate.Service(v.View, s), gone, log)
+		if v.leds != nil {
+			var left []delta.Ref
+			fresh, left = v.collect(s, fresh)
+			removed = append(removed, left...)
+		}
+		entries = append(entries, fresh...)
 		for _, a := range translate.Unserved(v.View, s) {
 			log.Warn("an alias has no listener: the task itself uses its port", "view", v.key, "service", s.Name.String(),
 				"alias", a.DNSName, "port", a.Port, "remedy", "choose another client alias port, or redirect wiring")
@@ -89,6 +115,10 @@ func (v *view) update(snap *mesh.Snapshot, now time.Time, log *slog.Logger) (ent
 	for ref := range gone {
 		removed = append(removed, ref)
 		delete(v.withheld, ref)
+		if v.leds != nil && ref.TypeURL == delta.ClusterType {
+			delete(v.versions, ref.Name)
+			removed = append(removed, refs(v.leds.Drop(ref.Name))...)
+		}
 	}
 	return entries, removed
 }
@@ -151,6 +181,46 @@ func (v *view) encode(owner string, all []translate.Resource, gone map[delta.Ref
 		}
 	}
 	return entries
+}
+
+// collect moves endpoints of a service from its assignment, which is valid, to
+// collections. fresh are the service's entries.
+func (v *view) collect(s *mesh.Service, fresh []*delta.Entry) (entries []*delta.Entry, left []delta.Ref) {
+	name := s.Name.String()
+	valid := false
+	for _, e := range fresh {
+		switch e.Ref().TypeURL {
+		case delta.ClusterType:
+			v.versions[name] = e.Version()
+		case delta.EndpointType:
+			valid = true
+			continue
+		}
+		entries = append(entries, e)
+	}
+	if !valid {
+		return entries, nil // withheld
+	}
+	split := v.leds.Split(translate.Assignment(s), v.versions[name])
+	cla, err := delta.NewEntry(delta.EndpointType, name, name, split.Assignment)
+	if err != nil {
+		return fresh, nil // it was encoded a moment ago
+	}
+	entries = append(entries, cla.Referring(split.Collections))
+	for _, m := range split.Members {
+		if e, err := delta.NewEntry(delta.MemberType, m.Name, name, m.Endpoint); err == nil {
+			entries = append(entries, e)
+		}
+	}
+	return entries, refs(split.Gone)
+}
+
+func refs(members []string) []delta.Ref {
+	out := make([]delta.Ref, 0, len(members))
+	for _, name := range members {
+		out = append(out, delta.Ref{TypeURL: delta.MemberType, Name: name})
+	}
+	return out
 }
 
 func sameBundles(a, b map[string]*mesh.Bundle) bool {

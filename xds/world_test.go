@@ -14,6 +14,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
@@ -51,12 +52,12 @@ func (l *logBook) String() string {
 }
 
 // bubble runs f with a running world whose identities come from [as].
-func bubble(t *testing.T, f func(t *testing.T, w *world)) {
+func bubble(t *testing.T, f func(t *testing.T, w *world), opts ...Option) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{store: mesh.NewStore(), cache: delta.NewCache(nil), lis: bufconn.Listen(1 << 18), logged: &logBook{}}
 		log := slog.New(slog.NewTextHandler(w.logged, nil))
-		w.pusher = NewPusher(w.store, w.cache, fromMetadata, log)
+		w.pusher = NewPusher(w.store, w.cache, fromMetadata, log, opts...)
 		server := NewServer(w.pusher, ServerConfig{Log: log})
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
@@ -108,7 +109,8 @@ func envoyNode(t *testing.T, id string, meta bootstrap.NodeMeta) *corev3.Node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &corev3.Node{Id: id, Cluster: id[:strings.LastIndex(id, "/")], Metadata: md}
+	return &corev3.Node{Id: id, Cluster: id[:strings.LastIndex(id, "/")], Metadata: md, UserAgentName: "envoy",
+		UserAgentVersionType: &corev3.Node_UserAgentBuildVersion{UserAgentBuildVersion: &corev3.BuildVersion{Version: &typev3.SemanticVersion{MajorNumber: 1, MinorNumber: 40}}}}
 }
 
 func (w *world) dial(t *testing.T) *grpc.ClientConn {

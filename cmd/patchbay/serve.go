@@ -40,6 +40,7 @@ import (
 	"patchbay/registry/watch"
 	"patchbay/xds"
 	"patchbay/xds/delta"
+	"patchbay/xds/leds"
 )
 
 func newServeCmd() *cobra.Command {
@@ -232,7 +233,7 @@ func (c *control) buildPush(context.Context) error {
 	if c.cfg.XDS.Auth == "none" {
 		identify = nil
 	}
-	c.pusher = xds.NewPusher(c.store, c.cache, identify, c.log)
+	c.pusher = xds.NewPusher(c.store, c.cache, identify, c.log, xds.Collections(leds.Mode(c.cfg.XDS.LEDS)))
 	c.pusher.Register(c.metrics)
 	c.agents = agents.New(agents.Options{
 		Store: c.store, Registrar: c.registrations(), Barrier: c.pusher, Peer: identity.FromContext, Name: "patchbay", Log: c.log,

@@ -39,7 +39,7 @@ func (c *Cache) WaitAcked(ctx context.Context, typeURL, name string) (missing []
 			if !known {
 				mark = now
 			}
-			if !s.waitAccepted(ctx, k, name, mark) {
+			if !s.waitAccepted(ctx, k, name, mark, now) {
 				missing = append(missing, s.nodeID)
 			}
 		}
@@ -58,7 +58,7 @@ func (c *Cache) Unacked(typeURL, name string) (missing []string) {
 		return nil
 	}
 	for _, s := range c.subscribers(k, name) {
-		if ok, _ := s.hasAccepted(k, name, c.seq.Load()); !ok {
+		if ok, _ := s.hasAccepted(k, name, c.seq.Load(), c.seq.Load()); !ok {
 			missing = append(missing, s.nodeID)
 		}
 	}
@@ -81,18 +81,18 @@ func (c *Cache) subscribers(k kind, name string) (all []*Stream) {
 }
 
 // waitAccepted blocks until the client has accepted name as it is now, or a
-// response sent after mark, or no longer asks for it. It is false if ctx ends
-// first.
-func (s *Stream) waitAccepted(ctx context.Context, k kind, name string, mark uint64) bool {
+// response sent after mark, or no longer asks for it; and likewise, with
+// members, its collections. It is false if ctx ends first.
+func (s *Stream) waitAccepted(ctx context.Context, k kind, name string, mark, members uint64) bool {
 	for {
-		ok, news := s.hasAccepted(k, name, mark)
+		ok, news := s.hasAccepted(k, name, mark, members)
 		if ok {
 			return true
 		}
 		select {
 		case <-news:
 		case <-ctx.Done():
-			ok, _ = s.hasAccepted(k, name, mark)
+			ok, _ = s.hasAccepted(k, name, mark, members)
 			return ok
 		}
 	}
@@ -100,7 +100,7 @@ func (s *Stream) waitAccepted(ctx context.Context, k kind, name string, mark uin
 
 // hasAccepted also returns a channel that is closed when the answer may have
 // changed.
-func (s *Stream) hasAccepted(k kind, name string, mark uint64) (bool, <-chan struct{}) {
+func (s *Stream) hasAccepted(k kind, name string, mark, inside uint64) (bool, <-chan struct{}) {
 	s.view.mu.RLock()
 	defer s.view.mu.RUnlock()
 	s.mu.Lock()
@@ -109,10 +109,14 @@ func (s *Stream) hasAccepted(k kind, name string, mark uint64) (bool, <-chan str
 		return true, nil
 	}
 	var now uint64
+	ok := true
 	if e := s.lookup(k, name); e != nil {
 		now = e.Hash()
+		for _, c := range e.Collections() {
+			ok = ok && s.books[members].Accepted(c, 0, inside)
+		}
 	}
-	if s.books[k].Accepted(name, now, mark) {
+	if ok && s.books[k].Accepted(name, now, mark) {
 		return true, nil
 	}
 	if s.news == nil {

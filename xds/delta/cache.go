@@ -5,8 +5,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
-
 	"patchbay/xds/delta/books"
 	"patchbay/xds/delta/wire"
 )
@@ -25,19 +23,11 @@ type Cache struct {
 	behind  atomic.Int64  // of them, those that have something to send
 	metrics *Metrics
 
-	// rejected is what nodes have rejected, so that a new stream of a node does
-	// not bring it again.
-	rejected *lru.Cache[string, *rejections]
+	rejected *books.Memory
 }
 
 // nodesKept bounds how many nodes' rejections are remembered.
 const nodesKept = 4096
-
-// rejections of a node; their names are bounded by those of its stream.
-type rejections struct {
-	mu    sync.Mutex
-	kinds [kinds]map[string]Rejection
-}
 
 // view is what many streams see in common.
 type view struct {
@@ -49,8 +39,10 @@ type view struct {
 // set is one type of a view: its entries, and who is to be told of them.
 type set struct {
 	entries map[string]slot
-	byName  map[string]map[*Stream]struct{}
+	byName  map[string]map[*Stream]struct{} // members are asked for by collection
 	wild    map[*Stream]struct{}
+
+	collections map[string]*collection // of members only
 }
 
 // slot is a name's entry, and the number of the last response that was made
@@ -65,8 +57,7 @@ func NewCache(metrics *Metrics) *Cache {
 	if metrics == nil {
 		metrics = NewMetrics(nil)
 	}
-	c := &Cache{views: map[string]*view{}, metrics: metrics}
-	c.rejected, _ = lru.New[string, *rejections](nodesKept) // errs for sizes below 1 only
+	c := &Cache{views: map[string]*view{}, metrics: metrics, rejected: books.NewMemory(nodesKept)}
 	metrics.cache.Store(c)
 	return c
 }
@@ -78,7 +69,8 @@ func (c *Cache) view(key string) *view {
 	if v == nil {
 		v = &view{streams: map[*Stream]struct{}{}}
 		for k := range v.sets {
-			v.sets[k] = set{entries: map[string]slot{}, byName: map[string]map[*Stream]struct{}{}, wild: map[*Stream]struct{}{}}
+			v.sets[k] = set{entries: map[string]slot{}, byName: map[string]map[*Stream]struct{}{}, wild: map[*Stream]struct{}{},
+				collections: map[string]*collection{}}
 		}
 		c.views[key] = v
 	}
@@ -112,16 +104,30 @@ func (c *Cache) Apply(key string, entries []*Entry, removed []Ref) int {
 			continue
 		}
 		s.entries[e.Name()] = slot{e, c.seq.Load()}
+		if e.Kind() == members {
+			s.join(e.Name())
+		}
 		s.touch(e.Kind(), e.Name(), ch)
 		n++
 	}
 	for _, r := range removed {
 		k, ok := wire.KindOf(r.TypeURL)
-		if !ok || v.sets[k].entries[r.Name].entry == nil {
+		if !ok {
 			continue
 		}
-		delete(v.sets[k].entries, r.Name)
-		v.sets[k].touch(k, r.Name, ch)
+		s := &v.sets[k]
+		if k == members && wire.IsCollection(r.Name) {
+			s.dissolve(r.Name)
+			continue
+		}
+		if s.entries[r.Name].entry == nil {
+			continue
+		}
+		delete(s.entries, r.Name)
+		if k == members {
+			s.part(r.Name)
+		}
+		s.touch(k, r.Name, ch)
 		n++
 	}
 	if n > 0 {
@@ -133,11 +139,15 @@ func (c *Cache) Apply(key string, entries []*Entry, removed []Ref) int {
 
 // touch tells every stream that subscribes to name. The view is locked.
 func (s *set) touch(k kind, name string, ch *books.Change) {
-	for st := range s.byName[name] {
+	asked := s.byName[name]
+	if k == members {
+		asked = s.byName[wire.Collection(name)]
+	}
+	for st := range asked {
 		st.touch(k, name, ch)
 	}
 	for st := range s.wild {
-		if _, twice := s.byName[name][st]; !twice {
+		if _, twice := asked[st]; !twice {
 			st.touch(k, name, ch)
 		}
 	}
@@ -177,7 +187,7 @@ func (c *Cache) attach(key string, s *Stream) {
 	s.view, s.viewKey = v, key
 	v.streams[s] = struct{}{}
 	c.streams.Add(1)
-	c.restore(s)
+	c.rejected.Recall(s.nodeID, &s.books, s.lookup)
 }
 
 // detach forgets s. Nobody waits for it any more.
@@ -232,52 +242,6 @@ func (s *set) intern(name string) string {
 		return e.Name()
 	}
 	return name
-}
-
-// hold remembers what a node has rejected.
-func (c *Cache) hold(node string, k kind, r Rejection) {
-	fresh := &rejections{}
-	all, found, _ := c.rejected.PeekOrAdd(node, fresh)
-	if !found {
-		all = fresh
-	}
-	all.mu.Lock()
-	defer all.mu.Unlock()
-	if all.kinds[k] == nil {
-		all.kinds[k] = map[string]Rejection{}
-	}
-	all.kinds[k][r.Name] = r
-}
-
-// release forgets rejections: a newer version was accepted.
-func (c *Cache) release(node string, k kind, names []string) {
-	if all, ok := c.rejected.Peek(node); ok {
-		all.mu.Lock()
-		defer all.mu.Unlock()
-		for _, name := range names {
-			delete(all.kinds[k], name)
-		}
-	}
-}
-
-// restore holds back from a new stream what its node has rejected before,
-// unless its content has changed. The view and the stream are locked.
-func (c *Cache) restore(s *Stream) {
-	all, ok := c.rejected.Get(s.nodeID)
-	if !ok {
-		return
-	}
-	all.mu.Lock()
-	defer all.mu.Unlock()
-	for k := range all.kinds {
-		for name, r := range all.kinds[k] {
-			if e := s.lookup(kind(k), name); e == nil || e.Version() != r.Version {
-				delete(all.kinds[k], name)
-			} else {
-				s.books[k].Hold(r)
-			}
-		}
-	}
 }
 
 // heldBack is how many rejected resources are held back, over all streams.

@@ -263,6 +263,8 @@ func entry(k kind, name string, v int) *Entry {
 		m = &clusterv3.Cluster{Name: name, AltStatName: text}
 	case endpoints:
 		m = &endpointv3.ClusterLoadAssignment{ClusterName: name, NamedEndpoints: map[string]*endpointv3.Endpoint{text: {Hostname: text}}}
+	case members:
+		m = &endpointv3.LbEndpoint{HostIdentifier: &endpointv3.LbEndpoint_EndpointName{EndpointName: text}}
 	case secrets:
 		m = &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
 			PrivateKey: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: "PRIVATE-KEY-" + text}}}}}

@@ -42,6 +42,7 @@ type ResourceStatus = books.ResourceStatus
 const (
 	ClusterType  = wire.ClusterType
 	EndpointType = wire.EndpointType
+	MemberType   = wire.MemberType
 	SecretType   = wire.SecretType
 	ListenerType = wire.ListenerType
 	RouteType    = wire.RouteType
@@ -52,6 +53,7 @@ type kind = wire.Kind
 const (
 	clusters  = wire.Clusters
 	endpoints = wire.Endpoints
+	members   = wire.Members
 	secrets   = wire.Secrets
 	listeners = wire.Listeners
 	routes    = wire.Routes

@@ -49,6 +49,10 @@ func (s *Stream) collect() (out []outgoing, again bool) {
 			s.owe(removed[clusters])
 		}
 		var upserts []*Entry
+		if k == members {
+			f.collections()
+			continue
+		}
 		upserts, removed[k] = f.take(k)
 		switch k {
 		case endpoints:
@@ -134,6 +138,12 @@ func (f *flush) take(k kind) (upserts []*Entry, removed []string) {
 		case books.Nothing:
 		case books.Send:
 			upserts = append(upserts, e)
+			if d.Force {
+				// Envoy may wait for them again, and does not ask again.
+				for _, c := range e.Collections() {
+					f.books[members].Mark(c, true)
+				}
+			}
 		case books.Gone:
 			removed = append(removed, d.Name)
 		case books.Placeholder:

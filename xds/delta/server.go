@@ -241,7 +241,9 @@ func receiveAll(ss grpc.ServerStream, st *Stream, r *wire.Request) error {
 		if err := checkNode(r, peer); err != nil {
 			return err
 		}
-		if err := st.handle(r); err != nil {
+		if err := st.handle(r); errors.Is(err, errNoCollections) {
+			return status.Error(codes.Aborted, err.Error())
+		} else if err != nil {
 			return status.Error(codes.InvalidArgument, err.Error())
 		}
 		*r = wire.Request{Known: node}

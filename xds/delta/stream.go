@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -153,6 +154,10 @@ func (s *Stream) handle(r *wire.Request) error {
 	if r.Nonce != "" {
 		s.answered(k, r)
 	}
+	if k == members && r.Rejected {
+		s.mu.Unlock()
+		return errNoCollections
+	}
 	quick := s.books[k].Seen() && len(r.Subscribe) == 0 && len(r.Unsubscribe) == 0
 	s.rouse()
 	s.tell()
@@ -177,6 +182,14 @@ func (s *Stream) handle(r *wire.Request) error {
 	return nil
 }
 
+// errNoCollections ends a stream that has rejected members. Its next gets its
+// endpoints in assignments: see [Stream.TakesCollections].
+var errNoCollections = errors.New("members of a collection were rejected: come back for assignments")
+
+// TakesCollections reports whether the node may be given endpoints in
+// collections: it has never rejected one.
+func (s *Stream) TakesCollections() bool { return !s.cache.rejected.Any(s.nodeID, members) }
+
 // answered takes an ACK or a rejection. The stream is locked.
 func (s *Stream) answered(k kind, r *wire.Request) {
 	m := s.cache.metrics
@@ -185,7 +198,7 @@ func (s *Stream) answered(k kind, r *wire.Request) {
 		return
 	}
 	if len(a.Cleared) > 0 {
-		s.cache.release(s.nodeID, k, a.Cleared)
+		s.cache.rejected.Forget(s.nodeID, k, a.Cleared)
 	}
 	if !a.Rejected {
 		m.ack.Observe(a.Took.Seconds())
@@ -196,7 +209,7 @@ func (s *Stream) answered(k kind, r *wire.Request) {
 	}
 	m.byKind[k].nacks.Inc()
 	for _, x := range a.Refused {
-		s.cache.hold(s.nodeID, k, x)
+		s.cache.rejected.Keep(s.nodeID, k, x)
 		s.log.Warn("envoy rejected a resource", "node", s.nodeID, "type", k.String(), "name", x.Name,
 			"version", x.Version, "source", x.Source, "error", x.Error)
 	}

@@ -16,10 +16,14 @@ var healths = map[mesh.Health]corev3.HealthStatus{
 	mesh.Unknown:   corev3.HealthStatus_UNKNOWN,
 }
 
-// assignment is the ClusterLoadAssignment of a service: a locality for each
+func assignment(s *mesh.Service) Resource {
+	return Resource{EndpointType, s.Name.String(), Assignment(s)}
+}
+
+// Assignment is the ClusterLoadAssignment of a service: a locality for each
 // zone, sorted. It is empty, not absent, when the service has no endpoint. A
 // service that is locked to TLS does not list endpoints that speak plain text.
-func assignment(s *mesh.Service) Resource {
+func Assignment(s *mesh.Service) *endpointv3.ClusterLoadAssignment {
 	name := s.Name.String()
 	cla := &endpointv3.ClusterLoadAssignment{ClusterName: name}
 	byZone := map[string][]mesh.Endpoint{}
@@ -38,7 +42,7 @@ func assignment(s *mesh.Service) Resource {
 		}
 		cla.Endpoints = append(cla.Endpoints, l)
 	}
-	return Resource{EndpointType, name, cla}
+	return cla
 }
 
 func lbEndpoint(e mesh.Endpoint, saysPlain bool) *endpointv3.LbEndpoint {

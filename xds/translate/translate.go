@@ -46,6 +46,9 @@ type View struct {
 	Blocked string
 	// AccessLog is what the task wants to be logged.
 	AccessLog bootstrap.AccessLog
+	// Collections says that the sidecars take endpoints in collections (LEDS).
+	// Nothing here depends on it; it keeps apart what such sidecars share.
+	Collections bool
 }
 
 // BlockedPorts is the canonical form of a list of ports for [View].

@@ -56,6 +56,12 @@ func (b *Books) Sent(seq uint64, at time.Time, entries []*wire.Entry, removed []
 }
 
 func (b *Books) tell(name string, now told) {
+	if b.kind == wire.Members {
+		name, now = wire.Collection(name), told{version: now.seq, seq: now.seq}
+		if b.told[name].seq == now.seq {
+			return
+		}
+	}
 	if t, ok := b.told[name]; ok && t.seq <= b.settled && !t.refused {
 		b.before[name] = t
 	}
@@ -157,6 +163,9 @@ func (b *Books) accept(r Response, a *Answer) {
 // credit notes what a response told as what the client has.
 func (b *Books) credit(r Response) {
 	note := func(name string, e *wire.Entry, version uint64) {
+		if b.kind == wire.Members {
+			name, e, version = wire.Collection(name), nil, r.seq
+		}
 		switch t, ok := b.told[name]; {
 		case ok && t.seq > r.seq: // a newer one is on its way
 			b.before[name] = told{entry: e, version: version, seq: r.seq}
@@ -177,6 +186,17 @@ func (b *Books) credit(r Response) {
 // That one is held back at its version; the last good one is sent again, for a
 // cluster that was warming has lost its endpoints.
 func (b *Books) reject(resp Response, text string, now time.Time, a *Answer) {
+	if b.kind == wire.Members {
+		// Nothing of it was taken, and clusters have lost their endpoints: the
+		// stream can't go on with collections.
+		r := Rejection{Name: "", Error: text, At: now}
+		if len(resp.entries) > 0 {
+			e := resp.entries[0]
+			r = Rejection{Name: e.Name(), Version: e.Version(), Source: e.Source(), Error: text, At: now, version: e.Hash()}
+		}
+		a.Refused = append(a.Refused, r)
+		return
+	}
 	for _, e := range resp.entries {
 		name := e.Name()
 		t := b.told[name]
@@ -231,10 +251,6 @@ func (b *Books) Refused(yield func(Rejection) bool) {
 	}
 }
 
-// Hold holds a version back that the same client has rejected on an earlier
-// stream.
-func (b *Books) Hold(r Rejection) { b.refused[r.Name] = r }
-
 // Accepted reports whether the client has taken what is now (0: that there is
 // none) of a name, or anything that was sent after the response mark. It is
 // true for a name that it does not ask for.
@@ -246,8 +262,16 @@ func (b *Books) Accepted(name string, now, mark uint64) bool {
 	if ok.seq > mark {
 		return true
 	}
-	_, dirty := b.dirty[name]
 	t := b.told[name]
+	if b.kind == wire.Members {
+		for member := range b.dirty {
+			if b.unit(member) == name {
+				return false
+			}
+		}
+		return t.seq <= b.settled
+	}
+	_, dirty := b.dirty[name]
 	return !dirty && ok.version == now && t.version == now && !t.refused && t.seq <= b.settled
 }
 

@@ -32,6 +32,10 @@ const (
 
 // Books of one type. What was asked for and what was told are kept apart: a
 // client may be told nothing new and still want it.
+//
+// Members of collections are a type of their own: they are asked for by their
+// collection, and what a client was told is kept for each collection, not for
+// each member, for Envoy itself remembers no versions of members.
 type Books struct {
 	kind wire.Kind
 
@@ -82,15 +86,23 @@ func (b *Books) Wanted() iter.Seq[string] { return maps.Keys(b.want) }
 // Size is how many names were asked for.
 func (b *Books) Size() int { return len(b.want) }
 
+// unit is under what a name is kept: itself, or a member's collection.
+func (b *Books) unit(name string) string {
+	if b.kind == wire.Members {
+		return wire.Collection(name)
+	}
+	return name
+}
+
 // Wants reports whether the client asked for a name, or for all.
 func (b *Books) Wants(name string) bool {
-	_, ok := b.want[name]
+	_, ok := b.want[b.unit(name)]
 	return ok || b.wildcard
 }
 
 // Has reports whether the client holds some version of name, as far as it was
 // told.
-func (b *Books) Has(name string) bool { return b.told[name].version != 0 }
+func (b *Books) Has(name string) bool { return b.told[b.unit(name)].version != 0 }
 
 // Asked is what a request changed in the subscriptions.
 type Asked struct {
@@ -117,8 +129,9 @@ func (b *Books) Ask(r *wire.Request, all iter.Seq[string], intern func(string) s
 		switch {
 		case name == "*" && b.kind.Wildcards():
 			b.becomeWildcard(all, !first)
-		case name == "*":
-			// Such a name does not exist: these types are asked for by name.
+		case name == "*", b.kind == wire.Members && !wire.IsCollection(name):
+			// Such a name does not exist: these types are asked for by name, and
+			// members by their collection.
 		default:
 			name = intern(name)
 			b.want[name] = struct{}{}
@@ -235,14 +248,15 @@ type Due struct {
 	Force bool // even if it has the version already
 }
 
-// Take empties the marked names, sorted. Endpoints of which Envoy has enough
-// to do stay; then held is true, and Take must be called again after
+// Take empties the marked names, sorted. Endpoints and members of which Envoy
+// has enough to do stay; then held is true, and Take must be called again after
 // [Patience] at the latest.
 func (b *Books) Take(now time.Time) (due []Due, held bool) {
-	full := b.kind == wire.Endpoints && len(b.inflight) >= window && now.Sub(b.inflight[len(b.inflight)-window].at) < Patience
+	paced := b.kind == wire.Endpoints || b.kind == wire.Members
+	full := len(b.inflight) >= window && now.Sub(b.inflight[len(b.inflight)-window].at) < Patience
 	for _, name := range slices.Sorted(maps.Keys(b.dirty)) {
 		force := b.dirty[name]
-		if !force && b.kind == wire.Endpoints && (full || b.told[name].seq > b.settled && b.Unanswered(now)) {
+		if !force && paced && (full || b.told[b.unit(name)].seq > b.settled && b.Unanswered(now)) {
 			held = true
 			continue
 		}

@@ -19,6 +19,7 @@ type Kind int
 const (
 	Clusters Kind = iota
 	Endpoints
+	Members // of endpoint collections (LEDS)
 	Secrets
 	Listeners
 	Routes
@@ -29,15 +30,16 @@ const (
 const (
 	ClusterType  = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 	EndpointType = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+	MemberType   = "type.googleapis.com/envoy.config.endpoint.v3.LbEndpoint"
 	SecretType   = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret" //nolint:gosec // a type's name
 	ListenerType = "type.googleapis.com/envoy.config.listener.v3.Listener"
 	RouteType    = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 )
 
-var typeURLs = [Kinds]string{ClusterType, EndpointType, SecretType, ListenerType, RouteType}
+var typeURLs = [Kinds]string{ClusterType, EndpointType, MemberType, SecretType, ListenerType, RouteType}
 
 // kindNames are the short names in metrics, logs and the status.
-var kindNames = [Kinds]string{"cds", "eds", "sds", "lds", "rds"}
+var kindNames = [Kinds]string{"cds", "eds", "leds", "sds", "lds", "rds"}
 
 // String is the short name.
 func (k Kind) String() string { return kindNames[k] }
@@ -59,6 +61,15 @@ func KindOf(typeURL string) (Kind, bool) {
 	return 0, false
 }
 
+// Collection is the name by which clients ask for a member: its own with the
+// last segment replaced by "*". That of a collection is itself.
+func Collection(member string) string {
+	return member[:strings.LastIndexByte(member, '/')+1] + "*"
+}
+
+// IsCollection reports whether a name is that of a collection.
+func IsCollection(name string) bool { return strings.HasSuffix(name, "/*") }
+
 // Ref names a resource.
 type Ref struct{ TypeURL, Name string }
 
@@ -78,6 +89,7 @@ type Entry struct {
 	source  string
 	version uint64 // of the content; never 0, which means "none"
 	wire    []byte // one whole field 2 of DeltaDiscoveryResponse, tag included
+	refers  []string
 	solo    atomic.Pointer[solo]
 }
 
@@ -107,6 +119,15 @@ func NewEntry(typeURL, name, source string, m proto.Message) (*Entry, error) {
 	e.wire = AppendResource(nil, typeURL, name, e.Version(), body)
 	return e, nil
 }
+
+// Referring is a copy of an assignment's entry that says in which collections
+// its other endpoints are.
+func (e *Entry) Referring(collections []string) *Entry {
+	return &Entry{kind: e.kind, name: e.name, source: e.source, version: e.version, wire: e.wire, refers: collections}
+}
+
+// Collections are those that an assignment refers to.
+func (e *Entry) Collections() []string { return e.refers }
 
 // Ref names the resource.
 func (e *Entry) Ref() Ref { return Ref{typeURLs[e.kind], e.name} }
