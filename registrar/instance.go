@@ -59,9 +59,21 @@ func (r *Registrar) put(ctx context.Context, k *known, req Request, hash string,
 		return err
 	}
 	r.mu.Lock()
-	r.live[req.key()] = &registered{owner: req.Node.Workload.String(), serviceID: k.id, health: req.Health}
+	r.live[req.key()] = &registered{owner: req.Node.Workload.String(), serviceID: k.id, health: req.Health, seen: time.Now()}
+	r.forgetDead()
 	r.mu.Unlock()
 	return nil
+}
+
+// forgetDead drops, now and then, what has not given a sign for so long that
+// its lease is over: tasks that died without a word. r.mu is held.
+func (r *Registrar) forgetDead() {
+	const leases = 10
+	if r.cfg.Lease == 0 || time.Since(r.swept) < r.cfg.Lease {
+		return
+	}
+	r.swept = time.Now()
+	maps.DeleteFunc(r.live, func(_ key, l *registered) bool { return time.Since(l.seen) > leases*r.cfg.Lease })
 }
 
 // writeInstance writes anew what was about to leave: discovery hides the older

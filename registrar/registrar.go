@@ -128,6 +128,7 @@ type Registrar struct {
 	services   map[mesh.ServiceName]*known // those that may be written to
 	attributes map[string]cached           // by service id
 	live       map[key]*registered         // registered by this process
+	swept      time.Time                   // when live was last looked through
 	failed     map[key]failed              // deregistrations to try again
 	wake       chan struct{}
 }
@@ -147,6 +148,7 @@ type registered struct {
 	owner     string
 	serviceID string
 	health    mesh.Health
+	seen      time.Time // its last sign
 }
 
 // failed is a deregistration that did not go through.
@@ -307,6 +309,7 @@ func (r *Registrar) Heartbeat(ctx context.Context, i Instance) error {
 	var health mesh.Health
 	if l != nil {
 		serviceID, health = l.serviceID, l.health
+		l.seen = time.Now()
 	}
 	r.mu.Unlock()
 	if l == nil {

@@ -344,6 +344,28 @@ func TestHealthAndHeartbeat(t *testing.T) {
 	}
 }
 
+// What died without a word is not remembered for ever; what lives is.
+func TestTheDeadAreForgotten(t *testing.T) {
+	r, _ := replica(newCloud(t), func(c *Config) { c.Lease = time.Second })
+	dead, alive := request("backend", "dead", 1), request("backend", "alive", 2)
+	must(t, r, dead)
+	must(t, r, alive)
+	for _, l := range r.live {
+		l.seen = l.seen.Add(-time.Hour)
+	}
+	if err := r.Heartbeat(t.Context(), alive.Instance); err != nil {
+		t.Fatal(err)
+	}
+	r.swept = r.swept.Add(-time.Hour)
+	must(t, r, request("backend", "new", 3))
+	if r.live[dead.key()] != nil || r.live[alive.key()] == nil || len(r.live) != 2 {
+		t.Errorf("remembered: %v", r.live)
+	}
+	if err := r.Heartbeat(t.Context(), dead.Instance); !errors.Is(err, ErrNotRegistered) {
+		t.Errorf("a sign of what was forgotten: %v", err)
+	}
+}
+
 func TestDeclare(t *testing.T) {
 	api := newCloud(t)
 	r, d := replica(api)
