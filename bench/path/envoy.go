@@ -31,10 +31,9 @@ type envoy struct {
 	done  chan struct{}
 }
 
-// startEnvoy runs Envoy with a bootstrap and waits until it is ready. wrap is a
-// command line to run it under, or nothing. dir is for this Envoy alone; admin
-// is the socket that the bootstrap names.
-func startEnvoy(ctx context.Context, o bench.Options, dir, admin string, bootstrap []byte, concurrency int, wrap ...string) (*envoy, error) {
+// startEnvoy runs Envoy with a bootstrap and waits until it is ready. dir is for
+// this Envoy alone; admin is the socket that the bootstrap names.
+func (w *world) startEnvoy(ctx context.Context, dir, admin string, bootstrap []byte) (*envoy, error) {
 	file := filepath.Join(dir, "bootstrap.json")
 	if err := os.WriteFile(file, bootstrap, 0o600); err != nil {
 		return nil, err
@@ -50,9 +49,13 @@ func startEnvoy(ctx context.Context, o bench.Options, dir, admin string, bootstr
 		return nil, err
 	}
 	defer log.Close()
-	line := append(wrap, o.Envoy, "-c", file, "--disable-hot-restart", "--concurrency", strconv.Itoa(concurrency), "-l", "warning")
+	line, limit := []string{}, 20*time.Second
+	if w.under != nil {
+		line, limit = w.under(dir), 3*time.Minute
+	}
+	line = append(line, w.Envoy, "-c", file, "--disable-hot-restart", "--concurrency", strconv.Itoa(w.concurrency), "-l", "warning")
 	e.cmd = exec.Command(line[0], line[1:]...) //nolint:gosec,noctx // the Envoy under test; it ends by stop
-	e.cmd.Stdout, e.cmd.Stderr = log, log
+	e.cmd.Stderr = log                         // access logs, on standard output, go to the null device
 	e.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	started := make(chan error, 1)
 	go func() {
@@ -68,10 +71,6 @@ func startEnvoy(ctx context.Context, o bench.Options, dir, admin string, bootstr
 	}()
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start Envoy: %w", err)
-	}
-	limit := 20 * time.Second
-	if len(wrap) > 0 {
-		limit = 3 * time.Minute
 	}
 	if err := eventually(ctx, limit, e.ready); err != nil {
 		e.stop()

@@ -35,10 +35,11 @@ type loaded struct {
 }
 
 // Load is the process of the open loop: requests arrive at address at rate per
-// second, independent of each other (Poisson) and of the answers, for a time.
-// The outcome is one JSON line.
-func Load(ctx context.Context, protocol, address string, rate int, d time.Duration, out io.Writer) error {
-	client := &http.Client{Transport: transport(protocol, address), Timeout: 10 * time.Second}
+// second, independent of each other (Poisson) and of the answers, for a time; fresh
+// means a TCP connection for each, where the protocol is tcp. The outcome is one
+// JSON line.
+func Load(ctx context.Context, protocol, address string, rate int, d time.Duration, fresh bool, out io.Writer) error {
+	client := &http.Client{Transport: transport(protocol, address, fresh), Timeout: 10 * time.Second}
 	defer client.CloseIdleConnections()
 	target := vegeta.Target{Method: http.MethodGet, URL: "http://" + address + "/"}
 	if protocol == "grpc" {
@@ -109,9 +110,9 @@ func grpcMessage() []byte {
 	return append(b, bytes.Repeat([]byte{'x'}, bodySize)...)
 }
 
-func transport(protocol, address string) http.RoundTripper {
+func transport(protocol, address string, fresh bool) http.RoundTripper {
 	if protocol == "tcp" {
-		return &tcpTransport{address: address}
+		return &tcpTransport{address: address, fresh: fresh}
 	}
 	n := connections[protocol]
 	if protocol == "http" {
@@ -155,6 +156,7 @@ func (m *manyTransports) RoundTrip(r *http.Request) (*http.Response, error) {
 // tcpTransport sends bytes on a pooled connection and waits for their echo.
 type tcpTransport struct {
 	address string
+	fresh   bool
 	mu      sync.Mutex
 	idle    []net.Conn
 }
@@ -177,9 +179,13 @@ func (t *tcpTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		conn.Close()
 		return nil, errors.Join(errors.New("no echo"), err)
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.idle = append(t.idle, conn)
+	if t.fresh {
+		conn.Close()
+	} else {
+		t.mu.Lock()
+		t.idle = append(t.idle, conn)
+		t.mu.Unlock()
+	}
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(buf)), Request: r}, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"patchbay/bench"
@@ -59,8 +60,8 @@ func (c *control) issue(discoveryName, serial string) error {
 	return nil
 }
 
-// offered is a service of each protocol, called after it, of which one task
-// with these ports is the endpoint.
+// offered is a service of each protocol, called after it, of which the ports are
+// the endpoints.
 func offered(all []bootstrap.Port, aliases map[string]mesh.Alias) []*mesh.Service {
 	byName := map[string]*mesh.Service{}
 	var out []*mesh.Service
@@ -76,6 +77,9 @@ func offered(all []bootstrap.Port, aliases map[string]mesh.Alias) []*mesh.Servic
 		}
 		addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), p.ListenerPort)
 		s.Endpoints = append(s.Endpoints, mesh.Endpoint{InstanceID: addr.String(), Addr: addr, Health: mesh.Healthy, Weight: 1, TLS: p.TLS != nil})
+	}
+	for _, s := range out {
+		slices.SortFunc(s.Endpoints, mesh.Endpoint.Compare)
 	}
 	return out
 }
@@ -101,31 +105,35 @@ func (w *world) offers(tls bool) ([]bootstrap.Port, error) {
 	return out, nil
 }
 
-// openOurs starts a calling and a called task.
-func (w *world) openOurs(ctx context.Context, tls bool) (*route, error) {
-	offers, err := w.offers(tls)
-	if err != nil {
-		return nil, err
-	}
-	aliases := map[string]mesh.Alias{}
-	r := &route{addresses: map[string]string{}}
-	for _, p := range protocols {
-		port, err := freePort(vip.String())
-		if err != nil {
-			return nil, err
-		}
-		aliases[p] = mesh.Alias{DNSName: p, Port: port, VIP: vip}
-		r.addresses[p] = netip.AddrPortFrom(vip, port).String()
-	}
-	w.control.store.SetServices(namespace, offered(offers, aliases))
+// openOurs starts a calling task, and called ones which offer every protocol.
+// The route's Envoys are the called ones', then the caller's.
+func (w *world) openOurs(ctx context.Context, v variant, called int) (*route, error) {
+	r := &route{addresses: map[string]string{}, aliases: map[string]mesh.Alias{}}
 	r.stop = func() {
 		for _, e := range r.envoys {
 			e.stop()
 		}
 		w.control.store.SetServices(namespace, nil)
 	}
-	for _, offers := range [][]bootstrap.Port{offers, nil} {
-		e, err := w.task(ctx, offers, aliases, workers)
+	for _, p := range protocols {
+		port, err := freePort(vip.String())
+		if err != nil {
+			return nil, err
+		}
+		r.aliases[p] = mesh.Alias{DNSName: p, Port: port, VIP: vip}
+		r.addresses[p] = netip.AddrPortFrom(vip, port).String()
+	}
+	tasks := make([][]bootstrap.Port, called, called+1)
+	for i := range tasks {
+		var err error
+		if tasks[i], err = w.offers(v.tls); err != nil {
+			return nil, err
+		}
+	}
+	r.offers = slices.Concat(tasks...)
+	w.control.store.SetServices(namespace, offered(r.offers, r.aliases))
+	for _, offers := range append(tasks, nil) {
+		e, err := w.task(ctx, v, offers, r.aliases)
 		if err != nil {
 			r.stop()
 			return nil, err
@@ -134,7 +142,7 @@ func (w *world) openOurs(ctx context.Context, tls bool) (*route, error) {
 	}
 	if err := r.reached(ctx); err != nil {
 		r.stop()
-		return nil, errors.Join(err, fmt.Errorf("the caller's Envoy: %s", r.envoys[1].tail()))
+		return nil, errors.Join(err, fmt.Errorf("the caller's Envoy: %s", r.envoys[called].tail()))
 	}
 	return r, nil
 }
@@ -142,8 +150,11 @@ func (w *world) openOurs(ctx context.Context, tls bool) (*route, error) {
 // task starts the Envoy of a task. One that offers something has no listeners
 // for aliases: all tasks here share one network, and two Envoys of one user
 // would share their ports.
-func (w *world) task(ctx context.Context, offers []bootstrap.Port, aliases map[string]mesh.Alias, concurrency int, wrap ...string) (*envoy, error) {
+func (w *world) task(ctx context.Context, v variant, offers []bootstrap.Port, aliases map[string]mesh.Alias) (*envoy, error) {
 	meta := bootstrap.NodeMeta{Version: "bench", Wiring: mesh.Bind, Ports: offers}
+	if v.log {
+		meta.AccessLog.Format = "JSON"
+	}
 	workload := "caller"
 	if len(offers) > 0 {
 		workload = "callee"
@@ -151,10 +162,10 @@ func (w *world) task(ctx context.Context, offers []bootstrap.Port, aliases map[s
 			meta.ContainerPorts = append(meta.ContainerPorts, a.Port)
 		}
 	}
-	return w.sidecar(ctx, workload, meta, concurrency, wrap...)
+	return w.sidecar(ctx, workload, meta)
 }
 
-func (w *world) sidecar(ctx context.Context, workload string, meta bootstrap.NodeMeta, concurrency int, wrap ...string) (*envoy, error) {
+func (w *world) sidecar(ctx context.Context, workload string, meta bootstrap.NodeMeta) (*envoy, error) {
 	dir, admin, err := place(w.Options)
 	if err != nil {
 		return nil, err
@@ -167,5 +178,5 @@ func (w *world) sidecar(ctx context.Context, workload string, meta bootstrap.Nod
 	if err != nil {
 		return nil, err
 	}
-	return startEnvoy(ctx, w.Options, dir, admin, b, concurrency, wrap...)
+	return w.startEnvoy(ctx, dir, admin, b)
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"patchbay/bench"
+	"patchbay/mesh"
+	"patchbay/xds/bootstrap"
 )
 
 // Job is the data path without disturbance.
@@ -25,7 +27,7 @@ var Job = bench.Job{
 		"patchbay's: retries, outlier detection, timeouts, request ids), and through two that patchbay configured. HTTP/2 between the two, TLS 1.3 where it says so,",
 		"two workers each, started anew for each round; the variants take turns. *Saturation*: 64 requests in flight by wrk, h2load or fortio.",
 		"*Fixed rate*: an open loop (vegeta) with Poisson arrivals; latency counts from the scheduled arrival. *CPU* is that of both Envoys by request.",
-		"Access logs are JSON lines of 15 fields to the null device.",
+		"Access logs are the documented fields as JSON, on a standard output that is the null device.",
 	}, "\n"),
 	Run: Run,
 }
@@ -51,13 +53,18 @@ var (
 	staticBoth  = variant{name: "by hand, TLS, access log", tls: true, log: true}
 	oursPlain   = variant{name: "patchbay", ours: true}
 	oursTLS     = variant{name: "patchbay, TLS", ours: true, tls: true}
+	oursLog     = variant{name: "patchbay, access log", ours: true, log: true}
+	oursBoth    = variant{name: "patchbay, TLS, access log", ours: true, tls: true, log: true}
 )
 
 // route is a variant that runs.
 type route struct {
 	addresses map[string]string // by protocol: what the client calls
-	envoys    []*envoy
+	envoys    []*envoy          // the caller's is the last
 	stop      func()
+
+	aliases map[string]mesh.Alias // of ours: by protocol
+	offers  []bootstrap.Port      // of ours: all endpoints
 }
 
 // cpu is what all Envoys of the route have used.
@@ -95,9 +102,11 @@ func Run(ctx context.Context, o bench.Options, part *bench.Part) error {
 	if err != nil {
 		return err
 	}
-	part.Notes = append(part.Notes, fmt.Sprintf("The fixed rate is %d requests per second, for all: about a quarter of what two Envoys with TLS can do here.", rate),
-		"patchbay's own access logs are not measured: the configuration that it generates has none yet.")
-	variants := []variant{direct, staticPlain, staticTLS, staticLog, staticBoth, oursPlain, oursTLS}
+	part.Notes = append(part.Notes, fmt.Sprintf("The fixed rate is %d requests per second, for all: about a quarter of what two Envoys with TLS can do here.", rate))
+	variants := []variant{direct, staticPlain, oursPlain, staticTLS, oursTLS, staticLog, oursLog, staticBoth, oursBoth}
+	if o.Quick {
+		variants = []variant{direct, staticTLS, oursTLS}
+	}
 	for round := range o.Rounds(5, 1) {
 		for _, v := range rotated(variants, round) {
 			if err := w.measure(ctx, part, v, rate); err != nil {
@@ -106,7 +115,7 @@ func Run(ctx context.Context, o bench.Options, part *bench.Part) error {
 		}
 	}
 	for _, p := range protocols {
-		for _, pair := range [][2]variant{{oursPlain, staticPlain}, {oursTLS, staticTLS}} {
+		for _, pair := range [][2]variant{{oursPlain, staticPlain}, {oursTLS, staticTLS}, {oursBoth, staticBoth}} {
 			v, ok := part.Ratio(p, pair[0].name, pair[1].name, mSat)
 			part.AtLeast(0.85, "×", p+": requests per second, "+pair[0].name+" against "+pair[1].name, v, ok)
 			v, ok = part.Ratio(p, pair[0].name, pair[1].name, mCPU)
@@ -143,7 +152,7 @@ func (w *world) measure(ctx context.Context, part *bench.Part, v variant, rate i
 	for _, p := range protocols {
 		add := func(metric, unit string, value float64) { part.Add(p, v.name, metric, unit, value) }
 		// The first requests open connections and are not measured.
-		if _, err := w.load(ctx, p, r.addresses[p], rate, 300*time.Millisecond); err != nil {
+		if _, err := w.load(ctx, call{p, p, rate, false}, r.addresses[p], 300*time.Millisecond); err != nil {
 			return err
 		}
 		d := time.Second
@@ -163,7 +172,7 @@ func (w *world) measure(ctx context.Context, part *bench.Part, v variant, rate i
 		if !v.none {
 			add(mSatCPU, "µs", (after-before).Seconds()*1e6/n)
 		}
-		l, cost, err := w.steady(ctx, r, p, rate, 2*time.Second)
+		l, cost, err := w.steady(ctx, r, call{p, p, rate, false}, 2*time.Second)
 		if err != nil {
 			return err
 		}
@@ -189,7 +198,7 @@ func (r *route) verify(protocol string, v variant) error {
 	if v.none {
 		return nil
 	}
-	stats, err := r.envoys[1].stats(`^cluster\.` + protocol + `\.prod\.(ssl\.versions\.TLSv1\.3|upstream_cx_total)$`)
+	stats, err := r.envoys[len(r.envoys)-1].stats(`^cluster\.` + protocol + `\.prod\.(ssl\.versions\.TLSv1\.3|upstream_cx_total)$`)
 	if err != nil {
 		return err
 	}
@@ -200,14 +209,14 @@ func (r *route) verify(protocol string, v variant) error {
 	return nil
 }
 
-// steady calls one protocol at a fixed rate, and returns what a request cost
-// all Envoys in µs.
-func (w *world) steady(ctx context.Context, r *route, protocol string, rate int, d time.Duration) (loaded, float64, error) {
+// steady calls at a fixed rate, and returns what a request cost all Envoys in
+// µs.
+func (w *world) steady(ctx context.Context, r *route, c call, d time.Duration) (loaded, float64, error) {
 	before, err := r.cpu()
 	if err != nil {
 		return loaded{}, 0, err
 	}
-	l, err := w.load(ctx, protocol, r.addresses[protocol], rate, d)
+	l, err := w.load(ctx, c, r.addresses[c.protocol], d)
 	if err != nil {
 		return l, 0, err
 	}

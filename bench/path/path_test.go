@@ -21,13 +21,13 @@ func TestMain(m *testing.M) {
 	}
 	fs := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	protocol, address := fs.String("protocol", "", ""), fs.String("address", "", "")
-	rate, d := fs.Int("rate", 0, ""), fs.Duration("duration", 0, "")
+	rate, d, fresh := fs.Int("rate", 0, ""), fs.Duration("duration", 0, ""), fs.Bool("fresh", false, "")
 	fs.Parse(os.Args[2:])
 	ctx, err := context.Background(), error(nil)
 	if os.Args[1] == "app" {
 		err = Serve(ctx, os.Stdout)
 	} else {
-		err = Load(ctx, *protocol, *address, *rate, *d, os.Stdout)
+		err = Load(ctx, *protocol, *address, *rate, *d, *fresh, os.Stdout)
 	}
 	if err != nil {
 		io.WriteString(os.Stderr, err.Error())
@@ -71,7 +71,7 @@ func TestEveryProtocolThroughEveryVariant(t *testing.T) {
 			t.Fatalf("%s: %v", v.name, err)
 		}
 		for _, p := range protocols {
-			l, cost, err := w.steady(t.Context(), r, p, 100, 200*time.Millisecond)
+			l, cost, err := w.steady(t.Context(), r, call{p, p, 100, false}, 200*time.Millisecond)
 			if err != nil {
 				t.Fatalf("%s, %s: %v", v.name, p, err)
 			}
@@ -86,6 +86,28 @@ func TestEveryProtocolThroughEveryVariant(t *testing.T) {
 	}
 }
 
+func TestChangesArriveAndFailNothing(t *testing.T) {
+	w := testWorld(t)
+	w.Quick = true
+	r, err := w.openOurs(t.Context(), oursTLS, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.stop()
+	m, part := newMover(w.control, r), &bench.Part{}
+	for _, what := range []string{churn, rotation} {
+		if err := w.disturbed(t.Context(), part, r, m, call{newConnections, "tcp", 50, true}, what); err != nil {
+			t.Fatal(err)
+		}
+		if f := part.Find(newConnections, what, mFailed); f.Max != 0 {
+			t.Errorf("%s: %v requests failed", what, f.Max)
+		}
+		if f := part.Find(newConnections, what, "changes made"); f.Max < 5 {
+			t.Errorf("%s: %v changes", what, f.Max)
+		}
+	}
+}
+
 func TestAFailureIsCounted(t *testing.T) {
 	nobody, err := freePort("127.0.0.1")
 	if err != nil {
@@ -93,7 +115,7 @@ func TestAFailureIsCounted(t *testing.T) {
 	}
 	for _, p := range protocols {
 		var out bytes.Buffer
-		if err := Load(t.Context(), p, local(nobody), 200, 100*time.Millisecond, &out); err != nil {
+		if err := Load(t.Context(), p, local(nobody), 200, 100*time.Millisecond, false, &out); err != nil {
 			t.Fatal(err)
 		}
 		var l loaded

@@ -44,7 +44,7 @@ func (w *world) openStatic(ctx context.Context, v variant) (*route, error) {
 		return nil, err
 	}
 	for _, b := range []obj{ingress, egress} {
-		e, err := w.byHand(ctx, b, workers)
+		e, err := w.byHand(ctx, b)
 		if err != nil {
 			r.stop()
 			return nil, err
@@ -59,7 +59,7 @@ func (w *world) openStatic(ctx context.Context, v variant) (*route, error) {
 }
 
 // byHand starts an Envoy with a hand-made bootstrap.
-func (w *world) byHand(ctx context.Context, b obj, concurrency int, wrap ...string) (*envoy, error) {
+func (w *world) byHand(ctx context.Context, b obj) (*envoy, error) {
 	dir, admin, err := place(w.Options)
 	if err != nil {
 		return nil, err
@@ -69,7 +69,7 @@ func (w *world) byHand(ctx context.Context, b obj, concurrency int, wrap ...stri
 	if err != nil {
 		return nil, err
 	}
-	return startEnvoy(ctx, w.Options, dir, admin, text, concurrency, wrap...)
+	return w.startEnvoy(ctx, dir, admin, text)
 }
 
 // static is the configuration of both; it fills in where clients connect.
@@ -139,7 +139,7 @@ func filterOf(protocol, stat, cluster string, egress, log bool) obj {
 		})
 	}
 	if log {
-		f["access_log"] = []obj{accessLog()}
+		f["access_log"] = []obj{accessLog(protocol)}
 	}
 	return obj{"name": name, "typed_config": f}
 }
@@ -221,17 +221,26 @@ func (w *world) staticTLS(protocol string) (down, up obj, err error) {
 		socket("UpstreamTlsContext", obj{"common_tls_context": outside, "sni": name, "max_session_keys": 64}), err
 }
 
-// accessLog is a JSON line for each request, written to nowhere.
-func accessLog() obj {
-	format := obj{}
-	for name, op := range map[string]string{
-		"start_time": "%START_TIME%", "method": "%REQ(:METHOD)%", "path": "%REQ(:PATH)%", "protocol": "%PROTOCOL%",
-		"response_code": "%RESPONSE_CODE%", "response_flags": "%RESPONSE_FLAGS%", "bytes_received": "%BYTES_RECEIVED%", "bytes_sent": "%BYTES_SENT%",
-		"duration": "%DURATION%", "authority": "%REQ(:AUTHORITY)%", "user_agent": "%REQ(USER-AGENT)%", "request_id": "%REQ(X-REQUEST-ID)%",
-		"upstream_host": "%UPSTREAM_HOST%", "upstream_cluster": "%UPSTREAM_CLUSTER%", "downstream": "%DOWNSTREAM_REMOTE_ADDRESS%",
-	} {
-		format[name] = op
+// accessLog is a JSON line on standard output with the fields of patchbay's.
+func accessLog(protocol string) obj {
+	format := obj{
+		"start_time": "%START_TIME%", "method": "%REQ(:METHOD)%", "path": "%PATH(NQ:ORIG_OR_PATH)%", "protocol": "%PROTOCOL%", "response_code": "%RESPONSE_CODE%",
+		"bytes_received": "%BYTES_RECEIVED%", "bytes_sent": "%BYTES_SENT%", "duration": "%DURATION%",
+		"upstream_service_time": "%COMMON_DURATION(US_TX_BEG:US_RX_BEG:ms)%", "forwarded_for": "%REQ(X-FORWARDED-FOR)%", "user_agent": "%REQ(USER-AGENT)%",
+		"request_id": "%REQ(X-REQUEST-ID)%", "authority": "%REQ(:AUTHORITY)%", "upstream_host": "%UPSTREAM_HOST%",
 	}
-	return obj{"name": "envoy.access_loggers.file", "typed_config": typed("access_loggers.file.v3.FileAccessLog", obj{
-		"path": os.DevNull, "log_format": obj{"json_format": format}})}
+	switch protocol {
+	case "tcp":
+		format = obj{
+			"start_time": "%START_TIME%", "downstream_remote_address": "%DOWNSTREAM_REMOTE_ADDRESS%", "downstream_remote_port": "%DOWNSTREAM_REMOTE_PORT%",
+			"bytes_received": "%BYTES_RECEIVED%", "bytes_sent": "%BYTES_SENT%", "duration": "%DURATION%",
+			"connection_termination_details": "%CONNECTION_TERMINATION_DETAILS%", "connection_id": "%CONNECTION_ID%",
+		}
+	case "grpc":
+		format["grpc_status"] = "%GRPC_STATUS%"
+		fallthrough
+	case "http2":
+		format["stream_id"] = "%STREAM_ID%"
+	}
+	return obj{"name": "envoy.access_loggers.stdout", "typed_config": typed("access_loggers.stream.v3.StdoutAccessLog", obj{"log_format": obj{"json_format": format}})}
 }

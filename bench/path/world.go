@@ -25,10 +25,12 @@ type world struct {
 	ca           *bench.CA
 	control      *control
 	envoyVersion string
+	concurrency  int                       // of each Envoy
+	under        func(dir string) []string // what to run each Envoy under, if anything
 }
 
 func newWorld(ctx context.Context, o bench.Options) (*world, error) {
-	w := &world{Options: o}
+	w := &world{Options: o, concurrency: workers}
 	found, err := envoybin.Find(ctx, o.Envoy)
 	if err != nil {
 		return nil, err
@@ -77,15 +79,16 @@ func (w *world) open(ctx context.Context, v variant) (*route, error) {
 		}
 		return r, nil
 	case v.ours:
-		return w.openOurs(ctx, v.tls)
+		return w.openOurs(ctx, v, 1)
 	}
 	return w.openStatic(ctx, v)
 }
 
 // load runs the open loop in a process of its own.
-func (w *world) load(ctx context.Context, protocol, address string, rate int, d time.Duration) (loaded, error) {
+func (w *world) load(ctx context.Context, c call, address string, d time.Duration) (loaded, error) {
 	var l loaded
-	cmd := exec.CommandContext(ctx, w.Self, "load", "--protocol", protocol, "--address", address, "--rate", strconv.Itoa(rate), "--duration", d.String()) //nolint:gosec // this program
+	cmd := exec.CommandContext(ctx, w.Self, "load", "--protocol", c.protocol, "--address", address, //nolint:gosec // this program
+		"--rate", strconv.Itoa(c.rate), "--duration", d.String(), "--fresh="+strconv.FormatBool(c.fresh))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {

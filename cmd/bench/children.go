@@ -55,16 +55,18 @@ func newApp() *cobra.Command {
 func newLoad() *cobra.Command {
 	var protocol, address string
 	var rate int
+	var fresh bool
 	var d time.Duration
 	c := &cobra.Command{
 		Use: "load", Short: "Calls at a fixed rate and prints latencies", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return path.Load(c.Context(), protocol, address, rate, d, c.OutOrStdout())
+			return path.Load(c.Context(), protocol, address, rate, d, fresh, c.OutOrStdout())
 		},
 	}
 	c.Flags().StringVar(&protocol, "protocol", "http", "http, http2, grpc or tcp")
 	c.Flags().StringVar(&address, "address", "", "whom to call")
 	c.Flags().IntVar(&rate, "rate", 1000, "requests per second")
 	c.Flags().DurationVar(&d, "duration", time.Second, "for how long")
+	c.Flags().BoolVar(&fresh, "fresh", false, "a connection for each request, where the protocol is tcp")
 	return c
 }

@@ -22,7 +22,7 @@ import (
 )
 
 // jobs are all parts, in the order of running and of the page.
-var jobs = []bench.Job{push.Job, path.Job}
+var jobs = []bench.Job{push.Job, path.Job, path.Churn, path.Memory, path.Instructions}
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))

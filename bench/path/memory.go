@@ -1,0 +1,116 @@
+package path
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/netip"
+	"strings"
+	"time"
+
+	"patchbay/bench"
+	"patchbay/mesh"
+	"patchbay/xds/bootstrap"
+)
+
+// Memory is what a sidecar needs by the size of its namespace.
+var Memory = bench.Job{
+	Name: "memory", Title: "Memory of a sidecar", Limit: 3 * time.Minute,
+	About: strings.Join([]string{
+		"Resident memory of a client-only sidecar's Envoy, with two workers, when it has its configuration and before any request, by the number of services in its",
+		"namespace (http with TLS, three endpoints each): with redirect wiring, where only one port is bound, and with bind wiring, where each alias has its socket.",
+	}, "\n"),
+	Run: memoryAll,
+}
+
+const mMemory = "memory of Envoy"
+
+func memoryAll(ctx context.Context, o bench.Options, part *bench.Part) error {
+	w, err := newWorld(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	part.Versions["envoy"] = w.envoyVersion
+	sizes := []int{10, 100, 1000}
+	for range o.Rounds(5, 1) {
+		for _, wiring := range []mesh.Wiring{mesh.Redirect, mesh.Bind} {
+			for _, n := range sizes {
+				if err := w.footprint(ctx, part, wiring, n); err != nil {
+					return fmt.Errorf("%s, %d services: %w", wiring, n, err)
+				}
+			}
+		}
+	}
+	for _, wiring := range []mesh.Wiring{mesh.Redirect, mesh.Bind} {
+		small, large := part.Find(scenario(10), string(wiring), mMemory), part.Find(scenario(1000), string(wiring), mMemory)
+		part.Add("each service", string(wiring), mMemory, "kB", (large.Median-small.Median)*1000/990)
+	}
+	part.AtMost(1.2, "×", "memory with 1,000 services of which the task declares ten as dependencies, against ten services", 0, false)
+	part.Notes = append(part.Notes, "What a sidecar is told does not depend on its declared dependencies yet, so that goal can't be measured.")
+	return nil
+}
+
+func scenario(n int) string { return fmt.Sprintf("%d services", n) }
+
+// footprint starts one Envoy in a namespace of n services.
+func (w *world) footprint(ctx context.Context, part *bench.Part, wiring mesh.Wiring, n int) error {
+	port, err := freePort(vip.String())
+	if err != nil {
+		return err
+	}
+	var all []*mesh.Service
+	for i := range n {
+		name := fmt.Sprintf("service-%04d", i)
+		s := &mesh.Service{
+			Name: mesh.ServiceName{Namespace: namespace, DiscoveryName: name}, Protocol: mesh.HTTP, TLS: &mesh.ServiceTLS{Issuer: "default"},
+			Aliases: []mesh.Alias{{DNSName: name, Port: port, VIP: netip.AddrFrom4([4]byte{127, 128, byte(10 + i/250), byte(1 + i%250)})}},
+		}
+		for e := range 3 {
+			addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(e), byte(i / 250), byte(1 + i%250)}), 15000)
+			s.Endpoints = append(s.Endpoints, mesh.Endpoint{InstanceID: addr.String(), Addr: addr, Weight: 1, TLS: true})
+		}
+		all = append(all, s)
+	}
+	w.control.store.SetServices(namespace, all)
+	defer w.control.store.SetServices(namespace, nil)
+	e, err := w.sidecar(ctx, "caller", bootstrap.NodeMeta{Version: "bench", Wiring: wiring})
+	if err != nil {
+		return err
+	}
+	defer e.stop()
+	listeners, err := e.stats(`^listener_manager\.total_listeners_active$`)
+	if err != nil {
+		return err
+	}
+	if got := listeners["listener_manager.total_listeners_active"]; got < float64(n) {
+		return fmt.Errorf("Envoy has %v listeners", got)
+	}
+	rss, err := e.settled(ctx)
+	if err != nil {
+		return err
+	}
+	part.Add(scenario(n), string(wiring), mMemory, "MB", rss/1e6)
+	w.Say("  %-8s %4d services: %.1f MB", wiring, n, rss/1e6)
+	return nil
+}
+
+// settled is the resident memory when it has not changed by more than 1 % for
+// half a second.
+func (e *envoy) settled(ctx context.Context) (float64, error) {
+	last, same := 0.0, 0
+	err := eventually(ctx, 20*time.Second, func() error {
+		rss, err := bench.RSS(e.cmd.Process.Pid)
+		if err != nil {
+			return err
+		}
+		if same++; math.Abs(rss-last) > last/100 {
+			same, last = 0, rss
+		}
+		if same < 25 {
+			return fmt.Errorf("its memory still changes: %.1f MB", rss/1e6)
+		}
+		return nil
+	})
+	return last, err
+}
