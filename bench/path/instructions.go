@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"patchbay/bench"
+	"patchbay/bench/load"
 )
 
 // Instructions counts what Envoy executes for a request.
@@ -42,9 +43,9 @@ func countAll(ctx context.Context, o bench.Options, part *bench.Part) error {
 	}
 	defer w.close()
 	part.Versions["envoy"] = w.envoyVersion
-	counted := protocols
+	counted := load.Protocols
 	if o.Quick {
-		counted = protocols[:1]
+		counted = load.Protocols[:1]
 	}
 	for range o.Rounds(3, 1) {
 		for _, v := range []variant{staticTLS, oursTLS} {
@@ -74,7 +75,7 @@ func (w *world) count(ctx context.Context, part *bench.Part, v variant, counted 
 	defer r.stop()
 	const n = 2000
 	for _, p := range counted {
-		if err := w.exactly(ctx, p, r.addresses[p], 200); err != nil { // opens connections
+		if err := load.Exactly(ctx, w.Options, p, r.addresses[p], 200); err != nil { // opens connections
 			return err
 		}
 		for _, e := range r.envoys {
@@ -82,7 +83,7 @@ func (w *world) count(ctx context.Context, part *bench.Part, v variant, counted 
 				return err
 			}
 		}
-		err := w.exactly(ctx, p, r.addresses[p], n)
+		err := load.Exactly(ctx, w.Options, p, r.addresses[p], n)
 		var sum float64
 		for i, e := range r.envoys {
 			executed, e2 := e.instructions(ctx)
@@ -96,30 +97,6 @@ func (w *world) count(ctx context.Context, part *bench.Part, v variant, counted 
 		w.Say("  %-26s %-6s %.1f thousand instructions", v.name, p, sum/n/1000)
 	}
 	return nil
-}
-
-// exactly makes n requests on 8 connections.
-func (w *world) exactly(ctx context.Context, protocol, address string, n int) error {
-	args := []string{"-n", strconv.Itoa(n), "-c", "8", "-m", "1", "http://" + address + "/"}
-	switch protocol {
-	case "tcp":
-		out, err := exec.CommandContext(ctx, filepath.Join(w.Tools, "fortio"), "load", "-quiet", "-qps", "0", "-c", "8", "-n", strconv.Itoa(n), //nolint:gosec // a tool
-			"-payload-size", strconv.Itoa(bodySize), "-timeout", "60s", "tcp://"+address).CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("fortio: %w: %s", err, out)
-		}
-		return nil
-	case "http":
-		args = append([]string{"--h1"}, args...)
-	case "grpc":
-		file := filepath.Join(w.Dir, "grpc-message")
-		if err := os.WriteFile(file, grpcMessage(), 0o600); err != nil {
-			return err
-		}
-		args = []string{"-n", strconv.Itoa(n), "-c", "8", "-m", "1", "-d", file, "-H", "content-type: application/grpc", "-H", "te: trailers", "http://" + address + grpcPath}
-	}
-	_, err := run(ctx, h2loadLines, "h2load", args...)
-	return err
 }
 
 func (e *envoy) callgrind(ctx context.Context, args ...string) error {

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"patchbay/bench"
+	"patchbay/bench/load"
 	"patchbay/mesh"
 	"patchbay/xds"
 	"patchbay/xds/bootstrap"
@@ -88,7 +89,7 @@ func offered(all []bootstrap.Port, aliases map[string]mesh.Alias) []*mesh.Servic
 // application.
 func (w *world) offers(tls bool) ([]bootstrap.Port, error) {
 	var out []bootstrap.Port
-	for _, name := range protocols {
+	for _, name := range load.Protocols {
 		ingress, err := freePort("0.0.0.0")
 		if err != nil {
 			return nil, err
@@ -115,7 +116,7 @@ func (w *world) openOurs(ctx context.Context, v variant, called int) (*route, er
 		}
 		w.control.store.SetServices(namespace, nil)
 	}
-	for _, p := range protocols {
+	for _, p := range load.Protocols {
 		port, err := freePort(vip.String())
 		if err != nil {
 			return nil, err

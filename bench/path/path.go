@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"patchbay/bench"
+	"patchbay/bench/load"
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
 )
@@ -31,9 +32,6 @@ var Job = bench.Job{
 	}, "\n"),
 	Run: Run,
 }
-
-// protocols in the order of measuring.
-var protocols = []string{"http", "http2", "grpc", "tcp"}
 
 // variant is a way from the client to the application.
 type variant struct {
@@ -114,7 +112,7 @@ func Run(ctx context.Context, o bench.Options, part *bench.Part) error {
 			}
 		}
 	}
-	for _, p := range protocols {
+	for _, p := range load.Protocols {
 		for _, pair := range [][2]variant{{oursPlain, staticPlain}, {oursTLS, staticTLS}, {oursBoth, staticBoth}} {
 			v, ok := part.Ratio(p, pair[0].name, pair[1].name, mSat)
 			part.AtLeast(0.85, "×", p+": requests per second, "+pair[0].name+" against "+pair[1].name, v, ok)
@@ -137,7 +135,7 @@ func (w *world) calibrate(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	defer r.stop()
-	n, err := saturate(ctx, w.Options, "http", r.addresses["http"], 2*time.Second)
+	n, err := load.Saturate(ctx, w.Options, "http", r.addresses["http"], 2*time.Second)
 	return min(5000, max(200, int(n/2/4)/100*100)), err
 }
 
@@ -149,7 +147,7 @@ func (w *world) measure(ctx context.Context, part *bench.Part, v variant, rate i
 		return err
 	}
 	defer r.stop()
-	for _, p := range protocols {
+	for _, p := range load.Protocols {
 		add := func(metric, unit string, value float64) { part.Add(p, v.name, metric, unit, value) }
 		// The first requests open connections and are not measured.
 		if _, err := w.load(ctx, call{p, p, rate, false}, r.addresses[p], 300*time.Millisecond); err != nil {
@@ -160,7 +158,7 @@ func (w *world) measure(ctx context.Context, part *bench.Part, v variant, rate i
 		if err != nil {
 			return err
 		}
-		n, err := saturate(ctx, w.Options, p, r.addresses[p], d)
+		n, err := load.Saturate(ctx, w.Options, p, r.addresses[p], d)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p, err)
 		}
@@ -211,10 +209,10 @@ func (r *route) verify(protocol string, v variant) error {
 
 // steady calls at a fixed rate, and returns what a request cost all Envoys in
 // µs.
-func (w *world) steady(ctx context.Context, r *route, c call, d time.Duration) (loaded, float64, error) {
+func (w *world) steady(ctx context.Context, r *route, c call, d time.Duration) (load.Result, float64, error) {
 	before, err := r.cpu()
 	if err != nil {
-		return loaded{}, 0, err
+		return load.Result{}, 0, err
 	}
 	l, err := w.load(ctx, c, r.addresses[c.protocol], d)
 	if err != nil {

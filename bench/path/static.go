@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"patchbay/bench/load"
 )
 
 // The pair that was tuned by hand. It has what patchbay's has, so that only
@@ -75,7 +77,7 @@ func (w *world) byHand(ctx context.Context, b obj) (*envoy, error) {
 // static is the configuration of both; it fills in where clients connect.
 func (w *world) static(v variant, addresses map[string]string) (egress, ingress obj, err error) {
 	var inListeners, outListeners, inClusters, outClusters []obj
-	for _, p := range protocols {
+	for _, p := range load.Protocols {
 		in, err := freePort("127.0.0.1")
 		if err != nil {
 			return nil, nil, err

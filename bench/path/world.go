@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"patchbay/bench"
+	"patchbay/bench/load"
 	"patchbay/internal/envoybin"
 )
 
@@ -21,7 +22,7 @@ import (
 type world struct {
 	bench.Options
 	app          *exec.Cmd
-	ports        ports // of the application
+	ports        load.Ports // of the application
 	ca           *bench.CA
 	control      *control
 	envoyVersion string
@@ -85,8 +86,8 @@ func (w *world) open(ctx context.Context, v variant) (*route, error) {
 }
 
 // load runs the open loop in a process of its own.
-func (w *world) load(ctx context.Context, c call, address string, d time.Duration) (loaded, error) {
-	var l loaded
+func (w *world) load(ctx context.Context, c call, address string, d time.Duration) (load.Result, error) {
+	var l load.Result
 	cmd := exec.CommandContext(ctx, w.Self, "load", "--protocol", c.protocol, "--address", address, //nolint:gosec // this program
 		"--rate", strconv.Itoa(c.rate), "--duration", d.String(), "--fresh="+strconv.FormatBool(c.fresh))
 	cmd.Stderr = os.Stderr

@@ -12,7 +12,6 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
@@ -22,6 +21,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/protobuf/proto"
 
+	"patchbay/bench/model"
 	"patchbay/mesh"
 	"patchbay/xds"
 	"patchbay/xds/delta"
@@ -47,11 +47,11 @@ type engine struct {
 
 // newEngine makes an engine with the mesh of s. Every stream passes the
 // interceptor; creds may be nil.
-func newEngine(name string, s shape, seen grpc.StreamServerInterceptor, creds credentials.TransportCredentials) (engine, error) {
+func newEngine(name string, s model.Shape, seen grpc.StreamServerInterceptor, creds credentials.TransportCredentials) (engine, error) {
 	if name == patchbay {
 		return newPatchbay(s, seen, creds), nil
 	}
-	all := s.services()
+	all := s.Mesh()
 	e, err := newCache(name, all, s.Streams)
 	if err != nil {
 		return engine{}, err
@@ -73,17 +73,17 @@ func newEngine(name string, s shape, seen grpc.StreamServerInterceptor, creds cr
 		},
 		change: func(n int) error {
 			var i int
-			all, i = change(all, n)
+			all, i = model.Change(all, n)
 			return e.update(n, all[i])
 		},
 	}, nil
 }
 
-func newPatchbay(s shape, seen grpc.StreamServerInterceptor, creds credentials.TransportCredentials) engine {
+func newPatchbay(s model.Shape, seen grpc.StreamServerInterceptor, creds credentials.TransportCredentials) engine {
 	log := slog.New(slog.DiscardHandler)
 	store, cache := mesh.NewStore(), delta.NewCache(nil)
-	all := s.services()
-	store.SetServices(namespace, all)
+	all := s.Mesh()
+	store.SetServices(model.Namespace, all)
 	pusher := xds.NewPusher(store, cache, nil, log)
 	server := xds.NewServer(pusher, xds.ServerConfig{Log: log, Creds: creds, Interceptors: []grpc.StreamServerInterceptor{seen}})
 	return engine{
@@ -94,8 +94,8 @@ func newPatchbay(s shape, seen grpc.StreamServerInterceptor, creds credentials.T
 			return g.Wait()
 		},
 		change: func(n int) error {
-			all, _ = change(all, n)
-			store.SetServices(namespace, all)
+			all, _ = model.Change(all, n)
+			store.SetServices(model.Namespace, all)
 			return nil
 		},
 	}
@@ -109,7 +109,7 @@ type userCache struct {
 }
 
 func newCache(name string, all []*mesh.Service, streams int) (userCache, error) {
-	have := resources(all)
+	have := model.Resources(all)
 	switch name {
 	case linear:
 		return linearCache(have), nil
@@ -118,7 +118,7 @@ func newCache(name string, all []*mesh.Service, streams int) (userCache, error) 
 	case perNode:
 		ids := make([]string, streams)
 		for i := range ids {
-			ids[i] = node(i).GetId()
+			ids[i] = model.Node(i).GetId()
 		}
 		return snapshotCache(have, cachev3.IDHash{}, ids)
 	}
@@ -141,7 +141,7 @@ func linearCache(have map[string]map[string]proto.Message) userCache {
 	}
 	endpoints := mux.Caches[translate.EndpointType].(*cachev3.LinearCache)
 	return userCache{cache: mux, update: func(_ int, s *mesh.Service) error {
-		name, m := assignment(s)
+		name, m := model.Assignment(s)
 		return endpoints.UpdateResource(name, m)
 	}}
 }
@@ -178,14 +178,10 @@ func snapshotCache(have map[string]map[string]proto.Message, hash cachev3.NodeHa
 		return nil
 	}
 	return userCache{cache: cache, update: func(n int, s *mesh.Service) error {
-		name, m := assignment(s)
+		name, m := model.Assignment(s)
 		changed := slices.Clone(lists[translate.EndpointType])
 		changed[at[name]] = m
 		lists[translate.EndpointType] = changed
 		return set(n)
 	}}, set(-1)
-}
-
-func envoyVersion() *corev3.BuildVersion {
-	return &corev3.BuildVersion{Version: &typev3.SemanticVersion{MajorNumber: 1, MinorNumber: 40}}
 }

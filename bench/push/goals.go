@@ -1,9 +1,13 @@
 package push
 
-import "fmt"
+import (
+	"fmt"
+
+	"patchbay/bench/model"
+)
 
 // goals compares the medians with what was aimed at.
-func (r *runner) goals(largest shape) {
+func (r *runner) goals(largest model.Shape) {
 	p := r.part
 	at := largest.String()
 	ratio := func(scenario, under, metric string, limit float64, text string) {
@@ -13,11 +17,11 @@ func (r *runner) goals(largest shape) {
 	ratio(at, linear, mCPU, 0.25, "CPU of a change against the linear cache, "+at)
 	ratio(at, perNode, mCPU, 0.01, "CPU of a change against a snapshot for each node, "+at)
 	ratio(at, linear, mLast, 0.5, "change → last ACK against the linear cache, "+at)
-	for _, s := range []shape{wide, small} {
+	for _, s := range []model.Shape{wide, small} {
 		ratio(s.String(), linear, mCPU, 1, "CPU of a change against the linear cache, "+s.String())
 		ratio(s.String(), linear, mLast, 1, "change → last ACK against the linear cache, "+s.String())
 	}
-	figure := func(s shape, variant, metric string, limit float64, unit, text string) {
+	figure := func(s model.Shape, variant, metric string, limit float64, unit, text string) {
 		f := p.Find(s.String(), variant, metric)
 		if f == nil {
 			p.AtMost(limit, unit, text, 0, false)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"patchbay/bench"
+	"patchbay/bench/model"
 )
 
 // runner measures one job.
@@ -40,9 +41,9 @@ const (
 )
 
 var (
-	wide  = shape{200, 1, 1000}
-	small = shape{200, 20, 50}
-	large = shape{1000, 200, 50}
+	wide  = model.Shape{Streams: 200, Services: 1, Endpoints: 1000}
+	small = model.Shape{Streams: 200, Services: 20, Endpoints: 50}
+	large = model.Shape{Streams: 1000, Services: 200, Endpoints: 50}
 )
 
 // Run measures everything.
@@ -52,12 +53,12 @@ func Run(ctx context.Context, o bench.Options, part *bench.Part) error {
 	if err := os.Mkdir(certs, 0o700); err != nil {
 		return err
 	}
-	if err := writeCerts(certs); err != nil {
+	if err := model.WriteCerts(certs); err != nil {
 		return fmt.Errorf("certificates: %w", err)
 	}
-	shapes := []shape{wide, small, large}
+	shapes := []model.Shape{wide, small, large}
 	if o.Quick {
-		shapes = []shape{small}
+		shapes = []model.Shape{small}
 	}
 	for _, s := range shapes {
 		if err := r.compare(ctx, s); err != nil {
@@ -72,7 +73,7 @@ func Run(ctx context.Context, o bench.Options, part *bench.Part) error {
 }
 
 // compare has all engines do everything at one shape, in turn.
-func (r *runner) compare(ctx context.Context, s shape) error {
+func (r *runner) compare(ctx context.Context, s model.Shape) error {
 	r.Say("push: %s", s)
 	var pairs []*pair
 	defer func() {
@@ -121,7 +122,7 @@ func rotated[T any](all []T, round int) []T {
 }
 
 // dear reports that p can't do in minutes what the others do in seconds: at the
-// largest shape a snapshot for each node takes more than ten seconds a change.
+// largest model.Shape a snapshot for each node takes more than ten seconds a change.
 func (p *pair) dear() bool {
 	return p.engine == perNode && p.shape.Streams*p.shape.Services*p.shape.Endpoints > 1_000_000
 }
@@ -180,7 +181,7 @@ func (r *runner) disturbed(p *pair, round int) error {
 		return nil
 	}
 	p99 := func(kind string) (float64, error) {
-		if err := p.fleet.tell(order{Do: "misbehave", Kind: kind, Percent: 10}, &shown{}); err != nil {
+		if err := p.fleet.tell(model.Order{Do: "misbehave", Kind: kind, Percent: 10}, &model.Heard{}); err != nil {
 			return 0, err
 		}
 		var heard []float64
@@ -191,10 +192,10 @@ func (r *runner) disturbed(p *pair, round int) error {
 			}
 			heard = append(heard, c.heard...)
 		}
-		if err := p.fleet.tell(order{Do: "misbehave", Percent: 0}, &shown{}); err != nil {
+		if err := p.fleet.tell(model.Order{Do: "misbehave", Percent: 0}, &model.Heard{}); err != nil {
 			return 0, err
 		}
-		return bench.Percentile(heard, 0.99), p.server.tell(order{Do: "settle"}, &served{})
+		return bench.Percentile(heard, 0.99), p.server.tell(model.Order{Do: "settle"}, &served{})
 	}
 	got := map[string]float64{}
 	for _, kind := range rotated([]string{"", "slow", "nack"}, round) {
@@ -236,7 +237,7 @@ func (r *runner) reconnects(p *pair, round int) error {
 }
 
 // mutual is the control channel as in production: mutual TLS.
-func (r *runner) mutual(ctx context.Context, s shape) error {
+func (r *runner) mutual(ctx context.Context, s model.Shape) error {
 	for _, e := range []string{patchbay, linear} {
 		p, err := r.pair(ctx, e+", mTLS", e, s, true)
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"patchbay/bench"
+	"patchbay/bench/model"
 )
 
 // TestMain lets this test's binary be the processes under test.
@@ -24,7 +25,7 @@ func TestMain(m *testing.M) {
 	if os.Args[1] == "push-server" {
 		err = Serve(ctx, *engine, *streams, *services, *endpoints, *certs, os.Stdin, os.Stdout)
 	} else {
-		err = Connect(ctx, *streams, *services, *address, *certs, os.Stdin, os.Stdout)
+		err = model.Connect(ctx, *streams, *services, *address, *certs, os.Stdin, os.Stdout)
 	}
 	if err != nil {
 		io.WriteString(os.Stderr, err.Error())
@@ -42,10 +43,10 @@ func TestEveryEngineTellsEveryClient(t *testing.T) {
 	if err := os.Mkdir(certs, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeCerts(certs); err != nil {
+	if err := model.WriteCerts(certs); err != nil {
 		t.Fatal(err)
 	}
-	s := shape{10, 3, 7}
+	s := model.Shape{Streams: 10, Services: 3, Endpoints: 7}
 	for _, engine := range []string{patchbay, linear, shared, perNode} {
 		for _, mutual := range []bool{false, true} {
 			p, err := r.pair(t.Context(), engine, engine, s, mutual)
@@ -67,14 +68,14 @@ func TestEveryEngineTellsEveryClient(t *testing.T) {
 				}
 			}
 			for kind, percent := range map[string]int{"slow": 20, "nack": 20, "": 0} {
-				if err := p.fleet.tell(order{Do: "misbehave", Kind: kind, Percent: percent}, &shown{}); err != nil {
+				if err := p.fleet.tell(model.Order{Do: "misbehave", Kind: kind, Percent: percent}, &model.Heard{}); err != nil {
 					t.Fatal(err)
 				}
 				if c, err := p.push(); err != nil || len(c.heard) != s.Streams*(100-percent)/100 {
 					t.Errorf("%s, %q: %d heard, %v", engine, kind, len(c.heard), err)
 				}
 			}
-			if err := p.fleet.tell(order{Do: "misbehave"}, &shown{}); err != nil {
+			if err := p.fleet.tell(model.Order{Do: "misbehave"}, &model.Heard{}); err != nil {
 				t.Fatal(err)
 			}
 			if err := p.disconnect(); err != nil {

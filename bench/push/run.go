@@ -1,3 +1,10 @@
+// Package push measures the push path: one endpoint changes, and all connected
+// Envoys are told. The product's engine and go-control-plane's caches do the
+// same work, each in a server process of its own, for the same model clients in
+// a process of their own, in turn within one run.
+//
+// It uses the product from outside: a mesh.Store, a Pusher, a Server. Start
+// reading at [Run], then engine.
 package push
 
 import (
@@ -16,6 +23,7 @@ import (
 	"time"
 
 	"patchbay/bench"
+	"patchbay/bench/model"
 )
 
 // Job is the push path.
@@ -64,7 +72,7 @@ func start(ctx context.Context, o bench.Options, name string, args ...string) (*
 }
 
 // tell gives an order and reads the answer.
-func (c *child) tell(o order, answer any) error {
+func (c *child) tell(o model.Order, answer any) error {
 	b, err := json.Marshal(o)
 	if err != nil {
 		return err
@@ -113,13 +121,13 @@ func (c *child) stop() {
 type pair struct {
 	variant string // name in the results
 	engine  string
-	shape   shape
+	shape   model.Shape
 	server  *child
 	fleet   *child
 	changes int // made so far
 }
 
-func (r *runner) pair(ctx context.Context, variant, engine string, s shape, mutual bool) (*pair, error) {
+func (r *runner) pair(ctx context.Context, variant, engine string, s model.Shape, mutual bool) (*pair, error) {
 	p := &pair{variant: variant, engine: engine, shape: s}
 	certs := ""
 	if mutual {
@@ -165,28 +173,28 @@ type connected struct {
 // connect connects all sidecars; memory is measured if asked for.
 func (p *pair) connect(warm, memory bool) (c connected, err error) {
 	var before, after, sv served
-	var f, rest shown
+	var f, rest model.Heard
 	if memory {
-		if err := p.server.tell(order{Do: "memory"}, &before); err != nil {
+		if err := p.server.tell(model.Order{Do: "memory"}, &before); err != nil {
 			return c, err
 		}
 	}
-	if err := p.server.tell(order{Do: "arm"}, &sv); err != nil {
+	if err := p.server.tell(model.Order{Do: "arm"}, &sv); err != nil {
 		return c, err
 	}
-	if err := p.fleet.tell(order{Do: "connect", Warm: warm}, &f); err != nil {
+	if err := p.fleet.tell(model.Order{Do: "connect", Warm: warm}, &f); err != nil {
 		return c, err
 	}
-	if err := p.server.tell(order{Do: "settle"}, &sv); err != nil {
+	if err := p.server.tell(model.Order{Do: "settle"}, &sv); err != nil {
 		return c, err
 	}
-	if err := p.fleet.tell(order{Do: "traffic"}, &rest); err != nil {
+	if err := p.fleet.tell(model.Order{Do: "traffic"}, &rest); err != nil {
 		return c, err
 	}
 	n := float64(p.shape.Streams)
 	c = connected{took: time.Duration(f.Ended - f.Began), cpu: sv.CPU, in: float64(f.In+rest.In) / n, out: float64(f.Out+rest.Out) / n}
 	if memory {
-		if err := p.server.tell(order{Do: "memory"}, &after); err != nil {
+		if err := p.server.tell(model.Order{Do: "memory"}, &after); err != nil {
 			return c, err
 		}
 		c.baseline = before.Freed
@@ -196,11 +204,11 @@ func (p *pair) connect(warm, memory bool) (c connected, err error) {
 }
 
 func (p *pair) disconnect() error {
-	var f shown
-	if err := p.fleet.tell(order{Do: "disconnect"}, &f); err != nil {
+	var f model.Heard
+	if err := p.fleet.tell(model.Order{Do: "disconnect"}, &f); err != nil {
 		return err
 	}
-	return p.server.tell(order{Do: "settle"}, &served{})
+	return p.server.tell(model.Order{Do: "settle"}, &served{})
 }
 
 // pushed is what one change took.
@@ -216,21 +224,21 @@ type pushed struct {
 // push makes one change and waits until nothing is left of it.
 func (p *pair) push() (pushed, error) {
 	var s, changed served
-	var f shown
-	if err := p.fleet.tell(order{Do: "arm"}, &f); err != nil {
+	var f model.Heard
+	if err := p.fleet.tell(model.Order{Do: "arm"}, &f); err != nil {
 		return pushed{}, err
 	}
-	if err := p.server.tell(order{Do: "arm"}, &s); err != nil {
+	if err := p.server.tell(model.Order{Do: "arm"}, &s); err != nil {
 		return pushed{}, err
 	}
-	if err := p.server.tell(order{Do: "change", N: p.changes}, &changed); err != nil {
+	if err := p.server.tell(model.Order{Do: "change", N: p.changes}, &changed); err != nil {
 		return pushed{}, err
 	}
 	p.changes++
-	if err := p.fleet.tell(order{Do: "wait"}, &f); err != nil {
+	if err := p.fleet.tell(model.Order{Do: "wait"}, &f); err != nil {
 		return pushed{}, err
 	}
-	if err := p.server.tell(order{Do: "settle"}, &s); err != nil {
+	if err := p.server.tell(model.Order{Do: "settle"}, &s); err != nil {
 		return pushed{}, err
 	}
 	r := pushed{

@@ -3,7 +3,6 @@ package push
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"patchbay/bench"
+	"patchbay/bench/model"
 )
 
 // counter counts what a server receives, the same way for every engine.
@@ -43,16 +43,6 @@ func (s counted) RecvMsg(m any) error {
 	return err
 }
 
-// order is what the measuring process tells a server or a fleet, one JSON
-// object a line.
-type order struct {
-	Do      string `json:"do"`
-	N       int    `json:"n,omitempty"`
-	Warm    bool   `json:"warm,omitempty"`
-	Kind    string `json:"kind,omitempty"`
-	Percent int    `json:"percent,omitempty"`
-}
-
 // served is a server's answer.
 type served struct {
 	Error    string  `json:"error,omitempty"`
@@ -67,19 +57,19 @@ type served struct {
 }
 
 // Serve is the server process: one engine on a loopback port, which takes
-// orders from in until it is closed. certs is a directory of [writeCerts], or
+// orders from in until it is closed. certs is a directory of [model.WriteCerts], or
 // empty for plain text.
 func Serve(ctx context.Context, name string, streams, services, endpoints int, certs string, in io.Reader, out io.Writer) error {
 	var creds credentials.TransportCredentials
 	if certs != "" {
-		cfg, err := serverTLS(certs)
+		cfg, err := model.ServerTLS(certs)
 		if err != nil {
 			return err
 		}
 		creds = credentials.NewTLS(cfg)
 	}
 	seen := &counter{}
-	e, err := newEngine(name, shape{streams, services, endpoints}, seen.intercept, creds)
+	e, err := newEngine(name, model.Shape{Streams: streams, Services: services, Endpoints: endpoints}, seen.intercept, creds)
 	if err != nil {
 		return err
 	}
@@ -97,7 +87,7 @@ func Serve(ctx context.Context, name string, streams, services, endpoints int, c
 	}
 	s := &serving{engine: e, seen: seen}
 	for lines := bufio.NewScanner(in); lines.Scan(); {
-		var o order
+		var o model.Order
 		if err := json.Unmarshal(lines.Bytes(), &o); err != nil {
 			return err
 		}
@@ -117,7 +107,7 @@ type serving struct {
 	received int64
 }
 
-func (s *serving) obey(o order) served {
+func (s *serving) obey(o model.Order) served {
 	switch o.Do {
 	case "arm":
 		s.cpu, s.received = bench.SelfCPU(), s.seen.received.Load()
@@ -163,12 +153,4 @@ func (s *serving) settle() time.Duration {
 		cpu, received = now, n
 	}
 	return busy
-}
-
-func serverTLS(dir string) (*tls.Config, error) {
-	c, err := readCerts(dir)
-	if err != nil {
-		return nil, err
-	}
-	return &tls.Config{Certificates: []tls.Certificate{c.pair}, ClientCAs: c.roots, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13}, nil
 }

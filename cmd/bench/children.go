@@ -6,7 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"patchbay/bench/path"
+	"patchbay/bench/load"
+	"patchbay/bench/model"
 	"patchbay/bench/push"
 )
 
@@ -35,7 +36,7 @@ func newPushClients() *cobra.Command {
 	c := &cobra.Command{
 		Use: "push-clients", Short: "Model Envoys under orders from standard input", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return push.Connect(c.Context(), streams, services, address, certs, os.Stdin, c.OutOrStdout())
+			return model.Connect(c.Context(), streams, services, address, certs, os.Stdin, c.OutOrStdout())
 		},
 	}
 	c.Flags().StringVar(&address, "address", "", "of the control plane")
@@ -48,7 +49,7 @@ func newPushClients() *cobra.Command {
 func newApp() *cobra.Command {
 	return &cobra.Command{
 		Use: "app", Short: "An application of every protocol; prints its ports", Hidden: true, Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return path.Serve(c.Context(), c.OutOrStdout()) },
+		RunE: func(c *cobra.Command, _ []string) error { return load.Serve(c.Context(), c.OutOrStdout()) },
 	}
 }
 
@@ -60,7 +61,7 @@ func newLoad() *cobra.Command {
 	c := &cobra.Command{
 		Use: "load", Short: "Calls at a fixed rate and prints latencies", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return path.Load(c.Context(), protocol, address, rate, d, fresh, c.OutOrStdout())
+			return load.Open(c.Context(), protocol, address, rate, d, fresh, c.OutOrStdout())
 		},
 	}
 	c.Flags().StringVar(&protocol, "protocol", "http", "http, http2, grpc or tcp")

@@ -1,11 +1,10 @@
-// Package push measures the push path: one endpoint changes, and all connected
-// Envoys are told. The product's engine and go-control-plane's caches do the
-// same work, each in a server process of its own, for the same model clients in
-// a process of their own, in turn within one run.
+// Package model holds model Envoys, and the mesh that they are told of: clients
+// of a control plane that subscribe as Envoy does, accept everything and do not
+// decode resources, so that their own work does not hide the server's.
 //
-// It uses the product from outside: a mesh.Store, a Pusher, a Server. Start
-// reading at [Run], then engine, then fleet.
-package push
+// It must not know which control plane they talk to. Start reading at
+// [Connect], then client.
+package model
 
 import (
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
 
 	"patchbay/mesh"
@@ -20,30 +20,32 @@ import (
 	"patchbay/xds/translate"
 )
 
-// shape is a size of mesh: every sidecar sees every service.
-type shape struct {
+// Shape is a size of mesh: every sidecar sees every service.
+type Shape struct {
 	Streams   int `json:"streams"`
 	Services  int `json:"services"`
 	Endpoints int `json:"endpoints"` // of each service
 }
 
-func (s shape) String() string {
+// String says it in words.
+func (s Shape) String() string {
 	return fmt.Sprintf("%d sidecars × (%d services × %d endpoints)", s.Streams, s.Services, s.Endpoints)
 }
 
-const namespace = "prod"
+// Namespace is that of all services and sidecars.
+const Namespace = "prod"
 
 // view is what all sidecars of the benchmark see.
-var view = translate.View{Namespace: namespace, Wiring: mesh.Bind}
+var view = translate.View{Namespace: Namespace, Wiring: mesh.Bind}
 
-// services is the mesh before any change.
-func (s shape) services() []*mesh.Service {
+// Mesh is all services before any change.
+func (s Shape) Mesh() []*mesh.Service {
 	all := make([]*mesh.Service, s.Services)
 	for i := range all {
 		n := fmt.Sprintf("service-%03d", i)
 		all[i] = &mesh.Service{
-			Name: mesh.ServiceName{Namespace: namespace, DiscoveryName: n}, Protocol: mesh.HTTP,
-			Aliases: []mesh.Alias{{DNSName: n + "." + namespace, Port: 8080, VIP: netip.AddrFrom4([4]byte{127, 128, byte(1 + i/250), byte(1 + i%250)})}},
+			Name: mesh.ServiceName{Namespace: Namespace, DiscoveryName: n}, Protocol: mesh.HTTP,
+			Aliases: []mesh.Alias{{DNSName: n + "." + Namespace, Port: 8080, VIP: netip.AddrFrom4([4]byte{127, 128, byte(1 + i/250), byte(1 + i%250)})}},
 		}
 		for e := range s.Endpoints {
 			addr := netip.AddrFrom4([4]byte{10, byte(i), byte(e / 250), byte(1 + e%250)})
@@ -55,10 +57,10 @@ func (s shape) services() []*mesh.Service {
 	return all
 }
 
-// change replaces one endpoint of one service: another port under the same
+// Change replaces one endpoint of one service: another port under the same
 // address. It returns the number of the service; no slice or service that was
 // handed out is modified.
-func change(all []*mesh.Service, n int) (changed []*mesh.Service, i int) {
+func Change(all []*mesh.Service, n int) (changed []*mesh.Service, i int) {
 	i = n % len(all)
 	s := *all[i]
 	s.Endpoints = slices.Clone(s.Endpoints)
@@ -69,15 +71,15 @@ func change(all []*mesh.Service, n int) (changed []*mesh.Service, i int) {
 	return changed, i
 }
 
-// node is what an Envoy sends with its first request: as large as that of
+// Node is what an Envoy sends with its first request: as large as that of
 // Envoy 1.40, which lists its 516 extensions (about 60 kB).
-func node(i int) *corev3.Node {
+func Node(i int) *corev3.Node {
 	meta, err := bootstrap.NodeMeta{Version: "bench", Wiring: mesh.Bind}.Struct()
 	if err != nil {
 		panic(err) // a constant
 	}
 	n := &corev3.Node{
-		Id: fmt.Sprintf("%s/web/%d", namespace, i), Cluster: namespace + "/web", Metadata: meta,
+		Id: fmt.Sprintf("%s/web/%d", Namespace, i), Cluster: Namespace + "/web", Metadata: meta,
 		Locality: &corev3.Locality{Zone: "use1-az1"}, UserAgentName: "envoy",
 		UserAgentVersionType: &corev3.Node_UserAgentBuildVersion{UserAgentBuildVersion: envoyVersion()},
 	}
@@ -90,8 +92,8 @@ func node(i int) *corev3.Node {
 	return n
 }
 
-// resources are all shared resources of the services, by type.
-func resources(all []*mesh.Service) map[string]map[string]proto.Message {
+// Resources are all shared resources of the services, by type.
+func Resources(all []*mesh.Service) map[string]map[string]proto.Message {
 	out := map[string]map[string]proto.Message{}
 	for _, s := range all {
 		for _, r := range translate.Service(view, s) {
@@ -104,12 +106,16 @@ func resources(all []*mesh.Service) map[string]map[string]proto.Message {
 	return out
 }
 
-// assignment is the ClusterLoadAssignment of one service.
-func assignment(s *mesh.Service) (string, proto.Message) {
+// Assignment is the ClusterLoadAssignment of one service.
+func Assignment(s *mesh.Service) (string, proto.Message) {
 	for _, r := range translate.Service(view, s) {
 		if r.TypeURL == translate.EndpointType {
 			return r.Name, r.Message
 		}
 	}
 	panic("a service without endpoints' resource")
+}
+
+func envoyVersion() *corev3.BuildVersion {
+	return &corev3.BuildVersion{Version: &typev3.SemanticVersion{MajorNumber: 1, MinorNumber: 40}}
 }

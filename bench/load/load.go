@@ -1,4 +1,4 @@
-package path
+package load
 
 import (
 	"bytes"
@@ -24,8 +24,8 @@ import (
 // few.
 var connections = map[string]int{"http": 64, "http2": 4, "grpc": 4, "tcp": 64}
 
-// loaded is the outcome of an open loop.
-type loaded struct {
+// Result is the outcome of an open loop.
+type Result struct {
 	Sent   int      `json:"sent"`
 	Failed int      `json:"failed"`
 	Errors []string `json:"errors,omitempty"` // the first few kinds
@@ -34,11 +34,11 @@ type loaded struct {
 	P999   float64  `json:"p999"`
 }
 
-// Load is the process of the open loop: requests arrive at address at rate per
+// Open is the process of the open loop: requests arrive at address at rate per
 // second, independent of each other (Poisson) and of the answers, for a time; fresh
 // means a TCP connection for each, where the protocol is tcp. The outcome is one
 // JSON line.
-func Load(ctx context.Context, protocol, address string, rate int, d time.Duration, fresh bool, out io.Writer) error {
+func Open(ctx context.Context, protocol, address string, rate int, d time.Duration, fresh bool, out io.Writer) error {
 	client := &http.Client{Transport: transport(protocol, address, fresh), Timeout: 10 * time.Second}
 	defer client.CloseIdleConnections()
 	target := vegeta.Target{Method: http.MethodGet, URL: "http://" + address + "/"}
@@ -49,14 +49,14 @@ func Load(ctx context.Context, protocol, address string, rate int, d time.Durati
 	arrivals := poisson(rate, d)
 	attacker := vegeta.NewAttacker(vegeta.Client(client), vegeta.Workers(64), vegeta.MaxWorkers(4096))
 	defer context.AfterFunc(ctx, func() { attacker.Stop() })()
-	var r loaded
+	var r Result
 	var latencies []float64
 	kinds := map[string]bool{}
 	for res := range attacker.Attack(vegeta.NewStaticTargeter(target), arrivals, 0, "") {
 		r.Sent++
 		due := arrivals.began.Add(arrivals.due[min(int(res.Seq), len(arrivals.due)-1)]) //nolint:gosec // a count
 		latencies = append(latencies, float64(res.Timestamp.Add(res.Latency).Sub(due))/1e6)
-		if res.Error == "" && res.Code == http.StatusOK && res.BytesIn >= bodySize {
+		if res.Error == "" && res.Code == http.StatusOK && res.BytesIn >= BodySize {
 			continue
 		}
 		r.Failed++
@@ -103,11 +103,11 @@ func (s *schedule) Pace(elapsed time.Duration, hits uint64) (time.Duration, bool
 // Rate implements vegeta.Pacer.
 func (s *schedule) Rate(time.Duration) float64 { return s.rate }
 
-// grpcMessage is a message of bodySize bytes with gRPC's prefix.
+// grpcMessage is a message of BodySize bytes with gRPC's prefix.
 func grpcMessage() []byte {
-	b := make([]byte, 5, 5+bodySize)
-	binary.BigEndian.PutUint32(b[1:], bodySize)
-	return append(b, bytes.Repeat([]byte{'x'}, bodySize)...)
+	b := make([]byte, 5, 5+BodySize)
+	binary.BigEndian.PutUint32(b[1:], BodySize)
+	return append(b, bytes.Repeat([]byte{'x'}, BodySize)...)
 }
 
 func transport(protocol, address string, fresh bool) http.RoundTripper {
@@ -170,7 +170,7 @@ func (t *tcpTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if deadline, ok := r.Context().Deadline(); ok {
 		conn.SetDeadline(deadline) //nolint:errcheck // a TCP connection has deadlines
 	}
-	buf := bytes.Repeat([]byte{'x'}, bodySize)
+	buf := bytes.Repeat([]byte{'x'}, BodySize)
 	if _, err := conn.Write(buf); err != nil {
 		conn.Close()
 		return nil, err

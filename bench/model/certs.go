@@ -1,4 +1,4 @@
-package push
+package model
 
 import (
 	"crypto/tls"
@@ -19,8 +19,8 @@ type certs struct {
 	roots *x509.CertPool
 }
 
-// writeCerts makes a CA and one P-256 certificate for servers and clients.
-func writeCerts(dir string) error {
+// WriteCerts makes a CA and one P-256 certificate for servers and clients.
+func WriteCerts(dir string) error {
 	ca, err := bench.NewCA()
 	if err != nil {
 		return err
@@ -51,4 +51,13 @@ func readCerts(dir string) (certs, error) {
 		return certs{}, fmt.Errorf("%s holds no certificate", dir)
 	}
 	return certs{pair, roots}, nil
+}
+
+// ServerTLS is mutual TLS with the files of [WriteCerts].
+func ServerTLS(dir string) (*tls.Config, error) {
+	c, err := readCerts(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{Certificates: []tls.Certificate{c.pair}, ClientCAs: c.roots, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13}, nil
 }

@@ -1,4 +1,9 @@
-package path
+// Package load is the application that is called, and what calls it: an open
+// loop at a fixed rate, and ordinary tools for saturation.
+//
+// It must not know what is between the two. Start reading at [Open] and
+// [Saturate].
+package load
 
 import (
 	"context"
@@ -16,23 +21,26 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// bodySize is the size of every answer, and of what is sent where the protocol
+// BodySize is the size of every answer, and of what is sent where the protocol
 // echoes.
-const bodySize = 1024
+const BodySize = 1024
 
 // grpcPath is the method that the load calls; the application echoes whatever
 // method is called.
 const grpcPath = "/bench.Echo/Echo"
 
-// ports are where an application listens, by protocol: http, http2, grpc, tcp.
-type ports map[string]uint16
+// Protocols in the order of measuring.
+var Protocols = []string{"http", "http2", "grpc", "tcp"}
+
+// Ports are where an application listens, by protocol: http, http2, grpc, tcp.
+type Ports map[string]uint16
 
 // Serve is the application process. It answers HTTP/1.1 and HTTP/2 with
-// [bodySize] bytes, and echoes gRPC messages and TCP bytes. It tells its ports
+// [BodySize] bytes, and echoes gRPC messages and TCP bytes. It tells its ports
 // as one JSON line and serves until ctx ends.
 func Serve(ctx context.Context, out io.Writer) error {
 	g, ctx := errgroup.WithContext(ctx)
-	told := ports{}
+	told := Ports{}
 	for _, s := range []struct {
 		protocols []string
 		serve     func(context.Context, net.Listener) error
@@ -53,7 +61,7 @@ func Serve(ctx context.Context, out io.Writer) error {
 }
 
 func serveHTTP(ctx context.Context, lis net.Listener) error {
-	body := []byte(strings.Repeat("x", bodySize))
+	body := []byte(strings.Repeat("x", BodySize))
 	s := &http.Server{ReadHeaderTimeout: 10 * time.Second, Protocols: &http.Protocols{}, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain")
 		w.Write(body) //nolint:errcheck // the client has gone

@@ -1,4 +1,4 @@
-package push
+package model
 
 import (
 	"bufio"
@@ -26,7 +26,7 @@ const patience = 3 * time.Minute
 
 // fleet is a process full of model clients, each on a connection of its own.
 type fleet struct {
-	shape   shape
+	shape   Shape
 	address string
 	creds   credentials.TransportCredentials
 	clients []*client
@@ -44,8 +44,18 @@ type fleet struct {
 	failed  chan error
 }
 
-// shown is a fleet's answer.
-type shown struct {
+// Order is what the measuring process tells a server or a fleet, one JSON
+// object a line.
+type Order struct {
+	Do      string `json:"do"`
+	N       int    `json:"n,omitempty"`
+	Warm    bool   `json:"warm,omitempty"`
+	Kind    string `json:"kind,omitempty"`
+	Percent int    `json:"percent,omitempty"`
+}
+
+// Heard is a fleet's answer.
+type Heard struct {
 	Error     string  `json:"error,omitempty"`
 	Began     int64   `json:"began,omitempty"` // connect
 	Ended     int64   `json:"ended,omitempty"` // connect: the last client had everything
@@ -56,11 +66,12 @@ type shown struct {
 }
 
 // Connect is the process of model clients of the server at address. It takes
-// orders from in until it is closed.
-func Connect(ctx context.Context, streams, services int, address, certs string, in io.Reader, out io.Writer) error {
-	f := &fleet{shape: shape{Streams: streams, Services: services}, address: address, creds: insecure.NewCredentials(), failed: make(chan error, 1)}
-	if certs != "" {
-		c, err := readCerts(certs)
+// orders from in until it is closed. dir is a directory of [WriteCerts], or
+// empty for plain text.
+func Connect(ctx context.Context, streams, services int, address, dir string, in io.Reader, out io.Writer) error {
+	f := &fleet{shape: Shape{Streams: streams, Services: services}, address: address, creds: insecure.NewCredentials(), failed: make(chan error, 1)}
+	if dir != "" {
+		c, err := readCerts(dir)
 		if err != nil {
 			return err
 		}
@@ -70,12 +81,12 @@ func Connect(ctx context.Context, streams, services int, address, certs string, 
 		f.first[k] = encode(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURLs[k], ResourceNamesSubscribe: f.shape.names(k)})
 	}
 	for i := range streams {
-		f.nodes = append(f.nodes, encode(&discoveryv3.DeltaDiscoveryRequest{Node: node(i)}))
+		f.nodes = append(f.nodes, encode(&discoveryv3.DeltaDiscoveryRequest{Node: Node(i)}))
 	}
 	defer f.disconnect()
 	answers := json.NewEncoder(out)
 	for lines := bufio.NewScanner(in); lines.Scan(); {
-		var o order
+		var o Order
 		if err := json.Unmarshal(lines.Bytes(), &o); err != nil {
 			return err
 		}
@@ -90,32 +101,32 @@ func Connect(ctx context.Context, streams, services int, address, certs string, 
 	return nil
 }
 
-func (f *fleet) obey(ctx context.Context, o order) (shown, error) {
+func (f *fleet) obey(ctx context.Context, o Order) (Heard, error) {
 	switch o.Do {
 	case "connect":
 		return f.connect(ctx, o.Warm)
 	case "disconnect":
 		f.disconnect()
-		return shown{}, nil
+		return Heard{}, nil
 	case "misbehave": // the last of the clients do
 		for i, c := range f.clients {
 			c.misbehave(o.Kind, i >= len(f.clients)*(100-o.Percent)/100)
 		}
-		return shown{}, nil
+		return Heard{}, nil
 	case "arm":
 		f.arm()
-		return shown{}, nil
+		return Heard{}, nil
 	case "wait":
 		return f.wait(ctx)
 	case "traffic":
-		return f.traffic(shown{}), nil
+		return f.traffic(Heard{}), nil
 	}
-	return shown{}, fmt.Errorf("no order is called %q", o.Do)
+	return Heard{}, fmt.Errorf("no order is called %q", o.Do)
 }
 
 // connect opens all streams at once. A cold client knows nothing; a warm one
 // says what it holds, as an Envoy does that has lost its control plane.
-func (f *fleet) connect(ctx context.Context, warm bool) (shown, error) {
+func (f *fleet) connect(ctx context.Context, warm bool) (Heard, error) {
 	if warm {
 		f.irv = returning(f.held)
 	} else {
@@ -131,9 +142,9 @@ func (f *fleet) connect(ctx context.Context, warm bool) (shown, error) {
 		go f.clients[i].run()
 	}
 	if err := f.until(ctx); err != nil {
-		return shown{}, fmt.Errorf("connect: %w; %d of %d clients do not have everything", err, f.waiting.Load(), f.shape.Streams)
+		return Heard{}, fmt.Errorf("connect: %w; %d of %d clients do not have everything", err, f.waiting.Load(), f.shape.Streams)
 	}
-	return f.traffic(shown{Began: began, Ended: bench.Mono()}), nil
+	return f.traffic(Heard{Began: began, Ended: bench.Mono()}), nil
 }
 
 // returning are the four requests with which an Envoy comes back.
@@ -150,9 +161,9 @@ func returning(held [kinds]map[string]string) (out [kinds]raw) {
 
 // names are what an Envoy asks for by name: endpoints under the names of the
 // clusters that it was told of, routes under those of the listeners.
-func (s shape) names(k kind) []string {
+func (s Shape) names(k kind) []string {
 	var out []string
-	for _, v := range s.services() {
+	for _, v := range s.Mesh() {
 		switch k {
 		case eds:
 			out = append(out, v.Name.String())
@@ -176,7 +187,7 @@ func (f *fleet) disconnect() {
 
 // arm makes every healthy client note when it next hears of endpoints.
 func (f *fleet) arm() {
-	f.traffic(shown{})
+	f.traffic(Heard{})
 	n := 0
 	for _, c := range f.clients {
 		if c.armed.Store(!c.bad.Load()); c.armed.Load() {
@@ -188,12 +199,12 @@ func (f *fleet) arm() {
 }
 
 // wait waits until all that were armed have heard.
-func (f *fleet) wait(ctx context.Context) (shown, error) {
+func (f *fleet) wait(ctx context.Context) (Heard, error) {
 	err := f.until(ctx)
 	if err != nil {
 		err = fmt.Errorf("wait for a change: %w; %d clients have not heard", err, f.waiting.Load())
 	}
-	var s shown
+	var s Heard
 	for _, c := range f.clients {
 		if t := c.at.Load(); t != 0 {
 			s.At = append(s.At, t)
@@ -232,7 +243,7 @@ func (f *fleet) until(ctx context.Context) error {
 }
 
 // traffic adds what all clients have sent and received since it was last asked.
-func (f *fleet) traffic(s shown) shown {
+func (f *fleet) traffic(s Heard) Heard {
 	for _, c := range f.clients {
 		s.In += c.in.Swap(0)
 		s.Out += c.out.Swap(0)

@@ -1,4 +1,4 @@
-package path
+package load
 
 import (
 	"context"
@@ -14,9 +14,9 @@ import (
 	"patchbay/bench"
 )
 
-// saturate calls address as fast as answers come, with 64 requests in flight,
+// Saturate calls address as fast as answers come, with 64 requests in flight,
 // and returns how many there were. Ordinary tools do it: wrk, h2load, fortio.
-func saturate(ctx context.Context, o bench.Options, protocol, address string, d time.Duration) (requests float64, err error) {
+func Saturate(ctx context.Context, o bench.Options, protocol, address string, d time.Duration) (requests float64, err error) {
 	seconds := fmt.Sprintf("%d", max(1, int(d.Seconds())))
 	switch protocol {
 	case "http":
@@ -32,6 +32,30 @@ func saturate(ctx context.Context, o bench.Options, protocol, address string, d 
 			"-H", "content-type: application/grpc", "-H", "te: trailers", "http://"+address+grpcPath)
 	}
 	return fortio(ctx, o, address, d)
+}
+
+// Exactly makes n requests on 8 connections.
+func Exactly(ctx context.Context, o bench.Options, protocol, address string, n int) error {
+	args := []string{"-n", strconv.Itoa(n), "-c", "8", "-m", "1", "http://" + address + "/"}
+	switch protocol {
+	case "tcp":
+		out, err := exec.CommandContext(ctx, filepath.Join(o.Tools, "fortio"), "load", "-quiet", "-qps", "0", "-c", "8", "-n", strconv.Itoa(n), //nolint:gosec // a tool
+			"-payload-size", strconv.Itoa(BodySize), "-timeout", "60s", "tcp://"+address).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("fortio: %w: %s", err, out)
+		}
+		return nil
+	case "http":
+		args = append([]string{"--h1"}, args...)
+	case "grpc":
+		file := filepath.Join(o.Dir, "grpc-message")
+		if err := os.WriteFile(file, grpcMessage(), 0o600); err != nil {
+			return err
+		}
+		args = []string{"-n", strconv.Itoa(n), "-c", "8", "-m", "1", "-d", file, "-H", "content-type: application/grpc", "-H", "te: trailers", "http://" + address + grpcPath}
+	}
+	_, err := run(ctx, h2loadLines, "h2load", args...)
+	return err
 }
 
 // lines find the figures in what a tool prints.
@@ -87,7 +111,7 @@ func (l lines) read(tool string, out []byte) (float64, error) {
 		if m == nil {
 			return 0, fmt.Errorf("%s prints no number of bytes: %s", tool, out)
 		}
-		if data, _ := strconv.ParseFloat(string(m[1]), 64); data < n*bodySize*0.99 {
+		if data, _ := strconv.ParseFloat(string(m[1]), 64); data < n*BodySize*0.99 {
 			return 0, fmt.Errorf("%s: answers lack their bodies: %s", tool, out)
 		}
 	}
@@ -97,7 +121,7 @@ func (l lines) read(tool string, out []byte) (float64, error) {
 func fortio(ctx context.Context, o bench.Options, address string, d time.Duration) (float64, error) {
 	file := filepath.Join(o.Dir, "fortio.json")
 	cmd := exec.CommandContext(ctx, filepath.Join(o.Tools, "fortio"), "load", "-quiet", "-qps", "0", "-c", "64", "-t", d.String(), //nolint:gosec // a tool
-		"-payload-size", strconv.Itoa(bodySize), "-json", file, "tcp://"+address)
+		"-payload-size", strconv.Itoa(BodySize), "-json", file, "tcp://"+address)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("fortio: %w: %s", err, out)
 	}
