@@ -30,7 +30,7 @@ func golden(t *testing.T, file string, got []byte) {
 	}
 }
 
-func files(t *testing.T, pattern string) []string {
+func files(t testing.TB, pattern string) []string {
 	t.Helper()
 	all, err := filepath.Glob(filepath.Join("testdata", pattern))
 	if err != nil || len(all) == 0 {
@@ -39,7 +39,7 @@ func files(t *testing.T, pattern string) []string {
 	return all
 }
 
-func content(t *testing.T, file string) []byte {
+func content(t testing.TB, file string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(file)
 	if err != nil {
