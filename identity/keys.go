@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"patchbay/identity/durable"
 	"patchbay/identity/join"
 	"patchbay/mesh"
 )
@@ -209,7 +210,7 @@ func (d *Joined) write(dir string, key *ecdsa.PrivateKey, ca []byte) error {
 		if st, err := os.Stat(path); err == nil && st.Mode().Perm() == 0o600 && string(now) == string(f.content) {
 			continue
 		}
-		if err := writeFile(path, f.content, 0o600); err != nil {
+		if err := durable.WriteFile(path, f.content, 0o600); err != nil {
 			return err
 		}
 		d.did("wrote %s", path)

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/identity/durable"
 	"patchbay/identity/join"
 	"patchbay/mesh"
 )
@@ -204,9 +205,9 @@ func TestOwners(t *testing.T) {
 	}
 	_, err := MakeJoin(r)
 	must(t, err)
-	if u, err := openUsed(filepath.Join(ControlDir(r.Data), "used-proofs"), time.Now()); err != nil {
+	if u, err := durable.OpenOnce(filepath.Join(ControlDir(r.Data), "used-proofs"), time.Now()); err != nil {
 		t.Error(err)
-	} else if _, err := u.claim("demo/w", "1", time.Now(), time.Now()); err != nil {
+	} else if _, err := u.Claim("1", time.Now(), time.Now()); err != nil {
 		t.Error(err)
 	}
 	for dir, want := range map[string]int{r.Data: owner, r.Out: os.Geteuid()} {

@@ -20,10 +20,6 @@ import (
 	"patchbay/mesh"
 )
 
-// ControlName is the DNS SAN of the control plane's certificate. Clients
-// verify it whatever host name they dial.
-func ControlName(trustDomain string) string { return join.ServerName(trustDomain) }
-
 // nodeURI is the only name in a node's certificate.
 func nodeURI(trustDomain string, n mesh.Node) *url.URL {
 	return &url.URL{Scheme: "spiffe", Host: trustDomain, Path: "/node/" + n.ID()}

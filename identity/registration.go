@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"patchbay/identity/durable"
 	"patchbay/identity/join"
 	"patchbay/mesh"
 )
@@ -92,5 +93,23 @@ func writeRegistration(dir string, r Registration) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(dir, r.FileName()), append(text, '\n'), 0o600)
+	return durable.WriteFile(filepath.Join(dir, r.FileName()), append(text, '\n'), 0o600)
 }
+
+// lockRegistrations makes the directory of registrations if it is not there,
+// and holds it against other writers. Readers need no lock.
+func lockRegistrations(data string) (func(), error) {
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return nil, err
+	}
+	if err := durable.MakeDir(IdentitiesDir(data)); err != nil {
+		return nil, err
+	}
+	return durable.Lock(filepath.Join(IdentitiesDir(data), "lock"))
+}
+
+// IdentitiesDir is where registrations stand below a data directory.
+func IdentitiesDir(data string) string { return filepath.Join(data, "identities") }
+
+// ControlDir holds the control channel's CA and its record of used proofs.
+func ControlDir(data string) string { return filepath.Join(data, "control") }

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"patchbay/agentapi"
+	"patchbay/identity/durable"
 	"patchbay/identity/join"
 	"patchbay/mesh"
 )
@@ -37,7 +38,7 @@ type Server struct {
 	agentapi.UnimplementedEnrolmentServer
 	signer    *Signer
 	workloads *Workloads
-	used      *used
+	used      *durable.Once
 	limits    *lru.Cache[string, *rate.Limiter]
 	refusals  *refusals
 	log       *slog.Logger
@@ -46,7 +47,7 @@ type Server struct {
 // NewServer opens the record of used proofs in data (the control plane's data
 // directory).
 func NewServer(data string, signer *Signer, workloads *Workloads, log *slog.Logger) (*Server, error) {
-	u, err := openUsed(filepath.Join(ControlDir(data), "used-proofs"), time.Now())
+	u, err := durable.OpenOnce(filepath.Join(ControlDir(data), "used-proofs"), time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +88,7 @@ func (s *Server) admit(r *agentapi.EnrolRequest, now time.Time) (caller, error) 
 	if err := errors.Join(ValidNode(who.node), csrErr); err != nil {
 		return caller{}, fmt.Errorf("%w: %w", errInput, err)
 	}
-	first, err := s.used.claim(workload.String(), claims.ID, claims.Expiry.Time(), now)
+	first, err := s.used.Claim(workload.String()+"#"+claims.ID, claims.Expiry.Time().Add(skew), now)
 	if err != nil {
 		return caller{}, err
 	}

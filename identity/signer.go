@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"patchbay/identity/durable"
 	"patchbay/identity/join"
 	"patchbay/mesh"
 )
@@ -53,10 +54,10 @@ func openSigner(dir, trustDomain string) (s *Signer, made bool, err error) {
 	if err := join.ValidTrustDomain(trustDomain); err != nil {
 		return nil, false, fmt.Errorf("trust domain: %w", err)
 	}
-	if err := errors.Join(os.MkdirAll(filepath.Dir(dir), 0o700), makeDir(dir)); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(dir), 0o700), durable.MakeDir(dir)); err != nil {
 		return nil, false, fmt.Errorf("control channel's CA: %w", err)
 	}
-	unlock, err := lock(filepath.Join(dir, "lock"))
+	unlock, err := durable.Lock(filepath.Join(dir, "lock"))
 	if err != nil {
 		return nil, false, fmt.Errorf("control channel's CA: %w", err)
 	}
@@ -131,10 +132,10 @@ func createCA(certFile, keyFile, trustDomain string) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600); err != nil {
+	if err := durable.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600); err != nil {
 		return err
 	}
-	return writeFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
+	return durable.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
 }
 
 func sign(template, parent *x509.Certificate, pub crypto.PublicKey, key *ecdsa.PrivateKey) ([]byte, error) {
@@ -222,7 +223,7 @@ func (s *Signer) server() (*tls.Certificate, error) {
 		return nil, err
 	}
 	cert, err := s.leaf(key.Public(), &x509.Certificate{
-		DNSNames:    []string{ControlName(s.trustDomain)},
+		DNSNames:    []string{join.ServerName(s.trustDomain)},
 		URIs:        []*url.URL{{Scheme: "spiffe", Host: s.trustDomain, Path: "/control"}},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		NotAfter:    time.Now().Add(serverLife),

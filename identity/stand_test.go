@@ -122,7 +122,7 @@ func (s *stand) dial(t *testing.T, cert *tls.Certificate) *grpc.ClientConn {
 
 func (s *stand) dialTo(t *testing.T, addr string, cert *tls.Certificate) *grpc.ClientConn {
 	t.Helper()
-	c := &tls.Config{RootCAs: s.signer.Pool(), ServerName: ControlName(domain), MinVersion: tls.VersionTLS13}
+	c := &tls.Config{RootCAs: s.signer.Pool(), ServerName: join.ServerName(domain), MinVersion: tls.VersionTLS13}
 	if cert != nil {
 		c.Certificates = []tls.Certificate{*cert}
 	}

@@ -127,7 +127,9 @@ func (w *Workloads) index() error {
 	w.byName, w.byKey = map[string]mesh.Workload{}, map[string][]joinKey{}
 	var errs []error
 	for _, f := range w.files {
-		errs = append(errs, f.err)
+		if f.err != nil {
+			errs = append(errs, f.err)
+		}
 		if f.good == nil {
 			continue
 		}
@@ -142,7 +144,6 @@ func (w *Workloads) index() error {
 			errs = append(errs, fmt.Errorf("%s: join key %q is that of %s and of %s: nobody can join with it", w.dir, id, all[0].workload, all[1].workload))
 		}
 	}
-	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 	slices.SortFunc(errs, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
 	return errors.Join(errs...)
 }

@@ -21,7 +21,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
-	"patchbay/identity"
+	"patchbay/identity/join"
 	"patchbay/internal/envoytest"
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
@@ -107,7 +107,7 @@ func (p *plane) nack(meanwhile ...func()) {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca)
 	conn, err := grpc.NewClient(p.cfg.XDS.Listen, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
-		Certificates: []tls.Certificate{cert}, RootCAs: roots, ServerName: identity.ControlName(testDomain), MinVersion: tls.VersionTLS13,
+		Certificates: []tls.Certificate{cert}, RootCAs: roots, ServerName: join.ServerName(testDomain), MinVersion: tls.VersionTLS13,
 	})))
 	if err != nil {
 		t.Fatal(err)

@@ -166,7 +166,7 @@ func (p *plane) join(workload string, names ...string) (*task, *agentapi.EnrolRe
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(d.CA)
-	trust := &tls.Config{RootCAs: roots, ServerName: identity.ControlName(testDomain), MinVersion: tls.VersionTLS13}
+	trust := &tls.Config{RootCAs: roots, ServerName: join.ServerName(testDomain), MinVersion: tls.VersionTLS13}
 	resp, err := agentapi.NewEnrolmentClient(p.dial(trust)).Enrol(t.Context(), &agentapi.EnrolRequest{Proof: proof, Namespace: "demo", Workload: workload, Task: "t1", CsrDer: csr})
 	if err != nil {
 		t.Fatal(err)
@@ -216,7 +216,7 @@ func (p *plane) start(k *task, meta bootstrap.NodeMeta) {
 	port, _ := strconv.ParseUint(portText, 10, 16)
 	b, err := bootstrap.Config{
 		NodeID: k.id, NodeCluster: k.id[:strings.LastIndexByte(k.id, '/')], Meta: meta, XDS: []bootstrap.HostPort{{Host: host, Port: uint16(port)}},
-		TLSDir: k.dir, ServerName: identity.ControlName(testDomain), AdminSocket: filepath.Join(k.dir, "admin.sock"),
+		TLSDir: k.dir, ServerName: join.ServerName(testDomain), AdminSocket: filepath.Join(k.dir, "admin.sock"),
 	}.JSON()
 	if err != nil {
 		p.t.Fatal(err)

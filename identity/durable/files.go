@@ -1,4 +1,8 @@
-package identity
+// Package durable keeps what the control channel may not forget: files that are
+// whole or not there, locks between processes, and a record of what was used.
+//
+// It must not know what it keeps. Start reading at [WriteFile], then [Once].
+package durable
 
 import (
 	"errors"
@@ -8,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// makeDir makes a directory in one that exists. What root makes in a data
+// MakeDir makes a directory in one that exists. What root makes in a data
 // directory belongs to the directory's owner, as whom the control plane runs.
-func makeDir(path string) error {
+func MakeDir(path string) error {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		if errors.Is(err, os.ErrExist) {
 			return nil
@@ -35,26 +39,8 @@ func adopt(path string) error {
 	return os.Chown(path, int(dir.Uid), int(dir.Gid))
 }
 
-// lockRegistrations makes the directory of registrations if it is not there,
-// and holds it against other writers. Readers need no lock.
-func lockRegistrations(data string) (func(), error) {
-	if err := os.MkdirAll(data, 0o700); err != nil {
-		return nil, err
-	}
-	if err := makeDir(IdentitiesDir(data)); err != nil {
-		return nil, err
-	}
-	return lock(filepath.Join(IdentitiesDir(data), "lock"))
-}
-
-// IdentitiesDir is where registrations stand below a data directory.
-func IdentitiesDir(data string) string { return filepath.Join(data, "identities") }
-
-// ControlDir holds the control channel's CA and its record of used proofs.
-func ControlDir(data string) string { return filepath.Join(data, "control") }
-
-// writeFile replaces a file as a whole, or not at all, also across a crash.
-func writeFile(path string, content []byte, mode os.FileMode) error {
+// WriteFile replaces a file as a whole, or not at all, also across a crash.
+func WriteFile(path string, content []byte, mode os.FileMode) error {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, ".new-*") // 0600
 	if err != nil {
@@ -75,8 +61,8 @@ func writeFile(path string, content []byte, mode os.FileMode) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// lock holds an advisory lock on a file until the returned function is called.
-func lock(path string) (func(), error) {
+// Lock holds an advisory lock on a file until the returned function is called.
+func Lock(path string) (func(), error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err

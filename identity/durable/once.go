@@ -1,4 +1,4 @@
-package identity
+package durable
 
 import (
 	"bytes"
@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// compactAt is how many lines the record of used proofs has at least, of about
+// compactAt is how many lines the file has at least, of about
 // 100 bytes each, when those that have expired are left out.
 const compactAt = 10_000
 
-// used remembers the ids of proofs until they expire: across restarts, and
-// across the control planes that share a data directory. It is safe for
-// concurrent use.
-type used struct {
+// Once remembers what may happen only once, for as long as each must be
+// remembered: across restarts, and across the processes that share its file. It
+// is safe for concurrent use.
+type Once struct {
 	path string
 
 	mu    sync.Mutex
@@ -31,35 +31,36 @@ type used struct {
 	full  int   // as many lines are worth leaving out those that have expired
 }
 
-// openUsed reads what was remembered.
-func openUsed(path string, now time.Time) (*used, error) {
-	u := &used{path: path}
+// OpenOnce reads what was remembered; now is the time.
+func OpenOnce(path string, now time.Time) (*Once, error) {
+	u := &Once{path: path}
 	unlock, err := u.locked()
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
 	if err := u.compact(now); err != nil {
-		return nil, fmt.Errorf("remember proofs: %w", err)
+		return nil, fmt.Errorf("remember: %w", err)
 	}
 	return u, nil
 }
 
 // locked keeps out every other reader and writer of the record.
-func (u *used) locked() (func(), error) {
-	if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Dir(u.path)), 0o700), makeDir(filepath.Dir(u.path))); err != nil {
-		return nil, fmt.Errorf("remember proofs: %w", err)
+func (u *Once) locked() (func(), error) {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Dir(u.path)), 0o700), MakeDir(filepath.Dir(u.path))); err != nil {
+		return nil, fmt.Errorf("remember: %w", err)
 	}
-	unlock, err := lock(u.path + ".lock")
+	unlock, err := Lock(u.path + ".lock")
 	if err != nil {
-		return nil, fmt.Errorf("remember proofs: %w", err)
+		return nil, fmt.Errorf("remember: %w", err)
 	}
 	return unlock, nil
 }
 
-// claim marks an id as used, on disk before it answers true. It answers false
-// for one that was used before, here or at another control plane.
-func (u *used) claim(workload, id string, expiry, now time.Time) (bool, error) {
+// Claim marks a key as used until a time, on disk before it answers true. It
+// answers false for one that was used before, by whomever. A key holds no white
+// space.
+func (u *Once) Claim(key string, until, now time.Time) (bool, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	unlock, err := u.locked()
@@ -72,28 +73,27 @@ func (u *used) claim(workload, id string, expiry, now time.Time) (bool, error) {
 		err = u.compact(now)
 	}
 	if err != nil {
-		return false, fmt.Errorf("remember proof: %w", err)
+		return false, fmt.Errorf("remember: %w", err)
 	}
-	key := workload + "#" + id
 	if _, again := u.ids[key]; again {
 		return false, nil
 	}
 	if u.lines >= u.full {
 		if err := u.compact(now); err != nil {
-			return false, fmt.Errorf("remember proof: %w", err)
+			return false, fmt.Errorf("remember: %w", err)
 		}
 	}
-	until := expiry.Add(skew).Truncate(time.Second).Add(time.Second)
+	until = until.Truncate(time.Second).Add(time.Second)
 	n, err := fmt.Fprintf(u.file, "%d %s\n", until.Unix(), key)
 	if err = errors.Join(err, u.file.Sync()); err != nil {
-		return false, fmt.Errorf("remember proof: %w", err)
+		return false, fmt.Errorf("remember: %w", err)
 	}
 	u.ids[key], u.read, u.lines = until, u.read+int64(n), u.lines+1
 	return true, nil
 }
 
 // follow takes in what others wrote since, also into a file that replaced ours.
-func (u *used) follow() error {
+func (u *Once) follow() error {
 	now, err := os.Stat(u.path)
 	if err != nil {
 		return err
@@ -123,7 +123,7 @@ func (u *used) follow() error {
 	}
 	u.take(text)
 	u.read += int64(len(text))
-	// A crash may have cut off the last line: its proof was never answered. It
+	// A crash may have cut off the last line: its claim was never answered. It
 	// must not become the beginning of the next one.
 	if len(text) > 0 && text[len(text)-1] != '\n' {
 		n, err := u.file.WriteString("\n")
@@ -133,7 +133,7 @@ func (u *used) follow() error {
 	return nil
 }
 
-func (u *used) take(text []byte) {
+func (u *Once) take(text []byte) {
 	for line := range bytes.Lines(text) {
 		u.lines++
 		at, id, ok := strings.Cut(strings.TrimSuffix(string(line), "\n"), " ")
@@ -144,7 +144,7 @@ func (u *used) take(text []byte) {
 }
 
 // compact leaves out what has expired.
-func (u *used) compact(now time.Time) error {
+func (u *Once) compact(now time.Time) error {
 	if err := u.follow(); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -154,7 +154,7 @@ func (u *used) compact(now time.Time) error {
 			fmt.Fprintf(&kept, "%d %s\n", until.Unix(), id)
 		}
 	}
-	if err := writeFile(u.path, []byte(kept.String()), 0o600); err != nil {
+	if err := WriteFile(u.path, []byte(kept.String()), 0o600); err != nil {
 		return err
 	}
 	err := u.follow()
