@@ -153,17 +153,13 @@ func (g *Guard) StreamInterceptor(srv any, ss grpc.ServerStream, _ *grpc.StreamS
 	case <-ctx.Done(): // returning ends the stream, whatever the handler waits for
 		err = ctx.Err()
 	}
-	if refusal, ok := errors.AsType[*refused](context.Cause(ctx)); ok {
-		g.refuse(ss.Context(), refusal.status)
-		return refusal.status
+	refusal := context.Cause(ctx)
+	if _, ours := status.FromError(refusal); ours && refusal != nil {
+		g.refuse(ss.Context(), refusal)
+		return refusal
 	}
 	return err
 }
-
-// refused is why a stream was ended.
-type refused struct{ status error }
-
-func (r *refused) Error() string { return r.status.Error() }
 
 func (g *Guard) watch(ctx context.Context, cancel context.CancelCauseFunc, who caller) {
 	tick := time.NewTicker(recheck)
@@ -171,7 +167,7 @@ func (g *Guard) watch(ctx context.Context, cancel context.CancelCauseFunc, who c
 	expiry := time.NewTimer(time.Until(who.until))
 	defer expiry.Stop()
 	end := func(code codes.Code, format string, args ...any) {
-		cancel(&refused{status.Errorf(code, format, args...)})
+		cancel(status.Errorf(code, format, args...))
 	}
 	for {
 		select {
