@@ -67,7 +67,7 @@ bench-needs: demo-needs
 	test -x .tools/bin/fortio || GOBIN=$(CURDIR)/.tools/bin CGO_ENABLED=0 go install fortio.org/fortio@$(FORTIO_VERSION)
 
 compose-needs:
-	scripts/apt.sh docker.io docker-compose iptables
+	scripts/apt.sh docker.io docker-compose iptables iproute2 util-linux
 	scripts/envoy.sh
 
 .PHONY: help build demo test bench compose-test images fuzz xds-soak lint docs proto clean demo-needs test-needs bench-needs compose-needs
