@@ -52,10 +52,7 @@ func NewServer(data string, signer *Signer, workloads *Workloads, log *slog.Logg
 		return nil, err
 	}
 	limits, err := lru.New[string, *rate.Limiter](callersKept)
-	if err != nil {
-		return nil, err
-	}
-	return &Server{signer: signer, workloads: workloads, used: u, limits: limits, refusals: newRefusals(log), log: log}, nil
+	return &Server{signer: signer, workloads: workloads, used: u, limits: limits, refusals: newRefusals(log), log: log}, err
 }
 
 // Enrol exchanges a proof for a node certificate. Both sides learn why not.
@@ -162,11 +159,10 @@ func address(ctx context.Context) string {
 }
 
 func hostOf(a net.Addr) string {
-	host, _, err := net.SplitHostPort(a.String())
-	if err != nil {
-		return a.String()
+	if host, _, err := net.SplitHostPort(a.String()); err == nil {
+		return host
 	}
-	return host
+	return a.String()
 }
 
 // clip bounds what a stranger may put into the log.
