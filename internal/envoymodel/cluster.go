@@ -30,6 +30,7 @@ type instance struct {
 	assigned    bool // an assignment came, or its absence was said
 	inline      map[string]bool
 	collections map[string]*collection
+	frozen      bool // until the next assignment
 	hosts       map[string]bool
 }
 
@@ -96,6 +97,7 @@ func (e *Envoy) takeEndpoints(r *discoveryv3.DeltaDiscoveryResponse) string {
 		m := &endpointv3.ClusterLoadAssignment{}
 		if p := e.refuse(Endpoint, x); p != "" || x.GetResource().UnmarshalTo(m) != nil {
 			// What came before it is applied; everything that waits, waits no more.
+			e.loseCollections(x.GetName())
 			e.endWaiting(func(i *instance) bool { return !i.assigned })
 			return fmt.Sprintf("%s: %s", x.GetName(), p)
 		}
@@ -123,10 +125,25 @@ func (e *Envoy) takeEndpoints(r *discoveryv3.DeltaDiscoveryResponse) string {
 	return ""
 }
 
+// loseCollections is what a rejected assignment does to its cluster: it drops
+// its collections, and keeps their hosts as they are.
+func (e *Envoy) loseCollections(name string) {
+	c := e.clusters[name]
+	if c == nil {
+		return
+	}
+	for _, i := range []*instance{c.warming, c.active} {
+		if i != nil && len(i.collections) > 0 {
+			i.collections, i.frozen = map[string]*collection{}, true
+		}
+	}
+	e.watchMembers()
+}
+
 // assign gives an instance its endpoints. A collection that it has already
 // stays; a new one is waited for.
 func (i *instance) assign(m *endpointv3.ClusterLoadAssignment) {
-	i.assigned = true
+	i.assigned, i.frozen = true, false
 	i.inline = map[string]bool{}
 	next := map[string]*collection{}
 	for _, l := range m.GetEndpoints() {
@@ -269,7 +286,7 @@ func (e *Envoy) progress(name string, c *cluster) {
 		before = c.active.list()
 	}
 	for _, i := range []*instance{c.warming, c.active} {
-		if i == nil || i.static || !i.assigned || !i.answered() {
+		if i == nil || i.static || !i.assigned || !i.answered() || i.frozen {
 			continue
 		}
 		i.hosts = maps.Clone(i.inline)

@@ -199,6 +199,9 @@ func (c *Cache) detach(s *Stream) {
 	defer s.mu.Unlock()
 	delete(v.streams, s)
 	c.streams.Add(-1)
+	if s.books[endpoints].Open() {
+		c.rejected.Doubt(s.nodeID, true) // its answer may have been a rejection
+	}
 	for k := range v.sets {
 		delete(v.sets[k].wild, s)
 		for name := range s.books[k].Wanted() {

@@ -121,7 +121,9 @@ func TestARejectionOutlivesItsStream(t *testing.T) {
 		v := func(k kind, name string) string { return name + "=" + entry(k, name, 1).Version() }
 		c.ask(ClusterType, v(clusters, "a"), v(clusters, "b"))
 		c.ask(EndpointType, "+a", "+b", v(endpoints, "a"), v(endpoints, "b"))
-		c.expect("cds")
+		// After a rejection nobody knows what it has: all endpoints go again.
+		c.ack(c.expect("cds", "eds +a +b")...)
+		c.expect()
 		got := w.types("prod/web/1")
 		if r := got["eds"].Rejected; len(r) != 1 || r[0].Error != "bad endpoints" || r[0].Source != "test" {
 			t.Errorf("rejected: %+v", r)
@@ -155,6 +157,35 @@ func TestARejectionOutlivesItsStream(t *testing.T) {
 		c = w.connect(t, true)
 		c.ask(ClusterType)
 		c.expect("cds +a +b +c")
+	})
+}
+
+// An Envoy that rejects endpoints, or whose answer is lost, may have lost hosts
+// and collections although it says that it has this and that version.
+func TestTheWordOfANodeIsDoubtedAfterARejection(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		back := func() *client {
+			c := w.connect(t, true)
+			c.ask(ClusterType, "a="+entry(clusters, "a", 1).Version(), "b="+entry(clusters, "b", 1).Version())
+			c.ask(EndpointType, "+a", "+b", "a="+entry(endpoints, "a", 1).Version(), "b="+entry(endpoints, "b", 1).Version())
+			return c
+		}
+		c := w.ready(t)
+		w.set(entry(endpoints, "a", 2))
+		c.nack(c.expect("eds +a")[0], "bad")
+		c.take() // the repair, which it never answers
+		w.set(entry(endpoints, "a", 1))
+		c.leave()
+		c = back()
+		c.expect("cds", "eds +a +b")
+		c.leave() // again without an answer
+		c = back()
+		c.ack(c.expect("cds", "eds +a +b")...)
+		c.expect()
+		c.leave()
+		c = back()
+		c.ack(c.expect("cds")...)
+		c.expect()
 	})
 }
 

@@ -200,6 +200,9 @@ func (s *Stream) answered(k kind, r *wire.Request) {
 	if len(a.Cleared) > 0 {
 		s.cache.rejected.Forget(s.nodeID, k, a.Cleared)
 	}
+	if k == endpoints && s.books[k].Settled() {
+		s.cache.rejected.Doubt(s.nodeID, false)
+	}
 	if !a.Rejected {
 		m.ack.Observe(a.Took.Seconds())
 		for _, ch := range a.Changes {
@@ -216,6 +219,7 @@ func (s *Stream) answered(k kind, r *wire.Request) {
 	if k != endpoints {
 		return
 	}
+	s.cache.rejected.Doubt(s.nodeID, true)
 	// A rejection ends the waiting of other clusters, empty: theirs go again.
 	for name := range s.books[clusters].Waiting {
 		if !s.books[k].Alone(name) && s.books[k].Wants(name) {

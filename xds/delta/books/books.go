@@ -43,6 +43,7 @@ type Books struct {
 	seen     bool // a request of this type came
 	wildcard bool
 	want     map[string]struct{} // by name; also under a wildcard
+	doubtful bool                // what the client says that it has may not be what it does
 
 	// Told.
 	told     map[string]told
@@ -70,6 +71,9 @@ type told struct {
 	seq     uint64      // the response that said so; 0: the client said so
 	refused bool        // that response was rejected
 }
+
+// unknown is the version of something that a client has: it is no entry's.
+const unknown = ^uint64(0)
 
 // New returns the books of a stream that has asked for nothing.
 func New(k wire.Kind) *Books {
@@ -119,7 +123,11 @@ func (b *Books) Ask(r *wire.Request, all iter.Seq[string], intern func(string) s
 	var a Asked
 	if first {
 		for name, v := range r.Versions {
-			b.told[intern(name)] = told{version: wire.ParseVersion(v)}
+			t := told{version: wire.ParseVersion(v)}
+			if b.doubtful {
+				t.version = unknown
+			}
+			b.told[intern(name)] = t
 		}
 		if len(r.Subscribe) == 0 && b.kind.Wildcards() {
 			b.becomeWildcard(all, false) // the wildcard of old: an empty first request
@@ -137,7 +145,7 @@ func (b *Books) Ask(r *wire.Request, all iter.Seq[string], intern func(string) s
 			b.want[name] = struct{}{}
 			a.Added = append(a.Added, name)
 			_, owed := b.owed[name]
-			b.dirty[name] = b.dirty[name] || !first || !b.Has(name) || owed
+			b.dirty[name] = b.dirty[name] || !first || !b.Has(name) || owed || b.doubtful
 		}
 	}
 	for _, name := range r.Unsubscribe {
@@ -325,8 +333,21 @@ func (b *Books) standIn(good *wire.Entry, t told) *wire.Entry {
 	switch {
 	case t.version == 0 || t.refused:
 		return good
-	case t.entry == nil && good != nil && t.version == good.Hash():
+	case t.entry == nil && good != nil && (t.version == good.Hash() || t.version == unknown):
 		return good
 	}
 	return t.entry
+}
+
+// Open reports whether a response has no answer.
+func (b *Books) Open() bool { return len(b.inflight) > 0 }
+
+// Settled reports, once, that a client whose word was doubted has taken
+// everything that there is.
+func (b *Books) Settled() bool {
+	if !b.doubtful || !b.seen || len(b.inflight) > 0 || len(b.refused) > 0 || b.Pending() {
+		return false
+	}
+	b.doubtful = false
+	return true
 }

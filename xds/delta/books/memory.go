@@ -18,6 +18,7 @@ type Memory struct {
 type rejections struct {
 	mu    sync.Mutex
 	kinds [wire.Kinds]map[string]Rejection
+	doubt bool
 }
 
 // NewMemory returns a memory of that many nodes, those of the latest
@@ -32,17 +33,33 @@ func NewMemory(nodes int) *Memory {
 
 // Keep remembers a rejection.
 func (m *Memory) Keep(node string, k wire.Kind, r Rejection) {
-	fresh := &rejections{}
-	all, found, _ := m.nodes.PeekOrAdd(node, fresh)
-	if !found {
-		all = fresh
-	}
+	all := m.of(node)
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	if all.kinds[k] == nil {
 		all.kinds[k] = map[string]Rejection{}
 	}
 	all.kinds[k][r.Name] = r
+}
+
+// Doubt says whether a node's word on the versions of its endpoints counts on
+// its next stream. After it rejected any, clusters may have lost their hosts or
+// their collections, and some may have taken what they say they have not: that
+// is repaired, but the stream may end before.
+func (m *Memory) Doubt(node string, doubt bool) {
+	all := m.of(node)
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	all.doubt = doubt
+}
+
+// of are a node's rejections, made if need be.
+func (m *Memory) of(node string) *rejections {
+	fresh := &rejections{}
+	if all, found, _ := m.nodes.PeekOrAdd(node, fresh); found {
+		return all
+	}
+	return fresh
 }
 
 // Forget forgets rejections: a newer version was accepted.
@@ -65,6 +82,7 @@ func (m *Memory) Recall(node string, all *[wire.Kinds]*Books, now func(wire.Kind
 	}
 	old.mu.Lock()
 	defer old.mu.Unlock()
+	all[wire.Endpoints].doubtful = old.doubt
 	for k, names := range old.kinds {
 		if wire.Kind(k) == wire.Members {
 			continue // never forgotten: see Any
