@@ -46,6 +46,9 @@ type Options struct {
 	// Actions are what POST /api/v1/NAME does, with the query's values. An
 	// [Invalid] error is answered with 400, any other with 502.
 	Actions map[string]func(context.Context, url.Values) (any, error)
+	// Handlers serve other patterns of http.ServeMux. They only read, and are
+	// guarded as all reading is.
+	Handlers map[string]http.Handler
 	// Metrics are served at /metrics.
 	Metrics prometheus.Gatherer
 }
@@ -70,6 +73,9 @@ func Handler(o Options) http.Handler {
 	mux.Handle("GET /metrics", o.guard(false, promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{})))
 	mux.Handle("GET /api/v1/{part}", o.guard(false, http.HandlerFunc(o.part)))
 	mux.Handle("POST /api/v1/{action}", o.guard(true, http.HandlerFunc(o.action)))
+	for pattern, h := range o.Handlers {
+		mux.Handle(pattern, o.guard(false, h))
+	}
 	return mux
 }
 

@@ -17,8 +17,9 @@ func TestWhoMayAsk(t *testing.T) {
 	var reasons []string
 	o := Options{
 		Token: "sesame", Open: true, Metrics: prometheus.NewRegistry(),
-		Ready: func() []string { return reasons },
-		Parts: map[string]func() any{"sidecars": func() any { return []string{"a"} }},
+		Ready:    func() []string { return reasons },
+		Parts:    map[string]func() any{"sidecars": func() any { return []string{"a"} }},
+		Handlers: map[string]http.Handler{"POST /v3/ask": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "told") })},
 		Queries: map[string]func(context.Context, url.Values) (any, error){
 			"service": func(_ context.Context, v url.Values) (any, error) {
 				if v.Get("name") == "" {
@@ -52,6 +53,8 @@ func TestWhoMayAsk(t *testing.T) {
 		{"ready", "GET", "/readyz", "", "127.0.0.1", "10.0.0.9:1", closed, 200, `"ready": true`},
 		{"not ready", "GET", "/readyz", "", "127.0.0.1", "127.0.0.1:1", unready, 503, "namespace demo"},
 		{"loopback reads", "GET", "/api/v1/sidecars", "", "localhost:18002", "127.0.0.1:1", o, 200, `"a"`},
+		{"another protocol", "POST", "/v3/ask", "", "localhost:18002", "127.0.0.1:1", o, 200, "told"},
+		{"another protocol, from elsewhere", "POST", "/v3/ask", "", "127.0.0.1", "10.0.0.9:1", o, 401, "token"},
 		{"a rebound name", "GET", "/api/v1/sidecars", "", "evil.example", "127.0.0.1:1", o, 401, "token"},
 		{"another machine", "GET", "/metrics", "", "127.0.0.1", "10.0.0.9:1", o, 401, "token"},
 		{"not open", "GET", "/metrics", "", "127.0.0.1", "127.0.0.1:1", closed, 401, "token"},

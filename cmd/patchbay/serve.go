@@ -34,6 +34,7 @@ import (
 	"patchbay/registrar"
 	"patchbay/registry/watch"
 	"patchbay/xds"
+	"patchbay/xds/csds"
 	"patchbay/xds/delta"
 	"patchbay/xds/leds"
 )
@@ -232,7 +233,9 @@ func (c *control) listen(ctx context.Context, g *errgroup.Group) error {
 
 // serveHTTP serves until ctx ends.
 func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, Protocols: &http.Protocols{}}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true) // for gRPC on the admin port
 	defer context.AfterFunc(ctx, func() { s.Close() })()
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -254,13 +257,23 @@ func (c *control) adminOptions() (admin.Options, error) {
 			"namespaces":   func() any { return namespacesAnswer(c.discovery.Status()) },
 			"certificates": func() any { return certificatesAnswer(c.rotator, time.Now()) },
 		},
-		Queries: c.queries(),
-		Actions: c.actions(),
+		Queries:  c.queries(),
+		Handlers: c.csds(),
+		Actions:  c.actions(),
 	}, err
 }
 
 // adminTokenFile is where the token is unless the configuration names a file.
 func adminTokenFile(data string) string { return filepath.Join(data, "admin-token") }
+
+// csds are the handlers of Envoy's client status discovery protocol.
+func (c *control) csds() map[string]http.Handler {
+	s, all := csds.New(c.cache), map[string]http.Handler{}
+	for _, pattern := range csds.Paths {
+		all[pattern] = s
+	}
+	return all
+}
 
 func adminToken(cfg config.Config) (string, error) {
 	file := cfg.Admin.TokenFile
