@@ -218,4 +218,3 @@ func proveRotation(ctx context.Context, m *mesh) (figure, error) {
 	})
 	return figure{ms(took), "ms", fmt.Sprintf("to the new serial on the wire; 0 of %d requests failed", t.Sent)}, err
 }
-
