@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,16 +21,23 @@ type flight struct {
 	forced     bool
 	leaf       *mesh.Leaf
 	generation uint64
+	prepared   *Prepared // what this replica prepared and has not saved yet
+	awaited    uint64    // the generation that another replica is making; 0: none
+	impatient  bool      // it has been awaited for long enough
 }
 
 // landing is what became of it.
 type landing struct {
 	name       mesh.ServiceName
+	load       bool // of a flight that only asked the secret store
+	asked      bool // the issuer was asked
 	loaded     bool
 	leaf       *mesh.Leaf // to be published; nil: keep what you have
 	covers     want
 	generation uint64
-	unsaved    error // the leaf could not be stored
+	prepared   *Prepared // see flight
+	await      uint64    // wait for another replica's generation; 0: don't
+	unsaved    error     // the leaf could not be stored
 	err        error
 }
 
@@ -37,8 +45,15 @@ type landing struct {
 // gets a leaf without it.
 const maxLoads = 3
 
-func (s *service) flight() flight {
-	return flight{s.name, s.want, !s.loaded, s.tries, s.forced, s.leaf, s.generation}
+// maxTries is the same for preparing a leaf: what is issued without the store
+// may be issued again by another replica.
+const maxTries = 5
+
+func (s *service) flight(now time.Time) flight {
+	return flight{
+		name: s.name, want: s.want, load: s.looking(now), tries: s.tries, forced: s.forced, leaf: s.leaf, generation: s.generation,
+		prepared: s.prepared, awaited: s.awaited, impatient: s.impatient(now),
+	}
 }
 
 func (f flight) key() string { return "leaf/" + f.name.Namespace + "/" + f.name.DiscoveryName }
@@ -46,21 +61,26 @@ func (f flight) key() string { return "leaf/" + f.name.Namespace + "/" + f.name.
 func (r *Rotator) fly(ctx context.Context, f flight) landing {
 	ctx, stop := context.WithTimeout(ctx, r.o.IssueTimeout+r.o.TrustLead)
 	defer stop()
-	if f.load {
-		return r.loadLeaf(ctx, f)
+	if !f.load {
+		return r.renew(ctx, f)
 	}
-	return r.renew(ctx, f)
+	l := r.loadLeaf(ctx, f)
+	l.load = true
+	return l
 }
 
-// loadLeaf brings the leaf that rests in the secret store, if any. Even one
-// that has expired: a listener without a certificate would not start at all.
+// loadLeaf brings the leaf that rests in the secret store, if it is newer than
+// the one in use. Even one that has expired: a listener without a certificate
+// would not start at all.
 func (r *Rotator) loadLeaf(ctx context.Context, f flight) landing {
 	stored, err := r.stored(ctx, f)
 	switch {
-	case err == nil:
+	case f.awaited > 0 && (err != nil || stored.generation < f.awaited):
+		return landing{name: f.name, loaded: true, await: f.awaited}
+	case err == nil && stored.generation > f.generation && f.prefers(ctx, stored, r.trusts[f.want.issuer]):
 		r.log.Info("certificate loaded", "service", f.name.String(), "serial", stored.leaf.Serial, "not_after", stored.leaf.NotAfter)
 		return stored
-	case errors.Is(err, secret.ErrNone):
+	case f.leaf != nil, err == nil, errors.Is(err, secret.ErrNone):
 	case errors.Is(err, secret.ErrCorrupt):
 		r.log.Error("stored certificate can't be read", "service", f.name.String(), "error", err)
 	case f.tries+1 < maxLoads:
@@ -69,6 +89,12 @@ func (r *Rotator) loadLeaf(ctx context.Context, f flight) landing {
 		r.log.Error("stored certificate is out of reach", "service", f.name.String(), "error", err)
 	}
 	return landing{name: f.name, loaded: true}
+}
+
+// prefers reports whether a stored leaf should take the place of the one in
+// use, if there is one.
+func (f flight) prefers(ctx context.Context, stored landing, t *trust) bool {
+	return f.leaf == nil || t != nil && stored.covers.equal(f.want) && t.ready(ctx, stored.leaf) == nil
 }
 
 // stored loads a service's newest leaf from the secret store.
@@ -87,17 +113,36 @@ func (r *Rotator) stored(ctx context.Context, f flight) (landing, error) {
 // renew gets a new leaf, from another replica that was faster or from the
 // issuer, makes sure that its root is trusted, and stores it.
 func (r *Rotator) renew(ctx context.Context, f flight) landing {
-	failed := func(err error) landing { return landing{name: f.name, loaded: true, err: err} }
-	before, loadErr := r.stored(ctx, f)
-	if loadErr == nil && before.generation > f.generation && before.covers.equal(f.want) &&
-		!f.forced && time.Now().Before(partOfLife(before.leaf, r.trusts[f.want.issuer].renew[0])) {
-		if err := r.trusts[f.want.issuer].ready(ctx, before.leaf); err != nil {
+	l := landing{name: f.name, loaded: true, covers: f.want}
+	failed := func(err error) landing {
+		return landing{name: f.name, loaded: true, asked: l.asked, prepared: f.prepared, err: err}
+	}
+	await := func(gen uint64) landing { return landing{name: f.name, loaded: true, prepared: f.prepared, await: gen} }
+	t := r.trusts[f.want.issuer]
+	before, err := r.stored(ctx, f)
+	switch {
+	case err == nil && f.takes(before, t):
+		if err := t.ready(ctx, before.leaf); err != nil {
 			return failed(err)
 		}
 		return before
+	case err == nil && before.generation < max(f.generation, f.awaited) && !f.impatient:
+		return await(max(f.generation, f.awaited)) // the store's reads lag behind its writes
 	}
-	t := r.trusts[f.want.issuer]
-	issued, err := t.issuer.Issue(ctx, Request{Service: f.name, Names: f.want.names, URI: f.want.uri})
+	l.generation = before.generation + 1
+	p, mine, err := r.prepare(ctx, f, l.generation)
+	switch {
+	case errors.Is(err, secret.ErrConflict):
+		return await(l.generation)
+	case err != nil && (f.lasting() || f.tries+1 < maxTries || errors.Is(err, secret.ErrTooSoon)):
+		return failed(err)
+	case err != nil: // a leaf that is not stored is better than none
+		l.unsaved = err
+	case !mine && !f.impatient:
+		return await(l.generation)
+	}
+	f.prepared, l.asked = p, true
+	issued, err := t.issuer.Issue(ctx, Request{Service: f.name, Names: f.want.names, URI: f.want.uri, Prepared: p})
 	if err != nil {
 		return failed(err)
 	}
@@ -106,35 +151,64 @@ func (r *Rotator) renew(ctx context.Context, f flight) landing {
 	if err := t.ready(ctx, &leaf); err != nil {
 		return failed(err)
 	}
-	l := landing{name: f.name, loaded: true, leaf: &leaf, covers: f.want, generation: before.generation + 1}
-	l = r.save(ctx, f, l)
-	r.log.Info("certificate issued", "service", f.name.String(), "issuer", leaf.Issuer, "serial", l.leaf.Serial,
-		"not_after", l.leaf.NotAfter, "names", f.want.names, "generation", l.generation)
-	return l
+	l.leaf = &leaf
+	return r.save(ctx, f, l)
 }
 
-// save stores a new leaf. If another replica was faster its leaf is taken
-// instead; if the store fails the leaf is used all the same.
+// takes reports whether the leaf of another replica is as good as a new one.
+func (f flight) takes(stored landing, t *trust) bool {
+	newer := stored.generation > f.generation && stored.covers.equal(f.want)
+	asked := !f.forced || f.awaited > 0 && stored.generation >= f.awaited
+	return newer && asked && time.Now().Before(partOfLife(stored.leaf, t.renew[0]))
+}
+
+// lasting reports whether the leaf in use has time left.
+func (f flight) lasting() bool {
+	return f.leaf != nil && f.leaf.Issuer == f.want.issuer && time.Now().Before(partOfLife(f.leaf, alarmAbove))
+}
+
+// prepare stores the key that the next generation will be made of, or finds
+// the one that another replica has stored. mine is also what this replica
+// stored before, in an attempt that failed.
+func (r *Rotator) prepare(ctx context.Context, f flight, generation uint64) (p *Prepared, mine bool, err error) {
+	req := Request{Service: f.name, Names: f.want.names, URI: f.want.uri}
+	if p, err = req.Prepare(); err != nil {
+		return nil, false, err
+	}
+	value, err := encodePrepared(p)
+	if err != nil {
+		return nil, false, err
+	}
+	e, mine, err := r.secrets.Prepare(ctx, secret.Entry{Name: f.key(), Generation: generation, Value: value, For: f.want.digest()})
+	if err != nil || mine {
+		return p, mine, err
+	}
+	theirs, err := decodePrepared(e, req)
+	if err != nil {
+		r.log.Error("what another replica prepared can't be used; going on without", "service", f.name.String(), "error", err)
+		return p, true, nil
+	}
+	p = theirs
+	return p, f.prepared != nil && bytes.Equal(p.CSR.Raw, f.prepared.CSR.Raw), nil
+}
+
+// save stores a new leaf. If another replica was faster, its leaf is awaited;
+// if the store fails, the leaf is used all the same.
 func (r *Rotator) save(ctx context.Context, f flight, l landing) landing {
 	value, err := encodeLeaf(l.leaf, l.covers)
-	if err == nil {
+	if err == nil && l.unsaved == nil {
 		err = r.secrets.Save(ctx, secret.Entry{Name: f.key(), Generation: l.generation, Value: value})
 	}
-	if errors.Is(err, secret.ErrConflict) {
-		winner, loadErr := r.stored(ctx, f)
-		switch {
-		case loadErr == nil && winner.covers.equal(f.want):
-			return winner
-		case loadErr == nil || winner.generation > 0:
-			l.generation = winner.generation + 1
-		default:
-			l.generation = 1
-		}
-		err = r.secrets.Save(ctx, secret.Entry{Name: f.key(), Generation: l.generation, Value: value})
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, secret.ErrConflict):
+		return landing{name: f.name, loaded: true, asked: true, prepared: f.prepared, await: l.generation}
+	case err != nil:
 		l.unsaved = err
-		r.log.Error("certificate is in use but not stored", "service", f.name.String(), "error", err)
 	}
+	if l.unsaved != nil {
+		r.log.Error("certificate is in use but not stored", "service", f.name.String(), "error", l.unsaved)
+	}
+	r.log.Info("certificate issued", "service", f.name.String(), "issuer", l.leaf.Issuer, "serial", l.leaf.Serial,
+		"not_after", l.leaf.NotAfter, "names", f.want.names, "generation", l.generation)
 	return l
 }

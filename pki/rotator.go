@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"golang.org/x/time/rate"
 
 	"patchbay/mesh"
 	"patchbay/pki/secret"
@@ -78,7 +78,7 @@ func NewRotator(store *mesh.Store, issuers map[string]Issuer, secrets secret.Sto
 	r := &Rotator{
 		store: store, secrets: secrets, o: o, log: log,
 		trusts:   map[string]*trust{},
-		loads:    newLane(rate.Inf, 0, o.Parallel),
+		loads:    newLane(math.Inf(1), o.Parallel),
 		requests: make(chan rotateRequest),
 		services: map[mesh.ServiceName]*service{},
 	}
@@ -157,7 +157,7 @@ func (r *Rotator) step(ctx context.Context, snap *mesh.Snapshot, work *sync.Wait
 	}
 	due, wait := r.due(now)
 	for _, s := range due {
-		l := r.lane(s)
+		l := r.lane(s, now)
 		if l.full() {
 			continue // a landing wakes us
 		}
@@ -165,10 +165,9 @@ func (r *Rotator) step(ctx context.Context, snap *mesh.Snapshot, work *sync.Wait
 			wait = min(wait, d)
 			continue
 		}
-		l.limiter.AllowN(now, 1)
-		l.flying++
+		l.start()
 		s.flying = l
-		f := s.flight()
+		f := s.flight(now)
 		work.Go(func() { r.landed <- r.fly(ctx, f) })
 	}
 	return wait
@@ -184,11 +183,11 @@ func (r *Rotator) due(now time.Time) ([]*service, time.Duration) {
 			continue
 		}
 		r.watchFloor(s, now)
-		l := r.lane(s)
+		l := r.lane(s, now)
 		if l == nil || l.full() {
 			continue
 		}
-		if d := s.wake().Sub(now); d > 0 {
+		if d := s.next().Sub(now); d > 0 {
 			wait = min(wait, d)
 			continue
 		}
@@ -205,7 +204,8 @@ func sameSlice(a, b []*mesh.Service) bool {
 }
 
 // compare orders by urgency: those not loaded yet first, then the earliest
-// expiry.
+// expiry. Among equals each replica has an order of its own, so that replicas
+// rarely meet.
 func (s *service) compare(o *service) int {
 	if s.loaded != o.loaded {
 		if o.loaded {
@@ -213,7 +213,7 @@ func (s *service) compare(o *service) int {
 		}
 		return 1
 	}
-	return cmp.Or(s.notAfter().Compare(o.notAfter()), s.name.Compare(o.name))
+	return cmp.Or(s.notAfter().Compare(o.notAfter()), cmp.Compare(s.order, o.order))
 }
 
 // issuers lists the names of all that are configured.

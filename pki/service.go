@@ -1,7 +1,10 @@
 package pki
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -25,7 +28,13 @@ type service struct {
 	due     time.Time // when to try next; zero: now
 	retry   interface{ NextBackOff() time.Duration }
 	alarmed bool
+	look    time.Time // when to see whether another replica has stored a newer leaf
+	order   uint64    // among equals; each replica has another
 	waiters []chan<- rotateReply
+
+	prepared *Prepared // made by this replica for the next generation
+	awaited  uint64    // the generation that another replica is making; 0: none
+	awaits   time.Time // since when
 
 	tries   int // failures in a row
 	err     error
@@ -44,6 +53,12 @@ func (w want) equal(o want) bool {
 	return w.issuer == o.issuer && w.uri == o.uri && slices.Equal(w.names, o.names)
 }
 
+// digest names w in the secret store.
+func (w want) digest() string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q", w.issuer, w.names, w.uri))
+	return hex.EncodeToString(sum[:8])
+}
+
 func (s *service) notAfter() time.Time {
 	if s.leaf == nil {
 		return time.Time{}
@@ -51,7 +66,31 @@ func (s *service) notAfter() time.Time {
 	return s.leaf.NotAfter
 }
 
-// wake is when s needs a flight.
+// When another replica is making the generation that is needed, it is looked
+// for each second or two; after patience this replica finishes the work.
+const (
+	awaitEvery = time.Second
+	patience   = 15 * time.Second
+)
+
+func (s *service) impatient(now time.Time) bool {
+	return s.awaited > 0 && now.Sub(s.awaits) >= patience
+}
+
+// looking reports whether the next flight of s only asks the secret store.
+func (s *service) looking(now time.Time) bool {
+	return !s.loaded || now.Before(s.wake()) || s.awaited > 0 && !s.impatient(now)
+}
+
+// next is when s needs a flight: to renew, or to look.
+func (s *service) next() time.Time {
+	if w := s.wake(); s.look.IsZero() || w.Before(s.look) {
+		return w
+	}
+	return s.look
+}
+
+// wake is when s needs another leaf.
 func (s *service) wake() time.Time {
 	if s.leaf == nil || s.alarmed {
 		return s.due
@@ -70,11 +109,21 @@ func partOfLife(l *mesh.Leaf, part float64) time.Time {
 // is held.
 func (r *Rotator) settle(s *service) {
 	s.err, s.tries, s.retry, s.alarmed = nil, 0, nil, false
-	s.due = time.Time{}
+	s.prepared, s.awaited, s.awaits = nil, 0, time.Time{}
+	s.due, s.look = time.Time{}, time.Time{}
 	t := r.trusts[s.want.issuer]
 	if t != nil && s.leaf != nil && s.covers.equal(s.want) {
 		s.due = partOfLife(s.leaf, t.renew[0]+rand.Float64()*(t.renew[1]-t.renew[0]))
+		s.lookLater(t)
 	}
+}
+
+// lookLater plans the next look at the secret store: five in the time that a
+// leaf has left when it should have been renewed, not at the same time as
+// other replicas.
+func (s *service) lookLater(t *trust) {
+	margin := (1 - t.renew[1]) * float64(s.leaf.NotAfter.Sub(s.leaf.IssuedAt))
+	s.look = time.Now().Add(max(10*time.Second, time.Duration(margin/5*(0.5+rand.Float64()/2))))
 }
 
 // reconcile makes r.services those of all that have TLS. r.mu is held.
@@ -90,7 +139,7 @@ func (r *Rotator) reconcile(all []*mesh.Service) {
 		s := r.services[v.Name]
 		switch {
 		case s == nil:
-			s = &service{name: v.Name, want: w}
+			s = &service{name: v.Name, want: w, order: rand.Uint64()}
 			r.services[v.Name] = s
 		case s.want.equal(w):
 			s.gone = false
@@ -143,39 +192,65 @@ func (r *Rotator) land(l landing) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.services[l.name]
-	first, flown := !s.loaded, s.flying
-	flown.flying--
+	flown := s.flying
+	flown.end(l.asked)
 	s.flying, s.loaded = nil, l.loaded
+	if !l.load {
+		s.prepared = l.prepared
+	}
 	if l.leaf != nil {
 		r.store.SetLeaf(l.leaf)
 		s.leaf, s.covers, s.generation, s.unsaved = l.leaf, l.covers, l.generation, l.unsaved
 	}
-	if s.gone {
-		r.remove(s)
-		return
-	}
 	switch {
+	case s.gone:
+		r.remove(s)
 	case errors.Is(l.err, ErrThrottled):
 		r.throttled(s, flown, l.err)
-		return
 	case l.err != nil:
 		r.failed(s, l.err)
-		return
-	case !first:
-		flown.gain(time.Now())
+	case l.await > 0:
+		s.await(l.await)
+	case l.load:
+		r.looked(s, l)
+	default:
+		flown.gain()
+		r.settle(s)
+		s.forced = false
+		s.answer(rotateReply{leaf: s.leaf})
 	}
-	r.settle(s)
-	if r.trusts[s.want.issuer] == nil {
-		s.err, s.errAt = r.unknownIssuer(s.want.issuer), time.Now()
-	}
-	if first {
-		if s.forced {
-			s.due = time.Time{}
+}
+
+// looked takes note of a look at the secret store. r.mu is held.
+func (r *Rotator) looked(s *service, l landing) {
+	t := r.trusts[s.want.issuer]
+	switch {
+	case l.leaf == nil && s.awaited > 0: // what came is for other names
+		s.awaited, s.awaits, s.due = 0, time.Time{}, time.Time{}
+	case l.leaf != nil && s.awaited > 0:
+		r.settle(s)
+		s.forced = false
+		s.answer(rotateReply{leaf: s.leaf})
+	case l.leaf != nil || s.look.IsZero():
+		if r.settle(s); t == nil {
+			s.err, s.errAt = r.unknownIssuer(s.want.issuer), time.Now()
 		}
-		return
+	case t != nil:
+		s.lookLater(t)
 	}
-	s.forced = false
-	s.answer(rotateReply{leaf: s.leaf})
+	if s.forced {
+		s.due = time.Time{}
+	}
+}
+
+// await lets another replica make a generation.
+func (s *service) await(generation uint64) {
+	now := time.Now()
+	if s.awaits.IsZero() {
+		s.awaits = now
+	}
+	s.awaited = generation
+	s.due = now.Add(awaitEvery + time.Duration(rand.Int64N(int64(awaitEvery))))
 }
 
 // throttled slows the lane down; s keeps its place in it. r.mu is held.
@@ -183,7 +258,7 @@ func (r *Rotator) throttled(s *service, l *lane, err error) {
 	now := time.Now()
 	quiet := now.Sub(l.slowed) > time.Minute
 	if l.slow(now); quiet {
-		r.log.Info("issuer throttles; asking less", "issuer", s.want.issuer, "rate", float64(l.limiter.Limit()), "error", err)
+		r.log.Info("issuer throttles; asking less", "issuer", s.want.issuer, "rate", l.rate, "error", err)
 	}
 	s.due = time.Time{}
 }

@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"patchbay/mesh"
 	"patchbay/pki/secret"
 )
@@ -57,8 +55,7 @@ func newTrust(name string, issuer Issuer, r *Rotator) *trust {
 	if limits.RenewTo > 0 {
 		t.renew = [2]float64{limits.RenewFrom, limits.RenewTo}
 	}
-	limit := cmp.Or(limits.Rate, r.o.Rate)
-	t.issues = newLane(rate.Limit(limit), max(1, int(limit)/4), cmp.Or(limits.Parallel, r.o.Parallel))
+	t.issues = newLane(cmp.Or(limits.Rate, r.o.Rate), cmp.Or(limits.Parallel, r.o.Parallel))
 	t.turn <- struct{}{}
 	return t
 }

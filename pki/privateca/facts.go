@@ -27,7 +27,7 @@ type facts struct {
 }
 
 const (
-	fresh    = time.Minute
+	fresh    = 5 * time.Minute
 	askAgain = 5 * time.Second // after a failure
 )
 

@@ -12,11 +12,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"patchbay/internal/awsfake/pca"
+	"patchbay/internal/awsfake/secrets"
 	"patchbay/internal/awsfake/wire"
 	"patchbay/mesh"
 	"patchbay/pki"
 	"patchbay/pki/privateca"
 	"patchbay/pki/secret"
+	"patchbay/pki/secret/secretsmanager"
 )
 
 // replica is one control plane's rotator and what it publishes.
@@ -26,8 +28,8 @@ type replica struct {
 	stop func()
 }
 
-// startReplica runs a rotator over a private CA in a bubble of fake time.
-func startReplica(t *testing.T, s *wire.Server, arn string, secrets secret.Store, services []*mesh.Service) *replica {
+// startReplica runs a rotator over a private CA.
+func startReplica(t testing.TB, s *wire.Server, arn string, secrets secret.Store, services []*mesh.Service) *replica {
 	t.Helper()
 	ca, err := privateca.New(aws.Config{HTTPClient: s.Client(), Credentials: credentials.NewStaticCredentialsProvider("a", "b", "")}, privateca.Options{ARN: arn, Endpoint: "http://aws"})
 	if err != nil {
@@ -35,7 +37,7 @@ func startReplica(t *testing.T, s *wire.Server, arn string, secrets secret.Store
 	}
 	r := &replica{store: mesh.NewStore()}
 	r.store.SetServices("prod", services)
-	r.Rotator = pki.NewRotator(r.store, map[string]pki.Issuer{"default": ca}, secrets, pki.RotatorOptions{TrustDomain: "mesh.test"}, slog.New(slog.DiscardHandler))
+	r.Rotator = pki.NewRotator(r.store, map[string]pki.Issuer{"default": ca}, secrets, pki.RotatorOptions{TrustDomain: "mesh.test", BundleRefresh: time.Hour}, slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
@@ -56,7 +58,7 @@ func services(n int) []*mesh.Service {
 }
 
 // covered waits until every service has a leaf and returns how long it took.
-func (r *replica) covered(t *testing.T, n int, limit time.Duration) time.Duration {
+func (r *replica) covered(t testing.TB, n int, limit time.Duration) time.Duration {
 	t.Helper()
 	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		if len(r.store.Snapshot().Leaves) == n {
@@ -116,6 +118,124 @@ func TestRenewedOnDayFive(t *testing.T) {
 	})
 }
 
+// race has replicas issue for, and then renew, n services over one Secrets
+// Manager and one CA; some are killed on the way and others come.
+type race struct {
+	t       testing.TB
+	aws     *wire.Server
+	pca     *pca.PCA
+	arn     string
+	all     []*mesh.Service
+	running []*replica
+}
+
+func newRace(t testing.TB, n int) *race {
+	p := pca.New(pca.Options{Polls: 1})
+	r := &race{t: t, pca: p, arn: makeCA(t, p, pca.Spec{ShortLived: true}), all: services(n)}
+	r.aws = wire.New(wire.Options{}, p.API(), secrets.New(secrets.Options{Lag: 300 * time.Millisecond}).API())
+	return r
+}
+
+func (r *race) start(t testing.TB) *replica {
+	store, err := secretsmanager.New(aws.Config{Region: "us-east-1", HTTPClient: r.aws.Client(), Credentials: credentials.NewStaticCredentialsProvider("a", "b", "")},
+		secretsmanager.Options{Endpoint: "http://aws", Prefix: "ecs-sc/mesh/", Timeout: 30 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := startReplica(t, r.aws, r.arn, store, r.all)
+	r.running = append(r.running, c)
+	return c
+}
+
+// agree fails unless all replicas have the same leaf of each service.
+func (r *race) agree(t *testing.T) map[mesh.ServiceName]string {
+	t.Helper()
+	serials := map[mesh.ServiceName]string{}
+	for i, c := range r.running {
+		for name, l := range c.store.Snapshot().Leaves {
+			if i == 0 {
+				serials[name] = l.Serial
+			} else if serials[name] != l.Serial {
+				t.Errorf("%v: replica %d has %s, replica 0 has %s", name, i, l.Serial, serials[name])
+			}
+		}
+	}
+	return serials
+}
+
+// A race of five replicas for 300 services issues 300 certificates.
+func TestRotationRace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const replicas, n = 5, 300
+		r := newRace(t, n)
+		start := time.Now()
+		for range replicas {
+			r.start(t)
+		}
+		for _, c := range r.running {
+			c.covered(t, n, time.Minute)
+		}
+		t.Logf("%d replicas, %d services: %d certificates in %s; %d calls throttled", replicas, n, r.pca.Issued(r.arn), time.Since(start), r.aws.Throttled())
+		if got := r.pca.Issued(r.arn); got != n {
+			t.Errorf("%d certificates for %d services", got, n)
+		}
+		r.agree(t)
+	})
+}
+
+// So does one for their renewal on day five; the others look for what one has
+// renewed, before they would renew it themselves.
+func TestRenewalRace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 40
+		r := newRace(t, n)
+		for range 4 {
+			r.start(t)
+		}
+		for _, c := range r.running {
+			c.covered(t, n, time.Minute)
+		}
+		first := r.agree(t)
+		time.Sleep(5*24*time.Hour + 7*time.Hour)
+		if got := r.pca.Issued(r.arn); got != 2*n {
+			t.Errorf("after day five: %d certificates for %d services", got, n)
+		}
+		time.Sleep(10 * time.Hour) // each has looked
+		for name, serial := range r.agree(t) {
+			if serial == first[name] {
+				t.Errorf("%v was not renewed", name)
+			}
+		}
+	})
+}
+
+// Replicas die while they issue, at any moment, and others come: still one
+// certificate for each service.
+func TestRotationRaceWithDeaths(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 100
+		r := newRace(t, n)
+		for range 5 {
+			r.start(t)
+		}
+		for i := range 12 {
+			time.Sleep(400 * time.Millisecond)
+			victim := i % len(r.running)
+			r.running[victim].stop()
+			r.running = append(r.running[:victim], r.running[victim+1:]...)
+			r.start(t)
+		}
+		for _, c := range r.running {
+			c.covered(t, n, 2*time.Minute)
+		}
+		time.Sleep(time.Minute)
+		r.agree(t)
+		if got := r.pca.Issued(r.arn); got != n {
+			t.Errorf("%d certificates for %d services", got, n)
+		}
+	})
+}
+
 // When all are due at once and the CA gives little, those whose certificates
 // end first come first.
 func TestEarliestExpiryFirst(t *testing.T) {
@@ -161,4 +281,26 @@ func TestEarliestExpiryFirst(t *testing.T) {
 			}
 		}
 	})
+}
+
+// BenchmarkRotationRace is TestRotationRace in real time: five replicas, 300
+// services, the documented rates of Private CA and Secrets Manager.
+func BenchmarkRotationRace(b *testing.B) {
+	const replicas, n = 5, 300
+	for b.Loop() {
+		r := newRace(b, n)
+		start := time.Now()
+		for range replicas {
+			r.start(b)
+		}
+		for _, c := range r.running {
+			c.covered(b, n, time.Minute)
+		}
+		took := time.Since(start)
+		b.ReportMetric(float64(r.pca.Issued(r.arn)), "certificates")
+		b.ReportMetric(took.Seconds()/(float64(n)/25), "×theory")
+		for _, c := range r.running {
+			c.stop()
+		}
+	}
 }

@@ -45,7 +45,7 @@ func newWorld(t *testing.T, o pca.Options, w wire.Options, spec pca.Spec) *world
 	return &world{t, p, s, h.URL, makeCA(t, p, spec), &logs{}}
 }
 
-func makeCA(t *testing.T, p *pca.PCA, spec pca.Spec) string {
+func makeCA(t testing.TB, p *pca.PCA, spec pca.Spec) string {
 	t.Helper()
 	arn, err := p.Make(spec)
 	if err != nil {

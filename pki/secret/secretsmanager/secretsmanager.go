@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -63,6 +64,9 @@ type API interface {
 type Store struct {
 	o   Options
 	api API
+
+	mu   sync.Mutex
+	work map[string]current // what was prepared follows, by name: reads may lag behind our own writes
 }
 
 // New touches nothing outside.
@@ -72,7 +76,7 @@ func New(cfg aws.Config, o Options) (*Store, error) {
 	}
 	o.Interval = cmp.Or(o.Interval, DefaultInterval)
 	o.Timeout = cmp.Or(o.Timeout, 10*time.Second)
-	return &Store{o, sm.NewFromConfig(cfg, func(opt *sm.Options) {
+	return &Store{o: o, work: map[string]current{}, api: sm.NewFromConfig(cfg, func(opt *sm.Options) {
 		opt.Region = cmp.Or(o.Region, opt.Region)
 		if o.Endpoint != "" {
 			opt.BaseEndpoint = &o.Endpoint
@@ -110,7 +114,11 @@ func (s *Store) Save(ctx context.Context, e secret.Entry) error {
 }
 
 func (s *Store) save(ctx context.Context, e secret.Entry) error {
-	cur, err := s.follows(ctx, e)
+	cur, known := s.prepared(e)
+	var err error
+	if !known {
+		cur, err = s.follows(ctx, e)
+	}
 	if err != nil {
 		return err
 	}
@@ -129,34 +137,66 @@ func (s *Store) save(ctx context.Context, e secret.Entry) error {
 	}
 	switch err := s.put(ctx, e.Name, v); {
 	case is[*types.ResourceExistsException](err):
-		// Somebody was first. If a crash kept it from promoting its version,
-		// it is done now.
-		if err := s.promote(ctx, e.Name, v.id, cur.id); err != nil && !is[*types.InvalidParameterException](err) {
-			return err
-		}
-		return secret.ErrConflict
+		return errors.Join(secret.ErrConflict, s.finish(ctx, e.Name, v.id, cur.id)) // somebody was first
 	case err != nil:
 		return err
 	}
-	return s.settle(ctx, e.Name, v.id, cur.id)
+	return s.settle(ctx, e, v.id, cur.id)
 }
 
 // settle makes our version the current one. The label is taken from the
 // version that it follows and from no other: a writer that was asleep for a
 // day can't bring back the past.
-func (s *Store) settle(ctx context.Context, name, id, from string) error {
-	err := s.promote(ctx, name, id, from)
+func (s *Store) settle(ctx context.Context, e secret.Entry, id, from string) error {
+	err := s.promote(ctx, e.Name, id, from)
 	if !is[*types.InvalidParameterException](err) {
 		return err
 	}
-	now, err := s.current(ctx, name)
-	if err != nil {
+	now, err := s.current(ctx, e.Name)
+	switch {
+	case err != nil:
 		return err
-	}
-	if now.id == id { // promoted by who found it lying there
+	case now.id == id: // promoted by who found it lying there
 		return nil
+	case now.generation+1 == e.Generation && now.id != from: // a read lagged when we looked
+		return s.promote(ctx, e.Name, id, now.id)
 	}
 	return secret.ErrConflict
+}
+
+// prepared is what follows knew when e was prepared by this store.
+func (s *Store) prepared(e secret.Entry) (current, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cur, ok := s.work[e.Name]
+	delete(s.work, e.Name)
+	return cur, ok && cur.generation+1 == e.Generation
+}
+
+func (s *Store) keep(name string, cur current) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cur.value = nil
+	s.work[name] = cur
+}
+
+// orphaned is how long a version that follows the current one may wait for
+// whoever wrote it to promote it.
+const orphaned = 5 * time.Second
+
+// finish promotes a saved version that a crash left behind.
+func (s *Store) finish(ctx context.Context, name, id, from string) error {
+	v, err := s.version(ctx, name, id)
+	if is[*types.ResourceNotFoundException](err) || err == nil && time.Since(v.created) < orphaned {
+		return nil // a read that lags, or whoever wrote it is at it
+	}
+	if err == nil {
+		err = s.promote(ctx, name, id, from)
+	}
+	if is[*types.InvalidParameterException](err) {
+		return nil // done already
+	}
+	return err
 }
 
 // Prepare implements [secret.Store].
@@ -180,26 +220,24 @@ func (s *Store) prepare(ctx context.Context, e secret.Entry) (secret.Entry, bool
 	}
 	v := s.pending(e, cur)
 	if cur.exists {
-		// Perhaps there is a version that a crash kept from being promoted.
-		lost := s.next(e, cur, time.Time{}).id
-		if _, err := s.version(ctx, e.Name, lost); err == nil {
-			if err := s.promote(ctx, e.Name, lost, cur.id); err != nil && !is[*types.InvalidParameterException](err) {
-				return secret.Entry{}, false, err
-			}
-			return secret.Entry{}, false, secret.ErrConflict
+		saved := s.next(e, cur, time.Time{}).id
+		if _, err := s.version(ctx, e.Name, saved); err == nil {
+			return secret.Entry{}, false, errors.Join(secret.ErrConflict, s.finish(ctx, e.Name, saved, cur.id))
 		}
 		if theirs, err := s.version(ctx, e.Name, v.id); err == nil {
 			return theirs.prepared(e)
 		}
 		err = s.put(ctx, e.Name, v)
-	} else if err = s.create(ctx, e, v); is[*types.ResourceExistsException](err) {
+	} else if err = s.create(ctx, e, v); err == nil {
+		cur.exists, cur.id = true, v.id // its first version is the current one
+	} else if is[*types.ResourceExistsException](err) {
 		if cur, err = s.follows(ctx, e); err == nil {
 			err = s.put(ctx, e.Name, v)
 		}
 	}
 	switch {
 	case is[*types.ResourceExistsException](err):
-		theirs, err := s.version(ctx, e.Name, v.id)
+		theirs, err := s.appearing(ctx, e.Name, v.id)
 		if err != nil {
 			return secret.Entry{}, false, err
 		}
@@ -207,6 +245,7 @@ func (s *Store) prepare(ctx context.Context, e secret.Entry) (secret.Entry, bool
 	case err != nil:
 		return secret.Entry{}, false, err
 	}
+	s.keep(e.Name, cur)
 	e.Value = append([]byte(nil), e.Value...)
 	return e, true, nil
 }

@@ -84,11 +84,16 @@ func TestCrashBeforePromotion(t *testing.T) {
 			w := newWorld(t, secrets.Options{}, wire.Options{})
 			dying, other := w.replica(nil), w.replica(nil)
 			w.save(dying, 1, "one")
-			w.aws.Inject(wire.Fault{Operation: "UpdateSecretVersionStage", Error: "InternalFailure", Status: 500, Times: 8})
+			w.aws.Inject(wire.Fault{Operation: "UpdateSecretVersionStage", Error: "Died", Times: 1})
 			if err := dying.Save(t.Context(), entry(2, "of the dead")); err == nil || errors.Is(err, secret.ErrConflict) {
 				t.Fatalf("%v", err)
 			}
 			w.holds(other, 1, "one")
+			if err := other.Save(t.Context(), entry(2, "mine")); !errors.Is(err, secret.ErrConflict) {
+				t.Errorf("%v", err)
+			}
+			w.holds(other, 1, "one") // whoever wrote it may be about to promote it
+			time.Sleep(6 * time.Second)
 			var err error
 			if how == "save" {
 				err = other.Save(t.Context(), entry(2, "mine"))
@@ -107,25 +112,25 @@ func TestCrashBeforePromotion(t *testing.T) {
 // A writer that slept through two generations changes nothing, whatever it
 // still believes: also one whose own write is under way.
 func TestSleepingWriter(t *testing.T) {
-	w := newWorld(t, secrets.Options{}, wire.Options{})
-	slow, fast := w.replica(nil), w.replica(nil)
-	w.save(fast, 1, "one")
-	w.aws.Inject(wire.Fault{Operation: "PutSecretValue", Times: 1, Latency: 200 * time.Millisecond})
-	ended := make(chan error)
-	go func() { ended <- slow.Save(t.Context(), entry(2, "slow")) }()
-	for len(w.aws.Calls()) < 3 { // it has read what is current
-		time.Sleep(time.Millisecond)
-	}
-	w.save(fast, 2, "two")
-	w.save(fast, 3, "three")
-	if err := <-ended; !errors.Is(err, secret.ErrConflict) {
-		t.Errorf("%v", err)
-	}
-	w.holds(slow, 3, "three")
-	if err := slow.Save(t.Context(), entry(2, "slow")); !errors.Is(err, secret.ErrConflict) {
-		t.Errorf("%v", err)
-	}
-	w.holds(slow, 3, "three")
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, secrets.Options{}, wire.Options{})
+		slow, fast := w.replica(nil), w.replica(nil)
+		w.save(fast, 1, "one")
+		w.aws.Inject(wire.Fault{Operation: "PutSecretValue", Times: 1, Latency: time.Second})
+		ended := make(chan error)
+		go func() { ended <- slow.Save(t.Context(), entry(2, "slow")) }()
+		synctest.Wait() // it has read what is current, and its write is on the way
+		w.save(fast, 2, "two")
+		w.save(fast, 3, "three")
+		if err := <-ended; !errors.Is(err, secret.ErrConflict) {
+			t.Errorf("%v", err)
+		}
+		w.holds(slow, 3, "three")
+		if err := slow.Save(t.Context(), entry(2, "slow")); !errors.Is(err, secret.ErrConflict) {
+			t.Errorf("%v", err)
+		}
+		w.holds(slow, 3, "three")
+	})
 }
 
 // Reads that lag behind writes never bring two winners, nor the past.
@@ -181,7 +186,9 @@ func TestTrouble(t *testing.T) {
 
 // An operator who moves AWSCURRENT back is obeyed, and work goes on from
 // there.
-func TestRollback(t *testing.T) {
+func TestRollback(t *testing.T) { inBubble(t, "", rollback) }
+
+func rollback(t *testing.T) {
 	w := newWorld(t, secrets.Options{}, wire.Options{})
 	s := w.replica(nil)
 	w.save(s, 1, "one")
@@ -205,6 +212,7 @@ func TestRollback(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.holds(s, 1, "one")
+	time.Sleep(6 * time.Second)
 	if _, _, err := s.Prepare(t.Context(), entry(2, "key")); !errors.Is(err, secret.ErrConflict) {
 		t.Errorf("%v", err) // the second follows the first: it is promoted again
 	}

@@ -40,6 +40,7 @@ type envelope struct {
 type version struct {
 	id string
 	envelope
+	created time.Time // by AWS's clock; zero: not yet
 }
 
 // current is what a secret's label AWSCURRENT is on.
@@ -81,7 +82,24 @@ func (s *Store) version(ctx context.Context, name, versionID string) (version, e
 		return version{}, s.explain("GetSecretValue", name, err)
 	}
 	e, err := parse(out, name)
-	return version{versionID, e}, err
+	return version{versionID, e, aws.ToTime(out.CreatedDate)}, err
+}
+
+// appearing reads a version that is there, even if reads don't show it yet.
+func (s *Store) appearing(ctx context.Context, name, versionID string) (version, error) {
+	for {
+		v, err := s.version(ctx, name, versionID)
+		if !is[*types.ResourceNotFoundException](err) {
+			return v, err
+		}
+		timer := time.NewTimer(200 * time.Millisecond)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return version{}, errors.Join(ctx.Err(), err)
+		}
+	}
 }
 
 func parse(out *sm.GetSecretValueOutput, name string) (envelope, error) {
@@ -109,16 +127,16 @@ func (s *Store) next(e secret.Entry, cur current, now time.Time) version {
 		paced = now
 	}
 	return version{
-		versionID("saved", e.Name, e.Generation, "", cur.follow()),
-		envelope{Version: 1, Name: e.Name, Generation: e.Generation, Value: e.Value, Paced: paced.Add(max(0, s.o.Interval)).UTC().Truncate(time.Second)},
+		id:       versionID("saved", e.Name, e.Generation, "", cur.follow()),
+		envelope: envelope{Version: 1, Name: e.Name, Generation: e.Generation, Value: e.Value, Paced: paced.Add(max(0, s.o.Interval)).UTC().Truncate(time.Second)},
 	}
 }
 
 // pending is the version that prepares e.
 func (s *Store) pending(e secret.Entry, cur current) version {
 	return version{
-		versionID("prepared", e.Name, e.Generation, e.For, cur.follow()),
-		envelope{Version: 1, Name: e.Name, Generation: e.Generation, Value: e.Value, Prepared: true, For: e.For, Paced: cur.paced},
+		id:       versionID("prepared", e.Name, e.Generation, e.For, cur.follow()),
+		envelope: envelope{Version: 1, Name: e.Name, Generation: e.Generation, Value: e.Value, Prepared: true, For: e.For, Paced: cur.paced},
 	}
 }
 
