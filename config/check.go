@@ -43,6 +43,7 @@ func (k *checker) check(c Config) {
 	for _, name := range sorted(c.Issuers) {
 		k.issuer(name, c.Issuers[name])
 	}
+	k.secrets(c)
 	k.oneOf("xds.leds", c.XDS.LEDS, "off", "auto", "on")
 	k.oneOf("profile", c.Profile, "live")
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")

@@ -36,6 +36,7 @@ type Config struct {
 	Agent    Agent             `yaml:"agent"`
 	Admin    Admin             `yaml:"admin"`
 	Issuers  map[string]Issuer `yaml:"issuers"` // by name: a CA's ARN, or "default"
+	Secrets  Secrets           `yaml:"secrets"`
 	Profile  string            `yaml:"profile"` // "live"
 	Log      Log               `yaml:"log"`
 }
@@ -102,6 +103,20 @@ type StepCA struct {
 	Provisioner     string        `yaml:"provisioner"`
 	PasswordFile    string        `yaml:"passwordFile"`
 	Lifetime        time.Duration `yaml:"lifetime"` // of a leaf, MinLeafLifetime to MaxLeafLifetime; 0: 24 h
+}
+
+// Secrets is where certificates and keys of services rest: sealed files in the
+// data directory unless it says otherwise.
+type Secrets struct {
+	SecretsManager *SecretsManager `yaml:"secretsManager"`
+}
+
+// SecretsManager is that of AWS, which replicas share.
+type SecretsManager struct {
+	Region   string `yaml:"region"`   // empty: as the AWS SDK finds it
+	Endpoint string `yaml:"endpoint"` // empty: AWS's own for the region
+	Prefix   string `yaml:"prefix"`   // of every name; empty: ecs-sc/TRUSTDOMAIN/
+	KMSKey   string `yaml:"kmsKey"`   // empty: aws/secretsmanager
 }
 
 // Log is what the process prints on standard error.

@@ -74,3 +74,24 @@ func (k *checker) privateCA(at, name string, p *PrivateCA) {
 
 // MinPrivateCALifetime bounds the bill of AWS Private CA.
 const MinPrivateCALifetime = time.Hour
+
+// secretPrefix is what may come before names in Secrets Manager.
+var secretPrefix = regexp.MustCompile(`^[A-Za-z0-9/_+=.@-]{0,200}/$`)
+
+func (k *checker) secrets(c Config) {
+	s := c.Secrets.SecretsManager
+	if s == nil {
+		return
+	}
+	if s.Endpoint != "" {
+		k.url("secrets.secretsManager.endpoint", s.Endpoint, "http", "https")
+	}
+	if s.Prefix != "" && !secretPrefix.MatchString(s.Prefix) {
+		k.bad("secrets.secretsManager.prefix", "%s; allowed: up to 200 of [A-Za-z0-9/_+=.@-] and a slash at the end, such as ecs-sc/prod/", quote(s.Prefix))
+	}
+	for _, name := range sorted(c.Issuers) {
+		if i := c.Issuers[name].StepCA; i != nil && i.Lifetime >= MinLeafLifetime && i.Lifetime < time.Hour {
+			k.bad("issuers."+name+".stepCA.lifetime", "%v, but secrets.secretsManager takes one change of a secret in half an hour; allowed with it: 1h to 2160h", i.Lifetime)
+		}
+	}
+}

@@ -40,6 +40,9 @@ func parse(file string, text []byte) (Config, Problems) {
 			c.Issuers[name] = i
 		}
 	}
+	if at := "secrets.secretsManager"; k.lines[at] > 0 && c.Secrets.SecretsManager == nil && !k.spoiled[at] {
+		c.Secrets.SecretsManager = &SecretsManager{}
+	}
 	k.check(c)
 	slices.SortStableFunc(k.problems, func(a, b Problem) int { return a.Line - b.Line })
 	return c, k.problems

@@ -12,6 +12,7 @@ import (
 	"patchbay/pki"
 	"patchbay/pki/privateca"
 	"patchbay/pki/secret"
+	"patchbay/pki/secret/secretsmanager"
 	"patchbay/pki/stepca"
 )
 
@@ -24,9 +25,32 @@ func (c *control) buildCertificates(ctx context.Context) error {
 		}
 		issuers[name] = ca
 	}
-	secrets := secret.NewFile(secret.FileOptions{Dir: filepath.Join(c.cfg.Data, "secrets")})
+	secrets, err := c.secrets(ctx)
+	if err != nil {
+		return err
+	}
 	c.rotator = pki.NewRotator(c.store, issuers, secrets, pki.RotatorOptions{TrustDomain: c.cfg.TrustDomain}, c.log)
 	return nil
+}
+
+// secrets is where certificates rest.
+func (c *control) secrets(ctx context.Context) (secret.Store, error) {
+	s := c.cfg.Secrets.SecretsManager
+	if s == nil {
+		return secret.NewFile(secret.FileOptions{Dir: filepath.Join(c.cfg.Data, "secrets")}), nil
+	}
+	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithAppID("patchbay"))
+	if err != nil {
+		return nil, fmt.Errorf("AWS configuration: %w", err)
+	}
+	store, err := secretsmanager.New(cfg, secretsmanager.Options{
+		Region: s.Region, Endpoint: s.Endpoint, KMSKey: s.KMSKey, Prefix: cmp.Or(s.Prefix, "ecs-sc/"+c.cfg.TrustDomain+"/"),
+		Tags: map[string]string{"patchbay:trust-domain": c.cfg.TrustDomain},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("secrets: %w", err)
+	}
+	return store, nil
 }
 
 func (c *control) issuer(ctx context.Context, name string, i config.Issuer) (pki.Issuer, error) {
