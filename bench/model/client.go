@@ -34,6 +34,8 @@ type client struct {
 	have  [kinds]int // resources received; of a warm client, responses
 	whole bool
 
+	collections map[string]bool // asked for
+
 	bad   atomic.Bool // it misbehaves
 	nacks atomic.Bool // it rejects endpoints
 	armed atomic.Bool
@@ -100,7 +102,7 @@ func (c *client) talk() (err error) {
 		if err := c.answer(&m); err != nil {
 			return err
 		}
-		if m.kind == eds && c.armed.CompareAndSwap(true, false) {
+		if (m.kind == eds || m.kind == leds) && c.armed.CompareAndSwap(true, false) {
 			c.at.Store(now)
 			c.fleet.one()
 		}
@@ -116,6 +118,9 @@ func (c *client) begin() error {
 		return c.send(slices.Concat(node, c.fleet.first[cds]))
 	}
 	for k, r := range c.fleet.irv {
+		if r == nil {
+			continue
+		}
 		if kind(k) == cds {
 			r = slices.Concat(node, r) // fields of one message may follow each other
 		}
@@ -139,32 +144,63 @@ func (c *client) answer(m *message) error {
 	if m.kind < 0 {
 		return fmt.Errorf("a response of a type that was not asked for")
 	}
-	if c.number == 0 {
+	if c.number == 0 && m.kind != leds {
 		maps.Copy(c.fleet.held[m.kind], m.held)
 	}
 	r := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURLs[m.kind], ResponseNonce: m.nonce}
-	if m.kind == eds && c.nacks.Load() {
+	if (m.kind == eds || m.kind == leds) && c.nacks.Load() {
 		r.ErrorDetail = &statusv3.Status{Code: int32(codes.InvalidArgument), Message: "a model client rejects this"}
 	}
 	if err := c.send(encode(r)); err != nil {
 		return err
 	}
+	if err := c.collect(m); err != nil {
+		return err
+	}
 	return c.progress(m)
 }
 
+// collect subscribes to collections that the client does not have yet. (It does
+// not unsubscribe from those that were replaced: nobody sends them any more.)
+func (c *client) collect(m *message) error {
+	var fresh []string
+	for _, name := range m.collections {
+		if c.collections[name] {
+			continue
+		}
+		if c.collections == nil {
+			c.collections = map[string]bool{}
+		}
+		c.collections[name] = true
+		fresh = append(fresh, name)
+		if c.number == 0 {
+			c.fleet.held[leds][name] = ""
+		}
+	}
+	if fresh == nil {
+		return nil
+	}
+	c.asked[leds] = true
+	return c.send(encode(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURLs[leds], ResourceNamesSubscribe: fresh}))
+}
+
 // progress asks in the order of a starting Envoy: the endpoints of the clusters
-// that came, listeners when these are there, then their routes.
+// that came, their members if they are collections, listeners when these are
+// there, then their routes.
 func (c *client) progress(m *message) error {
 	if c.whole {
 		return nil
 	}
-	n := c.fleet.shape.Services
+	n, members := c.fleet.shape.Services, 0
 	if c.have[m.kind] += m.resources; c.warm {
-		c.have[m.kind] = n
+		c.have[m.kind] = max(n, c.have[m.kind])
 		c.have[eds], c.have[rds] = n, n // about what is known there is no answer
 	}
+	if c.asked[leds] {
+		members = n * c.fleet.shape.Endpoints
+	}
 	for k := cds; k < rds && !c.warm; k++ {
-		if c.have[k] < n || c.asked[k+1] {
+		if c.have[k] < n || c.asked[k+1] || k == eds && c.have[leds] < members {
 			continue
 		}
 		c.asked[k+1] = true
@@ -172,7 +208,7 @@ func (c *client) progress(m *message) error {
 			return err
 		}
 	}
-	if slices.Min(c.have[:]) >= n {
+	if slices.Min(c.have[:leds]) >= n && c.have[leds] >= members {
 		c.whole = true
 		c.fleet.one()
 	}

@@ -68,8 +68,8 @@ type Heard struct {
 // Connect is the process of model clients of the server at address. It takes
 // orders from in until it is closed. dir is a directory of [WriteCerts], or
 // empty for plain text.
-func Connect(ctx context.Context, streams, services int, address, dir string, in io.Reader, out io.Writer) error {
-	f := &fleet{shape: Shape{Streams: streams, Services: services}, address: address, creds: insecure.NewCredentials(), failed: make(chan error, 1)}
+func Connect(ctx context.Context, s Shape, address, dir string, in io.Reader, out io.Writer) error {
+	f := &fleet{shape: s, address: address, creds: insecure.NewCredentials(), failed: make(chan error, 1)}
 	if dir != "" {
 		c, err := readCerts(dir)
 		if err != nil {
@@ -80,7 +80,7 @@ func Connect(ctx context.Context, streams, services int, address, dir string, in
 	for k := range kinds {
 		f.first[k] = encode(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURLs[k], ResourceNamesSubscribe: f.shape.names(k)})
 	}
-	for i := range streams {
+	for i := range s.Streams {
 		f.nodes = append(f.nodes, encode(&discoveryv3.DeltaDiscoveryRequest{Node: Node(i)}))
 	}
 	defer f.disconnect()
@@ -150,11 +150,17 @@ func (f *fleet) connect(ctx context.Context, warm bool) (Heard, error) {
 // returning are the four requests with which an Envoy comes back.
 func returning(held [kinds]map[string]string) (out [kinds]raw) {
 	for k := range kinds {
+		if k == leds {
+			continue
+		}
 		r := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURLs[k], InitialResourceVersions: held[k]}
 		if k == eds || k == rds {
 			r.ResourceNamesSubscribe = slices.Sorted(maps.Keys(held[k]))
 		}
 		out[k] = encode(r)
+	}
+	if len(held[leds]) > 0 { // Envoy keeps no versions of members
+		out[leds] = encode(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURLs[leds], ResourceNamesSubscribe: slices.Sorted(maps.Keys(held[leds]))})
 	}
 	return out
 }

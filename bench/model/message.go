@@ -1,6 +1,7 @@
 package model
 
 import (
+	"bytes"
 	"fmt"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -21,10 +22,12 @@ const (
 	eds
 	lds
 	rds
+	leds // endpoints in collections, if an assignment refers to them
 	kinds
 )
 
-var typeURLs = [kinds]string{translate.ClusterType, translate.EndpointType, translate.ListenerType, translate.RouteType}
+var typeURLs = [kinds]string{translate.ClusterType, translate.EndpointType, translate.ListenerType, translate.RouteType,
+	"type.googleapis.com/envoy.config.endpoint.v3.LbEndpoint"}
 
 func kindOf(typeURL []byte) kind {
 	for k, u := range typeURLs {
@@ -42,6 +45,8 @@ type message struct {
 	kind      kind
 	nonce     string
 	resources int
+	// collections are those that the assignments refer to.
+	collections []string
 	// held gets the name and version of each resource, if it is there.
 	held map[string]string
 }
@@ -87,6 +92,9 @@ func (m *message) decode(b []byte) error {
 			m.nonce = string(v)
 		}
 	})
+	if m.kind == eds {
+		m.collections = collections(b)
+	}
 	for _, r := range resources {
 		var name, version string
 		if err := fields(r, func(num protowire.Number, v []byte) {
@@ -102,6 +110,24 @@ func (m *message) decode(b []byte) error {
 		m.held[name] = version
 	}
 	return err
+}
+
+// collections finds the names of LEDS collections. They are the only text of
+// this form in an assignment.
+func collections(b []byte) (out []string) {
+	for {
+		i := bytes.Index(b, []byte("xdstp://"))
+		if i < 0 {
+			return out
+		}
+		b = b[i:]
+		end := bytes.Index(b, []byte("/*"))
+		if end < 0 {
+			return out
+		}
+		out = append(out, string(b[:end+2]))
+		b = b[end+2:]
+	}
 }
 
 // fields calls f for each length-delimited field of a message.

@@ -25,12 +25,14 @@ import (
 	"patchbay/mesh"
 	"patchbay/xds"
 	"patchbay/xds/delta"
+	"patchbay/xds/leds"
 	"patchbay/xds/translate"
 )
 
 // The engines that are compared.
 const (
 	patchbay = "patchbay"
+	withLEDS = "patchbay, LEDS"    // with endpoints in collections where localities are large
 	linear   = "linear cache"      // go-control-plane's LinearCache for each type, behind its MuxCache
 	shared   = "shared snapshot"   // its SnapshotCache, one snapshot for all nodes
 	perNode  = "snapshot per node" // its SnapshotCache as its examples show it
@@ -48,8 +50,11 @@ type engine struct {
 // newEngine makes an engine with the mesh of s. Every stream passes the
 // interceptor; creds may be nil.
 func newEngine(name string, s model.Shape, seen grpc.StreamServerInterceptor, creds credentials.TransportCredentials) (engine, error) {
-	if name == patchbay {
-		return newPatchbay(s, seen, creds), nil
+	switch name {
+	case patchbay:
+		return newPatchbay(s, leds.Off, seen, creds), nil
+	case withLEDS:
+		return newPatchbay(s, leds.Auto, seen, creds), nil
 	}
 	all := s.Mesh()
 	e, err := newCache(name, all, s.Streams)
@@ -79,12 +84,12 @@ func newEngine(name string, s model.Shape, seen grpc.StreamServerInterceptor, cr
 	}, nil
 }
 
-func newPatchbay(s model.Shape, seen grpc.StreamServerInterceptor, creds credentials.TransportCredentials) engine {
+func newPatchbay(s model.Shape, mode leds.Mode, seen grpc.StreamServerInterceptor, creds credentials.TransportCredentials) engine {
 	log := slog.New(slog.DiscardHandler)
 	store, cache := mesh.NewStore(), delta.NewCache(nil)
 	all := s.Mesh()
 	store.SetServices(model.Namespace, all)
-	pusher := xds.NewPusher(store, cache, nil, log)
+	pusher := xds.NewPusher(store, cache, nil, log, xds.Collections(mode))
 	server := xds.NewServer(pusher, xds.ServerConfig{Log: log, Creds: creds, Interceptors: []grpc.StreamServerInterceptor{seen}})
 	return engine{
 		serve: func(ctx context.Context, lis net.Listener) error {

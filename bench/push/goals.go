@@ -21,6 +21,8 @@ func (r *runner) goals(largest model.Shape) {
 		ratio(s.String(), linear, mCPU, 1, "CPU of a change against the linear cache, "+s.String())
 		ratio(s.String(), linear, mLast, 1, "change → last ACK against the linear cache, "+s.String())
 	}
+	v, ok := p.Ratio(wide.String(), withLEDS, linear, mLast)
+	p.AtMost(0.5, "×", "change → last ACK with LEDS against the linear cache, "+wide.String(), v, ok)
 	figure := func(s model.Shape, variant, metric string, limit float64, unit, text string) {
 		f := p.Find(s.String(), variant, metric)
 		if f == nil {
@@ -29,6 +31,7 @@ func (r *runner) goals(largest model.Shape) {
 		}
 		p.AtMost(limit, unit, text, f.Median, true)
 	}
+	figure(wide, withLEDS, mBytes, 300, "B", fmt.Sprintf("one change of %d endpoints in one service, with LEDS", wide.Endpoints))
 	figure(wide, patchbay, mBytes, float64(31*wide.Endpoints+100), "B", fmt.Sprintf("one change of %d endpoints in one service, without LEDS", wide.Endpoints))
 	figure(largest, patchbay, mRSS, 100, "kB", "memory per sidecar in plain text, "+at)
 	figure(largest, patchbay+", mTLS", mRSS, 160, "kB", "memory per sidecar with mutual TLS, "+at)

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	if os.Args[1] == "push-server" {
 		err = Serve(ctx, *engine, *streams, *services, *endpoints, *certs, os.Stdin, os.Stdout)
 	} else {
-		err = model.Connect(ctx, *streams, *services, *address, *certs, os.Stdin, os.Stdout)
+		err = model.Connect(ctx, model.Shape{Streams: *streams, Services: *services, Endpoints: *endpoints}, *address, *certs, os.Stdin, os.Stdout)
 	}
 	if err != nil {
 		io.WriteString(os.Stderr, err.Error())
@@ -46,8 +46,11 @@ func TestEveryEngineTellsEveryClient(t *testing.T) {
 	if err := model.WriteCerts(certs); err != nil {
 		t.Fatal(err)
 	}
-	s := model.Shape{Streams: 10, Services: 3, Endpoints: 7}
-	for _, engine := range []string{patchbay, linear, shared, perNode} {
+	for _, engine := range []string{patchbay, withLEDS, linear, shared, perNode} {
+		s := model.Shape{Streams: 10, Services: 3, Endpoints: 7}
+		if engine == withLEDS {
+			s.Endpoints = 500
+		}
 		for _, mutual := range []bool{false, true} {
 			p, err := r.pair(t.Context(), engine, engine, s, mutual)
 			if err != nil {
@@ -68,6 +71,9 @@ func TestEveryEngineTellsEveryClient(t *testing.T) {
 				}
 			}
 			for kind, percent := range map[string]int{"slow": 20, "nack": 20, "": 0} {
+				if engine == withLEDS && kind == "nack" {
+					continue // it is disconnected, and gets assignments then
+				}
 				if err := p.fleet.tell(model.Order{Do: "misbehave", Kind: kind, Percent: percent}, &model.Heard{}); err != nil {
 					t.Fatal(err)
 				}
@@ -82,7 +88,8 @@ func TestEveryEngineTellsEveryClient(t *testing.T) {
 				t.Fatal(err)
 			}
 			warm, err := p.connect(true, false)
-			if err != nil || warm.in > cold.in/10 || warm.out < cold.out/2 {
+			// Envoy keeps no versions of members: with LEDS they are sent again.
+			if err != nil || engine != withLEDS && warm.in > cold.in/10 || warm.out < cold.out/2 {
 				t.Errorf("%s: warm %+v, cold %+v, %v", engine, warm, cold, err)
 			}
 			if c, err := p.push(); err != nil || len(c.heard) != s.Streams {

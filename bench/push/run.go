@@ -145,7 +145,7 @@ func (r *runner) pair(ctx context.Context, variant, engine string, s model.Shape
 		return nil, fmt.Errorf("%s: %w", variant, err)
 	}
 	p.fleet, err = start(ctx, r.Options, "the clients of "+variant, "push-clients", "--address", s0.Address, "--certs", certs,
-		"--streams", strconv.Itoa(s.Streams), "--services", strconv.Itoa(s.Services))
+		"--streams", strconv.Itoa(s.Streams), "--services", strconv.Itoa(s.Services), "--endpoints", strconv.Itoa(s.Endpoints))
 	if err != nil {
 		p.stop()
 		return nil, err

@@ -32,17 +32,18 @@ func newPushServer() *cobra.Command {
 
 func newPushClients() *cobra.Command {
 	var address, certs string
-	var streams, services int
+	var s model.Shape
 	c := &cobra.Command{
 		Use: "push-clients", Short: "Model Envoys under orders from standard input", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return model.Connect(c.Context(), streams, services, address, certs, os.Stdin, c.OutOrStdout())
+			return model.Connect(c.Context(), s, address, certs, os.Stdin, c.OutOrStdout())
 		},
 	}
 	c.Flags().StringVar(&address, "address", "", "of the control plane")
 	c.Flags().StringVar(&certs, "certs", "", "directory of certificates for mutual TLS")
-	c.Flags().IntVar(&streams, "streams", 0, "how many")
-	c.Flags().IntVar(&services, "services", 0, "services that each will be told of")
+	c.Flags().IntVar(&s.Streams, "streams", 0, "how many")
+	c.Flags().IntVar(&s.Services, "services", 0, "services that each will be told of")
+	c.Flags().IntVar(&s.Endpoints, "endpoints", 0, "endpoints of each service")
 	return c
 }
 
