@@ -3,7 +3,6 @@ package agents
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -148,7 +147,7 @@ type rig struct {
 func newRig(t *testing.T) *rig {
 	r := &rig{t: t, store: mesh.NewStore(), book: &book{instances: map[string]netip.AddrPort{}, fail: map[string]error{}}}
 	r.srv = New(Options{
-		Store: r.store, Registrar: r.book, Barrier: r.book, Name: "patchbay test", Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Store: r.store, Registrar: r.book, Barrier: r.book, Name: "patchbay test", Log: slog.New(slog.DiscardHandler),
 		Peer: func(ctx context.Context) (mesh.Node, error) {
 			if md, _ := metadata.FromIncomingContext(ctx); len(md.Get("stranger")) > 0 {
 				return mesh.Node{}, errors.New("no client certificate")

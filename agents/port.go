@@ -111,7 +111,7 @@ func (p *port) run(ctx context.Context) {
 		case err == nil:
 			delay = retryFirst
 		default:
-			wait := delay/2 + rand.N(delay)
+			wait := delay/2 + rand.N(delay) //nolint:gosec // not a secret
 			if errors.As(err, new(*Refused)) {
 				wait = retryRefused
 			} else {

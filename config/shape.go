@@ -51,8 +51,8 @@ func (k *checker) compare(n *yaml.Node, t reflect.Type, path string) {
 // keysOf lists the keys of a mapping that is decoded into t.
 func keysOf(t reflect.Type) map[string]reflect.Type {
 	keys := map[string]reflect.Type{}
-	for i := range t.NumField() {
-		keys[t.Field(i).Tag.Get("yaml")] = t.Field(i).Type
+	for field := range t.Fields() {
+		keys[field.Tag.Get("yaml")] = field.Type
 	}
 	return keys
 }

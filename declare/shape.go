@@ -31,8 +31,7 @@ func shapeOfType(t reflect.Type) shape {
 		return shape{elem: &elem, want: "a list"}
 	case reflect.Struct:
 		s := shape{keys: map[string]shape{}, want: "an object"}
-		for i := range t.NumField() {
-			f := t.Field(i)
+		for f := range t.Fields() {
 			s.keys[f.Tag.Get("json")] = shapeOfType(f.Type)
 		}
 		return s

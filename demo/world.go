@@ -234,11 +234,6 @@ func (w *world) act(ctx context.Context, action string) (string, error) {
 		"-H", "Authorization: Bearer "+strings.TrimSpace(string(token)), "http://127.0.0.1:18002/api/v1/"+action)
 }
 
-// see reads a part of the control plane's admin interface.
-func (w *world) see(ctx context.Context, part string) (string, error) {
-	return w.control.output(ctx, "curl", "-sSf", "--max-time", "5", "http://127.0.0.1:18002"+part)
-}
-
 // envoy asks the admin interface of the task's Envoy: a Unix socket in the
 // state directory.
 func (t *task) envoy(ctx context.Context, path string) (string, error) {

@@ -2,6 +2,7 @@ package inject
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"regexp"
 	"slices"
@@ -156,9 +157,7 @@ func (f *file) sameMeaning(out []byte) error {
 		if err := node(c.set).Decode(&set); err != nil {
 			return err
 		}
-		for key, v := range set {
-			at[key] = v
-		}
+		maps.Copy(at, set)
 	}
 	return difference(want, got)
 }

@@ -94,7 +94,7 @@ func TestFailureKeepsTheLeaf(t *testing.T) {
 		if n := strings.Count(w.log.String(), "certificate not renewed"); n != 1 {
 			t.Errorf("%d lines for one outage", n)
 		}
-		if left, ok := w.rotator.Survivable(time.Now()); !ok || left != old.NotAfter.Sub(time.Now()) {
+		if left, ok := w.rotator.Survivable(time.Now()); !ok || left != time.Until(old.NotAfter) {
 			t.Errorf("survivable %s, %v", left, ok)
 		}
 		w.pass(time.Hour + time.Second) // below a tenth

@@ -113,7 +113,7 @@ func (r *Rotator) settle(s *service) {
 	s.due, s.look = time.Time{}, time.Time{}
 	t := r.trusts[s.want.issuer]
 	if t != nil && s.leaf != nil && s.covers.equal(s.want) {
-		s.due = partOfLife(s.leaf, t.renew[0]+rand.Float64()*(t.renew[1]-t.renew[0]))
+		s.due = partOfLife(s.leaf, t.renew[0]+rand.Float64()*(t.renew[1]-t.renew[0])) //nolint:gosec // not a secret
 		s.lookLater(t)
 	}
 }

@@ -78,7 +78,7 @@ func (f *faulty) ListNamespaces(ctx context.Context, in *sd.ListNamespacesInput,
 	return through(ctx, f, "ListNamespaces", f.sdAPI.ListNamespaces, in)
 }
 
-func (f *faulty) CreateHttpNamespace(ctx context.Context, in *sd.CreateHttpNamespaceInput, _ ...func(*sd.Options)) (*sd.CreateHttpNamespaceOutput, error) {
+func (f *faulty) CreateHttpNamespace(ctx context.Context, in *sd.CreateHttpNamespaceInput, _ ...func(*sd.Options)) (*sd.CreateHttpNamespaceOutput, error) { //nolint:revive // the name is the SDK's
 	return through(ctx, f, "CreateHttpNamespace", f.sdAPI.CreateHttpNamespace, in)
 }
 

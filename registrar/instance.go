@@ -21,8 +21,7 @@ import (
 func (r *Registrar) present(ctx context.Context, k *known, i Instance) (*record.Instance, error) {
 	id := i.ID()
 	out, err := r.api.GetInstance(ctx, &sd.GetInstanceInput{ServiceId: &k.id, InstanceId: &id})
-	var none *types.InstanceNotFound
-	if errors.As(err, &none) {
+	if _, ok := errors.AsType[*types.InstanceNotFound](err); ok {
 		return nil, nil //nolint:nilnil // "not there" is an answer
 	}
 	if err != nil {
@@ -102,8 +101,7 @@ func (r *Registrar) writeInstance(ctx context.Context, k *known, req Request, ha
 	}
 	for {
 		out, err := r.api.RegisterInstance(ctx, &sd.RegisterInstanceInput{ServiceId: &k.id, InstanceId: aws.String(req.ID()), Attributes: attrs})
-		var busy *types.DuplicateRequest
-		if errors.As(err, &busy) { // one operation for each instance at a time
+		if busy, ok := errors.AsType[*types.DuplicateRequest](err); ok { // one operation for each instance at a time
 			if err := r.settleFirst(ctx, busy); err != nil {
 				return err
 			}

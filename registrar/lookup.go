@@ -183,8 +183,7 @@ func (r *Registrar) createNamespace(ctx context.Context, name string) (string, e
 		Name: &name, Description: aws.String(record.Description),
 		Tags: []types.Tag{{Key: aws.String(record.TagManagedBy), Value: aws.String(record.TagManagedByValue)}},
 	})
-	var exists *types.NamespaceAlreadyExists
-	if errors.As(err, &exists) {
+	if exists, ok := errors.AsType[*types.NamespaceAlreadyExists](err); ok {
 		return aws.ToString(exists.NamespaceId), nil // another replica was faster
 	}
 	if err != nil {

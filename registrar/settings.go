@@ -168,15 +168,14 @@ func (r *Registrar) create(ctx context.Context, namespaceID string, req Request)
 	name := req.Service()
 	out, err := r.api.CreateService(ctx, &sd.CreateServiceInput{
 		Name: &name.DiscoveryName, NamespaceId: &namespaceID, Description: aws.String(record.Description),
-		Type:                    types.ServiceTypeOptionHttp, // no DNS records, whatever the type of the namespace
-		HealthCheckCustomConfig: &types.HealthCheckCustomConfig{FailureThreshold: aws.Int32(1)},
+		Type:                    types.ServiceTypeOptionHttp,                                    // no DNS records, whatever the type of the namespace
+		HealthCheckCustomConfig: &types.HealthCheckCustomConfig{FailureThreshold: aws.Int32(1)}, //nolint:staticcheck // the one value that it can have
 		Tags: []types.Tag{
 			{Key: aws.String(record.TagManagedBy), Value: aws.String(record.TagManagedByValue)},
 			{Key: aws.String(record.TagWorkload), Value: aws.String(req.Node.Workload.String())},
 		},
 	})
-	var exists *types.ServiceAlreadyExists
-	if errors.As(err, &exists) { // another replica was faster: look at what it made
+	if _, ok := errors.AsType[*types.ServiceAlreadyExists](err); ok { // another replica was faster: look at what it made
 		k, err := r.lookup(ctx, name, true)
 		if err == nil && k == nil {
 			err = fmt.Errorf("create service %s: it exists but is not listed yet", name)
@@ -207,8 +206,7 @@ func (r *Registrar) others(ctx context.Context, namespaceID string, except mesh.
 	for i, s := range all {
 		g.Go(func() error {
 			attrs, err := r.remembered(ctx, aws.ToString(s.Id))
-			var gone *types.ServiceNotFound
-			if errors.As(err, &gone) {
+			if _, ok := errors.AsType[*types.ServiceNotFound](err); ok {
 				err = nil // deleted since it was listed: it claims nothing
 			}
 			out[i] = other{s, attrs}

@@ -56,7 +56,7 @@ func (s *Server) discoverInstances(in *cloudmap.DiscoverInstancesRequest) (*clou
 	found = choose(svc, found, in)
 	// The order is random, as on AWS, where callers may rely on it to spread
 	// their load.
-	rand.Shuffle(len(found), func(i, j int) { found[i], found[j] = found[j], found[i] })
+	rand.Shuffle(len(found), func(i, j int) { found[i], found[j] = found[j], found[i] }) //nolint:gosec // not a secret
 	for _, i := range found[:min(in.Limit(), len(found))] {
 		out.Instances = append(out.Instances, cloudmap.HTTPInstance{
 			InstanceID: i.ID, NamespaceName: in.NamespaceName, ServiceName: svc.Name, HealthStatus: health(svc, i), Attributes: i.Attributes,

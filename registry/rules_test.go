@@ -29,10 +29,9 @@ func TestRequiredMembers(t *testing.T) {
 	for name := range s.http.Operations {
 		method := reflect.ValueOf(none).MethodByName(name)
 		in := reflect.New(method.Type().In(1).Elem())
-		err, _ := method.Call([]reflect.Value{reflect.ValueOf(context.Background()), in})[1].Interface().(error)
+		err, _ := reflect.TypeAssert[error](method.Call([]reflect.Value{reflect.ValueOf(context.Background()), in})[1])
 		var want []string
-		var invalid smithy.InvalidParamsError
-		if errors.As(err, &invalid) {
+		if invalid, ok := errors.AsType[smithy.InvalidParamsError](err); ok {
 			for _, e := range invalid.Errs() {
 				if p, is := errors.AsType[smithy.InvalidParamError](e); is {
 					_, field, _ := strings.Cut(p.Field(), ".")

@@ -22,7 +22,7 @@ import (
 
 // see gathers what was asked for. A page that can't be had is an entry among
 // the errors.
-func (a *Agent) see(ctx context.Context, l *agentapi.Look) (*agentapi.Seen, error) {
+func (a *Agent) see(ctx context.Context, l *agentapi.Look) (*agentapi.Seen, error) { //nolint:unparam // the form of every answer
 	s := &agentapi.Seen{At: time.Now().UTC(), Pages: map[string]json.RawMessage{}, Errors: map[string]string{}}
 	for _, name := range l.GetPages() {
 		b, err := a.admin.Page(ctx, name, l.GetStats())

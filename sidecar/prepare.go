@@ -164,7 +164,7 @@ func seconds(d *time.Duration) *int64 {
 
 // canIPv6 reports whether a socket for both families can be had here.
 func canIPv6() bool {
-	l, err := net.Listen("tcp6", "[::]:0")
+	l, err := net.Listen("tcp6", "[::]:0") //nolint:noctx // closed at once
 	if err != nil {
 		return false
 	}

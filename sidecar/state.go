@@ -52,9 +52,3 @@ func (a *Agent) names() *agentapi.Names {
 	defer a.mu.Unlock()
 	return a.st.names
 }
-
-func (a *Agent) draining() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.st.draining
-}

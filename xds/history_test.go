@@ -54,8 +54,10 @@ func (h *history) store(s *mesh.Store) {
 			now[key] = strings.Join(hosts, ",")
 		}
 	}
-	for key := range h.past { // what is gone has no hosts
-		now[key] = now[key]
+	for key := range h.past {
+		if _, there := now[key]; !there {
+			now[key] = "" // what is gone has no hosts
+		}
 	}
 	for key, set := range now {
 		if p := h.past[key]; len(p) == 0 || p[len(p)-1] != set {

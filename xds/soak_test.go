@@ -129,7 +129,7 @@ func TestAnyHistoryOnTheRealEnvoy(t *testing.T) {
 
 func runSoak(t *testing.T, mode leds.Mode, ops int, seed uint64) {
 	var aliases []mesh.Alias
-	for _, n := range strings.Split("abcdef", "") {
+	for n := range strings.SplitSeq("abcdef", "") {
 		aliases = append(aliases, freeAlias(t, n))
 	}
 	s := &soak{history: newHistory(t, seed, 60, aliases, mode != leds.Off), mode: mode, link: newLink(t), at: map[string]int{}}

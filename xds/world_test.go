@@ -2,6 +2,7 @@ package xds
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -129,7 +130,7 @@ func (w *world) connect(t *testing.T, c caller) *sidecar {
 	conn := w.dial(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	for _, o := range c.offers {
-		ctx = metadata.AppendToOutgoingContext(ctx, "offers", o)
+		ctx = metadata.AppendToOutgoingContext(ctx, "offers", o) //nolint:fatcontext // a handful
 	}
 	if c.id != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "who", c.id)
@@ -154,7 +155,7 @@ func (w *world) connect(t *testing.T, c caller) *sidecar {
 }
 
 func (s *sidecar) send(r *discoveryv3.DeltaDiscoveryRequest) {
-	if err := s.stream.Send(r); err != nil && err != io.EOF {
+	if err := s.stream.Send(r); err != nil && !errors.Is(err, io.EOF) {
 		s.t.Logf("send: %v", err)
 	}
 }

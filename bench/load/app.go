@@ -123,7 +123,7 @@ func serveTCP(ctx context.Context, lis net.Listener) error {
 
 func ended(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // a clean stop
 	}
 	return fmt.Errorf("the application: %w", err)
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
@@ -187,9 +188,7 @@ func (p *plane) join(workload string, names ...string) (*task, *agentapi.EnrolRe
 		bootstrap.KeyFile:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
 		bootstrap.CAFile:   resp.GetCaPem(),
 	}
-	for name, content := range bootstrap.SDSFiles(dir) {
-		files[name] = content
-	}
+	maps.Copy(files, bootstrap.SDSFiles(dir))
 	for name, content := range files {
 		os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700)
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {

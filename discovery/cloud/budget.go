@@ -71,7 +71,7 @@ func (b *bucket) recover() {
 	steps := time.Since(b.since) / recoverEvery
 	if steps > 0 {
 		b.lim.SetLimit(min(b.full, now+rate.Limit(steps)*b.full/recoverShare))
-		b.since = b.since.Add(steps * recoverEvery)
+		b.since = b.since.Add(steps * recoverEvery) //nolint:durationcheck // steps is a number
 	}
 }
 

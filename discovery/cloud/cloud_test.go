@@ -79,7 +79,7 @@ func TestTheHostPrefixIsLeftOutWhereItLeadsNowhere(t *testing.T) {
 }
 
 func TestListingsAreCompleteOrFail(t *testing.T) {
-	c, _, failed := calls(t, map[string][]string{
+	c, _, _ := calls(t, map[string][]string{
 		"ListServices": {
 			`{"Services":[{"Id":"srv-1","Name":"one","Description":"managed by patchbay"}],"NextToken":"2"}`,
 			`{"Services":[],"NextToken":"3"}`, // a page may be empty
@@ -90,7 +90,7 @@ func TestListingsAreCompleteOrFail(t *testing.T) {
 	if err != nil || len(got) != 2 || !got[0].Managed || got[1].Managed {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	c, _, failed = calls(t, map[string][]string{"ListServices": {`{"Services":[{"Id":"srv-1","Name":"one"}],"NextToken":"2"}`, `{"Services":`}})
+	c, _, failed := calls(t, map[string][]string{"ListServices": {`{"Services":[{"Id":"srv-1","Name":"one"}],"NextToken":"2"}`, `{"Services":`}})
 	if got, err := c.Services(t.Context(), "ns-1"); err == nil || got != nil || len(*failed) != 1 {
 		t.Errorf("half a listing: %v, %v, %v", got, err, *failed)
 	}

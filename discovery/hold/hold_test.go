@@ -20,7 +20,7 @@ func ids(list []cloud.Instance) string {
 
 func instances(letters string) []cloud.Instance {
 	var out []cloud.Instance
-	for _, l := range strings.Split(letters, "") {
+	for l := range strings.SplitSeq(letters, "") {
 		out = append(out, cloud.Instance{Instance: record.Instance{Endpoint: mesh.Endpoint{InstanceID: l}}})
 	}
 	return out

@@ -20,9 +20,8 @@ import (
 	"github.com/smallstep/certificates/cas"
 	"github.com/smallstep/certificates/cas/apiv1"
 	"github.com/smallstep/certificates/db"
-	kms "go.step.sm/crypto/kms/apiv1"
-
 	"go.step.sm/crypto/jose"
+	kms "go.step.sm/crypto/kms/apiv1"
 )
 
 // Files below Options.Dir/authority. The layout is documented in

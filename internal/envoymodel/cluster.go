@@ -234,7 +234,7 @@ func (e *Envoy) endWaiting(which func(*instance) bool) {
 		for _, i := range []*instance{c.warming, c.active} {
 			if i != nil && !i.static && which(i) {
 				e.Harmed++
-				i.giveUp(e, nil)
+				i.giveUp(nil)
 			}
 		}
 	}
@@ -242,7 +242,7 @@ func (e *Envoy) endWaiting(which func(*instance) bool) {
 }
 
 // giveUp takes what is missing as empty, or the cached assignment.
-func (i *instance) giveUp(e *Envoy, cached *endpointv3.ClusterLoadAssignment) {
+func (i *instance) giveUp(cached *endpointv3.ClusterLoadAssignment) {
 	if !i.assigned {
 		i.assign(cached)
 	}

@@ -308,7 +308,7 @@ func (e *Envoy) Tick() {
 		for _, i := range []*instance{c.warming, c.active} {
 			if i != nil && !i.ready(e) && now.After(i.deadline) {
 				e.Timeouts++
-				i.giveUp(e, c.cached)
+				i.giveUp(c.cached)
 				e.progress(name, c)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -158,9 +159,7 @@ func (c Change) Apply(old map[string]string) map[string]string {
 			out[k] = v
 		}
 	}
-	for k, v := range c.Put {
-		out[k] = v
-	}
+	maps.Copy(out, c.Put)
 	return out
 }
 

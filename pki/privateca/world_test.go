@@ -1,14 +1,12 @@
 package privateca_test
 
 import (
-	"context"
 	"crypto/x509"
 	"log/slog"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -109,11 +107,4 @@ func (l *logs) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
-}
-
-func within(t *testing.T, d time.Duration) context.Context {
-	t.Helper()
-	ctx, stop := context.WithTimeout(t.Context(), d)
-	t.Cleanup(stop)
-	return ctx
 }

@@ -250,7 +250,7 @@ func (f *File) start() error {
 	if err := os.MkdirAll(f.o.Dir, 0o700); err != nil {
 		return err
 	}
-	if err := os.Chmod(f.o.Dir, 0o700); err != nil {
+	if err := os.Chmod(f.o.Dir, 0o700); err != nil { //nolint:gosec // a directory
 		return err
 	}
 	key := f.o.Key

@@ -33,7 +33,7 @@ func captured(t *testing.T, region string, call func(*sd.Client) error) (*http.R
 			body, _ = io.ReadAll(r.Body)
 			got = r
 			got.Host = r.URL.Host
-			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("{}"))}, nil
+			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("{}"))}, nil
 		}),
 	})
 	if err := call(c); err != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"maps"
 
 	"patchbay/registry/store"
 )
@@ -110,9 +111,7 @@ func (t *Table[V]) changes(to []store.Change) ([]store.Change, error) {
 
 // keep makes this transaction's changes visible to the next one.
 func (t *Table[V]) keep() {
-	for k, v := range t.own {
-		t.group[k] = v
-	}
+	maps.Copy(t.group, t.own)
 	clear(t.own)
 }
 

@@ -68,7 +68,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		began := time.Now()
 		err := s.once(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // a clean stop
 		}
 		if time.Since(began) > stable {
 			quick = 0

@@ -24,9 +24,9 @@ func keysBelow(t reflect.Type, path string, into map[string]bool) {
 		}
 		into[path] = true
 	case reflect.Struct:
-		for i := range t.NumField() {
-			name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-			keysBelow(t.Field(i).Type, strings.TrimPrefix(path+"."+name, "."), into)
+		for field := range t.Fields() {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			keysBelow(field.Type, strings.TrimPrefix(path+"."+name, "."), into)
 		}
 	default:
 		into[path] = true

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -315,5 +314,3 @@ func (w *world) types(node string) map[string]TypeStatus {
 	}
 	return out
 }
-
-const second = time.Second

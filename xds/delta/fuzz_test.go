@@ -1,7 +1,6 @@
 package delta
 
 import (
-	"io"
 	"log/slog"
 	"testing"
 
@@ -46,7 +45,7 @@ func FuzzStream(f *testing.F) {
 		}
 		p := program(data)
 		c := NewCache(nil)
-		a := &abused{T: t, cache: c, stream: newStream(c, slog.New(slog.NewTextHandler(io.Discard, nil))), have: map[Ref]string{}}
+		a := &abused{T: t, cache: c, stream: newStream(c, slog.New(slog.DiscardHandler)), have: map[Ref]string{}}
 		a.stream.nodeID = "n"
 		c.attach("v", a.stream)
 		for i := 0; len(p) > 0; i++ {

@@ -239,7 +239,7 @@ func TestTheWindowOfEndpoints(t *testing.T) {
 		c.ask(EndpointType, "+a", "+b", "+c", "+d", "+e", "+f", "+g")
 		c.ack(c.expect("eds +a +b +c +d +e +f +g")...)
 		c.expect()
-		for _, name := range strings.Split("abcdefg", "") {
+		for name := range strings.SplitSeq("abcdefg", "") {
 			w.set(entry(endpoints, name, 1))
 			synctest.Wait()
 		}

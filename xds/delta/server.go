@@ -104,7 +104,6 @@ func Options(maxAge time.Duration) []grpc.ServerOption {
 		grpc.MaxRecvMsgSize(2 * wire.MaxRequest), // beyond MaxRequest the engine itself says why not
 		grpc.MaxHeaderListSize(64 << 10),
 		grpc.MaxConcurrentStreams(100),
-		grpc.SharedWriteBuffer(true),
 		grpc.KeepaliveParams(params),
 		// AWS's agent pings every 10 s, and clocks are not exact.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),

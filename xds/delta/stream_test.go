@@ -81,7 +81,7 @@ func TestAClientThatRejectsEverythingMakesNoLoop(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		c := w.ready(t)
 		var all []*Entry
-		for _, name := range strings.Split("abcdefghij", "") {
+		for name := range strings.SplitSeq("abcdefghij", "") {
 			all = append(all, entry(clusters, name, 5), entry(endpoints, name, 5))
 		}
 		w.set(all...)

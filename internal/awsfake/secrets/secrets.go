@@ -52,7 +52,6 @@ type secret struct {
 	versions  map[string]*version // by id
 	created   time.Time
 	changed   time.Time
-	accessed  time.Time
 	deleteAt  time.Time // zero: not scheduled
 	deletedAt time.Time
 

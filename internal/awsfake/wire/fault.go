@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"time"
@@ -95,9 +96,7 @@ func (f Fault) after(w http.ResponseWriter, answer func(http.ResponseWriter)) {
 	}
 	whole := httptest.NewRecorder()
 	answer(whole)
-	for name, v := range whole.Header() {
-		w.Header()[name] = v
-	}
+	maps.Copy(w.Header(), whole.Header())
 	body := whole.Body.Bytes()
 	w.WriteHeader(whole.Code)
 	w.Write(body[:len(body)/2])

@@ -29,7 +29,7 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	go func() {
 		defer close(done)
 		defer func() {
-			if p := recover(); p != nil && p != http.ErrAbortHandler {
+			if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // what was panicked with, not an error that was wrapped
 				panic(p)
 			} else if p != nil {
 				w.mu.Lock()
