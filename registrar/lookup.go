@@ -179,21 +179,29 @@ func (r *Registrar) findNamespace(ctx context.Context, name string) ([]string, e
 }
 
 func (r *Registrar) createNamespace(ctx context.Context, name string) (string, error) {
-	out, err := r.api.CreateHttpNamespace(ctx, &sd.CreateHttpNamespaceInput{
-		Name: &name, Description: aws.String(record.Description),
-		Tags: []types.Tag{{Key: aws.String(record.TagManagedBy), Value: aws.String(record.TagManagedByValue)}},
-	})
-	if exists, ok := errors.AsType[*types.NamespaceAlreadyExists](err); ok {
-		return aws.ToString(exists.NamespaceId), nil // another replica was faster
+	for {
+		out, err := r.api.CreateHttpNamespace(ctx, &sd.CreateHttpNamespaceInput{
+			Name: &name, Description: aws.String(record.Description),
+			Tags: []types.Tag{{Key: aws.String(record.TagManagedBy), Value: aws.String(record.TagManagedByValue)}},
+		})
+		if exists, ok := errors.AsType[*types.NamespaceAlreadyExists](err); ok {
+			return aws.ToString(exists.NamespaceId), nil // another replica was faster
+		}
+		if busy, ok := errors.AsType[*types.DuplicateRequest](err); ok { // another replica is at it
+			if err := r.settleFirst(ctx, busy); err != nil {
+				return "", fmt.Errorf("create namespace %s: %w", name, err)
+			}
+			continue
+		}
+		if err != nil {
+			return "", fmt.Errorf("create namespace %s: %w", name, err)
+		}
+		targets, err := r.finish(ctx, aws.ToString(out.OperationId))
+		if err != nil {
+			return "", fmt.Errorf("create namespace %s: %w", name, err)
+		}
+		return targets[string(types.OperationTargetTypeNamespace)], nil
 	}
-	if err != nil {
-		return "", fmt.Errorf("create namespace %s: %w", name, err)
-	}
-	targets, err := r.finish(ctx, aws.ToString(out.OperationId))
-	if err != nil {
-		return "", fmt.Errorf("create namespace %s: %w", name, err)
-	}
-	return targets[string(types.OperationTargetTypeNamespace)], nil
 }
 
 func (r *Registrar) list(ctx context.Context, namespaceID string) ([]types.ServiceSummary, error) {

@@ -168,7 +168,8 @@ func (r *Registrar) create(ctx context.Context, namespaceID string, req Request)
 	name := req.Service()
 	out, err := r.api.CreateService(ctx, &sd.CreateServiceInput{
 		Name: &name.DiscoveryName, NamespaceId: &namespaceID, Description: aws.String(record.Description),
-		Type:                    types.ServiceTypeOptionHttp,                                    // no DNS records, whatever the type of the namespace
+		// No DNS records, whatever the type of the namespace.
+		Type:                    types.ServiceTypeOptionHttp,
 		HealthCheckCustomConfig: &types.HealthCheckCustomConfig{FailureThreshold: aws.Int32(1)}, //nolint:staticcheck // the one value that it can have
 		Tags: []types.Tag{
 			{Key: aws.String(record.TagManagedBy), Value: aws.String(record.TagManagedByValue)},
