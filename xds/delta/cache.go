@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"patchbay/xds/delta/books"
+	figures "patchbay/xds/delta/metrics"
 	"patchbay/xds/delta/wire"
 )
 
@@ -58,7 +59,7 @@ func NewCache(metrics *Metrics) *Cache {
 		metrics = NewMetrics(nil)
 	}
 	c := &Cache{views: map[string]*view{}, metrics: metrics, rejected: books.NewMemory(nodesKept)}
-	metrics.cache.Store(c)
+	metrics.Ask(figures.Now{Behind: func() int { n, _ := c.Behind(); return n }, HeldBack: c.heldBack})
 	return c
 }
 
@@ -93,7 +94,7 @@ func (c *Cache) allViews() []*view {
 // A view that does not exist is made.
 func (c *Cache) Apply(key string, entries []*Entry, removed []Ref) int {
 	v := c.view(key)
-	ch := books.NewChange(time.Now(), c.metrics.over)
+	ch := books.NewChange(time.Now(), c.metrics.Over)
 	defer ch.Done()
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -131,8 +132,8 @@ func (c *Cache) Apply(key string, entries []*Entry, removed []Ref) int {
 		n++
 	}
 	if n > 0 {
-		c.metrics.pushes.Inc()
-		c.metrics.changed.Add(float64(n))
+		c.metrics.Pushes.Inc()
+		c.metrics.Changed.Add(float64(n))
 	}
 	return n
 }

@@ -17,6 +17,9 @@ type outgoing struct {
 	kind   kind
 	frame  *wire.Frame
 	shared bool // made for another stream
+
+	nonce   string
+	entries []*Entry
 }
 
 // flush is one round of responses. What is added goes out in the order of
@@ -73,7 +76,7 @@ func (s *Stream) collect() (out []outgoing, again bool) {
 			f.respond(k, nil, nil)
 		}
 	}
-	s.cache.metrics.dirty.Observe(float64(dirty))
+	s.cache.metrics.Dirty.Observe(float64(dirty))
 	f.remove(removed)
 	if f.again {
 		s.changes = f.changes // not sent in full
@@ -187,7 +190,7 @@ func (f *flush) add(k kind, all []*Entry) {
 func (f *flush) respond(k kind, entries []*Entry, removed []string) {
 	b := f.books[k]
 	next := func() uint64 { return f.cache.seq.Add(1) }
-	o := outgoing{kind: k}
+	o := outgoing{kind: k, entries: entries}
 	var seq uint64
 	if len(entries) == 1 && len(removed) == 0 {
 		o.frame, seq, o.shared = entries[0].Solo(b.Last(), next)
@@ -199,6 +202,7 @@ func (f *flush) respond(k kind, entries []*Entry, removed []string) {
 		}
 		o.frame = wire.NewFrame(k.TypeURL(), wire.Nonce(seq), bytes, removed)
 	}
+	o.nonce = wire.Nonce(seq)
 	b.Sent(seq, f.now, entries, removed, f.changes)
 	f.out = append(f.out, o)
 }

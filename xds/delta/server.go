@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net/netip"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -15,12 +14,12 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"patchbay/xds/delta/admit"
 	"patchbay/xds/delta/books"
+	figures "patchbay/xds/delta/metrics"
 	"patchbay/xds/delta/wire"
 )
 
@@ -112,14 +111,14 @@ func Options(maxAge time.Duration) []grpc.ServerOption {
 
 func (s *Server) serve(ss grpc.ServerStream) (err error) {
 	st := newStream(s.cache, s.cfg.Log)
-	s.cache.metrics.streams.Inc()
+	s.cache.metrics.Streams.Inc()
 	defer func() {
 		if p := recover(); p != nil {
 			err = s.panicked(p)
 		}
-		s.cache.metrics.streams.Dec()
-		s.cache.metrics.ended.WithLabelValues(reason(err)).Inc()
-		s.cfg.Log.Info("stream ended", "node", st.nodeID, "after", time.Since(st.opened), "reason", reason(err), "error", err)
+		s.cache.metrics.Streams.Dec()
+		s.cache.metrics.Ended.WithLabelValues(figures.Reason(err)).Inc()
+		s.cfg.Log.Info("stream ended", "node", st.nodeID, "after", time.Since(st.opened), "reason", figures.Reason(err), "error", err)
 	}()
 	first, opened, pass, err := s.open(ss, st)
 	if err != nil {
@@ -140,7 +139,7 @@ func (s *Server) open(ss grpc.ServerStream, st *Stream) (*wire.Request, Opened, 
 	if err != nil {
 		return nil, Opened{}, nil, asStatus(err)
 	}
-	pass, err := s.gate.Admit(ss.Context(), who.ID, addressOf(ss.Context()))
+	pass, err := s.gate.Admit(ss.Context(), who.ID, admit.AddressOf(ss.Context()))
 	if err != nil {
 		return nil, Opened{}, nil, err
 	}
@@ -164,44 +163,12 @@ func (s *Server) identify(ss grpc.ServerStream, st *Stream, who Peer) (*wire.Req
 	if who == (Peer{}) {
 		who = Peer{node.GetId(), node.GetCluster()}
 	}
-	if err := checkNode(first, who); err != nil {
+	if err := wire.CheckNode(first, who.ID, who.Cluster); err != nil {
 		return nil, Opened{}, err
 	}
 	st.nodeID, st.cluster = who.ID, who.Cluster
 	o, err := s.opener.Open(ss.Context(), node, st)
 	return first, o, asStatus(err)
-}
-
-func addressOf(ctx context.Context) netip.Addr {
-	if p, ok := peer.FromContext(ctx); ok {
-		if a, err := netip.ParseAddrPort(p.Addr.String()); err == nil {
-			return a.Addr()
-		}
-	}
-	return netip.Addr{} // a Unix socket, or a test's listener
-}
-
-// reason is the word for a stream's end in metrics and logs.
-func reason(err error) string {
-	switch status.Code(err) {
-	case codes.OK, codes.Canceled:
-		return "left"
-	case codes.DeadlineExceeded:
-		return "stalled"
-	case codes.Unavailable:
-		return "stopping"
-	case codes.Aborted:
-		return "replaced"
-	case codes.InvalidArgument:
-		return "invalid"
-	case codes.PermissionDenied, codes.Unauthenticated:
-		return "refused"
-	case codes.ResourceExhausted:
-		return "limit"
-	case codes.Internal:
-		return "fault"
-	}
-	return "other"
 }
 
 // run reads and writes in goroutines of their own, so that a client that does
@@ -235,9 +202,9 @@ func (s *Server) run(ss grpc.ServerStream, st *Stream, first *wire.Request, pass
 }
 
 func receiveAll(ss grpc.ServerStream, st *Stream, r *wire.Request) error {
-	peer, node := Peer{st.nodeID, st.cluster}, r.Node
+	node := r.Node
 	for {
-		if err := checkNode(r, peer); err != nil {
+		if err := wire.CheckNode(r, st.nodeID, st.cluster); err != nil {
 			return err
 		}
 		if err := st.handle(r); errors.Is(err, errNoCollections) {
@@ -273,7 +240,7 @@ func (s *Server) sendAll(ss grpc.ServerStream, st *Stream, stalled chan<- struct
 				return err
 			}
 			deadline.Stop()
-			s.cache.metrics.sent(f)
+			s.cache.metrics.Sent(f.kind, f.frame.Size(), f.shared)
 		}
 		st.idle()
 		if again.Stop(); more {
@@ -293,22 +260,6 @@ func receive(ss grpc.ServerStream, r *wire.Request) error {
 	return nil
 }
 
-// checkNode refuses a request that speaks for another node than its peer.
-func checkNode(r *wire.Request, peer Peer) error {
-	if r.Node == nil {
-		return nil
-	}
-	id, cluster, err := wire.NodeIdentity(r.Node)
-	if err != nil {
-		return status.Error(codes.InvalidArgument, "the node is malformed")
-	}
-	if id != peer.ID || cluster != peer.Cluster {
-		return status.Errorf(codes.PermissionDenied, "this connection is that of node %q of cluster %q; the request claims %q of %q",
-			peer.ID, peer.Cluster, wire.Clip([]byte(id)), wire.Clip([]byte(cluster)))
-	}
-	return nil
-}
-
 func asStatus(err error) error {
 	if _, ok := status.FromError(err); ok {
 		return err
@@ -317,7 +268,7 @@ func asStatus(err error) error {
 }
 
 func (s *Server) panicked(p any) error {
-	s.cache.metrics.panics.Inc()
+	s.cache.metrics.Panics.Inc()
 	s.cfg.Log.Error("a stream ended by a panic", "panic", p, "stack", string(debug.Stack()))
 	return status.Error(codes.Internal, "the control plane has a fault; the stream was ended")
 }

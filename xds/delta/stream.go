@@ -78,7 +78,7 @@ func (s *Stream) touch(k kind, name string, ch *books.Change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.books[k].Mark(name, false) {
-		s.cache.metrics.coalesced.Inc()
+		s.cache.metrics.Coalesced.Inc()
 	}
 	// A stream that is many changes behind is not measured by each of them.
 	const most = 16
@@ -147,7 +147,7 @@ func (s *Stream) tell() {
 func (s *Stream) handle(r *wire.Request) error {
 	k, ok := wire.KindOf(r.TypeURL)
 	if !ok {
-		s.cache.metrics.ignored.Inc()
+		s.cache.metrics.Ignored.Inc()
 		return nil
 	}
 	s.mu.Lock()
@@ -204,13 +204,13 @@ func (s *Stream) answered(k kind, r *wire.Request) {
 		s.cache.rejected.Doubt(s.nodeID, false)
 	}
 	if !a.Rejected {
-		m.ack.Observe(a.Took.Seconds())
+		m.Ack.Observe(a.Took.Seconds())
 		for _, ch := range a.Changes {
-			m.eachAck.Observe(time.Since(ch.At).Seconds())
+			m.EachAck.Observe(time.Since(ch.At).Seconds())
 		}
 		return
 	}
-	m.byKind[k].nacks.Inc()
+	m.ByKind[k].Nacks.Inc()
 	for _, x := range a.Refused {
 		s.cache.rejected.Keep(s.nodeID, k, x)
 		s.log.Warn("envoy rejected a resource", "node", s.nodeID, "type", k.String(), "name", x.Name,

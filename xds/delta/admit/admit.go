@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 )
 
@@ -133,4 +134,14 @@ func (p *Pass) Leave() {
 	if len(g.byID[p.id]) == 0 {
 		delete(g.byID, p.id)
 	}
+}
+
+// AddressOf is where a call comes from. It is invalid for a Unix socket.
+func AddressOf(ctx context.Context) netip.Addr {
+	if p, ok := peer.FromContext(ctx); ok {
+		if a, err := netip.ParseAddrPort(p.Addr.String()); err == nil {
+			return a.Addr()
+		}
+	}
+	return netip.Addr{} // a Unix socket, or a test's listener
 }

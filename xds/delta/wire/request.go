@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"unicode/utf8"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
@@ -155,4 +157,21 @@ func NodeIdentity(b []byte) (id, cluster string, err error) {
 		return nil
 	})
 	return id, cluster, err
+}
+
+// CheckNode refuses a request that speaks for another node than the one that
+// its connection proved. Its error is a gRPC status.
+func CheckNode(r *Request, id, cluster string) error {
+	if r.Node == nil {
+		return nil
+	}
+	claimedID, claimed, err := NodeIdentity(r.Node)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, "the node is malformed")
+	}
+	if claimedID != id || claimed != cluster {
+		return status.Errorf(codes.PermissionDenied, "this connection is that of node %q of cluster %q; the request claims %q of %q",
+			id, cluster, Clip([]byte(claimedID)), Clip([]byte(claimed)))
+	}
+	return nil
 }
