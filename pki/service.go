@@ -123,7 +123,7 @@ func (r *Rotator) settle(s *service) {
 // other replicas.
 func (s *service) lookLater(t *trust) {
 	margin := (1 - t.renew[1]) * float64(s.leaf.NotAfter.Sub(s.leaf.IssuedAt))
-	s.look = time.Now().Add(max(10*time.Second, time.Duration(margin/5*(0.5+rand.Float64()/2))))
+	s.look = time.Now().Add(max(10*time.Second, time.Duration(margin/5*(0.5+rand.Float64()/2)))) //nolint:gosec // not a secret
 }
 
 // reconcile makes r.services those of all that have TLS. r.mu is held.
@@ -139,7 +139,7 @@ func (r *Rotator) reconcile(all []*mesh.Service) {
 		s := r.services[v.Name]
 		switch {
 		case s == nil:
-			s = &service{name: v.Name, want: w, order: rand.Uint64()}
+			s = &service{name: v.Name, want: w, order: rand.Uint64()} //nolint:gosec // not a secret
 			r.services[v.Name] = s
 		case s.want.equal(w):
 			s.gone = false
@@ -250,7 +250,7 @@ func (s *service) await(generation uint64) {
 		s.awaits = now
 	}
 	s.awaited = generation
-	s.due = now.Add(awaitEvery + time.Duration(rand.Int64N(int64(awaitEvery))))
+	s.due = now.Add(awaitEvery + time.Duration(rand.Int64N(int64(awaitEvery)))) //nolint:gosec // not a secret
 }
 
 // throttled slows the lane down; s keeps its place in it. r.mu is held.

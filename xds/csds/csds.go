@@ -9,6 +9,7 @@ package csds
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -100,7 +101,7 @@ func (s *Server) FetchClientStatus(_ context.Context, r *statusv3.ClientStatusRe
 func (s *Server) StreamClientStatus(stream statusv3.ClientStatusDiscoveryService_StreamClientStatusServer) error {
 	for {
 		r, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
