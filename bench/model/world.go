@@ -57,15 +57,17 @@ func (s Shape) Mesh() []*mesh.Service {
 	return all
 }
 
-// Change replaces one endpoint of one service: another port under the same
-// address. It returns the number of the service; no slice or service that was
-// handed out is modified.
+// Change makes one endpoint of one service unhealthy, or healthy again. It
+// returns the number of the service; no slice or service that was handed out is
+// modified.
 func Change(all []*mesh.Service, n int) (changed []*mesh.Service, i int) {
 	i = n % len(all)
 	s := *all[i]
 	s.Endpoints = slices.Clone(s.Endpoints)
-	e := &s.Endpoints[n%len(s.Endpoints)]
-	e.Addr = netip.AddrPortFrom(e.Addr.Addr(), 15000+uint16(n)%1000+1)
+	e := &s.Endpoints[n/len(all)%len(s.Endpoints)]
+	if e.Health++; e.Health > mesh.Unhealthy {
+		e.Health = mesh.Healthy
+	}
 	changed = slices.Clone(all)
 	changed[i] = &s
 	return changed, i

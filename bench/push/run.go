@@ -30,7 +30,7 @@ import (
 var Job = bench.Job{
 	Name: "push", Title: "Push path", Limit: 9 * time.Minute,
 	About: strings.Join([]string{
-		"One endpoint of one service changes and every connected sidecar is told: by patchbay, and by go-control-plane's delta server over its linear cache,",
+		"One endpoint of one service becomes unhealthy and every connected sidecar is told: by patchbay, and by go-control-plane's delta server over its linear cache,",
 		"its snapshot cache with one snapshot for all nodes, and with one for each. Each engine is a process of its own; so are its model clients,",
 		"one connection and one delta ADS stream each, which subscribe as Envoy does (all clusters and listeners, endpoints and routes by name, a node of 60 kB),",
 		"accept everything and do not decode resources. The engines take turns within one run.",
