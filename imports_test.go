@@ -39,6 +39,7 @@ var mayImport = map[string][]string{
 	"internal/deps":       {},
 	"internal/devca":      {},
 	"internal/suggest":    {},
+	"docs/doctor":         {},
 }
 
 // standardOnly lists the packages that use nothing but the standard library.

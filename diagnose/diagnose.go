@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"patchbay/admin/api"
+	"patchbay/diagnose/verify"
 )
 
 // Severity of a finding.
@@ -46,17 +47,10 @@ type Facts struct {
 	Status      *api.Status `json:"status,omitempty"`
 	// Tasks are what sidecars have, by node id.
 	Tasks map[string]*api.Task `json:"tasks,omitempty"`
+	// Details are services with their endpoints, by name.
+	Details map[string]*api.ServiceDetail `json:"details,omitempty"`
 	// Ports are the outcomes of handshakes with endpoints, by IP:port.
-	Ports map[string]Port `json:"ports,omitempty"`
-}
-
-// Port is what was seen at an endpoint's port from where the facts were
-// gathered.
-type Port struct {
-	Service string    `json:"service"`
-	TCP     string    `json:"tcp,omitempty"` // why no connection was made; empty: one was
-	TLS     string    `json:"tls,omitempty"` // why no handshake was made
-	Leaf    time.Time `json:"leafNotAfter,omitzero"`
+	Ports map[string]verify.Endpoint `json:"ports,omitempty"`
 }
 
 // check adds the findings of one area.

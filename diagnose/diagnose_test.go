@@ -1,12 +1,15 @@
 package diagnose
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"patchbay/admin/api"
+	"patchbay/diagnose/verify"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -45,6 +48,15 @@ func TestHealthyHasNoFinding(t *testing.T) {
 	if got := Check(healthy()); len(got) > 0 {
 		t.Errorf("%+v", got)
 	}
+}
+
+// seen adds a handshake with the service's endpoint.
+func seen(f *Facts, o verify.Observation) {
+	o.Address = "10.0.0.1:15000"
+	d := &api.ServiceDetail{Service: f.Status.Services[0], Instances: []api.Endpoint{{Address: o.Address, TLS: true, Health: "HEALTHY"}}}
+	v := verify.Judge(o, Expected(d), noon)
+	v.Service = d.Name
+	f.Details, f.Ports = map[string]*api.ServiceDetail{d.Name: d}, map[string]verify.Endpoint{o.Address: v}
 }
 
 // TestRootCauseFirst breaks one thing each and wants its code before any
@@ -137,11 +149,9 @@ func TestRootCauseFirst(t *testing.T) {
 			f.Status.Services[0].Endpoints, f.Status.Sidecars = map[string]int{}, f.Status.Sidecars[1:]
 		}},
 		{"PB1502", "backend.demo", "not healthy", func(f *Facts) { f.Status.Services[0].Endpoints = map[string]int{"UNHEALTHY": 2} }},
-		{"PB1503", "10.0.0.1:15000", "refused", func(f *Facts) {
-			f.Ports = map[string]Port{"10.0.0.1:15000": {Service: "backend.demo", TCP: "connection refused"}}
-		}},
+		{"PB1503", "10.0.0.1:15000", "refused", func(f *Facts) { seen(f, verify.Observation{Unreachable: "connection refused"}) }},
 		{"PB1504", "10.0.0.1:15000", "version", func(f *Facts) {
-			f.Ports = map[string]Port{"10.0.0.1:15000": {Service: "backend.demo", TLS: "protocol version not supported"}}
+			seen(f, verify.Observation{Modern: verify.Handshake{Error: "protocol version not supported"}, Older: verify.Handshake{Error: "x"}, Plain: verify.Plain{Refused: true}})
 		}},
 		{"PB1508", "backend.demo", "plain text", func(f *Facts) { f.Status.Services[0].TLS.Only, f.Status.Services[0].Encrypted = true, 0 }},
 	} {
@@ -177,5 +187,20 @@ func TestNothingIsToldTwice(t *testing.T) {
 	}
 	if !slices.Equal(codes, []string{"PB1004"}) {
 		t.Error(codes)
+	}
+}
+
+// TestEveryCodeHasAPage, and every page a code: docs/doctor is what --code
+// prints.
+func TestEveryCodeHasAPage(t *testing.T) {
+	for _, c := range Codes() {
+		b, err := os.ReadFile("../docs/doctor/" + c + ".md")
+		if err != nil || !strings.HasPrefix(string(b), "# "+c+": "+Title(c)+"\n") || !strings.Contains(string(b), "## What to do") {
+			t.Errorf("%s: %v %.80s", c, err, b)
+		}
+	}
+	pages, err := filepath.Glob("../docs/doctor/PB*.md")
+	if err != nil || len(pages) != len(Codes()) {
+		t.Errorf("%d pages, %d codes", len(pages), len(Codes()))
 	}
 }

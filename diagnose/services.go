@@ -1,9 +1,13 @@
 package diagnose
 
 import (
+	"crypto/x509"
 	"fmt"
+	"maps"
+	"slices"
 
 	"patchbay/admin/api"
+	"patchbay/diagnose/verify"
 )
 
 func checkServices(f *Facts, add func(Finding)) {
@@ -29,8 +33,10 @@ func checkServices(f *Facts, add func(Finding)) {
 				Evidence: offered[s.Name], Fix: []string{"deploy the tasks that offer it again, with tls in their declaration"}})
 		}
 	}
-	for _, a := range sortedAddrs(f.Ports) {
-		endpoint(a, f.Ports[a], add)
+	for _, a := range slices.Sorted(maps.Keys(f.Ports)) {
+		if p := f.Ports[a]; f.Details[p.Service] != nil {
+			endpoint(p, f.Details[p.Service], add)
+		}
 	}
 }
 
@@ -52,14 +58,66 @@ func nobody(service string, offered map[string][]string) string {
 	return "the tasks that offer it are not registered: their findings say why"
 }
 
-func endpoint(addr string, p Port, add func(Finding)) {
-	subject := p.Service + " at " + addr
-	switch {
-	case p.TCP != "":
-		add(Finding{Code: "PB1503", Subject: subject, Cause: p.TCP, Fix: []string{
+// endpoint judges a handshake with an endpoint.
+func endpoint(p verify.Endpoint, d *api.ServiceDetail, add func(Finding)) {
+	subject := p.Service + " at " + p.Address
+	if p.Unreachable != "" {
+		add(Finding{Code: "PB1503", Subject: subject, Cause: p.Unreachable, Evidence: []string{"seen from " + p.From}, Fix: []string{
 			"look whether the task still runs, and at the security group or firewall in front of its ingress port",
 		}})
-	case p.TLS != "":
-		add(Finding{Code: "PB1504", Subject: subject, Cause: p.TLS, Fix: []string{"patchbay verify " + p.Service}})
+		return
 	}
+	if !speaksTLS(d, p.Address) {
+		return
+	}
+	for _, c := range p.Checks {
+		if c.Outcome == verify.Fail {
+			add(encryption(subject, p, c))
+			return // the first says most
+		}
+	}
+}
+
+func speaksTLS(d *api.ServiceDetail, address string) bool {
+	return slices.ContainsFunc(d.Instances, func(e api.Endpoint) bool { return e.Address == address && e.TLS })
+}
+
+// encryption is the finding about a check of an endpoint that failed.
+func encryption(subject string, p verify.Endpoint, c verify.Check) Finding {
+	x := Finding{Code: "PB1504", Subject: subject, Cause: c.Detail, Evidence: []string{"not so: " + c.Title, "seen from " + p.From}, Fix: []string{"patchbay verify " + p.Service}}
+	switch c.ID {
+	case "plain", "older":
+		x.Code = "PB1508"
+		x.Fix = []string{"something other than this task's Envoy listens there: look what has the port (ss -ltnp in the task)"}
+	case "san":
+		x.Code = "PB1209"
+		x.Fix = []string{"another task has this address now, or its certificate was made for another service: start the task again"}
+	case "chain":
+		x.Code = "PB1208"
+		x.Fix = []string{"the task has a certificate of another CA than the one that the mesh trusts: look at `issuers` in the control plane's configuration, then start the task again"}
+	case "validity":
+		x.Code = "PB1204"
+		x.Fix = []string{"look at the findings about the CA; and compare the task's clock with the control plane's"}
+	case "serial":
+		x.Code, x.Severity = "PB1205", Warning
+		x.Cause = "the task still shows an older certificate: " + c.Detail
+		x.Fix = []string{"patchbay status: its Envoy has not taken the newest"}
+	}
+	if x.Code == "PB1504" && p.Modern.Error != "" && !p.Plain.Refused {
+		x.Cause = "the port speaks plain text: " + p.Plain.Detail
+	}
+	return x
+}
+
+// Expected is what the port of a service must show.
+func Expected(d *api.ServiceDetail) verify.Expect {
+	e := verify.Expect{Name: d.Name}
+	if d.RootsPEM != "" {
+		e.Roots = x509.NewCertPool()
+		e.Roots.AppendCertsFromPEM([]byte(d.RootsPEM))
+	}
+	if d.TLS != nil {
+		e.Serial = d.TLS.Serial
+	}
+	return e
 }

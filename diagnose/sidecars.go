@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,7 +32,7 @@ func checkSidecars(f *Facts, add func(Finding)) {
 					Evidence: []string{"the xDS stream is open since " + s.Stream.Opened.UTC().Format(time.RFC3339)}, Fix: []string{"start patchbay sidecar for this task, or look at its log"}})
 			}
 		} else if !s.Agent.Draining {
-			agent(s, now, add)
+			agent(f.Status, s, now, add)
 		}
 		if s.Stream != nil {
 			for _, t := range s.Stream.Types {
@@ -42,7 +43,7 @@ func checkSidecars(f *Facts, add func(Finding)) {
 	}
 }
 
-func agent(s api.Sidecar, now time.Time, add func(Finding)) {
+func agent(st *api.Status, s api.Sidecar, now time.Time, add func(Finding)) {
 	a := s.Agent
 	var major, minor int
 	if n, _ := fmt.Sscanf(a.EnvoyVersion, "%d.%d", &major, &minor); n == 2 && (major < oldest[0] || major == oldest[0] && minor < oldest[1]) {
@@ -65,7 +66,9 @@ func agent(s api.Sidecar, now time.Time, add func(Finding)) {
 			Fix: []string{"the findings above say what it waits for; else: patchbay sidecar health --json    (in the task)"}})
 	}
 	for _, r := range a.NamesRefused {
-		add(refusedName(s.Node, r))
+		if !ownName(st, s, r) {
+			add(refusedName(s.Node, r))
+		}
 	}
 	if len(a.NamesWaiting) > 0 && now.Sub(a.Since) > settle {
 		add(Finding{Code: "PB1403", Subject: s.Node, Cause: "Envoy does not listen for them yet", Evidence: a.NamesWaiting,
@@ -81,6 +84,21 @@ func bindCause(text string) string {
 		return "another program of the task has the port"
 	}
 	return "Envoy refuses it"
+}
+
+// ownName reports whether a refused name is that of a service which the task
+// itself offers: in the bind wiring that is always so, and it need not call
+// itself.
+func ownName(st *api.Status, s api.Sidecar, text string) bool {
+	for _, v := range st.Services {
+		if !slices.ContainsFunc(s.Ports, func(p api.PortStatus) bool { return p.Service == v.Name }) {
+			continue
+		}
+		if slices.ContainsFunc(v.Aliases, func(a api.Alias) bool { return strings.HasPrefix(text, fmt.Sprintf("%s:%d: ", a.DNSName, a.Port)) }) {
+			return true
+		}
+	}
+	return false
 }
 
 func refusedName(node, text string) Finding {

@@ -1,10 +1,64 @@
 package diagnose
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
+
+	"patchbay/admin/api"
 )
 
-func checkTasks(*Facts, func(Finding)) {}
+// memoryMost is what an Envoy may need for each cluster, and at least, before
+// that is worth a finding: 69 kB for a cluster were measured, mostly
+// statistics.
+const (
+	memoryMost    = 512 << 10
+	memoryAtLeast = 256 << 20
+)
 
-func sortedAddrs(m map[string]Port) []string { return slices.Sorted(maps.Keys(m)) }
+// checkTasks judges what single sidecars say of themselves.
+func checkTasks(f *Facts, add func(Finding)) {
+	if f.Status == nil {
+		return
+	}
+	for _, node := range slices.Sorted(maps.Keys(f.Tasks)) {
+		t := f.Tasks[node]
+		if why := t.Errors["agent"]; why != "" {
+			add(Finding{Code: "PB1404", Subject: node, Cause: "its agent does not answer: " + why, Fix: []string{"look at the sidecar's log"}})
+			continue
+		}
+		if skew := f.Now.Sub(t.At); skew > skewMost || skew < -skewMost {
+			add(Finding{Code: "PB1008", Subject: node, Cause: fmt.Sprintf("the clock of its task is %s off", span(skew)),
+				Evidence: []string{"there it is " + t.At.Format("15:04:05 MST"), "certificates look expired, or not yet valid, to a wrong clock"},
+				Fix:      []string{"timedatectl set-ntp true    (on the task's machine)"}})
+		}
+		for _, l := range t.Listeners {
+			if l.Error != "" && l.State == api.Broken {
+				add(Finding{Code: "PB1304", Subject: node, Cause: bindCause(l.Error), Evidence: []string{l.Name + ": " + l.Error},
+					Fix: []string{"free the port, or move Envoy's: ingressPortOverride in the service's block"}})
+			}
+		}
+		if need := uint64(max(memoryAtLeast, memoryMost*len(t.Clusters))); t.Memory > need {
+			add(Finding{Code: "PB1309", Subject: node, Cause: fmt.Sprintf("%d MB for %d services", t.Memory>>20, len(t.Clusters)),
+				Fix: []string{"declare `dependencies` so that the sidecar is told of what its task calls"}})
+		}
+		for _, c := range t.Clusters {
+			ejected(node, c, add)
+		}
+	}
+}
+
+// ejected names hosts that an Envoy has stopped calling by its own judgement.
+func ejected(node string, c api.TaskCluster, add func(Finding)) {
+	var out []string
+	for _, h := range c.Hosts {
+		if slices.Contains(h.Failing, "failed_outlier_check") {
+			out = append(out, h.Address)
+		}
+	}
+	if len(out) > 0 {
+		add(Finding{Code: "PB1505", Subject: node, Cause: "it does not call " + strings.Join(out, ", ") + " of " + c.Name + " for a while: calls failed one after the other",
+			Fix: []string{"patchbay explain " + node + " http://" + c.Name + "    (what is wrong with them)"}})
+	}
+}

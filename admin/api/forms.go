@@ -190,8 +190,3 @@ type ServiceDetail struct {
 	IdleSeconds       *float64   `json:"idleSeconds,omitempty"`
 	PerRequestSeconds *float64   `json:"perRequestSeconds,omitempty"`
 }
-
-// Task is what one sidecar has.
-type Task struct {
-	Node string `json:"node"`
-}

@@ -12,6 +12,7 @@ import (
 
 	"patchbay/admin"
 	"patchbay/agentapi"
+	"patchbay/diagnose/dump"
 	"patchbay/diagnose/verify"
 	"patchbay/mesh"
 )
@@ -26,7 +27,7 @@ func (c *control) actions() map[string]func(context.Context, url.Values) (any, e
 
 // queries are what GET /api/v1/NAME?… answers.
 func (c *control) queries() map[string]func(context.Context, url.Values) (any, error) {
-	return map[string]func(context.Context, url.Values) (any, error){"service": c.serviceQuery, "handshake": c.handshakeQuery}
+	return map[string]func(context.Context, url.Values) (any, error){"service": c.serviceQuery, "handshake": c.handshakeQuery, "task": c.taskQuery}
 }
 
 // handshakeQuery has the agent of ?node look at the port ?address, which must
@@ -81,4 +82,27 @@ func (c *control) hasAlias(u *url.URL) bool {
 		}
 	}
 	return false
+}
+
+// counters are the statistics that show a call on its way.
+const counters = `^(cluster\..*\.(upstream_(rq|cx)_(total|[1-5]xx|timeout|connect_fail|retry)|ssl\.(handshake|connection_error|fail_.*|versions\..*)|outlier_detection\.ejections_active)|http\.(ingress|egress)\.downstream_rq_(total|[1-5]xx)|tcp\.(ingress|egress)\.downstream_cx_total|listener\..*\.ssl\.(handshake|connection_error|fail_.*|versions\..*))$`
+
+// taskQuery is what the sidecar of ?node has; with ?stats=only, its counters
+// alone.
+func (c *control) taskQuery(ctx context.Context, v url.Values) (any, error) {
+	if v.Get("node") == "" {
+		return nil, admin.Invalid{Err: errors.New("which one? ask with ?node=NAMESPACE/WORKLOAD/TASK")}
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	look := &agentapi.Look{Pages: []string{"server_info", "memory", "config_dump", "clusters", "listeners", "stats"}, Stats: counters, Task: true}
+	if v.Get("stats") == "only" {
+		look = &agentapi.Look{Pages: []string{"stats"}, Stats: counters}
+	}
+	var seen agentapi.Seen
+	err := c.agents.Ask(ctx, v.Get("node"), &agentapi.Ask{Question: &agentapi.Ask_Look{Look: look}}, &seen)
+	if err != nil {
+		return nil, err
+	}
+	return dump.Task(v.Get("node"), &seen), nil
 }

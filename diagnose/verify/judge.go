@@ -61,9 +61,10 @@ type Leaf struct {
 // Endpoint is the verdict on one port.
 type Endpoint struct {
 	Observation
-	Leaf   *Leaf   `json:"leaf,omitempty"`
-	Checks []Check `json:"checks"`
-	OK     bool    `json:"ok"`
+	Service string  `json:"service,omitempty"`
+	Leaf    *Leaf   `json:"leaf,omitempty"`
+	Checks  []Check `json:"checks"`
+	OK      bool    `json:"ok"`
 }
 
 // Judge holds an observation against what is expected.

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"patchbay/diagnose"
+	"patchbay/docs/doctor"
+)
+
+// factsFile is the part of a bundle that a diagnosis is made from.
+const factsFile = "facts.json"
+
+type doctorOptions struct {
+	operator
+	bundle, from, code string
+}
+
+func newDoctorCmd() *cobra.Command {
+	var o doctorOptions
+	c := &cobra.Command{
+		Use:   "doctor",
+		Short: "Say what is wrong with the mesh, why, and what to do",
+		Long: `Looks at the control plane, its registry, CA and permissions, at every sidecar and
+service, and has agents shake hands with the endpoints. Each finding has a cause,
+the evidence, the fix, and a code with a page of its own; the likely cause of the
+others comes first.
+
+--bundle writes what was seen into an archive for a report. It holds no key: the
+facts have no room for one. --from diagnoses such an archive again.
+
+It exits with 4 if something was found.`,
+		Example: `  patchbay doctor
+  patchbay doctor -o json | jq -r '.findings[0].fix[]'
+  patchbay doctor --code PB1401
+  patchbay doctor --bundle report.tar.gz`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return o.run(c) },
+	}
+	o.flags(c.Flags())
+	c.Flags().StringVar(&o.bundle, "bundle", "", "write an archive for a report to this file (.tar.gz)")
+	c.Flags().StringVar(&o.from, "from", "", "diagnose this archive instead of the running mesh")
+	c.Flags().StringVar(&o.code, "code", "", "print the page of a code, such as PB1401")
+	c.MarkFlagsMutuallyExclusive("bundle", "from", "code")
+	return c
+}
+
+// doctorOutput is what -o json prints.
+type doctorOutput struct {
+	At       time.Time          `json:"at"`
+	Address  string             `json:"address"`
+	Areas    []diagnose.Area    `json:"areas"`
+	Findings []diagnose.Finding `json:"findings"`
+}
+
+func (o *doctorOptions) run(c *cobra.Command) error {
+	if o.code != "" {
+		page, err := doctor.Page(o.code)
+		if err != nil {
+			return usage(c, err)
+		}
+		_, err = io.WriteString(c.OutOrStdout(), page)
+		return err
+	}
+	p, err := o.printer(c)
+	if err != nil {
+		return err
+	}
+	facts, err := o.facts(c.Context())
+	if err != nil {
+		return err
+	}
+	out := doctorOutput{facts.Now, facts.Address, diagnose.Areas(facts), diagnose.Check(facts)}
+	if p.ForPeople() {
+		p.Doctor(out.Areas, out.Findings)
+	} else if err := p.Value(out); err != nil {
+		return err
+	}
+	if o.bundle != "" {
+		if err := o.write(c.Context(), facts, out); err != nil {
+			return fmt.Errorf("bundle: %w", err)
+		}
+		fmt.Fprintln(c.ErrOrStderr(), "written:", o.bundle)
+	}
+	if len(out.Findings) > 0 {
+		return problems(len(out.Findings), "finding")
+	}
+	return nil
+}
+
+// facts are gathered, or read from a bundle.
+func (o *doctorOptions) facts(ctx context.Context) (*diagnose.Facts, error) {
+	if o.from != "" {
+		return readBundle(o.from)
+	}
+	src, err := o.source()
+	if err != nil {
+		return nil, err
+	}
+	return src.Doctor(ctx)
+}
+
+// write makes the archive: the facts, the findings, and the control plane's
+// metrics.
+func (o *doctorOptions) write(ctx context.Context, facts *diagnose.Facts, out doctorOutput) (err error) {
+	factsJSON, err1 := json.MarshalIndent(facts, "", "  ")
+	findings, err2 := json.MarshalIndent(out, "", "  ")
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	files := []struct {
+		name string
+		b    []byte
+	}{{factsFile, factsJSON}, {"findings.json", findings}, {"version.txt", []byte("patchbay " + version() + "\n")}}
+	if client, err := o.client(); err == nil {
+		if b, err := client.Raw(ctx, "/metrics"); err == nil {
+			files = append(files, struct {
+				name string
+				b    []byte
+			}{"metrics.txt", b})
+		}
+	}
+	f, err := os.OpenFile(o.bundle, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	z := gzip.NewWriter(f)
+	t := tar.NewWriter(z)
+	for _, x := range files {
+		if strings.Contains(string(x.b), "PRIVATE KEY") {
+			return fmt.Errorf("%s would hold a private key: report this", x.name)
+		}
+		if err := t.WriteHeader(&tar.Header{Name: "patchbay-report/" + x.name, Mode: 0o600, Size: int64(len(x.b)), ModTime: facts.Now}); err != nil {
+			return err
+		}
+		if _, err := t.Write(x.b); err != nil {
+			return err
+		}
+	}
+	return errors.Join(t.Close(), z.Close())
+}
+
+func readBundle(path string) (*diagnose.Facts, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("bundle: %w", err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		return nil, fmt.Errorf("bundle: %s is no .tar.gz of `patchbay doctor --bundle`: %w", path, err)
+	}
+	for t := tar.NewReader(z); ; {
+		h, err := t.Next()
+		if err != nil {
+			return nil, fmt.Errorf("bundle: %s has no %s: %w", path, factsFile, err)
+		}
+		if !strings.HasSuffix(h.Name, "/"+factsFile) {
+			continue
+		}
+		facts := &diagnose.Facts{}
+		if err := json.NewDecoder(io.LimitReader(t, 256<<20)).Decode(facts); err != nil {
+			return nil, fmt.Errorf("bundle: %s: %w", h.Name, err)
+		}
+		return facts, nil
+	}
+}

@@ -1,0 +1,46 @@
+package diagnose
+
+import (
+	"fmt"
+	"strings"
+
+	"patchbay/agentapi"
+)
+
+// Called adds what a real call showed: it may fail although every hop looks
+// right, or say more of the hop that fails.
+func Called(w *Walk, c agentapi.Called) {
+	said := c.Error
+	if c.Envoy {
+		said = fmt.Sprintf("%d: %s", c.Status, strings.TrimSpace(c.Body))
+	}
+	if said == "" {
+		if w.Finding == nil && c.Status >= 500 {
+			w.Finding = &Finding{Code: "PB1506", Severity: Warning, Subject: w.Service, Title: codes["PB1506"].title,
+				Cause: fmt.Sprintf("its application answered %d", c.Status), Evidence: []string{}, Fix: []string{"look at the application's log"}}
+		}
+		return
+	}
+	if w.Finding != nil {
+		w.Finding.Evidence = append(w.Finding.Evidence, "a real call: "+said)
+		return
+	}
+	x := Finding{Code: "PB1605", Subject: w.Service, Cause: said, Evidence: []string{}, Fix: []string{"patchbay verify " + w.Service, "patchbay doctor"}}
+	switch {
+	case strings.Contains(said, "RBAC"):
+		x.Code, x.Fix = "PB1510", []string{"allow the client's workload in the service's authorization, or call from one that may"}
+	case strings.Contains(said, "CERTIFICATE_VERIFY_FAILED"):
+		x.Code = "PB1208"
+		if strings.Contains(said, "SAN") {
+			x.Code = "PB1209"
+		}
+	case strings.Contains(said, "TLS_error"), strings.Contains(said, "SSL routines"):
+		x.Code = "PB1504"
+	case strings.Contains(said, "request timeout"), strings.Contains(said, "deadline exceeded"):
+		x.Code, x.Fix = "PB1507", []string{"look at the application's log: it took the request and did not answer in time", "raise perRequestTimeoutSeconds if that is how long it takes"}
+	case strings.Contains(said, "connection refused"), strings.Contains(said, "connection failure"), strings.Contains(said, "connection timeout"):
+		x.Code = "PB1503"
+	}
+	x.Severity, x.Title = codes[x.Code].severity, codes[x.Code].title
+	w.Finding = &x
+}

@@ -1,0 +1,255 @@
+package diagnose
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"patchbay/admin/api"
+	"patchbay/diagnose/verify"
+)
+
+func (w *walker) l7() bool { return w.to.one.Protocol != "tcp" }
+
+func (w *walker) egress() string { return fmt.Sprintf("egress-%s-%d", w.to.vip, w.to.port) }
+
+// lacks is the finding about a resource that the client's Envoy should have.
+func (w *walker) lacks(hop, kind, name string) bool {
+	if x := w.known(w.Client, "PB1302", "PB1304", "PB1102", "PB1303"); x != nil {
+		return w.fail(hop, "the sidecar has no "+kind+" "+name, *x)
+	}
+	return w.fail(hop, "the sidecar has no "+kind+" "+name, Finding{Code: "PB1604", Subject: w.Client, Cause: "the control plane wants it to have " + kind + " " + name,
+		Fix: []string{"patchbay diff --node " + w.Client + "    (all that differs)"}})
+}
+
+func (w *walker) listener() bool {
+	const hop = "listener"
+	name := w.egress()
+	if w.task == nil || w.task.Errors["config_dump"] != "" {
+		return w.unseen(hop, name+": the sidecar was not looked into")
+	}
+	i := slices.IndexFunc(w.task.Listeners, func(l api.TaskListener) bool { return l.Name == name })
+	if i < 0 {
+		return w.lacks(hop, "listener", name)
+	}
+	l := w.task.Listeners[i]
+	switch {
+	case l.State == api.Broken:
+		return w.fail(hop, l.Error, Finding{Code: "PB1304", Subject: w.Client, Cause: bindCause(l.Error), Evidence: []string{l.Name + ": " + l.Error},
+			Fix: []string{"free the port, or use the redirect wiring (NET_ADMIN), where Envoy binds no alias"}})
+	case l.State == api.Warming:
+		return w.fail(hop, name+" waits for something", Finding{Code: "PB1303", Subject: w.Client, Cause: "listener " + name + " is warming",
+			Fix: []string{"patchbay xds get " + w.Client + " rds " + name}})
+	}
+	return w.ok(hop, "%s is open", name)
+}
+
+func (w *walker) route() bool {
+	const hop = "route"
+	if !w.l7() {
+		return w.ok(hop, "tcp: every connection goes to cluster %s", w.to.one.Name)
+	}
+	if w.task == nil || w.task.Errors["config_dump"] != "" {
+		return w.unseen(hop, "the sidecar was not looked into")
+	}
+	i := slices.IndexFunc(w.task.Routes, func(r api.TaskRoute) bool { return r.Name == w.egress() })
+	if i < 0 {
+		return w.lacks(hop, "route", w.egress())
+	}
+	r := w.task.Routes[i]
+	if !slices.ContainsFunc(r.Clusters, func(c string) bool { return c == w.to.one.Name || strings.HasPrefix(c, w.to.one.Name+"~") }) {
+		return w.fail(hop, "it leads to "+strings.Join(r.Clusters, ", "), Finding{Code: "PB1604", Subject: w.Client, Cause: "its route leads elsewhere than to " + w.to.one.Name,
+			Fix: []string{"patchbay diff --node " + w.Client}})
+	}
+	return w.ok(hop, "to %s, timeout %s, retried on %s", strings.Join(r.Clusters, ", "), r.Timeout, r.RetryOn)
+}
+
+func (w *walker) cluster() bool {
+	const hop = "cluster"
+	name := w.to.one.Name
+	if w.task == nil || w.task.Errors["config_dump"] != "" {
+		return w.unseen(hop, "the sidecar was not looked into")
+	}
+	warming := false
+	for i, c := range w.task.Clusters {
+		if c.Name != name && !strings.HasPrefix(c.Name, name+"~") {
+			continue
+		}
+		warming = warming || c.State == api.Warming
+		if c.State == api.Active {
+			w.current = &w.task.Clusters[i]
+		}
+	}
+	if w.current == nil && warming {
+		return w.fail(hop, "it waits for its endpoints or its trust", w.warming())
+	}
+	if w.current == nil {
+		return w.lacks(hop, "cluster", name)
+	}
+	text := "plain text"
+	if c := w.current; c.TLS {
+		text = fmt.Sprintf("TLS 1.3: asks for %s, accepts %s, trusts %s", c.SNI, strings.Join(c.SANs, ", "), c.Trust)
+		for _, s := range w.task.Secrets {
+			if s.Name == c.Trust && s.State == api.Warming {
+				return w.fail(hop, "the trust "+c.Trust+" has not come", w.warming())
+			}
+		}
+	}
+	return w.ok(hop, "%s: %s", w.current.Name, text)
+}
+
+func (w *walker) warming() Finding {
+	for _, i := range w.f.Status.Issuers {
+		if w.to.one.TLS != nil && w.to.one.TLS.Issuer == i.Name && i.LastError != "" {
+			return issuerError("issuer "+i.Name, i.LastError)
+		}
+	}
+	if x := w.known(w.to.one.Name, "PB1207", "PB1203"); x != nil {
+		return *x
+	}
+	x := Finding{Code: "PB1303", Subject: w.Client, Cause: "cluster " + w.to.one.Name + " is warming", Fix: []string{"patchbay xds get " + w.Client + " sds"}}
+	if w.from.Stream != nil {
+		x.Evidence = w.from.Stream.Warming
+	}
+	return x
+}
+
+func (w *walker) endpoints() bool {
+	const hop = "endpoints"
+	s := w.to.one
+	if total(s.Endpoints) == 0 || s.Endpoints["UNHEALTHY"] == total(s.Endpoints) {
+		return w.fail(hop, "there is none that could answer", w.nobodyServes())
+	}
+	if w.current == nil {
+		return w.unseen(hop, fmt.Sprintf("%d are wanted; the sidecar was not looked into", total(s.Endpoints)))
+	}
+	var failing []string
+	usable := 0
+	for _, h := range w.current.Hosts {
+		if len(h.Failing) == 0 {
+			usable++
+		} else {
+			failing = append(failing, h.Address+": "+strings.Join(h.Failing, ", "))
+		}
+	}
+	switch {
+	case len(w.current.Hosts) == 0:
+		return w.fail(hop, fmt.Sprintf("the sidecar has none; %d are wanted", total(s.Endpoints)), Finding{Code: "PB1604", Subject: w.Client,
+			Cause: "its cluster " + w.current.Name + " has no host", Fix: []string{"patchbay diff --node " + w.Client}})
+	case usable == 0:
+		// What follows says why it stopped calling them.
+		w.Hops = append(w.Hops, Hop{hop, Unseen, "all are ejected or unhealthy: " + strings.Join(failing, "; ")})
+		return true
+	case len(failing) > 0:
+		return w.ok(hop, "%d of %d are called; not %s", usable, len(w.current.Hosts), strings.Join(failing, "; "))
+	}
+	return w.ok(hop, "%d, all are called", usable)
+}
+
+// nobodyServes is the reason for which a service has no usable endpoint: that
+// of a task that offers it, if there is one.
+func (w *walker) nobodyServes() Finding {
+	for _, s := range w.f.Status.Sidecars {
+		for _, p := range s.Ports {
+			if p.Service != w.to.one.Name {
+				continue
+			}
+			if x := w.known(s.Node, "PB1302", "PB1304", "PB1401", "PB1301", "PB1303", "PB1404", "PB1306"); x != nil {
+				return *x
+			}
+		}
+	}
+	if x := w.known(w.to.one.Name, "PB1006", "PB1107", "PB1104", "PB1203", "PB1502", "PB1501"); x != nil {
+		return *x
+	}
+	return Finding{Code: "PB1501", Subject: w.to.one.Name, Cause: "no connected task offers it", Fix: []string{"start a task that offers it"}}
+}
+
+func (w *walker) tls() bool {
+	const hop = "tls"
+	d := w.f.Details[w.to.one.Name]
+	if d == nil {
+		return w.unseen(hop, "no handshake was made")
+	}
+	good, seen := []string{}, 0
+	for _, e := range d.Instances {
+		p, ok := w.f.Ports[e.Address]
+		if !ok {
+			continue
+		}
+		seen++
+		var x *Finding
+		endpoint(p, d, func(f Finding) { x = &f })
+		if x != nil && x.Severity != Warning {
+			detail := x.Cause
+			if d.TLS == nil {
+				detail = "plain; " + detail
+			}
+			return w.fail(hop, e.Address+": "+detail, *x)
+		}
+		good = append(good, e.Address+" "+shown(p, e.TLS))
+	}
+	if seen == 0 {
+		return w.unseen(hop, "no handshake was made: the endpoints could not be looked at from the client")
+	}
+	return w.ok(hop, "%s", strings.Join(good, "; "))
+}
+
+func shown(p verify.Endpoint, tls bool) string {
+	if !tls {
+		return "plain"
+	}
+	if p.Leaf == nil {
+		return p.Modern.Version
+	}
+	return fmt.Sprintf("%s, %s until %s", p.Modern.Version, strings.Join(p.Leaf.DNSNames, ", "), p.Leaf.NotAfter.Format("15:04 MST"))
+}
+
+// ingress is the other side's Envoy.
+func (w *walker) ingress() bool {
+	const hop = "ingress"
+	open, seen := 0, 0
+	for _, s := range w.f.Status.Sidecars {
+		for _, p := range s.Ports {
+			if p.Service != w.to.one.Name {
+				continue
+			}
+			seen++
+			if x := w.known(s.Node, "PB1304", "PB1302"); x != nil && !p.Registered {
+				continue
+			}
+			open++
+		}
+	}
+	if seen == 0 {
+		return w.unseen(hop, "no agent of an endpoint is connected")
+	}
+	return w.ok(hop, "%d of %d tasks take connections", open, seen)
+}
+
+func (w *walker) application() bool {
+	const hop = "application"
+	up, seen := 0, 0
+	var down []string
+	for _, s := range w.f.Status.Sidecars {
+		for _, p := range s.Ports {
+			if p.Service != w.to.one.Name {
+				continue
+			}
+			if seen++; p.Health == "HEALTHY" {
+				up++
+			} else {
+				down = append(down, s.Node+" "+p.Health)
+			}
+		}
+	}
+	switch {
+	case seen == 0:
+		return w.unseen(hop, "no agent of an endpoint is connected")
+	case up == 0:
+		return w.fail(hop, strings.Join(down, "; "), w.nobodyServes())
+	case len(down) > 0:
+		return w.ok(hop, "%d of %d are up; not %s", up, seen, strings.Join(down, "; "))
+	}
+	return w.ok(hop, "%d of %d are up", up, seen)
+}
