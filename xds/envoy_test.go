@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -52,7 +54,7 @@ func startControlOn(t *testing.T, lis net.Listener, opts ...Option) *control {
 	c := &control{store: mesh.NewStore(), cache: delta.NewCache(nil), port: uint16(lis.Addr().(*net.TCPAddr).Port), logged: &logBook{}}
 	log := slog.New(slog.NewTextHandler(c.logged, nil))
 	c.pusher = NewPusher(c.store, c.cache, nil, log, opts...)
-	server := NewServer(c.pusher, ServerConfig{Log: log})
+	server := NewServer(c.pusher, ServerConfig{Log: log, StateOfTheWorld: true})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { c.pusher.Run(ctx) })
@@ -339,6 +341,37 @@ func TestEnvoyKeepsEverythingWhenAColdControlPlaneComesBack(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	if missing, err := cold.pusher.Removed(ctx, name("api"), addr); err != nil || missing != nil {
+		t.Errorf("removed: %v, %v", missing, err)
+	}
+	if n, err := stop(); err != nil {
+		t.Errorf("%d requests, the first failure: %v", n, err)
+	}
+}
+
+// A real Envoy that speaks the state of the world alone, as AWS's agent starts
+// it, is served from the same entries.
+func TestEnvoyByTheStateOfTheWorld(t *testing.T) {
+	c := startControl(t, 0)
+	api, old := freeAlias(t, "api"), backend(t, "old")
+	c.store.SetServices("prod", []*mesh.Service{aliased("api", api, time.Minute, old)})
+	admin := filepath.Join(t.TempDir(), "admin.sock")
+	b, err := bootstrap.Config{NodeID: "prod/web/1", NodeCluster: "prod/web", AdminSocket: admin, Meta: bootstrap.NodeMeta{Version: "test", Wiring: mesh.Bind},
+		XDS: []bootstrap.HostPort{{Host: "127.0.0.1", Port: c.port}}}.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	envoytest.Start(t, bytes.Replace(b, []byte(`"DELTA_GRPC"`), []byte(`"GRPC"`), 1), admin, "").Ready(t)
+	stop := load(api)
+	eventually(t, says(api, "old"))
+	for i := range 5 { // its cluster and then its endpoints
+		c.store.SetServices("prod", []*mesh.Service{aliased("api", api, time.Duration(i+2)*time.Minute, old)})
+		c.settled(t)
+	}
+	c.store.SetServices("prod", []*mesh.Service{aliased("api", api, time.Hour, backend(t, "new"))})
+	eventually(t, says(api, "new"))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if missing, err := c.pusher.Removed(ctx, name("api"), old); err != nil || missing != nil {
 		t.Errorf("removed: %v, %v", missing, err)
 	}
 	if n, err := stop(); err != nil {

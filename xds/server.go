@@ -8,10 +8,12 @@ import (
 	"net"
 	"time"
 
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
 	"patchbay/xds/delta"
+	"patchbay/xds/sotw"
 )
 
 // ServerConfig of a [Server].
@@ -24,6 +26,9 @@ type ServerConfig struct {
 	// MaxAge of a connection, ±10 %; then its Envoy connects again, maybe to
 	// another replica. 0: no limit.
 	MaxAge time.Duration
+	// StateOfTheWorld also serves that variant of ADS, for clients that do not
+	// speak the incremental one.
+	StateOfTheWorld bool
 	// SendTimeout ends a stream whose client reads nothing. 0: 30 s.
 	SendTimeout time.Duration
 }
@@ -46,9 +51,16 @@ func NewServer(p *Pusher, cfg ServerConfig) *Server {
 		opts = append(opts, grpc.Creds(cfg.Creds))
 	}
 	opts = append(opts, grpc.ChainStreamInterceptor(cfg.Interceptors...))
+	engine := delta.Config{Log: cfg.Log, SendTimeout: cfg.SendTimeout}
+	if cfg.StateOfTheWorld {
+		other := sotw.New(p.cache, p, cfg.Log)
+		engine.StateOfTheWorld = func(ss grpc.ServerStream) error {
+			return other.Serve(&grpc.GenericServerStream[discoveryv3.DiscoveryRequest, discoveryv3.DiscoveryResponse]{ServerStream: ss})
+		}
+	}
 	s := &Server{
 		grpc:   grpc.NewServer(opts...),
-		engine: delta.NewServer(p.cache, p, delta.Config{Log: cfg.Log, SendTimeout: cfg.SendTimeout}),
+		engine: delta.NewServer(p.cache, p, engine),
 		open:   p.identify == nil || cfg.Creds == nil,
 	}
 	s.engine.Register(s.grpc)

@@ -52,6 +52,8 @@ type Config struct {
 	Log         *slog.Logger
 	SendTimeout time.Duration // a stream whose client reads nothing for so long is ended; 0: 30 s
 	Admit       admit.Limits  // of the streams that may open
+	// StateOfTheWorld serves streams of that variant; nil refuses them.
+	StateOfTheWorld func(grpc.ServerStream) error
 }
 
 // Server serves the streams of a cache.
@@ -76,19 +78,39 @@ func (s *Server) Close() { s.once.Do(func() { close(s.closing) }) }
 // Register adds the aggregated discovery service to g, which must have been
 // made with [Options]. The unary Fetch services are not there.
 func (s *Server) Register(g *grpc.Server) {
-	refuse := func(any, grpc.ServerStream) error {
-		return status.Error(codes.Unimplemented, "this control plane speaks incremental ADS: set api_type DELTA_GRPC")
-	}
 	g.RegisterService(&grpc.ServiceDesc{
 		ServiceName: "envoy.service.discovery.v3.AggregatedDiscoveryService",
 		HandlerType: (*any)(nil),
 		Streams: []grpc.StreamDesc{
 			{StreamName: "DeltaAggregatedResources", ServerStreams: true, ClientStreams: true,
 				Handler: func(_ any, ss grpc.ServerStream) error { return s.serve(ss) }},
-			{StreamName: "StreamAggregatedResources", ServerStreams: true, ClientStreams: true, Handler: refuse},
+			{StreamName: "StreamAggregatedResources", ServerStreams: true, ClientStreams: true, Handler: s.stateOfTheWorld},
 		},
 		Metadata: "envoy/service/discovery/v3/ads.proto",
 	}, s)
+}
+
+// stateOfTheWorld admits a stream of the other variant.
+func (s *Server) stateOfTheWorld(_ any, ss grpc.ServerStream) (err error) {
+	if s.cfg.StateOfTheWorld == nil {
+		return status.Error(codes.Unimplemented, "this control plane speaks incremental ADS: set api_type DELTA_GRPC")
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = s.panicked(p)
+		}
+		s.cache.metrics.Ended.WithLabelValues(figures.Reason(err)).Inc()
+	}()
+	who, err := s.opener.Identify(ss.Context())
+	if err != nil {
+		return asStatus(err)
+	}
+	pass, err := s.gate.Admit(ss.Context(), who.ID, admit.AddressOf(ss.Context()))
+	if err != nil {
+		return err
+	}
+	defer pass.Leave()
+	return asStatus(s.cfg.StateOfTheWorld(ss))
 }
 
 // Options are what the engine needs of a gRPC server. After maxAge (0: never)
