@@ -45,6 +45,7 @@ type Job struct {
 	About string        // what is measured and how, in a few sentences of Markdown
 	Limit time.Duration // it is cut off after this; what was measured by then stays
 	Run   func(context.Context, Options, *Part) error
+	Goals func(*Part) // compares what was measured with what was aimed at
 }
 
 // Part is what a [Job] found. Not safe for concurrent use.

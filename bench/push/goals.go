@@ -3,13 +3,13 @@ package push
 import (
 	"fmt"
 
+	"patchbay/bench"
 	"patchbay/bench/model"
 )
 
 // goals compares the medians with what was aimed at.
-func (r *runner) goals(largest model.Shape) {
-	p := r.part
-	at := largest.String()
+func goals(p *bench.Part) {
+	at := large.String()
 	ratio := func(scenario, under, metric string, limit float64, text string) {
 		v, ok := p.Ratio(scenario, patchbay, under, metric)
 		p.AtMost(limit, "×", text, v, ok)
@@ -33,10 +33,10 @@ func (r *runner) goals(largest model.Shape) {
 	}
 	figure(wide, withLEDS, mBytes, 300, "B", fmt.Sprintf("one change of %d endpoints in one service, with LEDS", wide.Endpoints))
 	figure(wide, patchbay, mBytes, float64(31*wide.Endpoints+100), "B", fmt.Sprintf("one change of %d endpoints in one service, without LEDS", wide.Endpoints))
-	figure(largest, patchbay, mRSS, 100, "kB", "memory per sidecar in plain text, "+at)
-	figure(largest, patchbay+", mTLS", mRSS, 160, "kB", "memory per sidecar with mutual TLS, "+at)
-	figure(largest, patchbay, mSlowX, 1.2, "×", "10 % read nothing: healthy sidecars against the undisturbed run")
-	figure(largest, patchbay, mNackX, 1.2, "×", "10 % reject: healthy sidecars against the undisturbed run")
+	figure(large, patchbay, mRSS, 100, "kB", "memory per sidecar in plain text, "+at)
+	figure(large, patchbay+", mTLS", mRSS, 160, "kB", "memory per sidecar with mutual TLS, "+at)
+	figure(large, patchbay, mSlowX, 1.2, "×", "10 % read nothing: healthy sidecars against the undisturbed run")
+	figure(large, patchbay, mNackX, 1.2, "×", "10 % reject: healthy sidecars against the undisturbed run")
 	warm, cold := p.Find(at, patchbay, mWarmIn), p.Find(at, patchbay, mColdIn)
 	if warm == nil || cold == nil {
 		p.AtMost(0.01, "×", "bytes of a warm reconnect against a cold connect", 0, false)

@@ -134,7 +134,7 @@ func (s *serving) obey(o model.Order) served {
 	return served{Error: fmt.Sprintf("no order is called %q", o.Do)}
 }
 
-// settle waits until the process has nothing to do: for 60 ms no request came
+// settle waits until the process has nothing to do: for 40 ms no request came
 // and less than 1 ms in 10 was used. It returns the processor time used before
 // that.
 func (s *serving) settle() time.Duration {
@@ -143,7 +143,7 @@ func (s *serving) settle() time.Duration {
 	deadline := time.Now().Add(2 * time.Minute)
 	cpu, received, since := bench.SelfCPU(), s.seen.received.Load(), 0
 	busy := cpu
-	for since < 6 && time.Now().Before(deadline) {
+	for since < 4 && time.Now().Before(deadline) {
 		<-tick.C
 		now, n := bench.SelfCPU(), s.seen.received.Load()
 		since++

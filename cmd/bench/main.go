@@ -99,7 +99,7 @@ func choose(only []string) ([]bench.Job, error) {
 }
 
 // all runs jobs one after the other, prints each and writes what was found. A
-// job that fails does not take the others along.
+// job that fails does not take the others along; what it found is not written.
 func all(ctx context.Context, o bench.Options, chosen []bench.Job, out io.Writer, write string) error {
 	var parts []*bench.Part
 	var errs []error
@@ -113,13 +113,13 @@ func all(ctx context.Context, o bench.Options, chosen []bench.Job, out io.Writer
 		}
 		if len(p.Figures) > 0 {
 			p.Markdown(out)
+		}
+		if len(p.Figures) > 0 && err == nil {
 			parts = append(parts, p)
 		}
 	}
-	if write != "" && len(errs) == 0 {
-		if err := bench.Write(write, names(), parts); err != nil {
-			return err
-		}
+	if write != "" && len(parts) > 0 {
+		errs = append(errs, bench.Write(write, names(), parts))
 	}
 	return errors.Join(errs...)
 }
@@ -135,13 +135,15 @@ func one(ctx context.Context, o bench.Options, j bench.Job) (*bench.Part, error)
 	}
 	defer os.RemoveAll(dir)
 	o.Dir = dir
-	ctx, cancel := context.WithTimeoutCause(ctx, j.Limit, fmt.Errorf("it took longer than %v", j.Limit))
+	ctx, cancel := context.WithTimeout(ctx, j.Limit)
 	defer cancel()
 	start := time.Now()
 	err = j.Run(ctx, o, p)
 	p.Seconds = time.Since(start).Round(time.Second).Seconds()
-	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		p.Notes = append(p.Notes, fmt.Sprintf("**Cut off after %v**: what is missing was not measured, and the last runs may be few.", j.Limit))
+		err = nil
 	}
+	j.Goals(p)
 	return p, err
 }
