@@ -3,8 +3,10 @@ package envoy
 import (
 	"bytes"
 	"log/slog"
+	"regexp"
 	"strings"
 	"sync"
+	"time"
 )
 
 // logFormat is level, component, message; one line each because escaped.
@@ -13,11 +15,47 @@ const logFormat = "%l|%n|%v"
 // maxLine is where a longer line is cut.
 const maxLine = 4 << 10
 
-// lines passes Envoy's log on, line by line, at its own levels.
+// again is how often a line that comes over and over is passed on: while the
+// control plane is away Envoy says so each second.
+const again = time.Minute
+
+// lines passes Envoy's log on, line by line, at its own levels. Lines that
+// differ in numbers only are the same.
 type lines struct {
 	log *slog.Logger
 	mu  sync.Mutex
 	buf []byte
+	// said is when a line, without its numbers, was passed on, and how often
+	// it has come since. It holds at most maxSaid.
+	said map[string]*repeated
+}
+
+type repeated struct {
+	at    time.Time
+	since int
+}
+
+const maxSaid = 100
+
+var numbers = regexp.MustCompile(`[0-9]+`)
+
+// repeats counts a line; how often it was held back since it was passed on
+// last, or pass = false if it is to be held back now.
+func (l *lines) repeats(text string) (held int, pass bool) {
+	key, now := numbers.ReplaceAllString(text, "0"), time.Now()
+	r := l.said[key]
+	if r != nil && now.Sub(r.at) < again {
+		r.since++
+		return 0, false
+	}
+	if r != nil {
+		held = r.since
+	}
+	if l.said == nil || len(l.said) >= maxSaid {
+		l.said = map[string]*repeated{}
+	}
+	l.said[key] = &repeated{at: now}
+	return held, true
 }
 
 // Write never fails: a log must not stop Envoy.
@@ -57,7 +95,14 @@ func (l *lines) emit(b []byte) {
 			level, attrs, text = known, append(attrs, "component", f[1]), f[2]
 		}
 	}
+	held, pass := l.repeats(text)
+	if !pass {
+		return
+	}
 	attrs = append(attrs, "line", text)
+	if held > 0 {
+		attrs = append(attrs, "repeated", held)
+	}
 	switch level {
 	case slog.LevelDebug:
 		l.log.Debug("envoy", attrs...)
