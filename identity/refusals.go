@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2/simplelru"
 	"google.golang.org/grpc/status"
+
+	"patchbay/audit"
 )
 
 // A refusal is logged when it is new, and again after quiet if it goes on: an
@@ -18,9 +21,10 @@ const (
 	refusalsKept = 1024
 )
 
-// refusals logs who was refused, and why. It is safe for concurrent use.
+// refusals logs who was refused, and why, and tells the audit log. It is safe for concurrent use.
 type refusals struct {
-	to *slog.Logger
+	to    *slog.Logger
+	audit func(audit.Event)
 
 	mu   sync.Mutex
 	told *lru.LRU[string, time.Time]
@@ -31,7 +35,7 @@ func newRefusals(to *slog.Logger) *refusals {
 	if err != nil {
 		panic(err) // only of a size below 1
 	}
-	return &refusals{to: to, told: told}
+	return &refusals{to: to, audit: func(audit.Event) {}, told: told}
 }
 
 func (r *refusals) log(ctx context.Context, from string, err error, about ...slog.Attr) {
@@ -44,6 +48,11 @@ func (r *refusals) log(ctx context.Context, from string, err error, about ...slo
 	}
 	r.mu.Unlock()
 	if !told {
+		var subject []string
+		for _, a := range about {
+			subject = append(subject, a.Value.String())
+		}
+		r.audit(audit.Event{Kind: audit.NodeRefused, Peer: from, Subject: strings.Join(subject, " "), Decision: audit.Denied, Reason: reason})
 		about = append(about, slog.String("from", from), slog.String("reason", reason))
 		r.to.LogAttrs(ctx, slog.LevelWarn, "refused on the control channel", about...)
 	}

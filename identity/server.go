@@ -2,6 +2,9 @@ package identity
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,6 +20,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"patchbay/agentapi"
+	"patchbay/audit"
 	"patchbay/identity/durable"
 	"patchbay/identity/join"
 	"patchbay/mesh"
@@ -41,7 +45,14 @@ type Server struct {
 	used      *durable.Once
 	limits    *lru.Cache[string, *rate.Limiter]
 	refusals  *refusals
+	audit     func(audit.Event)
 	log       *slog.Logger
+}
+
+// Audit has to told of every node certificate, and of every refusal: of this
+// server and of g. Call it before either is used.
+func (s *Server) Audit(g *Guard, to func(audit.Event)) {
+	s.audit, s.refusals.audit, g.refusals.audit = to, to, to
 }
 
 // NewServer opens the record of used proofs in data (the control plane's data
@@ -52,7 +63,7 @@ func NewServer(data string, signer *Signer, workloads *Workloads, log *slog.Logg
 		return nil, err
 	}
 	limits, err := lru.New[string, *rate.Limiter](callersKept)
-	return &Server{signer: signer, workloads: workloads, used: u, limits: limits, refusals: newRefusals(log), log: log}, err
+	return &Server{signer: signer, workloads: workloads, used: u, limits: limits, refusals: newRefusals(log), audit: func(audit.Event) {}, log: log}, err
 }
 
 // Enrol exchanges a proof for a node certificate. Both sides learn why not.
@@ -127,10 +138,28 @@ func (s *Server) answer(ctx context.Context, who caller, csrDER []byte, how stri
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	s.log.InfoContext(ctx, "node certificate issued", "node", who.node.ID(), "how", how, "key", who.keyID, "from", address(ctx), "serial", fmt.Sprintf("%x", cert.SerialNumber), "not_after", cert.NotAfter)
+	s.audit(nodeEvent(who, cert, how, address(ctx)))
 	return &agentapi.EnrolResponse{
 		ChainDer: [][]byte{cert.Raw}, CaPem: s.signer.CA(), SpiffeId: join.SPIFFEID(s.signer.TrustDomain(), who.node), NodeId: who.node.ID(),
 		NotAfter: timestamppb.New(cert.NotAfter), DiscoveryNames: who.node.Workload.DiscoveryNames,
 	}, nil
+}
+
+// nodeEvent is a node certificate for the audit log.
+func nodeEvent(who caller, cert *x509.Certificate, how, peer string) audit.Event {
+	e := audit.Event{
+		Kind: audit.NodeEnrolled, Actor: who.node.ID(), Peer: peer, Subject: who.node.ID(), Method: "join", Issuer: "control channel",
+		Serial: fmt.Sprintf("%x", cert.SerialNumber), NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, Decision: audit.Allowed,
+	}
+	if how == "renewed" {
+		e.Kind, e.Method = audit.NodeRenewed, "renew"
+	}
+	for _, u := range cert.URIs {
+		e.SANs = append(e.SANs, u.String())
+	}
+	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
+	e.SPKI = hex.EncodeToString(sum[:])
+	return e
 }
 
 // limit refuses a caller that comes too often.

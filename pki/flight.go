@@ -3,10 +3,14 @@ package pki
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"patchbay/audit"
 	"patchbay/mesh"
 	"patchbay/pki/secret"
 )
@@ -148,6 +152,7 @@ func (r *Rotator) renew(ctx context.Context, f flight) landing {
 	}
 	leaf := *issued
 	leaf.Issuer = f.want.issuer
+	r.o.Audit(f.event(&leaf))
 	if err := t.ready(ctx, &leaf); err != nil {
 		return failed(err)
 	}
@@ -211,4 +216,20 @@ func (r *Rotator) save(ctx context.Context, f flight, l landing) landing {
 	r.log.Info("certificate issued", "service", f.name.String(), "issuer", l.leaf.Issuer, "serial", l.leaf.Serial,
 		"not_after", l.leaf.NotAfter, "names", f.want.names, "generation", l.generation)
 	return l
+}
+
+// event is an issued certificate for the audit log.
+func (f flight) event(l *mesh.Leaf) audit.Event {
+	e := audit.Event{
+		Kind: audit.CertificateIssued, Actor: "control plane", Subject: f.name.String(), Issuer: l.Issuer, Serial: l.Serial,
+		SANs: append(slices.Clone(f.want.names), f.want.uri), NotBefore: l.NotBefore, NotAfter: l.NotAfter, Decision: audit.Allowed,
+	}
+	if f.leaf != nil {
+		e.Kind = audit.CertificateRenewed
+	}
+	if chain, err := ParseCertificates(l.ChainPEM); err == nil {
+		sum := sha256.Sum256(chain[0].RawSubjectPublicKeyInfo)
+		e.SPKI = hex.EncodeToString(sum[:])
+	}
+	return e
 }

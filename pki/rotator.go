@@ -14,6 +14,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"patchbay/audit"
 	"patchbay/mesh"
 	"patchbay/pki/secret"
 )
@@ -29,6 +30,9 @@ type RotatorOptions struct {
 	TrustLead time.Duration
 	// IssueTimeout bounds one attempt; 30 s.
 	IssueTimeout time.Duration
+	// Audit is told of every certificate that an issuer gave, and of every
+	// service whose certificate it refused; nil: nobody is.
+	Audit func(audit.Event)
 }
 
 // When a leaf is renewed, as parts of its life from issue to end, unless its
@@ -89,6 +93,9 @@ func NewRotator(store *mesh.Store, issuers map[string]Issuer, secrets secret.Sto
 		flights += t.issues.parallel
 	}
 	r.landed = make(chan landing, flights)
+	if r.o.Audit == nil {
+		r.o.Audit = func(audit.Event) {}
+	}
 	return r
 }
 

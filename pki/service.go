@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"patchbay/audit"
 	"patchbay/mesh"
 )
 
@@ -267,6 +268,7 @@ func (r *Rotator) throttled(s *service, l *lane, err error) {
 func (r *Rotator) failed(s *service, err error) {
 	now := time.Now()
 	if s.tries++; s.tries == 1 {
+		r.o.Audit(audit.Event{Kind: audit.CertificateRefused, Actor: "control plane", Subject: s.name.String(), Issuer: s.want.issuer, SANs: s.want.names, Decision: audit.Denied, Reason: err.Error()})
 		r.log.Warn("certificate not renewed", "service", s.name.String(), "issuer", s.want.issuer, "kept_until", s.notAfter(), "error", err)
 	}
 	s.err, s.errAt = err, now

@@ -29,7 +29,7 @@ func (c *control) buildCertificates(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.rotator = pki.NewRotator(c.store, issuers, secrets, pki.RotatorOptions{TrustDomain: c.cfg.TrustDomain}, c.log)
+	c.rotator = pki.NewRotator(c.store, issuers, secrets, pki.RotatorOptions{TrustDomain: c.cfg.TrustDomain, Audit: c.audit.Record}, c.log)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"patchbay/agents"
+	"patchbay/audit"
 	"patchbay/mesh"
 	"patchbay/registrar"
 )
@@ -20,12 +21,13 @@ type registrations struct {
 	*registrar.Registrar
 	issuers []string // that are configured, sorted
 	leaf    func(mesh.ServiceName) *mesh.Leaf
+	audit   *audit.Log
 }
 
 func (c *control) registrations() registrations {
 	return registrations{
 		Registrar: c.registrar, issuers: slices.Sorted(maps.Keys(c.cfg.Issuers)),
-		leaf: func(n mesh.ServiceName) *mesh.Leaf { return c.store.Snapshot().Leaves[n] },
+		leaf: func(n mesh.ServiceName) *mesh.Leaf { return c.store.Snapshot().Leaves[n] }, audit: c.audit,
 	}
 }
 
@@ -74,16 +76,35 @@ func (r registrations) Declare(ctx context.Context, n mesh.Node, p agents.Port) 
 
 func (r registrations) Register(ctx context.Context, n mesh.Node, p agents.Port, addr netip.AddrPort, zone string) (agents.Instance, error) {
 	if err := r.known(p); err != nil {
+		r.record(audit.Registered, n, p, addr.Addr().String(), err)
 		return agents.Instance{}, err
 	}
 	req := request(n, p)
 	req.Peer, req.ListenerPort, req.Zone, req.Health = addr.Addr(), addr.Port(), zone, mesh.Healthy
 	got, err := r.Registrar.Register(ctx, req)
+	r.record(audit.Registered, n, p, addr.Addr().String(), err)
 	return agents.Instance{ServiceARN: got.ServiceARN, InstanceID: got.InstanceID}, inWords(err)
 }
 
+// record tells the audit log what became of a registration. One that failed
+// because the registry did (not because it was refused) is tried again, and no
+// decision about anybody.
+func (r registrations) record(kind string, n mesh.Node, p agents.Port, peer string, err error) {
+	e := audit.Event{Kind: kind, Actor: n.ID(), Peer: peer, Subject: p.Service.String() + " " + p.PortName, Decision: audit.Allowed}
+	if err != nil {
+		_, byUs := errors.AsType[*agents.Refused](inWords(err))
+		if !byUs {
+			return
+		}
+		e.Kind, e.Decision, e.Reason = audit.RegisterRefused, audit.Denied, err.Error()
+	}
+	r.audit.Record(e)
+}
+
 func (r registrations) Deregister(ctx context.Context, n mesh.Node, p agents.Port) error {
-	return inWords(r.Registrar.Deregister(ctx, instance(n, p)))
+	err := r.Registrar.Deregister(ctx, instance(n, p))
+	r.record(audit.Deregistered, n, p, "", err)
+	return inWords(err)
 }
 
 func (r registrations) SetHealth(ctx context.Context, n mesh.Node, p agents.Port, h mesh.Health) error {

@@ -93,7 +93,7 @@ func misnamed(root *cobra.Command, args []string) error {
 
 // commands lists every subcommand, in the order of `patchbay --help`.
 func commands() []*cobra.Command {
-	first := []*cobra.Command{newServeCmd(), newSidecarCmd(), newRegistryCmd(), newTokenCmd(), newDemoCmd(), newVersionCmd()}
+	first := []*cobra.Command{newServeCmd(), newSidecarCmd(), newRegistryCmd(), newTokenCmd(), newAuditCmd(), newDemoCmd(), newVersionCmd()}
 	return slices.Concat(first, composeCommands(), operatorCommands())
 }
 

@@ -25,6 +25,7 @@ import (
 	"patchbay/admin"
 	"patchbay/agentapi"
 	"patchbay/agents"
+	"patchbay/audit"
 	"patchbay/config"
 	"patchbay/discovery"
 	"patchbay/discovery/cloud"
@@ -97,6 +98,7 @@ type control struct {
 	cfg     config.Config
 	log     *slog.Logger
 	store   *mesh.Store
+	audit   *audit.Log
 	metrics *prometheus.Registry
 	// registryURL and registryKey are how we reach the embedded registry.
 	registryURL string
@@ -122,6 +124,11 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err := c.startRegistry(ctx, g); err != nil {
 		return err
 	}
+	var err error
+	if c.audit, err = audit.Open(auditFile(cfg.Data), log); err != nil {
+		return err
+	}
+	g.Go(func() error { return c.audit.Run(ctx) })
 	for _, build := range []func(context.Context) error{c.buildDiscovery, c.buildCertificates, c.buildIdentity, c.buildPush} {
 		if err := build(ctx); err != nil {
 			return err
@@ -174,8 +181,11 @@ func (c *control) buildIdentity(context.Context) error {
 		c.log.Error("some identities are not well-formed", "error", err.Error())
 	}
 	c.guard = identity.NewGuard(signer, workloads, c.log)
-	c.enrolment, err = identity.NewServer(c.cfg.Data, signer, workloads, c.log)
-	return err
+	if c.enrolment, err = identity.NewServer(c.cfg.Data, signer, workloads, c.log); err != nil {
+		return err
+	}
+	c.enrolment.Audit(c.guard, c.audit.Record)
+	return nil
 }
 
 func (c *control) buildPush(context.Context) error {
@@ -227,7 +237,7 @@ func (c *control) listen(ctx context.Context, g *errgroup.Group) error {
 		defer context.AfterFunc(ctx, agentServer.Stop)()
 		return agentServer.Serve(listeners["agent"])
 	})
-	g.Go(func() error { return serveHTTP(ctx, listeners["admin"], admin.Handler(opened)) })
+	g.Go(func() error { return serveHTTP(ctx, listeners["admin"], c.adminHandler(opened)) })
 	return nil
 }
 
