@@ -41,6 +41,7 @@ var mayImport = map[string][]string{
 	"internal/devca":      {},
 	"internal/suggest":    {},
 	"docs/doctor":         {},
+	"admin/live":          {"admin/api", "diagnose"},
 }
 
 // standardOnly lists the packages that use nothing but the standard library.

@@ -49,6 +49,9 @@ type Options struct {
 	// Handlers serve other patterns of http.ServeMux. They only read, and are
 	// guarded as all reading is.
 	Handlers map[string]http.Handler
+	// Page is everything else below /, for everybody: it must hold no data of
+	// the mesh. Nil: there is none.
+	Page http.Handler
 	// Metrics are served at /metrics.
 	Metrics prometheus.Gatherer
 }
@@ -71,6 +74,9 @@ func Handler(o Options) http.Handler {
 		answer(w, status, map[string]any{"ready": len(reasons) == 0, "reasons": append([]string{}, reasons...)})
 	})
 	mux.Handle("GET /metrics", o.guard(false, promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{})))
+	if o.Page != nil {
+		mux.Handle("GET /", o.Page)
+	}
 	mux.Handle("GET /api/v1/{part}", o.guard(false, http.HandlerFunc(o.part)))
 	mux.Handle("POST /api/v1/{action}", o.guard(true, http.HandlerFunc(o.action)))
 	for pattern, h := range o.Handlers {

@@ -289,6 +289,7 @@ type Up struct {
 	//	*Up_NamesApplied
 	//	*Up_Drain
 	//	*Up_Answer
+	//	*Up_Traffic
 	Message       isUp_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -376,6 +377,15 @@ func (x *Up) GetAnswer() *Answer {
 	return nil
 }
 
+func (x *Up) GetTraffic() *Traffic {
+	if x != nil {
+		if x, ok := x.Message.(*Up_Traffic); ok {
+			return x.Traffic
+		}
+	}
+	return nil
+}
+
 type isUp_Message interface {
 	isUp_Message()
 }
@@ -400,6 +410,10 @@ type Up_Answer struct {
 	Answer *Answer `protobuf:"bytes,5,opt,name=answer,proto3,oneof"`
 }
 
+type Up_Traffic struct {
+	Traffic *Traffic `protobuf:"bytes,6,opt,name=traffic,proto3,oneof"`
+}
+
 func (*Up_Hello) isUp_Message() {}
 
 func (*Up_Health) isUp_Message() {}
@@ -409,6 +423,8 @@ func (*Up_NamesApplied) isUp_Message() {}
 func (*Up_Drain) isUp_Message() {}
 
 func (*Up_Answer) isUp_Message() {}
+
+func (*Up_Traffic) isUp_Message() {}
 
 type Hello struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -882,6 +898,286 @@ func (x *NamesApplied) GetRefused() []string {
 	return nil
 }
 
+// Traffic is what the task's Envoy has counted since it started; every 5 s if
+// anything has changed.
+type Traffic struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"`   // Envoy's start: counters begin again with it
+	Called        []*Called              `protobuf:"bytes,2,rep,name=called,proto3" json:"called,omitempty"` // services that the task has called, sorted
+	Served        *Served                `protobuf:"bytes,3,opt,name=served,proto3" json:"served,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Traffic) Reset() {
+	*x = Traffic{}
+	mi := &file_agent_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Traffic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Traffic) ProtoMessage() {}
+
+func (x *Traffic) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Traffic.ProtoReflect.Descriptor instead.
+func (*Traffic) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Traffic) GetEpoch() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Epoch
+	}
+	return nil
+}
+
+func (x *Traffic) GetCalled() []*Called {
+	if x != nil {
+		return x.Called
+	}
+	return nil
+}
+
+func (x *Traffic) GetServed() *Served {
+	if x != nil {
+		return x.Served
+	}
+	return nil
+}
+
+// Called is one service, from this task's side.
+type Called struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`          // discoveryName.namespace
+	Requests      uint64                 `protobuf:"varint,2,opt,name=requests,proto3" json:"requests,omitempty"`       // of http, http2 and grpc
+	Errors        uint64                 `protobuf:"varint,3,opt,name=errors,proto3" json:"errors,omitempty"`           // of these, 5xx
+	Connections   uint64                 `protobuf:"varint,4,opt,name=connections,proto3" json:"connections,omitempty"` // that were made
+	Failed        uint64                 `protobuf:"varint,5,opt,name=failed,proto3" json:"failed,omitempty"`           // that could not be made, or whose handshake failed
+	Tls13         uint64                 `protobuf:"varint,6,opt,name=tls13,proto3" json:"tls13,omitempty"`
+	TlsOlder      uint64                 `protobuf:"varint,7,opt,name=tls_older,json=tlsOlder,proto3" json:"tls_older,omitempty"`
+	Unverified    uint64                 `protobuf:"varint,8,opt,name=unverified,proto3" json:"unverified,omitempty"`     // handshakes that failed because of the peer's certificate
+	P50Ms         float64                `protobuf:"fixed64,9,opt,name=p50_ms,json=p50Ms,proto3" json:"p50_ms,omitempty"` // of the requests of the last interval; 0: there were none
+	P99Ms         float64                `protobuf:"fixed64,10,opt,name=p99_ms,json=p99Ms,proto3" json:"p99_ms,omitempty"`
+	Tls           bool                   `protobuf:"varint,11,opt,name=tls,proto3" json:"tls,omitempty"`                 // its cluster speaks TLS
+	Established   uint64                 `protobuf:"varint,12,opt,name=established,proto3" json:"established,omitempty"` // connections that stood, their handshake included
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Called) Reset() {
+	*x = Called{}
+	mi := &file_agent_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Called) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Called) ProtoMessage() {}
+
+func (x *Called) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Called.ProtoReflect.Descriptor instead.
+func (*Called) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Called) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *Called) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *Called) GetErrors() uint64 {
+	if x != nil {
+		return x.Errors
+	}
+	return 0
+}
+
+func (x *Called) GetConnections() uint64 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+func (x *Called) GetFailed() uint64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *Called) GetTls13() uint64 {
+	if x != nil {
+		return x.Tls13
+	}
+	return 0
+}
+
+func (x *Called) GetTlsOlder() uint64 {
+	if x != nil {
+		return x.TlsOlder
+	}
+	return 0
+}
+
+func (x *Called) GetUnverified() uint64 {
+	if x != nil {
+		return x.Unverified
+	}
+	return 0
+}
+
+func (x *Called) GetP50Ms() float64 {
+	if x != nil {
+		return x.P50Ms
+	}
+	return 0
+}
+
+func (x *Called) GetP99Ms() float64 {
+	if x != nil {
+		return x.P99Ms
+	}
+	return 0
+}
+
+func (x *Called) GetTls() bool {
+	if x != nil {
+		return x.Tls
+	}
+	return false
+}
+
+func (x *Called) GetEstablished() uint64 {
+	if x != nil {
+		return x.Established
+	}
+	return 0
+}
+
+// Served is what came to the task's ingress ports.
+type Served struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Requests      uint64                 `protobuf:"varint,1,opt,name=requests,proto3" json:"requests,omitempty"`
+	Errors        uint64                 `protobuf:"varint,2,opt,name=errors,proto3" json:"errors,omitempty"`
+	Connections   uint64                 `protobuf:"varint,3,opt,name=connections,proto3" json:"connections,omitempty"`
+	Tls13         uint64                 `protobuf:"varint,4,opt,name=tls13,proto3" json:"tls13,omitempty"`
+	TlsOlder      uint64                 `protobuf:"varint,5,opt,name=tls_older,json=tlsOlder,proto3" json:"tls_older,omitempty"`
+	Refused       uint64                 `protobuf:"varint,6,opt,name=refused,proto3" json:"refused,omitempty"` // handshakes that failed: plain text, older TLS, no certificate
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Served) Reset() {
+	*x = Served{}
+	mi := &file_agent_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Served) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Served) ProtoMessage() {}
+
+func (x *Served) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Served.ProtoReflect.Descriptor instead.
+func (*Served) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Served) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *Served) GetErrors() uint64 {
+	if x != nil {
+		return x.Errors
+	}
+	return 0
+}
+
+func (x *Served) GetConnections() uint64 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+func (x *Served) GetTls13() uint64 {
+	if x != nil {
+		return x.Tls13
+	}
+	return 0
+}
+
+func (x *Served) GetTlsOlder() uint64 {
+	if x != nil {
+		return x.TlsOlder
+	}
+	return 0
+}
+
+func (x *Served) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
 // Drain announces that the task stops: take it out of rotation, then answer
 // DrainComplete.
 type Drain struct {
@@ -892,7 +1188,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -904,7 +1200,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -917,7 +1213,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 type Down struct {
@@ -936,7 +1232,7 @@ type Down struct {
 
 func (x *Down) Reset() {
 	*x = Down{}
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -948,7 +1244,7 @@ func (x *Down) String() string {
 func (*Down) ProtoMessage() {}
 
 func (x *Down) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -961,7 +1257,7 @@ func (x *Down) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Down.ProtoReflect.Descriptor instead.
 func (*Down) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Down) GetMessage() isDown_Message {
@@ -1067,7 +1363,7 @@ type Ask struct {
 
 func (x *Ask) Reset() {
 	*x = Ask{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1079,7 +1375,7 @@ func (x *Ask) String() string {
 func (*Ask) ProtoMessage() {}
 
 func (x *Ask) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1092,7 +1388,7 @@ func (x *Ask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ask.ProtoReflect.Descriptor instead.
 func (*Ask) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Ask) GetId() uint64 {
@@ -1170,7 +1466,7 @@ type Look struct {
 
 func (x *Look) Reset() {
 	*x = Look{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1478,7 @@ func (x *Look) String() string {
 func (*Look) ProtoMessage() {}
 
 func (x *Look) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1195,7 +1491,7 @@ func (x *Look) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Look.ProtoReflect.Descriptor instead.
 func (*Look) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Look) GetPages() []string {
@@ -1232,7 +1528,7 @@ type Handshake struct {
 
 func (x *Handshake) Reset() {
 	*x = Handshake{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1244,7 +1540,7 @@ func (x *Handshake) String() string {
 func (*Handshake) ProtoMessage() {}
 
 func (x *Handshake) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1257,7 +1553,7 @@ func (x *Handshake) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Handshake.ProtoReflect.Descriptor instead.
 func (*Handshake) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Handshake) GetAddress() string {
@@ -1282,7 +1578,7 @@ func (x *Handshake) GetH2() bool {
 }
 
 // Call asks for one call as the task's application would make it:
-// agentapi.Called.
+// agentapi.Outcome.
 type Call struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Url           string                 `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"` // http://NAME:PORT/PATH or tcp://NAME:PORT
@@ -1293,7 +1589,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1305,7 +1601,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1318,7 +1614,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Call) GetUrl() string {
@@ -1349,7 +1645,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1657,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1670,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Answer) GetId() uint64 {
@@ -1414,7 +1710,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1426,7 +1722,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1439,7 +1735,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Welcome) GetControlPlane() string {
@@ -1460,7 +1756,7 @@ type Names struct {
 
 func (x *Names) Reset() {
 	*x = Names{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1472,7 +1768,7 @@ func (x *Names) String() string {
 func (*Names) ProtoMessage() {}
 
 func (x *Names) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1485,7 +1781,7 @@ func (x *Names) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Names.ProtoReflect.Descriptor instead.
 func (*Names) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Names) GetVersion() string {
@@ -1513,7 +1809,7 @@ type Name struct {
 
 func (x *Name) Reset() {
 	*x = Name{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1525,7 +1821,7 @@ func (x *Name) String() string {
 func (*Name) ProtoMessage() {}
 
 func (x *Name) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1538,7 +1834,7 @@ func (x *Name) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Name.ProtoReflect.Descriptor instead.
 func (*Name) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Name) GetDnsName() string {
@@ -1576,7 +1872,7 @@ type Registration struct {
 
 func (x *Registration) Reset() {
 	*x = Registration{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +1884,7 @@ func (x *Registration) String() string {
 func (*Registration) ProtoMessage() {}
 
 func (x *Registration) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1601,7 +1897,7 @@ func (x *Registration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registration.ProtoReflect.Descriptor instead.
 func (*Registration) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Registration) GetPortName() string {
@@ -1648,7 +1944,7 @@ type DrainComplete struct {
 
 func (x *DrainComplete) Reset() {
 	*x = DrainComplete{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1660,7 +1956,7 @@ func (x *DrainComplete) String() string {
 func (*DrainComplete) ProtoMessage() {}
 
 func (x *DrainComplete) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1673,7 +1969,7 @@ func (x *DrainComplete) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainComplete.ProtoReflect.Descriptor instead.
 func (*DrainComplete) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DrainComplete) GetMissing() []string {
@@ -1702,13 +1998,14 @@ const file_agent_proto_rawDesc = "" +
 	"\tspiffe_id\x18\x03 \x01(\tR\bspiffeId\x12\x17\n" +
 	"\anode_id\x18\x04 \x01(\tR\x06nodeId\x127\n" +
 	"\tnot_after\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x12'\n" +
-	"\x0fdiscovery_names\x18\x06 \x03(\tR\x0ediscoveryNames\"\xa5\x02\n" +
+	"\x0fdiscovery_names\x18\x06 \x03(\tR\x0ediscoveryNames\"\xdd\x02\n" +
 	"\x02Up\x120\n" +
 	"\x05hello\x18\x01 \x01(\v2\x18.patchbay.agent.v1.HelloH\x00R\x05hello\x123\n" +
 	"\x06health\x18\x02 \x01(\v2\x19.patchbay.agent.v1.HealthH\x00R\x06health\x12F\n" +
 	"\rnames_applied\x18\x03 \x01(\v2\x1f.patchbay.agent.v1.NamesAppliedH\x00R\fnamesApplied\x120\n" +
 	"\x05drain\x18\x04 \x01(\v2\x18.patchbay.agent.v1.DrainH\x00R\x05drain\x123\n" +
-	"\x06answer\x18\x05 \x01(\v2\x19.patchbay.agent.v1.AnswerH\x00R\x06answerB\t\n" +
+	"\x06answer\x18\x05 \x01(\v2\x19.patchbay.agent.v1.AnswerH\x00R\x06answer\x126\n" +
+	"\atraffic\x18\x06 \x01(\v2\x1a.patchbay.agent.v1.TrafficH\x00R\atrafficB\t\n" +
 	"\amessage\"\xd5\x01\n" +
 	"\x05Hello\x12#\n" +
 	"\ragent_version\x18\x01 \x01(\tR\fagentVersion\x12#\n" +
@@ -1757,7 +2054,34 @@ const file_agent_proto_rawDesc = "" +
 	"\fNamesApplied\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
 	"\awaiting\x18\x02 \x03(\tR\awaiting\x12\x18\n" +
-	"\arefused\x18\x03 \x03(\tR\arefused\"\a\n" +
+	"\arefused\x18\x03 \x03(\tR\arefused\"\xa1\x01\n" +
+	"\aTraffic\x120\n" +
+	"\x05epoch\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05epoch\x121\n" +
+	"\x06called\x18\x02 \x03(\v2\x19.patchbay.agent.v1.CalledR\x06called\x121\n" +
+	"\x06served\x18\x03 \x01(\v2\x19.patchbay.agent.v1.ServedR\x06served\"\xc5\x02\n" +
+	"\x06Called\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x1a\n" +
+	"\brequests\x18\x02 \x01(\x04R\brequests\x12\x16\n" +
+	"\x06errors\x18\x03 \x01(\x04R\x06errors\x12 \n" +
+	"\vconnections\x18\x04 \x01(\x04R\vconnections\x12\x16\n" +
+	"\x06failed\x18\x05 \x01(\x04R\x06failed\x12\x14\n" +
+	"\x05tls13\x18\x06 \x01(\x04R\x05tls13\x12\x1b\n" +
+	"\ttls_older\x18\a \x01(\x04R\btlsOlder\x12\x1e\n" +
+	"\n" +
+	"unverified\x18\b \x01(\x04R\n" +
+	"unverified\x12\x15\n" +
+	"\x06p50_ms\x18\t \x01(\x01R\x05p50Ms\x12\x15\n" +
+	"\x06p99_ms\x18\n" +
+	" \x01(\x01R\x05p99Ms\x12\x10\n" +
+	"\x03tls\x18\v \x01(\bR\x03tls\x12 \n" +
+	"\vestablished\x18\f \x01(\x04R\vestablished\"\xab\x01\n" +
+	"\x06Served\x12\x1a\n" +
+	"\brequests\x18\x01 \x01(\x04R\brequests\x12\x16\n" +
+	"\x06errors\x18\x02 \x01(\x04R\x06errors\x12 \n" +
+	"\vconnections\x18\x03 \x01(\x04R\vconnections\x12\x14\n" +
+	"\x05tls13\x18\x04 \x01(\x04R\x05tls13\x12\x1b\n" +
+	"\ttls_older\x18\x05 \x01(\x04R\btlsOlder\x12\x18\n" +
+	"\arefused\x18\x06 \x01(\x04R\arefused\"\a\n" +
 	"\x05Drain\"\xb9\x02\n" +
 	"\x04Down\x126\n" +
 	"\awelcome\x18\x01 \x01(\v2\x1a.patchbay.agent.v1.WelcomeH\x00R\awelcome\x120\n" +
@@ -1830,7 +2154,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_agent_proto_goTypes = []any{
 	(Health_State)(0),             // 0: patchbay.agent.v1.Health.State
 	(*EnrolRequest)(nil),          // 1: patchbay.agent.v1.EnrolRequest
@@ -1844,60 +2168,67 @@ var file_agent_proto_goTypes = []any{
 	(*Timeout)(nil),               // 9: patchbay.agent.v1.Timeout
 	(*Health)(nil),                // 10: patchbay.agent.v1.Health
 	(*NamesApplied)(nil),          // 11: patchbay.agent.v1.NamesApplied
-	(*Drain)(nil),                 // 12: patchbay.agent.v1.Drain
-	(*Down)(nil),                  // 13: patchbay.agent.v1.Down
-	(*Ask)(nil),                   // 14: patchbay.agent.v1.Ask
-	(*Look)(nil),                  // 15: patchbay.agent.v1.Look
-	(*Handshake)(nil),             // 16: patchbay.agent.v1.Handshake
-	(*Call)(nil),                  // 17: patchbay.agent.v1.Call
-	(*Answer)(nil),                // 18: patchbay.agent.v1.Answer
-	(*Welcome)(nil),               // 19: patchbay.agent.v1.Welcome
-	(*Names)(nil),                 // 20: patchbay.agent.v1.Names
-	(*Name)(nil),                  // 21: patchbay.agent.v1.Name
-	(*Registration)(nil),          // 22: patchbay.agent.v1.Registration
-	(*DrainComplete)(nil),         // 23: patchbay.agent.v1.DrainComplete
-	nil,                           // 24: patchbay.agent.v1.Health.PortsEntry
-	nil,                           // 25: patchbay.agent.v1.Health.WhyEntry
-	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
+	(*Traffic)(nil),               // 12: patchbay.agent.v1.Traffic
+	(*Called)(nil),                // 13: patchbay.agent.v1.Called
+	(*Served)(nil),                // 14: patchbay.agent.v1.Served
+	(*Drain)(nil),                 // 15: patchbay.agent.v1.Drain
+	(*Down)(nil),                  // 16: patchbay.agent.v1.Down
+	(*Ask)(nil),                   // 17: patchbay.agent.v1.Ask
+	(*Look)(nil),                  // 18: patchbay.agent.v1.Look
+	(*Handshake)(nil),             // 19: patchbay.agent.v1.Handshake
+	(*Call)(nil),                  // 20: patchbay.agent.v1.Call
+	(*Answer)(nil),                // 21: patchbay.agent.v1.Answer
+	(*Welcome)(nil),               // 22: patchbay.agent.v1.Welcome
+	(*Names)(nil),                 // 23: patchbay.agent.v1.Names
+	(*Name)(nil),                  // 24: patchbay.agent.v1.Name
+	(*Registration)(nil),          // 25: patchbay.agent.v1.Registration
+	(*DrainComplete)(nil),         // 26: patchbay.agent.v1.DrainComplete
+	nil,                           // 27: patchbay.agent.v1.Health.PortsEntry
+	nil,                           // 28: patchbay.agent.v1.Health.WhyEntry
+	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 30: google.protobuf.Duration
 }
 var file_agent_proto_depIdxs = []int32{
-	26, // 0: patchbay.agent.v1.EnrolResponse.not_after:type_name -> google.protobuf.Timestamp
+	29, // 0: patchbay.agent.v1.EnrolResponse.not_after:type_name -> google.protobuf.Timestamp
 	5,  // 1: patchbay.agent.v1.Up.hello:type_name -> patchbay.agent.v1.Hello
 	10, // 2: patchbay.agent.v1.Up.health:type_name -> patchbay.agent.v1.Health
 	11, // 3: patchbay.agent.v1.Up.names_applied:type_name -> patchbay.agent.v1.NamesApplied
-	12, // 4: patchbay.agent.v1.Up.drain:type_name -> patchbay.agent.v1.Drain
-	18, // 5: patchbay.agent.v1.Up.answer:type_name -> patchbay.agent.v1.Answer
-	6,  // 6: patchbay.agent.v1.Hello.ports:type_name -> patchbay.agent.v1.Port
-	7,  // 7: patchbay.agent.v1.Port.client_aliases:type_name -> patchbay.agent.v1.ClientAlias
-	8,  // 8: patchbay.agent.v1.Port.tls:type_name -> patchbay.agent.v1.Tls
-	9,  // 9: patchbay.agent.v1.Port.timeout:type_name -> patchbay.agent.v1.Timeout
-	27, // 10: patchbay.agent.v1.Timeout.idle:type_name -> google.protobuf.Duration
-	27, // 11: patchbay.agent.v1.Timeout.per_request:type_name -> google.protobuf.Duration
-	24, // 12: patchbay.agent.v1.Health.ports:type_name -> patchbay.agent.v1.Health.PortsEntry
-	25, // 13: patchbay.agent.v1.Health.why:type_name -> patchbay.agent.v1.Health.WhyEntry
-	19, // 14: patchbay.agent.v1.Down.welcome:type_name -> patchbay.agent.v1.Welcome
-	20, // 15: patchbay.agent.v1.Down.names:type_name -> patchbay.agent.v1.Names
-	22, // 16: patchbay.agent.v1.Down.registration:type_name -> patchbay.agent.v1.Registration
-	23, // 17: patchbay.agent.v1.Down.drain_complete:type_name -> patchbay.agent.v1.DrainComplete
-	14, // 18: patchbay.agent.v1.Down.ask:type_name -> patchbay.agent.v1.Ask
-	15, // 19: patchbay.agent.v1.Ask.look:type_name -> patchbay.agent.v1.Look
-	16, // 20: patchbay.agent.v1.Ask.handshake:type_name -> patchbay.agent.v1.Handshake
-	17, // 21: patchbay.agent.v1.Ask.call:type_name -> patchbay.agent.v1.Call
-	27, // 22: patchbay.agent.v1.Call.timeout:type_name -> google.protobuf.Duration
-	21, // 23: patchbay.agent.v1.Names.names:type_name -> patchbay.agent.v1.Name
-	0,  // 24: patchbay.agent.v1.Health.PortsEntry.value:type_name -> patchbay.agent.v1.Health.State
-	1,  // 25: patchbay.agent.v1.Enrolment.Enrol:input_type -> patchbay.agent.v1.EnrolRequest
-	2,  // 26: patchbay.agent.v1.Enrolment.Renew:input_type -> patchbay.agent.v1.RenewRequest
-	4,  // 27: patchbay.agent.v1.Agent.Connect:input_type -> patchbay.agent.v1.Up
-	3,  // 28: patchbay.agent.v1.Enrolment.Enrol:output_type -> patchbay.agent.v1.EnrolResponse
-	3,  // 29: patchbay.agent.v1.Enrolment.Renew:output_type -> patchbay.agent.v1.EnrolResponse
-	13, // 30: patchbay.agent.v1.Agent.Connect:output_type -> patchbay.agent.v1.Down
-	28, // [28:31] is the sub-list for method output_type
-	25, // [25:28] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	15, // 4: patchbay.agent.v1.Up.drain:type_name -> patchbay.agent.v1.Drain
+	21, // 5: patchbay.agent.v1.Up.answer:type_name -> patchbay.agent.v1.Answer
+	12, // 6: patchbay.agent.v1.Up.traffic:type_name -> patchbay.agent.v1.Traffic
+	6,  // 7: patchbay.agent.v1.Hello.ports:type_name -> patchbay.agent.v1.Port
+	7,  // 8: patchbay.agent.v1.Port.client_aliases:type_name -> patchbay.agent.v1.ClientAlias
+	8,  // 9: patchbay.agent.v1.Port.tls:type_name -> patchbay.agent.v1.Tls
+	9,  // 10: patchbay.agent.v1.Port.timeout:type_name -> patchbay.agent.v1.Timeout
+	30, // 11: patchbay.agent.v1.Timeout.idle:type_name -> google.protobuf.Duration
+	30, // 12: patchbay.agent.v1.Timeout.per_request:type_name -> google.protobuf.Duration
+	27, // 13: patchbay.agent.v1.Health.ports:type_name -> patchbay.agent.v1.Health.PortsEntry
+	28, // 14: patchbay.agent.v1.Health.why:type_name -> patchbay.agent.v1.Health.WhyEntry
+	29, // 15: patchbay.agent.v1.Traffic.epoch:type_name -> google.protobuf.Timestamp
+	13, // 16: patchbay.agent.v1.Traffic.called:type_name -> patchbay.agent.v1.Called
+	14, // 17: patchbay.agent.v1.Traffic.served:type_name -> patchbay.agent.v1.Served
+	22, // 18: patchbay.agent.v1.Down.welcome:type_name -> patchbay.agent.v1.Welcome
+	23, // 19: patchbay.agent.v1.Down.names:type_name -> patchbay.agent.v1.Names
+	25, // 20: patchbay.agent.v1.Down.registration:type_name -> patchbay.agent.v1.Registration
+	26, // 21: patchbay.agent.v1.Down.drain_complete:type_name -> patchbay.agent.v1.DrainComplete
+	17, // 22: patchbay.agent.v1.Down.ask:type_name -> patchbay.agent.v1.Ask
+	18, // 23: patchbay.agent.v1.Ask.look:type_name -> patchbay.agent.v1.Look
+	19, // 24: patchbay.agent.v1.Ask.handshake:type_name -> patchbay.agent.v1.Handshake
+	20, // 25: patchbay.agent.v1.Ask.call:type_name -> patchbay.agent.v1.Call
+	30, // 26: patchbay.agent.v1.Call.timeout:type_name -> google.protobuf.Duration
+	24, // 27: patchbay.agent.v1.Names.names:type_name -> patchbay.agent.v1.Name
+	0,  // 28: patchbay.agent.v1.Health.PortsEntry.value:type_name -> patchbay.agent.v1.Health.State
+	1,  // 29: patchbay.agent.v1.Enrolment.Enrol:input_type -> patchbay.agent.v1.EnrolRequest
+	2,  // 30: patchbay.agent.v1.Enrolment.Renew:input_type -> patchbay.agent.v1.RenewRequest
+	4,  // 31: patchbay.agent.v1.Agent.Connect:input_type -> patchbay.agent.v1.Up
+	3,  // 32: patchbay.agent.v1.Enrolment.Enrol:output_type -> patchbay.agent.v1.EnrolResponse
+	3,  // 33: patchbay.agent.v1.Enrolment.Renew:output_type -> patchbay.agent.v1.EnrolResponse
+	16, // 34: patchbay.agent.v1.Agent.Connect:output_type -> patchbay.agent.v1.Down
+	32, // [32:35] is the sub-list for method output_type
+	29, // [29:32] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -1911,15 +2242,16 @@ func file_agent_proto_init() {
 		(*Up_NamesApplied)(nil),
 		(*Up_Drain)(nil),
 		(*Up_Answer)(nil),
+		(*Up_Traffic)(nil),
 	}
-	file_agent_proto_msgTypes[12].OneofWrappers = []any{
+	file_agent_proto_msgTypes[15].OneofWrappers = []any{
 		(*Down_Welcome)(nil),
 		(*Down_Names)(nil),
 		(*Down_Registration)(nil),
 		(*Down_DrainComplete)(nil),
 		(*Down_Ask)(nil),
 	}
-	file_agent_proto_msgTypes[13].OneofWrappers = []any{
+	file_agent_proto_msgTypes[16].OneofWrappers = []any{
 		(*Ask_Look)(nil),
 		(*Ask_Handshake)(nil),
 		(*Ask_Call)(nil),
@@ -1930,7 +2262,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   25,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -22,8 +22,8 @@ type HostLine struct {
 	Names   []string `json:"names"`
 }
 
-// Called is the answer to [Call].
-type Called struct {
+// Outcome is the answer to [Call].
+type Outcome struct {
 	URL      string        `json:"url"`
 	Resolved string        `json:"resolved,omitempty"` // the address of the name; empty: it has none
 	Took     time.Duration `json:"took"`               // nanoseconds

@@ -100,11 +100,12 @@ type Server struct {
 	sessions map[string]*session        // by node id: the newest stream
 	memory   map[string]map[string]kept // by node id and portName: of ended streams
 	asked    uint64                     // the id of the last question
+	traffic  ledger
 }
 
 // New makes a server without streams.
 func New(o Options) *Server {
-	return &Server{o: o, sessions: map[string]*session{}, memory: map[string]map[string]kept{}}
+	return &Server{o: o, sessions: map[string]*session{}, traffic: newLedger(), memory: map[string]map[string]kept{}}
 }
 
 // NodeStatus is one connected agent, for people.

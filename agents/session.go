@@ -133,6 +133,7 @@ func (s *Server) leave(v *session) {
 		delete(s.sessions, v.node.ID())
 	}
 	s.mu.Unlock()
+	s.traffic.forget(v.node.ID())
 	close(v.done)
 }
 
@@ -164,6 +165,8 @@ func (s *session) run(ctx context.Context, ups <-chan *agentapi.Up) error {
 				s.onHealth(ctx, m.Health)
 			case *agentapi.Up_NamesApplied:
 				s.update(func(st *state) { st.applied = m.NamesApplied })
+			case *agentapi.Up_Traffic:
+				s.onTraffic(m.Traffic)
 			case *agentapi.Up_Answer:
 				s.answered(ctx, m.Answer)
 			case *agentapi.Up_Drain:
@@ -175,7 +178,7 @@ func (s *session) run(ctx context.Context, ups <-chan *agentapi.Up) error {
 					})
 				}
 			default:
-				return status.Error(codes.InvalidArgument, "unexpected message; allowed after the first: health, names_applied, drain, answer")
+				return status.Error(codes.InvalidArgument, "unexpected message; allowed after the first: health, names_applied, drain, answer, traffic")
 			}
 		}
 	}

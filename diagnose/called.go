@@ -9,7 +9,7 @@ import (
 
 // Called adds what a real call showed: it may fail although every hop looks
 // right, or say more of the hop that fails.
-func Called(w *Walk, c agentapi.Called) {
+func Called(w *Walk, c agentapi.Outcome) {
 	said := c.Error
 	if c.Envoy {
 		said = fmt.Sprintf("%d: %s", c.Status, strings.TrimSpace(c.Body))

@@ -75,30 +75,27 @@ func certificate(s api.Service, issuers []string, illCA bool, now time.Time, add
 	if t.LastError != "" {
 		evidence = append(evidence, fmt.Sprintf("%d attempts failed; the last: %s", t.Failures, t.LastError))
 	}
+	known := slices.Contains(issuers, t.Issuer)
+	if known && t.LastError != "" && !illCA {
+		add(issuerError("issuer "+t.Issuer, t.LastError, s.Name+" asked"))
+		illCA = true
+	}
 	switch {
-	case !slices.Contains(issuers, t.Issuer):
+	case !known:
 		add(Finding{Code: "PB1207", Subject: s.Name, Cause: fmt.Sprintf("its issuer is %q; configured are %q", t.Issuer, issuers), Evidence: evidence,
 			Fix: []string{"add the issuer to `issuers` in the control plane's configuration, or declare one of these as awsPcaAuthorityArn"}})
-	case t.Serial == "" && total(s.Endpoints) > 0 || t.Serial == "" && t.LastError != "":
+	case t.Serial == "" && (total(s.Endpoints) > 0 || t.LastError != ""):
 		add(Finding{Code: "PB1203", Subject: s.Name, Cause: caOr(illCA, "none was issued"), Evidence: evidence,
 			Fix: []string{"the control plane tries again by itself as soon as the CA answers"}})
 	case t.Serial == "":
 	case now.After(t.NotAfter):
 		add(Finding{Code: "PB1204", Subject: s.Name, Cause: caOr(illCA, "it was not renewed in time"), Evidence: evidence,
 			Fix: []string{"curl -X POST -H \"Authorization: Bearer TOKEN\" ADMIN/api/v1/rotate?service=" + s.Name + "    (once the CA answers)"}})
-	case t.LastError != "" && !illCA:
-		x := issuerError(s.Name, t.LastError, evidence...)
-		if x.Code == "PB1201" {
-			x.Code = "PB1205"
-			x.Severity = Warning
-			if t.Alarm {
-				x.Severity = Error
-			}
-		}
-		add(x)
 	case t.Alarm:
 		add(Finding{Code: "PB1205", Subject: s.Name, Severity: Error, Cause: caOr(illCA, "less than a tenth of its life is left and it is not renewed"), Evidence: evidence,
 			Fix: []string{"bring the CA back: the control plane renews by itself"}})
+	case t.LastError != "":
+		add(Finding{Code: "PB1205", Subject: s.Name, Cause: caOr(illCA, "its renewal failed"), Evidence: evidence, Fix: []string{"the control plane tries again by itself"}})
 	}
 	if t.NotStored != "" {
 		add(Finding{Code: "PB1206", Subject: s.Name, Cause: t.NotStored, Evidence: evidence,

@@ -8,7 +8,12 @@ import (
 	"strings"
 )
 
-var notOwn = regexp.MustCompile(`may not offer`)
+// What a registrar says of a port that it refuses.
+var (
+	notOwn   = regexp.MustCompile(`may not offer`)
+	noIssuer = regexp.MustCompile(`asks for TLS from issuer`)
+	held     = regexp.MustCompile(`alias \S+ is held by the service`)
+)
 
 func checkConfiguration(f *Facts, add func(Finding)) {
 	if f.Status == nil {
@@ -62,6 +67,10 @@ func registration(node, port, service, text string) Finding {
 			fmt.Sprintf("patchbay token join --data DATA --namespace %s --workload %s --discovery-name %s --out JOIN    (with every name that it may offer)", ns, name, strings.TrimSuffix(service, "."+ns)),
 			"or change discoveryName in the task's declaration",
 		}
+	case noIssuer.MatchString(text):
+		x.Code, x.Fix = "PB1207", []string{"add the issuer to `issuers` in the control plane's configuration, or declare one that is there as awsPcaAuthorityArn"}
+	case held.MatchString(text):
+		x.Code, x.Fix = "PB1101", []string{"give " + service + " another dnsName or port in clientAliases, or remove the alias from the older service"}
 	case denied.MatchString(text):
 		return registryError(service, text, node+" port "+port)
 	}

@@ -70,9 +70,32 @@ func Check(f *Facts) []Finding {
 	for _, c := range []check{checkControl, checkRegistry, checkIssuers, checkCertificates, checkConfiguration, checkSidecars, checkTasks, checkServices} {
 		c(f, add)
 	}
+	out = merged(out)
 	slices.SortStableFunc(out, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(a.Code, b.Code), strings.Compare(a.Subject, b.Subject))
 	})
+	return out
+}
+
+// merged makes findings of one code and subject one, with all evidence.
+func merged(all []Finding) []Finding {
+	out := []Finding{}
+	for _, f := range all {
+		i := slices.IndexFunc(out, func(o Finding) bool { return o.Code == f.Code && o.Subject == f.Subject })
+		if i < 0 {
+			out = append(out, f)
+			continue
+		}
+		o := &out[i]
+		if f.Cause != o.Cause {
+			o.Evidence = append(o.Evidence, f.Cause)
+		}
+		for _, e := range f.Evidence {
+			if !slices.Contains(o.Evidence, e) {
+				o.Evidence = append(o.Evidence, e)
+			}
+		}
+	}
 	return out
 }
 

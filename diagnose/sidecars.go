@@ -158,6 +158,11 @@ func sync(s api.Sidecar, t api.TypeSync, now time.Time, add func(Finding)) {
 	switch t.State {
 	case api.Rejected:
 		for _, r := range t.Rejections {
+			if strings.Contains(r.Error, "cannot bind") {
+				add(Finding{Code: "PB1304", Subject: s.Node, Cause: bindCause(r.Error), Evidence: []string{r.Error},
+					Fix: []string{"free the port, or move Envoy's: ingressPortOverride in the service's block"}})
+				continue
+			}
 			add(Finding{Code: "PB1302", Subject: s.Node, Cause: t.Type + " " + r.Name + ": " + r.Error,
 				Evidence: []string{"version " + r.Version + ", at " + r.At.UTC().Format(time.RFC3339), "what Envoy had before stays in use"},
 				Fix:      []string{"patchbay xds get " + s.Node + " " + t.Type + " " + r.Name + "    (what was sent)", "change what the service declares; the next version is sent at once"}})

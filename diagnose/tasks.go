@@ -34,7 +34,7 @@ func checkTasks(f *Facts, add func(Finding)) {
 				Fix:      []string{"timedatectl set-ntp true    (on the task's machine)"}})
 		}
 		for _, l := range t.Listeners {
-			if l.Error != "" && l.State == api.Broken {
+			if l.Error != "" && l.Name != "" && l.State == api.Broken {
 				add(Finding{Code: "PB1304", Subject: node, Cause: bindCause(l.Error), Evidence: []string{l.Name + ": " + l.Error},
 					Fix: []string{"free the port, or move Envoy's: ingressPortOverride in the service's block"}})
 			}

@@ -109,7 +109,7 @@ func holdsKey(b []byte) bool {
 }
 
 // call makes one call as an application of the task would.
-func (a *Agent) call(ctx context.Context, c *agentapi.Call) agentapi.Called {
+func (a *Agent) call(ctx context.Context, c *agentapi.Call) agentapi.Outcome {
 	limit := c.GetTimeout().AsDuration()
 	if limit <= 0 || limit > askTime {
 		limit = askTime / 2
@@ -117,7 +117,7 @@ func (a *Agent) call(ctx context.Context, c *agentapi.Call) agentapi.Called {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	start := time.Now()
-	out := agentapi.Called{URL: c.GetUrl()}
+	out := agentapi.Outcome{URL: c.GetUrl()}
 	if err := a.visit(ctx, &out); err != nil {
 		out.Error = err.Error()
 	}

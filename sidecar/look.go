@@ -108,7 +108,7 @@ func socketAddr(text string) (netip.AddrPort, error) {
 }
 
 // visit resolves the name as the application does, connects and asks.
-func (a *Agent) visit(ctx context.Context, out *agentapi.Called) error {
+func (a *Agent) visit(ctx context.Context, out *agentapi.Outcome) error {
 	u, err := url.Parse(out.URL)
 	if err != nil {
 		return fmt.Errorf("url: %w", err)

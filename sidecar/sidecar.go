@@ -112,6 +112,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		g.Go(func() error { return a.member.Run(work) })
 		g.Go(func() error { return a.talk(work) })
 		g.Go(func() error { return a.tend(work) })
+		g.Go(func() error { return a.count(work) })
 		select {
 		case <-ctx.Done():
 			a.drain(work)

@@ -15,6 +15,7 @@ type state struct {
 	names     *agentapi.Names
 	health    *agentapi.Health
 	applied   *agentapi.NamesApplied
+	traffic   *agentapi.Traffic
 	served    int                   // names in the hosts file
 	ready     bool                  // applications could call the mesh once
 	ports     map[string]*portState // by portName

@@ -109,6 +109,7 @@ func (a *Agent) tell(ctx context.Context, stream agentapi.Agent_ConnectClient, a
 	defer tick.Stop()
 	var health *agentapi.Health
 	var applied *agentapi.NamesApplied
+	var traffic *agentapi.Traffic
 	drain := false
 	for beat := false; ; {
 		a.mu.Lock()
@@ -122,6 +123,10 @@ func (a *Agent) tell(ctx context.Context, stream agentapi.Agent_ConnectClient, a
 		if now.applied != nil && now.applied != applied {
 			applied = now.applied
 			ups = append(ups, &agentapi.Up{Message: &agentapi.Up_NamesApplied{NamesApplied: applied}})
+		}
+		if now.traffic != nil && now.traffic != traffic {
+			traffic = now.traffic
+			ups = append(ups, &agentapi.Up{Message: &agentapi.Up_Traffic{Traffic: traffic}})
 		}
 		if now.draining && !drain {
 			drain = true

@@ -64,7 +64,7 @@ func (c *control) callAction(ctx context.Context, v url.Values) (any, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	var out agentapi.Called
+	var out agentapi.Outcome
 	err = c.agents.Ask(ctx, v.Get("node"), &agentapi.Ask{Question: &agentapi.Ask_Call{Call: &agentapi.Call{
 		Url: u.String(), Timeout: durationpb.New(askTime / 2),
 	}}}, &out)

@@ -72,6 +72,7 @@ func (s state) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descReady, descSynced, descStale, descListed, descServices, descEndpoints, descHeld, descSkipped, descConflicts,
 		descSurvivable, descLeaves, descFailing, descIssuerUp, descIssuerSeen, descAgents, descPorts,
+		descConnections, descRequests, descErrors, descUnverified, descIngress, descFindings,
 	} {
 		ch <- d
 	}
@@ -87,6 +88,8 @@ func (s state) Collect(ch chan<- prometheus.Metric) {
 	}
 	s.certificates(out)
 	s.agents(out)
+	s.traffic(ch)
+	s.findings(out)
 }
 
 type emit func(d *prometheus.Desc, v float64, labels ...string)

@@ -23,6 +23,8 @@ import (
 	"google.golang.org/grpc"
 
 	"patchbay/admin"
+	"patchbay/admin/live"
+	"patchbay/admin/page"
 	"patchbay/agentapi"
 	"patchbay/agents"
 	"patchbay/audit"
@@ -111,6 +113,7 @@ type control struct {
 	cache       *delta.Cache
 	pusher      *xds.Pusher
 	agents      *agents.Server
+	watch       *live.Watch
 }
 
 // serve builds everything, then runs it until ctx ends or a part fails.
@@ -218,6 +221,8 @@ func (c *control) listen(ctx context.Context, g *errgroup.Group) error {
 	if len(errs) > 0 {
 		return errors.Join(errs...) // the process ends, and with it what was opened
 	}
+	c.watch = live.New(c.statusAnswer, c.trafficAnswer)
+	g.Go(func() error { return c.watch.Run(ctx) })
 	opened, err := c.adminOptions()
 	if err != nil {
 		return err
@@ -260,6 +265,7 @@ func (c *control) adminOptions() (admin.Options, error) {
 	return admin.Options{
 		Token: token, Open: config.Loopback(c.cfg.Admin.Listen), Ready: c.notReady, Metrics: c.metrics,
 		Parts: map[string]func() any{
+			"traffic":      func() any { return c.trafficAnswer() },
 			"status":       func() any { return c.statusAnswer() },
 			"sidecars":     func() any { return c.cache.Status() },
 			"withheld":     func() any { return c.pusher.Withheld() },
@@ -268,7 +274,8 @@ func (c *control) adminOptions() (admin.Options, error) {
 			"certificates": func() any { return certificatesAnswer(c.rotator, time.Now()) },
 		},
 		Queries:  c.queries(),
-		Handlers: c.csds(),
+		Handlers: c.handlers(),
+		Page:     page.Handler(),
 		Actions:  c.actions(),
 	}, err
 }

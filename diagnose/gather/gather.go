@@ -210,7 +210,7 @@ func otherTask(st *api.Status, address string) string {
 
 // Live is one real call, and what each sidecar on its way counted meanwhile.
 type Live struct {
-	Called agentapi.Called              `json:"called"`
+	Called agentapi.Outcome             `json:"called"`
 	Counts map[string]map[string]uint64 `json:"counts"` // node → statistic → how much it grew
 	Errors []string                     `json:"errors,omitempty"`
 }

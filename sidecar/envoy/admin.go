@@ -156,6 +156,29 @@ func (a *Admin) Page(ctx context.Context, name, filter string) ([]byte, error) {
 	return a.ask(ctx, http.MethodGet, p.path, query)
 }
 
+var counted = regexp.MustCompile(`^envoy_cluster_upstream_cx_connect_ms_count\{envoy_cluster_name="([^"]+)"\} (\d+)$`)
+
+// Established is how many connections to each cluster have stood, their TLS
+// handshakes included: unlike the counter of connections it has no attempts, nor
+// what is still under way. It may be some seconds old.
+func (a *Admin) Established(ctx context.Context) (map[string]uint64, error) {
+	b, err := a.ask(ctx, http.MethodGet, "/stats/prometheus", url.Values{"filter": {`\.upstream_cx_connect_ms$`}, "usedonly": {""}})
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]uint64{}
+	for line := range strings.Lines(string(b)) {
+		if m := counted.FindStringSubmatch(strings.TrimSpace(line)); m != nil {
+			n, err := strconv.ParseUint(m[2], 10, 64)
+			if err != nil {
+				return nil, fmt.Errorf("read Envoy's statistics: %w", err)
+			}
+			out[m[1]] += n
+		}
+	}
+	return out, nil
+}
+
 // Active is how much is under way on the ingress listeners: requests of http,
 // http2 and grpc, and connections to the clusters named, the applications of
 // tcp. Idle connections of the former don't count: their clients are told to

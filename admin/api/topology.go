@@ -1,0 +1,51 @@
+package api
+
+import "time"
+
+// Edge is the traffic of one workload to one service.
+type Edge struct {
+	Workload    string  `json:"workload"` // namespace/name
+	Service     string  `json:"service"`
+	RequestRate float64 `json:"requestRate"` // per second
+	ErrorRate   float64 `json:"errorRate"`
+	P50         float64 `json:"p50Ms,omitempty"`
+	P99         float64 `json:"p99Ms,omitempty"`
+	Requests    uint64  `json:"requests"`
+	Connections uint64  `json:"connections"` // since the Envoys started
+	Encryption
+}
+
+// Encryption counts connections by how they were protected.
+type Encryption struct {
+	TLS13      uint64 `json:"tls13"`
+	TLSOlder   uint64 `json:"tlsOlder,omitempty"`
+	Plain      uint64 `json:"plain,omitempty"`      // although the service has TLS
+	Undeclared uint64 `json:"undeclared,omitempty"` // of a service that has no TLS
+	Failed     uint64 `json:"failed,omitempty"`     // could not be made
+	Unverified uint64 `json:"unverified,omitempty"` // because of the peer's certificate
+}
+
+// Ingress is what came to the tasks of one workload.
+type Ingress struct {
+	Workload    string  `json:"workload"`
+	RequestRate float64 `json:"requestRate"`
+	ErrorRate   float64 `json:"errorRate"`
+	Connections uint64  `json:"connections"`
+	TLS13       uint64  `json:"tls13"`
+	TLSOlder    uint64  `json:"tlsOlder,omitempty"`
+	Refused     uint64  `json:"refused,omitempty"` // plain text, older TLS, and the like
+}
+
+// Traffic is GET /api/v1/traffic.
+type Traffic struct {
+	Edges     []Edge    `json:"edges"`
+	Ingresses []Ingress `json:"ingresses"`
+}
+
+// Event is a change of the mesh.
+type Event struct {
+	At      time.Time `json:"at"`
+	Subject string    `json:"subject"`
+	Text    string    `json:"text"`
+	Bad     bool      `json:"bad,omitempty"`
+}

@@ -1,0 +1,200 @@
+package agents
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"patchbay/agentapi"
+)
+
+// Edge is the traffic of one workload to one service, over all of its tasks
+// that are connected here.
+type Edge struct {
+	Workload string // namespace/name
+	Service  string
+	Flow
+	P50, P99 float64 // milliseconds, of the slowest task's last interval
+	TLS      bool    // its sidecars speak TLS to it
+}
+
+// Flow counts requests and connections.
+type Flow struct {
+	Requests, Errors            uint64
+	Connections, Failed         uint64 // Failed are among Connections
+	TLS13, TLSOlder, Unverified uint64
+	RequestRate, ErrorRate      float64 // per second, over the last interval
+	Refused                     uint64  // at an ingress: handshakes that failed
+	Undeclared                  uint64  // connections to a service that has no TLS
+	Plain                       uint64  // connections without TLS to a service that has it
+}
+
+// Ingress is what came to the tasks of one workload.
+type Ingress struct {
+	Workload string
+	Flow
+}
+
+// ledger keeps what tasks have counted.
+type ledger struct {
+	mu     sync.Mutex
+	tasks  map[string]*account // by node id: of connected tasks
+	totals map[string]*Flow    // by service: of all tasks, since this process started
+	served Flow                // of all tasks, likewise
+}
+
+// account is the newest report of a task.
+type account struct {
+	workload string
+	traffic  *agentapi.Traffic
+	at       time.Time
+	edges    map[string]Flow // by service: as last reported
+	served   Flow
+}
+
+func newLedger() ledger {
+	return ledger{tasks: map[string]*account{}, totals: map[string]*Flow{}}
+}
+
+func (s *session) onTraffic(t *agentapi.Traffic) {
+	s.srv.traffic.report(s.node.ID(), s.node.Workload.String(), t, time.Now())
+}
+
+// report books a task's counters. What they grew by is added to the totals; a
+// new start of its Envoy begins at zero.
+func (l *ledger) report(node, workload string, t *agentapi.Traffic, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old := l.tasks[node]
+	first := old == nil
+	if first || !old.traffic.GetEpoch().AsTime().Equal(t.GetEpoch().AsTime()) {
+		old = &account{edges: map[string]Flow{}, at: now.Add(-5 * time.Second)}
+	}
+	next := &account{workload: workload, traffic: t, at: now, edges: map[string]Flow{}}
+	apart := max(now.Sub(old.at).Seconds(), 1)
+	for _, c := range t.GetCalled() {
+		f := Flow{
+			Requests: c.GetRequests(), Errors: c.GetErrors(), Connections: c.GetConnections(), Failed: c.GetFailed(),
+			TLS13: c.GetTls13(), TLSOlder: c.GetTlsOlder(), Unverified: c.GetUnverified(),
+		}
+		was := old.edges[c.GetService()]
+		switch encrypted := f.TLS13 + f.TLSOlder; {
+		case !c.GetTls():
+			f.Undeclared = c.GetEstablished()
+		case c.GetEstablished() > encrypted:
+			f.Plain = c.GetEstablished() - encrypted
+		}
+		f.Plain, f.Undeclared = max(f.Plain, was.Plain), max(f.Undeclared, was.Undeclared) // its two sources are not of one moment
+		grown := f.minus(was)
+		if !first { // else it grew since nobody knows when
+			f.RequestRate, f.ErrorRate = float64(grown.Requests)/apart, float64(grown.Errors)/apart
+		}
+		next.edges[c.GetService()] = f
+		if l.totals[c.GetService()] == nil {
+			l.totals[c.GetService()] = &Flow{}
+		}
+		l.totals[c.GetService()].Add(grown)
+	}
+	v := t.GetServed()
+	next.served = Flow{Requests: v.GetRequests(), Errors: v.GetErrors(), Connections: v.GetConnections(), TLS13: v.GetTls13(), TLSOlder: v.GetTlsOlder(), Refused: v.GetRefused()}
+	grown := next.served.minus(old.served)
+	next.served.RequestRate, next.served.ErrorRate = float64(grown.Requests)/apart, float64(grown.Errors)/apart
+	l.served.Add(grown)
+	l.tasks[node] = next
+}
+
+// forget takes a task out whose stream has ended.
+func (l *ledger) forget(node string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.tasks, node)
+}
+
+func (f Flow) minus(o Flow) Flow {
+	less := func(a, b uint64) uint64 {
+		if a < b {
+			return a // it has begun again
+		}
+		return a - b
+	}
+	return Flow{
+		Requests: less(f.Requests, o.Requests), Errors: less(f.Errors, o.Errors), Connections: less(f.Connections, o.Connections), Failed: less(f.Failed, o.Failed),
+		TLS13: less(f.TLS13, o.TLS13), TLSOlder: less(f.TLSOlder, o.TLSOlder), Unverified: less(f.Unverified, o.Unverified), Refused: less(f.Refused, o.Refused), Undeclared: less(f.Undeclared, o.Undeclared), Plain: less(f.Plain, o.Plain),
+	}
+}
+
+// Add adds up two flows.
+func (f *Flow) Add(o Flow) {
+	f.Requests += o.Requests
+	f.Errors += o.Errors
+	f.Connections += o.Connections
+	f.Failed += o.Failed
+	f.TLS13 += o.TLS13
+	f.TLSOlder += o.TLSOlder
+	f.Unverified += o.Unverified
+	f.Refused += o.Refused
+	f.Undeclared += o.Undeclared
+	f.Plain += o.Plain
+	f.RequestRate += o.RequestRate
+	f.ErrorRate += o.ErrorRate
+}
+
+// Traffic is what connected tasks count now: edges sorted by workload and
+// service, ingresses by workload.
+func (s *Server) Traffic() ([]Edge, []Ingress) {
+	l := &s.traffic
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	edges, ingresses := map[[2]string]*Edge{}, map[string]*Ingress{}
+	now := time.Now()
+	for _, a := range l.tasks {
+		stale := now.Sub(a.at) > 15*time.Second // nothing has changed since: no traffic
+		for _, c := range a.traffic.GetCalled() {
+			key := [2]string{a.workload, c.GetService()}
+			if edges[key] == nil {
+				edges[key] = &Edge{Workload: a.workload, Service: c.GetService()}
+			}
+			e, f := edges[key], a.edges[c.GetService()]
+			if stale {
+				f.RequestRate, f.ErrorRate = 0, 0
+			}
+			e.Add(f)
+			e.P50, e.P99, e.TLS = max(e.P50, c.GetP50Ms()), max(e.P99, c.GetP99Ms()), e.TLS || c.GetTls()
+		}
+		if ingresses[a.workload] == nil {
+			ingresses[a.workload] = &Ingress{Workload: a.workload}
+		}
+		f := a.served
+		if stale {
+			f.RequestRate, f.ErrorRate = 0, 0
+		}
+		ingresses[a.workload].Add(f)
+	}
+	var out []Edge
+	for _, e := range edges {
+		out = append(out, *e)
+	}
+	var in []Ingress
+	for _, i := range ingresses {
+		in = append(in, *i)
+	}
+	slices.SortFunc(out, func(a, b Edge) int {
+		return cmp.Or(cmp.Compare(a.Workload, b.Workload), cmp.Compare(a.Service, b.Service))
+	})
+	slices.SortFunc(in, func(a, b Ingress) int { return cmp.Compare(a.Workload, b.Workload) })
+	return out, in
+}
+
+// Totals is what all tasks have counted since this process started: of calls,
+// by service, and of what came to ingresses.
+func (s *Server) Totals() (map[string]Flow, Flow) {
+	l := &s.traffic
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := map[string]Flow{}
+	for name, f := range l.totals {
+		out[name] = *f
+	}
+	return out, l.served
+}

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"net/http"
+
+	"patchbay/admin/api"
+	"patchbay/agents"
+)
+
+// trafficAnswer is what connected tasks count.
+func (c *control) trafficAnswer() api.Traffic {
+	edges, ingresses := c.agents.Traffic()
+	out := api.Traffic{Edges: []api.Edge{}, Ingresses: []api.Ingress{}}
+	for _, e := range edges {
+		out.Edges = append(out.Edges, api.Edge{
+			Workload: e.Workload, Service: e.Service, RequestRate: e.RequestRate, ErrorRate: e.ErrorRate, P50: e.P50, P99: e.P99,
+			Requests: e.Requests, Connections: e.Connections, Encryption: encryption(e.Flow),
+		})
+	}
+	for _, i := range ingresses {
+		out.Ingresses = append(out.Ingresses, api.Ingress{
+			Workload: i.Workload, RequestRate: i.RequestRate, ErrorRate: i.ErrorRate, Connections: i.Connections,
+			TLS13: i.TLS13, TLSOlder: i.TLSOlder, Refused: i.Refused,
+		})
+	}
+	return out
+}
+
+func encryption(f agents.Flow) api.Encryption {
+	return api.Encryption{TLS13: f.TLS13, TLSOlder: f.TLSOlder, Plain: f.Plain, Undeclared: f.Undeclared, Failed: f.Failed, Unverified: f.Unverified}
+}
+
+// handlers are the parts of the admin interface that are no plain questions.
+func (c *control) handlers() map[string]http.Handler {
+	all := c.csds()
+	all["GET /events"] = c.watch
+	return all
+}

@@ -1,0 +1,40 @@
+package sidecar
+
+import (
+	"testing"
+	"time"
+)
+
+func TestTrafficOfAPage(t *testing.T) {
+	page := `{"stats":[
+		{"name":"cluster.backend.demo.upstream_rq_total","value":12}, {"name":"cluster.backend.demo.upstream_rq_5xx","value":2},
+		{"name":"cluster.backend.demo.upstream_cx_total","value":5}, {"name":"cluster.backend.demo.upstream_cx_connect_fail","value":1},
+		{"name":"cluster.backend.demo.ssl.versions.TLSv1.3","value":3}, {"name":"cluster.backend.demo.ssl.fail_verify_san","value":1},
+		{"name":"cluster.backend.demo~v2.upstream_rq_total","value":8}, {"name":"cluster.backend.demo.external.upstream_rq_5xx","value":2},
+		{"name":"cluster.app-web.upstream_rq_total","value":99}, {"name":"cluster.xds.upstream_rq_total","value":99},
+		{"name":"cluster.idle.demo.upstream_cx_total","value":0},
+		{"name":"http.ingress.downstream_rq_total","value":7}, {"name":"listener.ingress.ssl.connection_error","value":4},
+		{"name":"listener.ingress.ssl.versions.TLSv1.3","value":6}, {"name":"server.uptime","value":60},
+		{"histograms":{"supported_quantiles":[0,50,99],"computed_quantiles":[
+			{"name":"cluster.backend.demo.upstream_rq_time","values":[{"interval":0.5},{"interval":1.5},{"interval":9}]},
+			{"name":"cluster.idle.demo.upstream_rq_time","values":[{"interval":null},{"interval":null},{"interval":null}]}]}}]}`
+	now := time.Now()
+	got, err := traffic([]byte(page), map[string]uint64{"backend.demo": 3, "backend.demo~v2": 1, "app-web": 9}, now)
+	if err != nil || len(got.GetCalled()) != 1 {
+		t.Fatalf("%v %+v", err, got)
+	}
+	c := got.GetCalled()[0]
+	if c.GetService() != "backend.demo" || c.GetRequests() != 20 || c.GetErrors() != 2 || c.GetConnections() != 5 || c.GetFailed() != 1 ||
+		c.GetTls13() != 3 || c.GetEstablished() != 4 || c.GetUnverified() != 1 || c.GetP50Ms() != 1.5 || c.GetP99Ms() != 9 || !c.GetTls() {
+		t.Errorf("%+v", c)
+	}
+	if s := got.GetServed(); s.GetRequests() != 7 || s.GetRefused() != 4 || s.GetTls13() != 6 {
+		t.Errorf("%+v", s)
+	}
+	if age := now.Sub(got.GetEpoch().AsTime()); age < 59*time.Second || age > 62*time.Second {
+		t.Errorf("Envoy started %v ago", age)
+	}
+	if _, err := traffic([]byte("no"), nil, now); err == nil {
+		t.Error("nonsense is understood")
+	}
+}
