@@ -35,9 +35,13 @@ func (p *Pusher) Identify(ctx context.Context) (delta.Peer, error) {
 // read in full, so that a cold control plane takes nothing away from a sidecar
 // that comes back.
 func (p *Pusher) Open(ctx context.Context, envoy *corev3.Node, s *delta.Stream) (delta.Opened, error) {
-	meta, err := bootstrap.DecodeMeta(envoy.GetMetadata())
-	if err != nil {
-		return delta.Opened{}, status.Error(codes.InvalidArgument, err.Error())
+	var meta bootstrap.NodeMeta
+	proxyless := strings.HasPrefix(envoy.GetUserAgentName(), "gRPC")
+	if !proxyless { // which has no ports
+		var err error
+		if meta, err = bootstrap.DecodeMeta(envoy.GetMetadata()); err != nil {
+			return delta.Opened{}, status.Error(codes.InvalidArgument, err.Error())
+		}
 	}
 	who, err := p.who(ctx, envoy, meta)
 	if err != nil {
@@ -50,6 +54,9 @@ func (p *Pusher) Open(ctx context.Context, envoy *corev3.Node, s *delta.Stream) 
 	defer p.mu.Unlock()
 	snap := p.store.Snapshot()
 	key := translate.ViewOf(who.Workload.Namespace, meta)
+	if key.Proxyless = proxyless; proxyless {
+		key.Wiring = ""
+	}
 	key.Collections = p.leds != leds.Off && takesCollections(envoy) && s.TakesCollections()
 	v := p.views[key]
 	if v == nil {

@@ -103,6 +103,9 @@ func socketOf(field string, a *corev3.Address) (netip.AddrPort, error) {
 
 // listenerRules: what is meant for the task alone must not be open to others.
 func listenerRules(l *listenerv3.Listener) error {
+	if l.GetApiListener() != nil {
+		return nil // gRPC's: nothing is opened
+	}
 	addr, err := socketOf("Listener.Address", l.GetAddress())
 	switch {
 	case err != nil:

@@ -62,6 +62,9 @@ func keyOf(v translate.View) string {
 	if v.Collections {
 		key += "/leds"
 	}
+	if v.Proxyless {
+		key += "/grpc"
+	}
 	return key
 }
 
@@ -97,10 +100,10 @@ func (v *view) update(snap *mesh.Snapshot, now time.Time, log *slog.Logger) (ent
 	gone := v.disown(stale)
 	if trust {
 		v.bundles = snap.Bundles
-		entries = append(entries, v.encode(sharedOwner, translate.Shared(v.View, snap.Bundles), gone, log)...)
+		entries = append(entries, v.encode(sharedOwner, v.shared(snap.Bundles), gone, log)...)
 	}
 	for _, s := range changed {
-		fresh := v.encode(s.Name.String(), translate.Service(v.View, s), gone, log)
+		fresh := v.encode(s.Name.String(), v.service(s), gone, log)
 		if v.leds != nil {
 			var left []delta.Ref
 			fresh, left = v.collect(s, fresh)
@@ -121,6 +124,21 @@ func (v *view) update(snap *mesh.Snapshot, now time.Time, log *slog.Logger) (ent
 		}
 	}
 	return entries, removed
+}
+
+// service and shared are the view's resources.
+func (v *view) service(s *mesh.Service) []translate.Resource {
+	if v.Proxyless {
+		return translate.Proxyless(s)
+	}
+	return translate.Service(v.View, s)
+}
+
+func (v *view) shared(bundles map[string]*mesh.Bundle) []translate.Resource {
+	if v.Proxyless {
+		return nil // their trust is in their own bootstrap
+	}
+	return translate.Shared(v.View, bundles)
 }
 
 func (v *view) released(name mesh.ServiceName, now time.Time) bool {

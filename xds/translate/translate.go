@@ -49,6 +49,8 @@ type View struct {
 	// Collections says that the sidecars take endpoints in collections (LEDS).
 	// Nothing here depends on it; it keeps apart what such sidecars share.
 	Collections bool
+	// Proxyless says that they are no sidecars but gRPC clients: see [Proxyless].
+	Proxyless bool
 }
 
 // BlockedPorts is the canonical form of a list of ports for [View].
