@@ -64,6 +64,9 @@ type XDS struct {
 	Listen string `yaml:"listen"`
 	Auth   string `yaml:"auth"` // "mtls", or "none" on loopback
 	LEDS   string `yaml:"leds"` // endpoints in collections: "off", "auto" or "on"
+	// StateOfTheWorld also serves that variant of ADS: for gRPC clients without
+	// a proxy, and Envoys that do not speak the incremental one.
+	StateOfTheWorld bool `yaml:"stateOfTheWorld"`
 }
 
 // Agent is the port of the sidecar agents: enrolment and the agent stream.

@@ -230,7 +230,7 @@ func (c *control) listen(ctx context.Context, g *errgroup.Group) error {
 	if err := c.listenSocket(ctx, g, opened); err != nil {
 		return err
 	}
-	x := xds.ServerConfig{Log: c.log, MaxAge: 45 * time.Minute}
+	x := xds.ServerConfig{Log: c.log, MaxAge: 45 * time.Minute, StateOfTheWorld: c.cfg.XDS.StateOfTheWorld}
 	if c.cfg.XDS.Auth == "mtls" {
 		x.Creds, x.Interceptors = c.guard.Credentials(false), []grpc.StreamServerInterceptor{c.guard.StreamInterceptor}
 	}
