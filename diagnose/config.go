@@ -33,7 +33,9 @@ func checkConfiguration(f *Facts, add func(Finding)) {
 					Fix:      []string{"give " + s.Name + " another dnsName or port in clientAliases, or remove the alias from " + a.LostTo}})
 			}
 		}
-		settings(s.Name, s.Settings, s.Source, add)
+		if len(s.Skipped) == 0 || s.Settings != "" { // else there is nothing to call yet
+			settings(s.Name, s.Settings, s.Source, add)
+		}
 		if s.Protocol != "" && len(s.Aliases) == 0 {
 			add(Finding{Code: "PB1108", Subject: s.Name, Cause: "nobody can call it: it has no client alias", Evidence: []string{s.ARN},
 				Fix: []string{"declare clientAliases for it"}})

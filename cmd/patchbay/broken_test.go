@@ -1,0 +1,371 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"patchbay/config"
+	"patchbay/diagnose"
+	"patchbay/internal/envoytest"
+)
+
+// TestBrokenMeshes makes every mesh of testdata/broken, each of which is broken
+// in one known way, and wants the right code in the first place. The commands of
+// these scripts are the methods of scene.
+func TestBrokenMeshes(t *testing.T) {
+	files, err := filepath.Glob("../../testdata/broken/*.txt")
+	if err != nil || len(files) < 25 {
+		t.Fatalf("%d scripts (%v)", len(files), err)
+	}
+	for _, f := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) { play(t, f) })
+	}
+}
+
+func play(t *testing.T, file string) {
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	t.Setenv("AWS_ACCESS_KEY_ID", "x")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "y")
+	s := &scene{t: t, ports: map[string]uint16{}, tasks: map[string]*member{}, apps: map[string]*httptest.Server{}}
+	judged := 0
+	lines := bufio.NewScanner(f)
+	for n := 1; lines.Scan(); n++ {
+		line, _, _ := strings.Cut(lines.Text(), "#")
+		words := strings.Fields(os.Expand(line, func(service string) string { return fmt.Sprint(s.port(service)) }))
+		if len(words) == 0 {
+			continue
+		}
+		do, ok := scripted[words[0]]
+		if !ok {
+			t.Fatalf("%s:%d: there is no command %q", file, n, words[0])
+		}
+		if words[0] == "doctor" || words[0] == "explain" {
+			judged++
+		}
+		do(s, words[1:])
+	}
+	if judged == 0 {
+		t.Fatalf("%s asks for no diagnosis", file)
+	}
+}
+
+// scene is a mesh that a script makes and breaks.
+type scene struct {
+	t        *testing.T
+	p        *plane
+	ports    map[string]uint16 // of each service: that of its alias
+	tasks    map[string]*member
+	apps     map[string]*httptest.Server
+	ca       *cable
+	registry *cable
+}
+
+var scripted = map[string]func(*scene, []string){
+	"mesh":     (*scene).mesh,
+	"frontend": (*scene).frontend,
+	"backend":  (*scene).backend,
+	"impostor": (*scene).impostor,
+	"bare":     (*scene).bare,
+	"calls":    (*scene).calls,
+	"stop-app": func(s *scene, w []string) { s.apps[w[0]].Close() },
+	"stop":     func(s *scene, w []string) { s.tasks[w[0]].stop() },
+	"freeze":   (*scene).freeze,
+	"cut": func(s *scene, w []string) {
+		map[string]*cable{"ca": s.ca, "registry": s.registry}[w[0]].answer("")
+	},
+	"registry-says": func(s *scene, w []string) { s.registry.answer(strings.Join(w, " ")) },
+	"register":      (*scene).register,
+	"doctor":        (*scene).doctor,
+	"explain":       (*scene).explain,
+	"alter":         (*scene).alter,
+}
+
+// port is that of a service's alias: $NAME in a script.
+func (s *scene) port(service string) uint16 {
+	if s.ports[service] == 0 {
+		s.ports[service] = uint16(freePort(s.t))
+	}
+	return s.ports[service]
+}
+
+// mesh starts a control plane. Words: cloud-map (a registry of
+// its own, behind a wire), short-lived.
+func (s *scene) mesh(words []string) {
+	tweak := func(c *config.Config) {
+		ca := c.Issuers["default"].StepCA
+		s.ca = newCable(s.t, strings.TrimPrefix(ca.URL, "https://"))
+		ca.URL = "https://" + s.ca.addr
+		for _, w := range words {
+			switch w {
+			case "cloud-map":
+				behind := startPlane(s.t)
+				s.registry = newCable(s.t, behind.cfg.Registry.Listen)
+				c.Registry, c.CloudMap = nil, &config.CloudMap{Endpoint: "http://" + s.registry.addr, Region: "us-east-1"}
+			case "short-lived":
+				ca.Lifetime = 25 * time.Second
+			}
+		}
+	}
+	s.p = startPlane(s.t, tweak)
+}
+
+// task runs `patchbay sidecar` with the real Envoy.
+func (s *scene) task(name string, offers []string, declaration string) {
+	s.tasks[name] = s.p.sidecar(s.p.joinDir(name, offers...), name, declaration)
+}
+
+// frontend is a client-only task. Words: uses=PORT (a container uses it).
+func (s *scene) frontend(words []string) {
+	declaration := clientOnly
+	for _, w := range words {
+		if port, ok := strings.CutPrefix(w, "uses="); ok {
+			declaration = fmt.Sprintf(`{"serviceConnectConfiguration": {"enabled": true, "namespace": "demo"}, "portMappings": [{"containerPort": %s}]}`, port)
+		}
+	}
+	s.task("frontend", nil, declaration)
+}
+
+// backend NAME is a task that offers the service NAME. Words: plain, busy (its
+// ingress port is taken), offers=NAME (what its identity may offer),
+// issuer=NAME, called=NAME and at=PORT (its alias), app=down|hangs|fails, timeout=SECONDS.
+func (s *scene) backend(words []string) {
+	name := words[0]
+	offers, issuer, called, app, timeout := name, "default", name+".demo", "", ""
+	ingress, at := freePort(s.t), fmt.Sprint(s.port(name))
+	for _, w := range words[1:] {
+		key, value, _ := strings.Cut(w, "=")
+		switch key {
+		case "plain":
+			issuer = ""
+		case "busy":
+			taken, err := net.Listen("tcp", "0.0.0.0:0")
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			s.t.Cleanup(func() { taken.Close() })
+			ingress = taken.Addr().(*net.TCPAddr).Port
+		case "offers":
+			offers = value
+		case "issuer":
+			issuer = value
+		case "called":
+			called = value
+		case "at":
+			at = value
+		case "app":
+			app = value
+		case "timeout":
+			timeout = fmt.Sprintf(`"timeout": {"perRequestTimeoutSeconds": %s},`, value)
+		}
+	}
+	tls := ""
+	if issuer != "" {
+		tls = fmt.Sprintf(`, "tls": {"issuerCertificateAuthority": {"awsPcaAuthorityArn": %q}}`, issuer)
+	}
+	s.task(name, []string{offers}, fmt.Sprintf(`{"serviceConnectConfiguration": {"enabled": true, "namespace": "demo", "services": [{
+		"portName": "web", "discoveryName": %q, "ingressPortOverride": %d, %s "clientAliases": [{"port": %s, "dnsName": %q}]%s}]},
+		"portMappings": [{"containerPort": %s}, {"name": "web", "containerPort": %d, "appProtocol": "http"}]}`, name, ingress, timeout, at, called, tls, at, s.app(name, app)))
+}
+
+func (s *scene) app(name, kind string) int {
+	over := make(chan struct{})
+	a := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		switch kind {
+		case "hangs":
+			<-over
+		case "fails":
+			http.Error(w, "no", http.StatusInternalServerError)
+		default:
+			io.WriteString(w, name)
+		}
+	}))
+	s.t.Cleanup(a.Close)
+	s.t.Cleanup(func() { close(over) }) // before: Close waits for what hangs
+	s.apps[name] = a
+	if kind == "down" {
+		a.Close()
+	}
+	return a.Listener.Addr().(*net.TCPAddr).Port
+}
+
+// calls NAME waits until the frontend's application can call the service.
+func (s *scene) calls(words []string) {
+	s.tasks["frontend"].answers(words[0]+".demo", s.port(words[0]), words[0])
+}
+
+// freeze NAME stops the task's Envoy with SIGSTOP.
+func (s *scene) freeze(words []string) {
+	state := s.tasks[words[0]].state
+	entries, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, e := range entries {
+		line, err := os.ReadFile(e)
+		if err != nil || !strings.Contains(string(line), state) || !strings.Contains(string(line), "envoy") {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(e)))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			s.t.Fatal(err)
+		}
+		s.t.Cleanup(func() { syscall.Kill(pid, syscall.SIGCONT) })
+		return
+	}
+	s.t.Fatalf("no Envoy of %s", words[0])
+}
+
+// register SERVICE KEY=VALUE… writes an instance into the registry by hand.
+func (s *scene) register(words []string) {
+	attributes := map[string]string{}
+	for _, w := range words[1:] {
+		key, value, _ := strings.Cut(w, "=")
+		attributes[key] = value
+	}
+	register(s.t, s.p.cfg.Registry.Listen, words[0], map[string]map[string]string{"i1": attributes})
+}
+
+// alter FLAG VALUE changes how the commands that follow reach the control
+// plane.
+func (s *scene) alter(words []string) {
+	if words[0] == "closed" { // nothing listens there
+		s.p = &plane{t: s.t, cfg: s.p.cfg}
+		s.p.cfg.Data = s.t.TempDir()
+	}
+}
+
+// doctor CODE SUBJECT… waits until the first finding is this one.
+func (s *scene) doctor(words []string) {
+	s.t.Helper()
+	subject := strings.Join(words[1:], " ")
+	envoytest.Eventually(s.t, 45*time.Second, func() error {
+		out, exit := s.p.command("doctor", "-o", "json")
+		var got doctorOutput
+		if err := json.NewDecoder(strings.NewReader(out)).Decode(&got); err != nil {
+			return fmt.Errorf("%w:\n%s", err, out)
+		}
+		if words[0] == "healthy" {
+			if exit != exitDone || len(got.Findings) > 0 {
+				return fmt.Errorf("exit code %d, %s", exit, findings(got.Findings))
+			}
+			return nil
+		}
+		if exit != exitProblems || got.Findings[0].Code != words[0] || !strings.Contains(got.Findings[0].Subject, subject) {
+			return fmt.Errorf("want %s, got %s", words, findings(got.Findings))
+		}
+		return nil
+	})
+}
+
+func findings(all []diagnose.Finding) string {
+	var out strings.Builder
+	for _, f := range all {
+		fmt.Fprintf(&out, "\n%s %s: %s %q", f.Code, f.Subject, f.Cause, f.Evidence)
+	}
+	return out.String()
+}
+
+// explain CLIENT URL CODE [--live] waits until the call is explained so.
+func (s *scene) explain(words []string) {
+	s.t.Helper()
+	args := append([]string{"explain", words[0], words[1], "-o", "json"}, words[3:]...)
+	envoytest.Eventually(s.t, 45*time.Second, func() error {
+		out, _ := s.p.command(args...)
+		var got explainOutput
+		if err := json.NewDecoder(strings.NewReader(out)).Decode(&got); err != nil {
+			return fmt.Errorf("%w:\n%s", err, out)
+		}
+		switch {
+		case words[2] == "fine" && got.Finding == nil:
+			return nil
+		case got.Finding == nil || got.Finding.Code != words[2]:
+			return fmt.Errorf("want %s, got\n%s", words[2], out)
+		}
+		return nil
+	})
+}
+
+// cable carries connections to an address, until it is cut or answers by itself.
+type cable struct {
+	addr string
+	l    net.Listener
+	done chan struct{}
+	t    *testing.T
+}
+
+func newCable(t *testing.T, to string) *cable {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &cable{l.Addr().String(), l, make(chan struct{}), t}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go w.carry(c, to)
+		}
+	}()
+	return w
+}
+
+func (w *cable) carry(c net.Conn, to string) {
+	defer c.Close()
+	d, err := net.Dial("tcp", to)
+	if err != nil {
+		return
+	}
+	defer d.Close()
+	over := make(chan struct{}, 2)
+	go func() { io.Copy(c, d); over <- struct{}{} }()
+	go func() { io.Copy(d, c); over <- struct{}{} }()
+	select {
+	case <-over:
+	case <-w.done:
+	}
+}
+
+// answer cuts the wire; with words, every call is answered with this AWS error
+// from then on.
+func (w *cable) answer(words string) {
+	w.l.Close()
+	close(w.done)
+	if words == "" {
+		return
+	}
+	l, err := net.Listen("tcp", w.addr)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	kind, text, _ := strings.Cut(words, " ")
+	s := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		rw.WriteHeader(http.StatusBadRequest)
+		fmt.Fprintf(rw, `{"__type": %q, "message": %q}`, kind, text)
+	})}
+	go s.Serve(l)
+	w.t.Cleanup(func() { s.Close() })
+}
