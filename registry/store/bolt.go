@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -25,11 +26,16 @@ var (
 var ErrSchema = errors.New("the registry's file has another schema")
 
 // Bolt is a Store in one file, which it holds locked.
-type Bolt struct{ db *bbolt.DB }
+type Bolt struct {
+	db   *bbolt.DB
+	path string
+}
 
 // OpenBolt opens the file at path and makes it, and its directory, if they are
-// missing. Errors match ErrSchema for a file of another version.
-func OpenBolt(path string) (*Bolt, error) {
+// missing. Errors match ErrSchema for a file of another version. A damaged file
+// is refused and left as it is: what only it knows may be worth a repair.
+func OpenBolt(path string) (b *Bolt, err error) {
+	defer damaged(path, &err)()
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make the registry's directory: %w", err)
 	}
@@ -43,7 +49,20 @@ func OpenBolt(path string) (*Bolt, error) {
 	if err := db.Update(func(tx *bbolt.Tx) error { return checkSchema(tx, path) }); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &Bolt{db: db}, nil
+	return &Bolt{db: db, path: path}, nil
+}
+
+// damaged makes an error of what bbolt does with a file that is damaged: it
+// panics, and so does the kernel's map of a file that was cut short. Its result
+// is to be deferred.
+func damaged(path string, err *error) func() {
+	before := debug.SetPanicOnFault(true)
+	return func() {
+		debug.SetPanicOnFault(before)
+		if p := recover(); p != nil {
+			*err = fmt.Errorf("the registry's file %s is damaged (%v): put a copy of it back, or move it away to start anew: sidecars register again by themselves, what others registered is gone", path, p)
+		}
+	}
 }
 
 func checkSchema(tx *bbolt.Tx, path string) error {
@@ -61,7 +80,8 @@ func checkSchema(tx *bbolt.Tx, path string) error {
 }
 
 // Load is Store's.
-func (b *Bolt) Load(f func(table, key string, value []byte) error) error {
+func (b *Bolt) Load(f func(table, key string, value []byte) error) (err error) {
+	defer damaged(b.path, &err)()
 	return b.db.View(func(tx *bbolt.Tx) error {
 		return tx.ForEach(func(name []byte, bucket *bbolt.Bucket) error {
 			if string(name) == string(metaBucket) {

@@ -1,8 +1,10 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -124,5 +126,54 @@ func TestBoltRefusesWhatItCannotRead(t *testing.T) {
 	}
 	if _, err := OpenBolt(path); !errors.Is(err, ErrSchema) || !strings.Contains(err.Error(), path) {
 		t.Errorf("a file of another version: %v", err)
+	}
+}
+
+// A file that is cut short, or has a page of something else, is refused by
+// name or read as it was; it never ends the process.
+func TestBoltRefusesADamagedFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "registry.db")
+	s, err := OpenBolt(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 200 {
+		if err := s.Apply([]Change{{"instances", fmt.Sprint(i), bytes.Repeat([]byte("x"), 300)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, refused := os.Getpagesize(), 0
+	try := func(what string, content []byte) {
+		path := filepath.Join(t.TempDir(), "registry.db")
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := OpenBolt(path)
+		if err == nil {
+			defer s.Close()
+			err = s.Load(func(string, string, []byte) error { return nil })
+		}
+		if err != nil {
+			refused++
+			if !strings.Contains(err.Error(), path) {
+				t.Errorf("%s: %v does not name the file", what, err)
+			}
+		}
+	}
+	for at := page; at < len(whole); at += page {
+		try(fmt.Sprintf("cut at %d", at), whole[:at])
+		damage := bytes.Clone(whole)
+		copy(damage[at:], bytes.Repeat([]byte{0xa5}, page))
+		try(fmt.Sprintf("damaged at %d", at), damage)
+	}
+	if refused == 0 {
+		t.Error("nothing was refused")
 	}
 }
