@@ -7,7 +7,9 @@
 package redirect
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"github.com/google/nftables"
@@ -25,8 +27,15 @@ type Rule struct {
 	Port uint16       // of the listener on loopback
 }
 
+// owner is the abstract socket that the installer of the rule holds while it
+// lives. Its name is known in one network namespace, as the rule is: a table
+// that nobody stands for was left by an installer that was killed.
+const owner = "@patchbay-redirect"
+
 // Installed is a rule that stands in the kernel.
-type Installed struct{ before bool }
+type Installed struct {
+	owner net.Listener // nil: the rule is another's, who lives
+}
 
 // Install makes r the only content of our table, in one transaction: a table
 // of an earlier run is replaced, and there is no moment without the rule. The
@@ -39,10 +48,11 @@ func Install(r Rule) (*Installed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open nftables: %w", err)
 	}
-	before, err := exists(c)
-	if err != nil {
-		return nil, err
+	own, err := net.Listen("unix", owner) //nolint:noctx // a name; nobody connects
+	if err != nil && !errors.Is(err, unix.EADDRINUSE) {
+		return nil, fmt.Errorf("claim the redirect rule: %w", err)
 	}
+	i := &Installed{own}
 	t := &nftables.Table{Name: Table, Family: nftables.TableFamilyIPv4}
 	// Making it first lets the deletion succeed when there is none.
 	c.AddTable(t)
@@ -55,9 +65,18 @@ func Install(r Rule) (*Installed, error) {
 	})
 	c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r.expressions()})
 	if err := c.Flush(); err != nil {
-		return nil, fmt.Errorf("install the redirect rule (nftables, needs NET_ADMIN): %w", err)
+		return nil, errors.Join(fmt.Errorf("install the redirect rule (nftables, needs NET_ADMIN): %w", err), i.release())
 	}
-	return &Installed{before: before}, nil
+	return i, nil
+}
+
+func (i *Installed) release() error {
+	if i.owner == nil {
+		return nil
+	}
+	own := i.owner
+	i.owner = nil
+	return own.Close()
 }
 
 // expressions are `ip protocol tcp ip daddr VIPS redirect to :PORT`.
@@ -76,10 +95,10 @@ func (r Rule) expressions() []expr.Any {
 	}
 }
 
-// Remove takes the rule out, unless a table of ours was there before Install:
-// then it is another's to remove.
+// Remove takes the rule out, unless another installer stood for it already
+// when it was installed: then it is that one's to remove.
 func (i *Installed) Remove() error {
-	if i.before {
+	if i.owner == nil {
 		return nil
 	}
 	c, err := nftables.New()
@@ -87,13 +106,13 @@ func (i *Installed) Remove() error {
 		return fmt.Errorf("open nftables: %w", err)
 	}
 	if there, err := exists(c); err != nil || !there {
-		return err
+		return errors.Join(err, i.release())
 	}
 	c.DelTable(&nftables.Table{Name: Table, Family: nftables.TableFamilyIPv4})
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("remove the redirect rule: %w", err)
 	}
-	return nil
+	return i.release()
 }
 
 func exists(c *nftables.Conn) (bool, error) {

@@ -165,3 +165,42 @@ func TestWithoutNetAdmin(t *testing.T) {
 	_, err := Install(rule)
 	json.NewEncoder(os.Stdout).Encode(fmt.Sprint(err))
 }
+
+// What an installer left that was killed belongs to the next one.
+func TestRuleOfAKilledInstallerIsRemoved(t *testing.T) {
+	inNamespace(t, func() error {
+		alone, err := rules()
+		if err != nil {
+			return err
+		}
+		killed := exec.Command("/proc/self/exe", "-test.run=^TestInstallerThatIsKilled$")
+		killed.Env = append(os.Environ(), "PATCHBAY_TEST_CHILD=1")
+		if out, err := killed.CombinedOutput(); err == nil {
+			return fmt.Errorf("it was not killed: %s", out)
+		}
+		if left, err := rules(); err != nil || !strings.Contains(left, "redirect to :15001") {
+			return fmt.Errorf("rules after the kill: %s (%v)", left, err)
+		}
+		next, err := Install(rule)
+		if err != nil {
+			return err
+		}
+		if err := next.Remove(); err != nil {
+			return err
+		}
+		if left, _ := rules(); left != alone {
+			return fmt.Errorf("left behind: %s", left)
+		}
+		return nil
+	})
+}
+
+func TestInstallerThatIsKilled(t *testing.T) {
+	if os.Getenv("PATCHBAY_TEST_CHILD") == "" {
+		t.Skip("a part of the test above")
+	}
+	if _, err := Install(rule); err != nil {
+		t.Fatal(err)
+	}
+	unix.Kill(os.Getpid(), unix.SIGKILL)
+}
