@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"time"
 
 	"patchbay/agentapi"
 	"patchbay/mesh"
@@ -90,12 +91,12 @@ func decodePort(namespace, at string, w *agentapi.Port) (Port, []error) {
 			bad(".timeout.per_request: not for tcp; allowed: none")
 		}
 	}
-	if less(p.Timeouts.Idle) || less(p.Timeouts.PerRequest) {
-		bad(".timeout: negative; allowed: 0 (off) or more")
+	if beyond(p.Timeouts.Idle) || beyond(p.Timeouts.PerRequest) {
+		bad(".timeout: out of range; allowed: 0 (off) to %.0f seconds", mesh.MaxTimeout.Seconds())
 	}
 	for i, a := range w.GetClientAliases() {
 		if !mesh.ValidDNSName(a.GetDnsName()) || !isPort(a.GetPort()) {
-			bad(".client_aliases[%d]: %q port %d; allowed: up to 127 of [a-z0-9_.-], not an IP address, and a port of 1 to 65535", i, a.GetDnsName(), a.GetPort())
+			bad(".client_aliases[%d]: %q port %d; allowed: up to 127 of [a-z0-9_.-], neither an IP address nor localhost, and a port of 1 to 65535", i, a.GetDnsName(), a.GetPort())
 		}
 		p.Aliases = append(p.Aliases, mesh.Alias{DNSName: a.GetDnsName(), Port: uint16(a.GetPort())})
 	}
@@ -108,4 +109,4 @@ func decodePort(namespace, at string, w *agentapi.Port) (Port, []error) {
 
 func isPort(p uint32) bool { return p > 0 && p <= 65535 }
 
-func less[D interface{ ~int64 }](d *D) bool { return d != nil && *d < 0 }
+func beyond(d *time.Duration) bool { return d != nil && (*d < 0 || *d > mesh.MaxTimeout) }

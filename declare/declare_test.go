@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -144,4 +145,20 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What the control plane would not take is refused before anything starts.
+func TestTooMany(t *testing.T) {
+	var services, mappings []string
+	for i := range most + 1 {
+		services = append(services, fmt.Sprintf(`{"portName": "p%d"}`, i))
+		mappings = append(mappings, fmt.Sprintf(`{"name": "p%d", "containerPort": %d}`, i, 1000+i))
+	}
+	for n, want := range map[int]string{most: "", most + 1: "serviceConnectConfiguration.services: has 101 entries; allowed: up to 100\nportMappings: has 101 ports; allowed: up to 100"} {
+		_, err := Parse(fmt.Appendf(nil, `{"serviceConnectConfiguration": {"enabled": true, "services": [%s]}, "portMappings": [%s]}`,
+			strings.Join(services[:n], ","), strings.Join(mappings[:n], ",")))
+		if got := fmt.Sprint(err); err == nil && want != "" || err != nil && got != want {
+			t.Errorf("%d: %v, want %q", n, err, want)
+		}
+	}
 }

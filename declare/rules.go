@@ -14,7 +14,11 @@ import (
 const redirectPort = 15001
 
 // maxSeconds is ECS's bound of timeouts.
-const maxSeconds = 2147483
+const maxSeconds = int64(mesh.MaxTimeout / time.Second)
+
+// most is how many services, and how many ports, one task may have: the
+// control plane takes no more.
+const most = 100
 
 func (c *checker) task(d document) Task {
 	mappings := c.mappings(d.PortMappings)
@@ -26,6 +30,9 @@ func (c *checker) task(d document) Task {
 	}
 	slices.Sort(t.ContainerPorts)
 	t.ContainerPorts = slices.Compact(t.ContainerPorts)
+	if n := len(t.ContainerPorts); n > most {
+		c.bad("portMappings", "has %d ports; allowed: up to %d", n, most)
+	}
 	sc := d.ServiceConnect
 	if sc == nil {
 		return t
@@ -40,6 +47,9 @@ func (c *checker) task(d document) Task {
 	t.Namespace = sc.Namespace
 	if strings.ContainsAny(sc.Namespace, ` <>"`) || len(sc.Namespace) > 1024 {
 		c.bad(root+".namespace", "%s; allowed: a name of up to 1024 characters without < > \" or spaces, or an ARN", quote(sc.Namespace))
+	}
+	if n := len(sc.Services); n > most {
+		c.bad(root+".services", "has %d entries; allowed: up to %d", n, most)
 	}
 	for i, s := range sc.Services {
 		t.Ports = append(t.Ports, c.service(fmt.Sprintf("%s.services[%d]", root, i), i, s, mappings))
@@ -144,7 +154,7 @@ func (c *checker) aliases(path string, s serviceEntry, p Port) []Alias {
 		at := fmt.Sprintf("%s.clientAliases[%d]", path, i)
 		c.port(at+".port", a.Port)
 		if a.DNSName != "" && !mesh.ValidDNSName(a.DNSName) {
-			c.bad(at+".dnsName", "%s; allowed: up to 127 of [a-z0-9_.-], not starting with '-', not an IP address", quote(a.DNSName))
+			c.bad(at+".dnsName", "%s; allowed: up to 127 of [a-z0-9_.-], not starting with '-', neither an IP address nor localhost", quote(a.DNSName))
 		}
 		c.rules(at+".testTrafficRules", a.TestTrafficRules)
 		out = append(out, Alias{DNSName: a.DNSName, Port: portOf(a.Port)})

@@ -53,9 +53,10 @@ var (
 func ValidDiscoveryName(s string) bool { return discoveryName.MatchString(s) }
 
 // ValidDNSName reports whether s may be a clientAlias's dnsName. Besides ECS's
-// characters it refuses what a hosts file could not hold as one name.
+// characters it refuses what a hosts file could not hold as one name, and the
+// name that every task has for itself.
 func ValidDNSName(s string) bool {
-	if !dnsName.MatchString(s) || s[len(s)-1] == '.' {
+	if !dnsName.MatchString(s) || s[len(s)-1] == '.' || s == "localhost" {
 		return false
 	}
 	_, err := netip.ParseAddr(s)

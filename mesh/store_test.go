@@ -170,7 +170,7 @@ func FuzzCleanAddr(f *testing.F) {
 func TestValidDNSName(t *testing.T) {
 	for s, want := range map[string]bool{
 		"backend.prod": true, "backend": true, "_x.y-z": true, "": false, "-a": false, "a b": false,
-		"a\nb": false, "A": false, "10.0.0.1": false, "a.": false, "::1": false, strings.Repeat("a", 128): false,
+		"a\nb": false, "A": false, "localhost": false, "localhost.x": true, "10.0.0.1": false, "a.": false, "::1": false, strings.Repeat("a", 128): false,
 	} {
 		if ValidDNSName(s) != want {
 			t.Errorf("ValidDNSName(%q) = %v", s, !want)

@@ -262,6 +262,11 @@ func TestBadSettingsNameEveryProblem(t *testing.T) {
 		Protocol: "udp", Aliases: []mesh.Alias{{DNSName: "UPPER", Port: 1}, {DNSName: "ok"}},
 		TLS: &mesh.ServiceTLS{}, Timeouts: mesh.Timeouts{Idle: ptr(-time.Second)},
 	}.Encode()
+	for want, timeouts := range map[string]mesh.Timeouts{"idle": {Idle: ptr(mesh.MaxTimeout + 1)}, "perRequest": {PerRequest: ptr(mesh.MaxTimeout + 1)}} {
+		if _, _, err := (Settings{Protocol: mesh.HTTP, Timeouts: timeouts}).Encode(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s beyond what Envoy can hold: %v", want, err)
+		}
+	}
 	for _, want := range []string{`"udp"`, `"UPPER"`, "the port", "issuer", "negative"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not name %s", err, want)

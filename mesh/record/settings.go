@@ -129,7 +129,7 @@ func (s Settings) validate() error {
 	}
 	for _, a := range s.Aliases {
 		if !mesh.ValidDNSName(a.DNSName) {
-			errs = append(errs, fmt.Errorf("alias %q: a dnsName is 1 to 127 of a-z, 0-9, '_', '-', '.', and no IP address", a.DNSName))
+			errs = append(errs, fmt.Errorf("alias %q: a dnsName is 1 to 127 of a-z, 0-9, '_', '-', '.', and neither an IP address nor localhost", a.DNSName))
 		}
 		if a.Port == 0 {
 			errs = append(errs, fmt.Errorf("alias %q: the port is not one of 1 to 65535", a.DNSName))
@@ -139,8 +139,8 @@ func (s Settings) validate() error {
 		errs = append(errs, fmt.Errorf("tls: the issuer %q is not one or more visible ASCII characters", s.TLS.Issuer))
 	}
 	for what, d := range map[string]*time.Duration{"idle": s.Timeouts.Idle, "perRequest": s.Timeouts.PerRequest} {
-		if d != nil && *d < 0 {
-			errs = append(errs, fmt.Errorf("timeouts.%s: %s is negative", what, *d))
+		if d != nil && (*d < 0 || *d > mesh.MaxTimeout) {
+			errs = append(errs, fmt.Errorf("timeouts.%s: %s is negative or more than %s", what, *d, mesh.MaxTimeout))
 		}
 	}
 	return errors.Join(errs...)

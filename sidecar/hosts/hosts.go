@@ -42,7 +42,7 @@ func (e Entry) Compare(o Entry) int {
 }
 
 func (e Entry) check() error {
-	if !mesh.ValidDNSName(e.Name) || e.Name == "localhost" {
+	if !mesh.ValidDNSName(e.Name) {
 		return fmt.Errorf("%q is not a name that a hosts file may be given", e.Name)
 	}
 	if !e.Addr.Is4() || !e.Addr.IsLoopback() {

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -18,7 +19,7 @@ import (
 // Limits of what one node may say; far beyond any task definition.
 const (
 	maxPorts   = 100
-	maxSeconds = 2147483 // ECS's bound of the timeouts
+	maxSeconds = int64(mesh.MaxTimeout / time.Second)
 )
 
 // DecodeMeta reads a [NodeMeta] out of a node's metadata. It is strict: an
