@@ -27,6 +27,9 @@ test: build test-needs ## every check and test
 bench: build bench-needs ## measure, and write docs/benchmarks.md (ARGS='--only push', --quick)
 	./bin/bench $(ARGS)
 
+broken-meshes: test-needs ## every mesh of testdata/broken, diagnosed
+	go test -tags $(TAGS),broken -timeout 20m -run TestBrokenMeshes -v ./cmd/patchbay
+
 compose-test: build compose-needs images ## the mesh in containers, proved
 	scripts/compose-test.sh
 
