@@ -39,7 +39,10 @@ func OpenOnce(path string, now time.Time) (*Once, error) {
 		return nil, err
 	}
 	defer unlock()
-	if err := u.compact(now); err != nil {
+	// Where nothing can be written what was remembered is good all the same: a
+	// full disk must not keep a control plane from serving those who have
+	// joined. Each claim tries to write again, and says what is wrong.
+	if err := u.compact(now); err != nil && u.file == nil {
 		return nil, fmt.Errorf("remember: %w", err)
 	}
 	return u, nil

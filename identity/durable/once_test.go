@@ -1,11 +1,14 @@
 package durable
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestOnce(t *testing.T) {
@@ -60,4 +63,41 @@ func TestOnce(t *testing.T) {
 	claim(a, "4", now.Add(time.Minute), false)
 	claim(a, "5", now.Add(time.Minute), true)
 	claim(b, "5", now.Add(time.Minute), false)
+}
+
+// A full disk lets no claim pass, and what was remembered counts.
+func TestOnceOnAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skip("needs the right to mount:", err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	now, path, fill := time.Now(), filepath.Join(dir, "control", "used"), filepath.Join(dir, "fill")
+	open := func() *Once {
+		t.Helper()
+		u, err := OpenOnce(path, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { u.file.Close() })
+		return u
+	}
+	if ok, err := open().Claim("1", now.Add(time.Minute), now); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if err := os.WriteFile(fill, make([]byte, 1<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	u := open()
+	if ok, err := u.Claim("2", now.Add(time.Minute), now); ok || !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("a claim on a full disk: %v, %v", ok, err)
+	}
+	if err := os.Remove(fill); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]bool{"1": false, "2": true} {
+		if ok, err := u.Claim(key, now.Add(time.Minute), now); ok != want || err != nil {
+			t.Errorf("claim of %s after it: %v, %v", key, ok, err)
+		}
+	}
 }
