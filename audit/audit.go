@@ -95,18 +95,19 @@ type Log struct {
 	path string
 	log  *slog.Logger
 
-	mu     sync.Mutex
-	file   *os.File
-	end    int64 // of the last whole line
-	head   head
-	dirty  bool
-	failed error // the last write's
-	lost   uint64
+	mu      sync.Mutex
+	file    *os.File
+	end     int64 // of the last whole line
+	head    head
+	dirty   bool
+	lost    uint64
+	unsaved error // the last flush's
 }
 
 // Open opens the log at path, or makes it (mode 0600), for one process. Half a
 // line at its end, as a crash leaves it, is cut off, and a line says so; a file
-// that is not what was written last is gone on with, and a line says that.
+// that is not what was written last is gone on with, and a line says that. A
+// full disk is no error: nobody waits for this log.
 func Open(path string, log *slog.Logger) (*Log, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -122,9 +123,6 @@ func Open(path string, log *slog.Logger) (*Log, error) {
 	}
 	for _, e := range append(events, Event{Kind: logOpened, Actor: "control plane"}) {
 		l.Record(e)
-	}
-	if l.failed != nil {
-		return nil, errors.Join(fmt.Errorf("audit log %s: %w", path, l.failed), f.Close())
 	}
 	l.flush() // from now on there is a head
 	return l, nil
@@ -194,7 +192,6 @@ func (l *Log) Record(e Event) {
 		l.lost++
 		l.log.Error("audit event is not written", "file", l.path, "error", err, "event", string(text))
 	}
-	l.failed = err
 }
 
 // write appends a whole line, or nothing.
@@ -252,12 +249,19 @@ func (l *Log) flush() {
 	if !dirty {
 		return
 	}
-	if err := errors.Join(l.file.Sync(), writeHead(l.path, now)); err != nil && !errors.Is(err, os.ErrClosed) {
+	err := errors.Join(l.file.Sync(), writeHead(l.path, now))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case errors.Is(err, os.ErrClosed):
+		return
+	case err != nil && l.unsaved == nil:
 		l.log.Error("audit log is not on the disk yet", "file", l.path, "error", err)
-		l.mu.Lock()
-		l.dirty = true
-		l.mu.Unlock()
+	case err == nil && l.unsaved != nil:
+		l.log.Info("audit log is on the disk again", "file", l.path)
 	}
+	l.unsaved = err
+	l.dirty = l.dirty || err != nil
 }
 
 // Close writes what is left. Later events are logged as not written.

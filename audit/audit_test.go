@@ -3,7 +3,7 @@ package audit_test
 import (
 	"bytes"
 	"context"
-
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"patchbay/audit"
 )
@@ -306,4 +308,43 @@ func FuzzVerify(f *testing.F) {
 			t.Error("a log without its head is good")
 		}
 	})
+}
+
+// A full disk keeps nobody from starting, and is told once.
+func TestFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skip("needs the right to mount:", err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	path, fill := filepath.Join(dir, "audit.log"), filepath.Join(dir, "fill")
+	if err := os.WriteFile(fill, make([]byte, 1<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	l, err := audit.Open(path, slog.New(slog.NewTextHandler(&said, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Record(event(1))
+	if l.Status().Lost != 2 || !strings.Contains(said.String(), "s1.prod") {
+		t.Errorf("%+v\n%s", l.Status(), said.String())
+	}
+	// Room for the line, none for the head.
+	if err := os.Truncate(fill, 60<<10); err != nil {
+		t.Fatal(err)
+	}
+	l.Record(event(2))
+	if err := os.WriteFile(fill, make([]byte, 1<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	run := func(d time.Duration) {
+		ctx, cancel := context.WithTimeout(t.Context(), d)
+		defer cancel()
+		l.Run(ctx)
+	}
+	run(time.Second)
+	if n := strings.Count(said.String(), "not on the disk yet"); n != 1 {
+		t.Errorf("told %d times:\n%s", n, said.String())
+	}
 }
