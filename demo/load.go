@@ -26,9 +26,9 @@ type tally struct {
 	Done   bool           `json:"done"`
 }
 
-// startLoad calls url from h. It ends by itself after five minutes.
-func (w *world) startLoad(h *host, name, url string, rate int) (*load, error) {
-	p, err := h.start(name, nil, w.program("demoapp"), "load", "--rate", strconv.Itoa(rate), "--duration", "5m", url)
+// startLoad calls url from h for so long; 0: until it is stopped.
+func (w *world) startLoad(h *host, name, url string, rate int, duration time.Duration) (*load, error) {
+	p, err := h.start(name, nil, w.program("demoapp"), "load", "--rate", strconv.Itoa(rate), "--duration", duration.String(), url)
 	return &load{p}, err
 }
 
@@ -60,7 +60,7 @@ func (l *load) finish(atLeast int) (tally, error) {
 // underLoad runs f while url is called from h at rate, and fails if one
 // request does.
 func (w *world) underLoad(ctx context.Context, h *host, name, url string, rate int, f func() error) (tally, error) {
-	l, err := w.startLoad(h, name, url, rate)
+	l, err := w.startLoad(h, name, url, rate, 5*time.Minute)
 	if err != nil {
 		return tally{}, err
 	}

@@ -33,8 +33,12 @@ func newLoad() *cobra.Command {
 	c := &cobra.Command{
 		Use: "load URL", Short: "GETs at a fixed rate (open loop) until the duration ends or the program is told to stop", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			ctx, cancel := context.WithTimeout(c.Context(), duration)
-			defer cancel()
+			ctx := c.Context()
+			if duration > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, duration)
+				defer cancel()
+			}
 			transport := http.DefaultTransport.(*http.Transport).Clone()
 			transport.MaxIdleConnsPerHost, transport.DisableKeepAlives = 256, fresh
 			l := &load{
@@ -45,11 +49,11 @@ func newLoad() *cobra.Command {
 		},
 	}
 	c.Flags().IntVar(&rate, "rate", 500, "requests per second, at most 5000")
-	c.Flags().DurationVar(&duration, "duration", time.Minute, "how long, at most 10m")
+	c.Flags().DurationVar(&duration, "duration", time.Minute, "how long, at most 10m; 0: until it is told to stop")
 	c.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "limit of one request")
 	c.Flags().BoolVar(&fresh, "new-connections", false, "a new connection for each request")
 	c.PreRunE = func(*cobra.Command, []string) error {
-		if rate < 1 || rate > 5000 || duration <= 0 || duration > 10*time.Minute {
+		if rate < 1 || rate > 5000 || duration < 0 || duration > 10*time.Minute {
 			return fmt.Errorf("--rate is 1 to 5000, --duration up to 10m; got %d and %v", rate, duration)
 		}
 		return nil
