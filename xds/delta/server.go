@@ -124,6 +124,10 @@ func Options(maxAge time.Duration) []grpc.ServerOption {
 		grpc.ForceServerCodecV2(wire.NewCodec()),
 		grpc.MaxRecvMsgSize(2 * wire.MaxRequest), // beyond MaxRequest the engine itself says why not
 		grpc.MaxHeaderListSize(64 << 10),
+		// By default each connection keeps 64 kB of buffers for ever. Requests are
+		// rare and small, but for the first.
+		grpc.ReadBufferSize(4 << 10),
+		grpc.SharedWriteBuffer(true),
 		grpc.MaxConcurrentStreams(100),
 		grpc.KeepaliveParams(params),
 		// AWS's agent pings every 10 s, and clocks are not exact.
@@ -224,7 +228,7 @@ func (s *Server) run(ss grpc.ServerStream, st *Stream, first *wire.Request, pass
 }
 
 func receiveAll(ss grpc.ServerStream, st *Stream, r *wire.Request) error {
-	node := r.Node
+	node := r.Sum
 	for {
 		if err := wire.CheckNode(r, st.nodeID, st.cluster); err != nil {
 			return err

@@ -70,6 +70,10 @@ func (f *Frame) Size() int { return f.size }
 // String hides the content, which may hold keys, from gRPC's tracing.
 func (f *Frame) String() string { return fmt.Sprintf("frame of %d bytes", f.size) }
 
+// requests are buffers to read requests in. gRPC's own pool has none between
+// 32 kB and 1 MB, and the first request of an Envoy has 60 kB.
+var requests = mem.NewTieredBufferPool(1<<10, 4<<10, 16<<10, 32<<10, 128<<10, 512<<10)
+
 // Codec passes a [Frame] through and reads a [Request]. Everything else is left
 // to gRPC's own protobuf codec.
 type Codec struct{ encoding.CodecV2 }
@@ -92,7 +96,7 @@ func (c Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if !ok {
 		return c.CodecV2.Unmarshal(data, v)
 	}
-	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	buf := data.MaterializeToBuffer(requests)
 	defer buf.Free()
 	*r = Request{Known: r.Known}
 	r.Err = r.decode(buf.ReadOnlyData())

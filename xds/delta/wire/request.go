@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/maphash"
+	"slices"
 	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
@@ -22,11 +24,12 @@ const (
 // Request is what the engine reads of a DeltaDiscoveryRequest. It is received
 // as it is: [Codec] fills it.
 type Request struct {
-	// Known, set before receiving, is a node that is as good as none: older
-	// Envoys repeat theirs on every message.
-	Known []byte
+	// Known, set before receiving, is the Sum of a node that is as good as none:
+	// older Envoys repeat theirs on every message.
+	Known uint64
 
-	Node        []byte // encoded; nil if there is none
+	Node        []byte // encoded, without its extensions; nil if there is none
+	Sum         uint64 // of the node as it came, in this process; 0 if there is none
 	TypeURL     string
 	Subscribe   []string
 	Unsubscribe []string
@@ -36,6 +39,10 @@ type Request struct {
 	Reason      string // its message, clipped
 	Err         error  // why it could not be read, in words for the client
 }
+
+// seed makes the sums of nodes differ from process to process, so that nobody
+// can make two nodes of one sum.
+var seed = maphash.MakeSeed()
 
 var errMalformed = errors.New("the request is not a valid DeltaDiscoveryRequest")
 
@@ -52,8 +59,8 @@ func (r *Request) decode(b []byte) error {
 			if len(v) > MaxNode {
 				return fmt.Errorf("the node has %d bytes; allowed are %d", len(v), MaxNode)
 			}
-			if len(v) > 0 && !bytes.Equal(v, r.Known) {
-				r.Node = bytes.Clone(v)
+			if sum := maphash.Bytes(seed, v) | 1; len(v) > 0 && sum != r.Known {
+				r.Node, r.Sum = withoutExtensions(v), sum
 			}
 		case 2:
 			r.TypeURL = string(v)
@@ -106,6 +113,23 @@ func (r *Request) name(num protowire.Number, v []byte) error {
 		r.Versions[name] = version
 	}
 	return nil
+}
+
+// withoutExtensions is a copy of an encoded Node without field 9: the list of
+// what an Envoy was built with is nearly all of its 60 kB, and nobody asks for
+// it. A malformed node stays malformed.
+func withoutExtensions(b []byte) (out []byte) {
+	for len(b) > 0 {
+		num, _, n := protowire.ConsumeField(b)
+		if n < 0 {
+			return append(out, b...)
+		}
+		if num != 9 {
+			out = append(out, b[:n]...)
+		}
+		b = b[n:]
+	}
+	return slices.Concat([]byte{}, out) // of its very size, and not nil
 }
 
 // fields calls f for each length-delimited field of a message, in order, and

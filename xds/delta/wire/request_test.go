@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"strings"
 	"testing"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -40,7 +41,7 @@ func FuzzRequest(f *testing.F) {
 		}
 		have := Request{TypeURL: want.GetTypeUrl(), Subscribe: want.GetResourceNamesSubscribe(), Unsubscribe: want.GetResourceNamesUnsubscribe(),
 			Versions: want.GetInitialResourceVersions(), Nonce: want.GetResponseNonce(), Rejected: want.GetErrorDetail() != nil}
-		got.Node, got.Reason = nil, ""
+		got.Node, got.Sum, got.Reason = nil, 0, ""
 		if d := cmp.Diff(have, got, cmpopts.EquateEmpty()); d != "" {
 			t.Fatalf("(-protobuf +ours):\n%s", d)
 		}
@@ -48,7 +49,8 @@ func FuzzRequest(f *testing.F) {
 }
 
 func TestNodeIsKeptOnceAndCompared(t *testing.T) {
-	node := &corev3.Node{Id: "a/b/c", Cluster: "a/b"}
+	node := &corev3.Node{Id: "a/b/c", Cluster: "a/b", UserAgentName: "envoy",
+		Extensions: []*corev3.Extension{{Name: "x", Category: strings.Repeat("y", 1000)}}}
 	b, err := proto.Marshal(&discoveryv3.DeltaDiscoveryRequest{Node: node})
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +62,12 @@ func TestNodeIsKeptOnceAndCompared(t *testing.T) {
 	if id, cluster, err := NodeIdentity(r.Node); id != "a/b/c" || cluster != "a/b" || err != nil {
 		t.Errorf("%q %q %v", id, cluster, err)
 	}
-	again := Request{Known: r.Node}
+	kept, want := &corev3.Node{}, proto.CloneOf(node)
+	want.Extensions = nil
+	if err := proto.Unmarshal(r.Node, kept); err != nil || !proto.Equal(kept, want) || cap(r.Node) > 64 {
+		t.Errorf("kept %v in %d bytes, %v; want %v", kept, cap(r.Node), err, want)
+	}
+	again := Request{Known: r.Sum}
 	if err := NewCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(b)}, &again); err != nil || again.Node != nil {
 		t.Errorf("the known node was kept again: %v %v", again.Node, err)
 	}
