@@ -2,6 +2,7 @@ package delta
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -266,6 +267,22 @@ func TestTheStatusSaysWhatEnvoyWaitsFor(t *testing.T) {
 		}
 		if m := w.types("prod/web/1")["sds"].Missing; len(m) != 1 || m[0] != "bundle/x" {
 			t.Errorf("missing: %q", m)
+		}
+	})
+}
+
+// A connection on which nothing is said does not hold a descriptor for long.
+func TestSilentConnectionIsClosed(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		conn, err := w.lis.DialContext(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		start := time.Now()
+		_, err = io.Copy(io.Discard, conn)
+		if took := time.Since(start); took > handshakeTime {
+			t.Errorf("it was open for %s (%v)", took, err)
 		}
 	})
 }

@@ -113,6 +113,10 @@ func (s *Server) stateOfTheWorld(_ any, ss grpc.ServerStream) (err error) {
 	return asStatus(s.cfg.StateOfTheWorld(ss))
 }
 
+// handshakeTime is how long a stranger may hold a connection without saying who
+// it is: long enough for thousands of Envoys that come at once.
+const handshakeTime = 20 * time.Second
+
 // Options are what the engine needs of a gRPC server. After maxAge (0: never)
 // gRPC ends a connection, ±10 %, so that Envoys spread over new replicas.
 func Options(maxAge time.Duration) []grpc.ServerOption {
@@ -129,6 +133,7 @@ func Options(maxAge time.Duration) []grpc.ServerOption {
 		grpc.ReadBufferSize(4 << 10),
 		grpc.SharedWriteBuffer(true),
 		grpc.MaxConcurrentStreams(100),
+		grpc.ConnectionTimeout(handshakeTime),
 		grpc.KeepaliveParams(params),
 		// AWS's agent pings every 10 s, and clocks are not exact.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
