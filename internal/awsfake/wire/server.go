@@ -124,17 +124,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	svc, op := s.find(r)
 	c := &Call{Service: svc.Signing, Operation: op, Region: s.o.Region, At: time.Now(), server: s, Context: map[string]string{}}
 	err = s.prepare(c, svc, r, body)
-	if err == nil && svc.Plain != nil && op == "" {
-		svc.Plain(c, w, r, body)
-		s.record(*c)
-		return
-	}
-	var out any
 	f := s.fault(c)
 	if err == nil {
 		err = f.before(r.Context())
 	}
-	if err == nil {
+	var out any
+	plain := svc.Plain != nil && op == svc.PlainName
+	if err == nil && !plain {
 		out, err = s.do(c, svc, op, body)
 	}
 	if e, ok := errors.AsType[*Error](err); ok {
@@ -143,7 +139,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.Error = "InternalFailure"
 	}
 	s.record(*c)
-	f.after(w, func(w http.ResponseWriter) { Answer(w, svc.Text, out, err) })
+	f.after(w, func(w http.ResponseWriter) {
+		if plain {
+			svc.Plain(c, w, r, body, err)
+			return
+		}
+		Answer(w, svc.Text, out, err)
+	})
 }
 
 // find is the API and the operation that a request is for.
@@ -155,7 +157,7 @@ func (s *Server) find(r *http.Request) (Service, string) {
 			return svc, op
 		}
 		if target == "" && svc.Plain != nil && signed.service == svc.Signing {
-			return svc, ""
+			return svc, svc.PlainName
 		}
 	}
 	return Service{Text: "message"}, target
@@ -168,7 +170,7 @@ func (s *Server) prepare(c *Call, svc Service, r *http.Request, body []byte) err
 		return err
 	}
 	c.Principal = p
-	if c.Operation == "" && svc.Plain != nil {
+	if svc.Plain != nil && c.Operation == svc.PlainName {
 		return nil
 	}
 	op, ok := svc.Operations[c.Operation]

@@ -30,8 +30,10 @@ type Service struct {
 	Rates      map[string]float64
 	Operations map[string]Operation
 	// Plain answers requests without X-Amz-Target that are signed for this
-	// service; nil: there are none.
-	Plain func(c *Call, w http.ResponseWriter, r *http.Request, body []byte)
+	// service, also those that are refused with err; nil: there are none.
+	// PlainName is what such a call is called.
+	Plain     func(c *Call, w http.ResponseWriter, r *http.Request, body []byte, err error)
+	PlainName string
 }
 
 // Operation is one entry of an API; [Op] makes it.
