@@ -33,6 +33,11 @@ func (k *checker) check(c Config) {
 	for _, l := range [][2]string{{"xds.listen", c.XDS.Listen}, {"agent.listen", c.Agent.Listen}, {"admin.listen", c.Admin.Listen}} {
 		k.listen(l[0], l[1], ports)
 	}
+	for i, n := range c.Agent.ProxyProtocol {
+		if p, err := netip.ParsePrefix(n); err != nil || p.Masked() != p {
+			k.bad("agent.proxyProtocol["+strconv.Itoa(i)+"]", "%s; allowed: the network of a load balancer, such as 10.0.0.0/24", quote(n))
+		}
+	}
 	k.registry(c, ports)
 	switch {
 	case c.XDS.Auth != "mtls" && c.XDS.Auth != "none":
@@ -44,6 +49,7 @@ func (k *checker) check(c Config) {
 		k.issuer(name, c.Issuers[name])
 	}
 	k.secrets(c)
+	k.identities(c)
 	k.oneOf("xds.leds", c.XDS.LEDS, "off", "auto", "on")
 	k.oneOf("profile", c.Profile, "live")
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")

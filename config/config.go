@@ -37,8 +37,10 @@ type Config struct {
 	Admin    Admin             `yaml:"admin"`
 	Issuers  map[string]Issuer `yaml:"issuers"` // by name: a CA's ARN, or "default"
 	Secrets  Secrets           `yaml:"secrets"`
-	Profile  string            `yaml:"profile"` // "live"
-	Log      Log               `yaml:"log"`
+	// Identities are the workloads that need no join key.
+	Identities Identities `yaml:"identities"`
+	Profile    string     `yaml:"profile"` // "live"
+	Log        Log        `yaml:"log"`
 }
 
 // Registry is the embedded Cloud-Map-compatible server.
@@ -72,6 +74,9 @@ type XDS struct {
 // Agent is the port of the sidecar agents: enrolment and the agent stream.
 type Agent struct {
 	Listen string `yaml:"listen"`
+	// ProxyProtocol lists the networks (CIDR) of load balancers that speak PROXY
+	// protocol v2 on every connection; from elsewhere it is refused.
+	ProxyProtocol []string `yaml:"proxyProtocol"`
 }
 
 // Admin is the operator's port.
@@ -106,6 +111,29 @@ type StepCA struct {
 	Provisioner     string        `yaml:"provisioner"`
 	PasswordFile    string        `yaml:"passwordFile"`
 	Lifetime        time.Duration `yaml:"lifetime"` // of a leaf, MinLeafLifetime to MaxLeafLifetime; 0: 24 h
+}
+
+// Identities are the workloads whose tasks join without a join key.
+type Identities struct {
+	TaskRoles *TaskRoles `yaml:"taskRoles"`
+}
+
+// TaskRoles lets tasks of ECS services join by their IAM role.
+type TaskRoles struct {
+	Region      string     `yaml:"region"`      // of the tasks; empty: as the AWS SDK finds it
+	STSEndpoint string     `yaml:"stsEndpoint"` // empty: AWS's own for the region
+	ECSEndpoint string     `yaml:"ecsEndpoint"` // empty: AWS's own for the region
+	Workloads   []TaskRole `yaml:"workloads"`
+}
+
+// TaskRole says which workload the tasks of an ECS service are.
+type TaskRole struct {
+	Namespace      string   `yaml:"namespace"`
+	Workload       string   `yaml:"workload"`
+	DiscoveryNames []string `yaml:"discoveryNames"` // empty: client-only
+	Role           string   `yaml:"role"`           // ARN of the task role
+	Cluster        string   `yaml:"cluster"`
+	Service        string   `yaml:"service"` // empty: the workload's name
 }
 
 // Secrets is where certificates and keys of services rest: sealed files in the

@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"path/filepath"
+	"strings"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -23,6 +25,7 @@ import (
 	"patchbay/audit"
 	"patchbay/identity/durable"
 	"patchbay/identity/join"
+	"patchbay/identity/taskrole"
 	"patchbay/mesh"
 )
 
@@ -45,6 +48,7 @@ type Server struct {
 	used      *durable.Once
 	limits    *lru.Cache[string, *rate.Limiter]
 	refusals  *refusals
+	roles     *taskrole.Tasks // nil: no task joins by its AWS role
 	audit     func(audit.Event)
 	log       *slog.Logger
 }
@@ -66,13 +70,24 @@ func NewServer(data string, signer *Signer, workloads *Workloads, log *slog.Logg
 	return &Server{signer: signer, workloads: workloads, used: u, limits: limits, refusals: newRefusals(log), audit: func(audit.Event) {}, log: log}, err
 }
 
+// ByRole lets tasks join by their AWS role besides. Call it before the server
+// is used.
+func (s *Server) ByRole(t *taskrole.Tasks) {
+	s.roles = t
+	s.workloads.SetRoles(t.Workloads())
+}
+
 // Enrol exchanges a proof for a node certificate. Both sides learn why not.
 func (s *Server) Enrol(ctx context.Context, r *agentapi.EnrolRequest) (*agentapi.EnrolResponse, error) {
 	from := address(ctx)
 	if err := s.limit(ctx, from); err != nil {
 		return nil, err
 	}
-	who, err := s.admit(r, time.Now())
+	admit := s.admit
+	if strings.HasPrefix(r.GetProof(), taskrole.Prefix) {
+		admit = s.admitRole
+	}
+	who, err := admit(ctx, r, time.Now())
 	if err != nil {
 		s.refusals.log(ctx, from, err, slog.String("enrolment", clip(r.GetNamespace()+"/"+r.GetWorkload()+"/"+r.GetTask())))
 		return nil, status.Error(codeOf(err), err.Error())
@@ -82,7 +97,7 @@ func (s *Server) Enrol(ctx context.Context, r *agentapi.EnrolRequest) (*agentapi
 
 // admit decides who the caller is. The proof is marked as used last, so that
 // a request that is refused for another reason may be mended and repeated.
-func (s *Server) admit(r *agentapi.EnrolRequest, now time.Time) (caller, error) {
+func (s *Server) admit(_ context.Context, r *agentapi.EnrolRequest, now time.Time) (caller, error) {
 	key, claims, err := verifyProof(s.workloads, s.signer.TrustDomain(), r.GetProof(), r.GetCsrDer(), now)
 	if err != nil {
 		return caller{}, err
@@ -104,6 +119,43 @@ func (s *Server) admit(r *agentapi.EnrolRequest, now time.Time) (caller, error) 
 		return caller{}, fmt.Errorf("%w: it was used before; an agent makes a new one for each attempt", errProof)
 	}
 	return who, nil
+}
+
+// admitRole is admit for a task that proves its AWS role.
+func (s *Server) admitRole(ctx context.Context, r *agentapi.EnrolRequest, now time.Time) (caller, error) {
+	claimed := mesh.Node{Workload: mesh.Workload{Namespace: r.GetNamespace(), Name: r.GetWorkload()}, Task: r.GetTask()}
+	_, csrErr := csrKey(r.GetCsrDer())
+	if err := errors.Join(ValidNode(claimed), csrErr); err != nil {
+		return caller{}, fmt.Errorf("%w: %w", errInput, err)
+	}
+	if s.roles == nil {
+		return caller{}, fmt.Errorf("%w: no workload joins by its AWS role here: name them in identities.taskRoles of the control plane's file", errProof)
+	}
+	w, id, expires, err := s.roles.Admit(ctx, r.GetProof(), r.GetCsrDer(), claimed, peerAddr(ctx), now)
+	switch {
+	case errors.Is(err, taskrole.ErrRefused):
+		return caller{}, fmt.Errorf("%w: %w", errProof, err)
+	case err != nil:
+		return caller{}, err
+	}
+	first, err := s.used.Claim("role#"+id, expires, now)
+	if err != nil {
+		return caller{}, err
+	}
+	if !first {
+		return caller{}, fmt.Errorf("%w: it was used before; an agent makes a new one for each attempt", errProof)
+	}
+	claimed.Workload = w
+	return caller{node: claimed, keyID: taskrole.KeyID}, nil
+}
+
+// peerAddr is where a caller connects from; invalid if that is no IP address.
+func peerAddr(ctx context.Context) netip.Addr {
+	a, err := netip.ParseAddr(address(ctx))
+	if err != nil {
+		return netip.Addr{}
+	}
+	return a.Unmap()
 }
 
 func codeOf(err error) codes.Code {
@@ -128,6 +180,15 @@ func (s *Server) Renew(ctx context.Context, r *agentapi.RenewRequest) (*agentapi
 	if err := s.limit(ctx, who.node.ID()); err != nil {
 		return nil, err
 	}
+	if who.keyID == taskrole.KeyID && s.roles != nil {
+		// The task may be gone: then who asks is not it any more.
+		if err := s.roles.Still(ctx, who.node, peerAddr(ctx)); errors.Is(err, taskrole.ErrRefused) {
+			s.refusals.log(ctx, address(ctx), err, slog.String("node", who.node.ID()))
+			return nil, status.Error(codes.PermissionDenied, err.Error())
+		} else if err != nil {
+			return nil, status.Error(codes.Unavailable, err.Error())
+		}
+	}
 	return s.answer(ctx, who, r.GetCsrDer(), "renewed")
 }
 
@@ -151,8 +212,11 @@ func nodeEvent(who caller, cert *x509.Certificate, how, peer string) audit.Event
 		Kind: audit.NodeEnrolled, Actor: who.node.ID(), Peer: peer, Subject: who.node.ID(), Method: "join", Issuer: "control channel",
 		Serial: fmt.Sprintf("%x", cert.SerialNumber), NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, Decision: audit.Allowed,
 	}
-	if how == "renewed" {
+	switch {
+	case how == "renewed":
 		e.Kind, e.Method = audit.NodeRenewed, "renew"
+	case who.keyID == taskrole.KeyID:
+		e.Method = "iam"
 	}
 	for _, u := range cert.URIs {
 		e.SANs = append(e.SANs, u.String())

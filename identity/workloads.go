@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"patchbay/identity/taskrole"
 	"patchbay/mesh"
 )
 
@@ -39,7 +40,8 @@ type Workloads struct {
 	byName map[string]mesh.Workload
 	byKey  map[string][]joinKey // several only by mistake; then none counts
 	looked time.Time
-	told   string // the problems that were logged last
+	told   string                   // the problems that were logged last
+	roles  map[string]mesh.Workload // that tasks can be by their AWS role, by name; no files
 }
 
 // registered is a file as it was read last. What it said when it was good goes
@@ -168,6 +170,17 @@ func (w *Workloads) refresh(maxAge time.Duration) {
 	}
 }
 
+// SetRoles says which workloads tasks can be by their AWS role.
+func (w *Workloads) SetRoles(all []mesh.Workload) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.roles = map[string]mesh.Workload{}
+	for _, r := range all {
+		r.DiscoveryNames = slices.Sorted(slices.Values(r.DiscoveryNames))
+		w.roles[r.String()] = r
+	}
+}
+
 // find is the workload of that namespace and name as registered now, give or
 // take a second, if the join key is one of its; else why not.
 func (w *Workloads) find(namespace, name, keyID string) (mesh.Workload, error) {
@@ -176,6 +189,13 @@ func (w *Workloads) find(namespace, name, keyID string) (mesh.Workload, error) {
 	w.refresh(fresh)
 	r := Registration{Namespace: namespace, Workload: name}
 	full := r.AsWorkload().String()
+	if keyID == taskrole.KeyID {
+		found, ok := w.roles[full]
+		if !ok {
+			return found, fmt.Errorf("workload %s has no role any more: name it in identities.taskRoles of the control plane's file", full)
+		}
+		return found, nil
+	}
 	found, ok := w.byName[full]
 	switch {
 	case !ok && w.files[r.FileName()].err != nil:

@@ -1,21 +1,39 @@
 package main
 
 import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/pires/go-proxyproto"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"patchbay/agentapi"
 	"patchbay/audit"
 	"patchbay/config"
+	"patchbay/identity"
+	"patchbay/identity/join"
+	"patchbay/internal/awsfake/ecs"
 	"patchbay/internal/awsfake/pca"
 	"patchbay/internal/awsfake/secrets"
+	"patchbay/internal/awsfake/sts"
 	"patchbay/internal/awsfake/wire"
 	"patchbay/internal/envoytest"
 )
@@ -134,4 +152,173 @@ func (p *plane) audited(issuer string) {
 	if strings.Contains(string(text), "PRIVATE KEY") || strings.Contains(string(text), "Bearer") {
 		p.t.Error("the audit log holds what it must not")
 	}
+}
+
+// roleCloud is AWS with one running task of the service backend, whose address
+// is this machine's.
+func roleCloud(t *testing.T) (*wire.Server, *ecs.ECS, string) {
+	t.Helper()
+	e := ecs.New()
+	s := wire.New(wire.Options{Principals: map[string]wire.Principal{"role": {Secret: "secret", ARN: "arn:aws:sts::111122223333:assumed-role/patchbay/1"}}}, sts.API(), e.API())
+	s.Grant("ASIATASK", wire.Principal{Secret: "task", Token: "session", Account: "111122223333", ARN: "arn:aws:sts::111122223333:assumed-role/backend/" + ecsTask})
+	h := httptest.NewServer(s)
+	t.Cleanup(h.Close)
+	e.Define("td", "arn:aws:iam::111122223333:role/backend")
+	e.Put(ecs.Task{ID: ecsTask, Cluster: "prod", Service: "backend", Address: "127.0.0.1", Definition: "td"})
+	return s, e, h.URL
+}
+
+const ecsTask = "0123456789abcdef0123456789abcdef"
+
+// member is the agent's half of a task that has no join key.
+func (p *plane) member(url string) *join.Member {
+	t := p.t
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "join")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ca, err := os.ReadFile(filepath.Join(identity.ControlDir(p.cfg.Data), "ca.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	info := fmt.Sprintf(`{"version":1,"namespace":"demo","workload":"backend","discoveryNames":["backend"],"keyId":"task-role","trustDomain":%q}`, testDomain)
+	for name, text := range map[string]string{join.InfoFile: info, join.CAFile: string(ca)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	meta := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v4/x/task" {
+			fmt.Fprintf(w, `{"Cluster":"prod","TaskARN":"arn:aws:ecs:us-east-1:111122223333:task/prod/%s"}`, ecsTask)
+		}
+	}))
+	t.Cleanup(meta.Close)
+	for name, v := range map[string]string{
+		"AWS_ACCESS_KEY_ID": "ASIATASK", "AWS_SECRET_ACCESS_KEY": "task", "AWS_SESSION_TOKEN": "session", "AWS_ENDPOINT_URL_STS": url,
+		"ECS_CONTAINER_METADATA_URI_V4": meta.URL + "/v4/x",
+	} {
+		t.Setenv(name, v)
+	}
+	id, err := join.ECSTask(t.Context())
+	if err != nil || id != ecsTask {
+		t.Fatalf("task %q, %v", id, err)
+	}
+	return join.New(join.Config{Dir: dir, Addr: p.cfg.Agent.Listen, Task: id, State: filepath.Join(t.TempDir(), "state"), Log: slog.New(slog.DiscardHandler)})
+}
+
+func withRoles(url string) func(*config.Config) {
+	return func(c *config.Config) {
+		c.Identities.TaskRoles = &config.TaskRoles{STSEndpoint: url, ECSEndpoint: url, Workloads: []config.TaskRole{{
+			Namespace: "demo", Workload: "backend", DiscoveryNames: []string{"backend"}, Role: "arn:aws:iam::111122223333:role/backend", Cluster: "prod",
+		}}}
+	}
+}
+
+// TestJoinByTaskRole has a task without any secret of ours get the same node
+// certificate as one with a join key, until ECS says that it is gone.
+func TestJoinByTaskRole(t *testing.T) {
+	_, e, url := roleCloud(t)
+	for name, v := range map[string]string{"AWS_ACCESS_KEY_ID": "role", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"} {
+		t.Setenv(name, v)
+	}
+	p := startPlane(t, withRoles(url))
+	m := p.member(url)
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	if err := m.Join(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if n := m.Node(); n.ID() != "demo/backend/"+ecsTask || len(n.Workload.DiscoveryNames) != 1 {
+		t.Errorf("node %v", n)
+	}
+	conn, err := grpc.NewClient(p.cfg.Agent.Listen, grpc.WithTransportCredentials(m.Credentials()), grpc.WithNoProxy())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	renew := func() error {
+		_, err := agentapi.NewEnrolmentClient(conn).Renew(ctx, &agentapi.RenewRequest{CsrDer: csr})
+		return err
+	}
+	if err := renew(); err != nil {
+		t.Errorf("renewal of a running task: %v", err)
+	}
+	e.Put(ecs.Task{ID: ecsTask, Cluster: "prod", Service: "backend", Address: "127.0.0.1", Definition: "td", LastStatus: "STOPPED"})
+	if err := renew(); status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "is STOPPED") {
+		t.Errorf("renewal of a stopped task: %v", err)
+	}
+	text, err := os.ReadFile(auditFile(p.cfg.Data))
+	if err != nil || !strings.Contains(string(text), `"kind":"node.enrolled"`) || !strings.Contains(string(text), `"method":"iam"`) {
+		t.Errorf("audit log: %v\n%s", err, text)
+	}
+}
+
+// TestProxyProtocol has a load balancer pass a task on: its own address is
+// what counts, and only from the balancer's network.
+func TestProxyProtocol(t *testing.T) {
+	_, e, url := roleCloud(t)
+	e.Put(ecs.Task{ID: ecsTask, Cluster: "prod", Service: "backend", Address: "10.0.1.17", Definition: "td"})
+	for name, v := range map[string]string{"AWS_ACCESS_KEY_ID": "role", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"} {
+		t.Setenv(name, v)
+	}
+	for trusted, wants := range map[string]string{"127.0.0.0/8": "", "10.9.0.0/16": "error"} {
+		p := startPlane(t, withRoles(url), func(c *config.Config) { c.Agent.ProxyProtocol = []string{trusted} })
+		balancer := balance(t, p.cfg.Agent.Listen, "10.0.1.17")
+		p.cfg.Agent.Listen = balancer
+		m := p.member(url)
+		t.Setenv("AWS_ACCESS_KEY_ID", "ASIATASK")
+		limit := 20 * time.Second
+		if wants != "" {
+			limit = 2 * time.Second
+		}
+		ctx, stop := context.WithTimeout(t.Context(), limit)
+		if err := m.Join(ctx); (err == nil) != (wants == "") {
+			t.Errorf("balancer trusted by %s: %v", trusted, err)
+		}
+		stop()
+		for name, v := range map[string]string{"AWS_ACCESS_KEY_ID": "role", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": ""} {
+			t.Setenv(name, v)
+		}
+	}
+}
+
+// balance is a load balancer that says a client's address by PROXY protocol
+// v2.
+func balance(t *testing.T, to, client string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", to)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			h := &proxyproto.Header{
+				Version: 2, Command: proxyproto.PROXY, TransportProtocol: proxyproto.TCPv4,
+				SourceAddr: &net.TCPAddr{IP: net.ParseIP(client), Port: 40000}, DestinationAddr: out.RemoteAddr(),
+			}
+			h.WriteTo(out) //nolint:errcheck // the copy below finds out
+			go func() { io.Copy(out, in); out.Close() }()
+			go func() { io.Copy(in, out); in.Close() }()
+		}
+	}()
+	return l.Addr().String()
 }

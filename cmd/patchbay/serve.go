@@ -174,7 +174,7 @@ func (c *control) buildDiscovery(ctx context.Context) error {
 	return nil
 }
 
-func (c *control) buildIdentity(context.Context) error {
+func (c *control) buildIdentity(ctx context.Context) error {
 	signer, err := identity.OpenSigner(identity.ControlDir(c.cfg.Data), c.cfg.TrustDomain)
 	if err != nil {
 		return err
@@ -188,7 +188,7 @@ func (c *control) buildIdentity(context.Context) error {
 		return err
 	}
 	c.enrolment.Audit(c.guard, c.audit.Record)
-	return nil
+	return c.byRole(ctx)
 }
 
 func (c *control) buildPush(context.Context) error {
@@ -240,7 +240,7 @@ func (c *control) listen(ctx context.Context, g *errgroup.Group) error {
 	g.Go(func() error { return xds.NewServer(c.pusher, x).Run(ctx, listeners["xds"]) })
 	g.Go(func() error {
 		defer context.AfterFunc(ctx, agentServer.Stop)()
-		return agentServer.Serve(listeners["agent"])
+		return agentServer.Serve(c.clients(listeners["agent"]))
 	})
 	g.Go(func() error { return serveHTTP(ctx, listeners["admin"], c.adminHandler(opened)) })
 	return nil

@@ -17,6 +17,7 @@ import (
 
 	"patchbay/config"
 	"patchbay/declare"
+	"patchbay/identity/join"
 	"patchbay/mesh"
 	"patchbay/sidecar"
 	"patchbay/xds/bootstrap"
@@ -89,7 +90,7 @@ func (o *sidecarOptions) flags(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.xds, "xds", nil, "the control plane's xDS port, HOST:PORT (several replicas: separated by commas)")
 	f.StringVar(&o.cfg.Agent, "agent", "", "the control plane's agent port, HOST:PORT")
 	f.StringVar(&o.cfg.Join, "join", "/join", "the workload's join directory, made by 'patchbay token join'")
-	f.StringVar(&o.cfg.Task, "task", "", "name of this task, unique in its workload (default: the host name)")
+	f.StringVar(&o.cfg.Task, "task", "", "name of this task, unique in its workload (default: on ECS the task's id, else the host name)")
 	f.StringVar(&o.cfg.State, "state", defaultState, "directory for the node certificate, Envoy's configuration and sockets; one for each task")
 	f.StringVar(&o.wiring, "wiring", string(sidecar.Auto), "how connections reach Envoy: redirect (needs NET_ADMIN), bind, or auto")
 	f.StringVar(&o.cfg.HostsFile, "hosts-file", "/etc/hosts", "the hosts file that the task's containers read")
@@ -133,6 +134,11 @@ func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
 	var err error
 	if cfg.State, err = filepath.Abs(cfg.State); err != nil {
 		errs = append(errs, fmt.Errorf("state: %w", err))
+	}
+	if cfg.Task == "" {
+		if cfg.Task, err = join.ECSTask(c.Context()); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if cfg.Task == "" {
 		cfg.Task = hostTask()

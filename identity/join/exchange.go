@@ -77,7 +77,7 @@ func (m *Member) renew(ctx context.Context, dir *Dir, csr []byte) (*agentapi.Enr
 }
 
 func (m *Member) enrol(ctx context.Context, dir *Dir, csr []byte) (*agentapi.EnrolResponse, error) {
-	proof, err := dir.Proof(csr)
+	proof, err := dir.proof(ctx, csr)
 	if err != nil {
 		return nil, err
 	}

@@ -25,13 +25,14 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
+	"patchbay/identity/taskrole"
 	"patchbay/mesh"
 )
 
 // File names of a join directory.
 const (
 	InfoFile = "join.json" // written last: with it the directory is complete
-	KeyFile  = "join.key"  // 0600, PKCS #8
+	KeyFile  = "join.key"  // 0600, PKCS #8; not there where the task joins by its AWS role
 	CAFile   = "ca.pem"
 )
 
@@ -54,6 +55,10 @@ type Dir struct {
 
 // String names the directory's workload and key id.
 func (d *Dir) String() string { return d.Namespace + "/" + d.Workload + " (key " + d.KeyID + ")" }
+
+// ByRole reports whether the task joins by its AWS role: the directory then
+// holds no key, and no secret.
+func (d *Dir) ByRole() bool { return d.KeyID == taskrole.KeyID }
 
 // Public is the public half of the join key.
 func (d *Dir) Public() *ecdsa.PublicKey { return &d.key.PublicKey }
@@ -78,19 +83,21 @@ func Load(dir string) (*Dir, error) {
 		}
 	}
 	read(InfoFile, d.parse)
-	read(KeyFile, func(text []byte) (errs []error) {
-		if d.key = parseKey(text); d.key == nil {
-			errs = append(errs, errors.New("allowed: one P-256 private key (PKCS #8, PEM)"))
-		}
-		return errs
-	})
+	if !d.ByRole() {
+		read(KeyFile, func(text []byte) (errs []error) {
+			if d.key = parseKey(text); d.key == nil {
+				errs = append(errs, errors.New("allowed: one P-256 private key (PKCS #8, PEM)"))
+			}
+			return errs
+		})
+	}
 	read(CAFile, func(text []byte) (errs []error) {
 		if d.CA = text; !x509.NewCertPool().AppendCertsFromPEM(text) {
 			errs = append(errs, errors.New("holds no certificate; allowed: the control channel's CA (PEM)"))
 		}
 		return errs
 	})
-	if len(errs) == 0 && d.KeyID != KeyID(d.Public()) {
+	if len(errs) == 0 && !d.ByRole() && d.KeyID != KeyID(d.Public()) {
 		errs = append(errs, fmt.Errorf("%s: keyId: %.80q; the key in %s is %q", filepath.Join(dir, InfoFile), d.KeyID, KeyFile, KeyID(d.Public())))
 	}
 	if len(errs) > 0 {

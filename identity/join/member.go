@@ -71,7 +71,8 @@ type Member struct {
 func New(cfg Config) *Member { return &Member{cfg: cfg} }
 
 // Join returns as soon as the task holds a good node certificate: the one that
-// an earlier run left in the state directory, or a new one. It retries for as
+// an earlier run left in the state directory (not where it joins by its AWS
+// role: what it may offer is the control plane's to say), or a new one. It retries for as
 // long as ctx lasts, and logs what it waits for: the join directory, the
 // control plane, or what the control plane objects to. Its error is the
 // context's cause, or everything that is wrong with the task's name or with
@@ -96,7 +97,7 @@ func (m *Member) Join(ctx context.Context) error {
 		case err != nil:
 			return backoff.Permanent(err)
 		}
-		if kept, err := read(m.cfg.State); err == nil && kept.usable(SPIFFEID(dir.TrustDomain, m.node(dir)), dir.CA, time.Now()) == nil {
+		if kept, err := read(m.cfg.State); err == nil && !dir.ByRole() && kept.usable(SPIFFEID(dir.TrustDomain, m.node(dir)), dir.CA, time.Now()) == nil {
 			m.hold(dir, kept, dir.DiscoveryNames)
 			m.cfg.Log.Info("kept the node certificate of an earlier run", "node", m.node(dir).ID(), "not_after", kept.tls.Leaf.NotAfter)
 			return nil
