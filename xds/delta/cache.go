@@ -240,14 +240,6 @@ func (s *set) forget(name string, st *Stream) {
 	}
 }
 
-// intern is the one copy of a name that all streams keep.
-func (s *set) intern(name string) string {
-	if e := s.entries[name].entry; e != nil {
-		return e.Name()
-	}
-	return name
-}
-
 // heldBack is how many rejected resources are held back, over all streams.
 func (c *Cache) heldBack() (n int) {
 	for _, v := range c.allViews() {

@@ -136,6 +136,7 @@ func (f *flush) take(k kind) (upserts []*Entry, removed []string) {
 	b := f.books[k]
 	due, held := b.Take(f.now)
 	f.again = f.again || held
+	upserts = make([]*Entry, 0, len(due))
 	for _, d := range due {
 		switch e, v := b.Judge(d, f.lookup(k, d.Name), k == endpoints && f.lookup(clusters, d.Name) != nil); v {
 		case books.Nothing:
@@ -168,8 +169,7 @@ func emptyAssignment(name string) *Entry {
 
 // add sends entries together, except those that must go alone.
 func (f *flush) add(k kind, all []*Entry) {
-	var batch []*Entry
-	size := 0
+	batch, size := make([]*Entry, 0, len(all)), 0
 	for _, e := range all {
 		if f.books[k].Alone(e.Name()) {
 			f.respond(k, []*Entry{e}, nil)
@@ -196,11 +196,7 @@ func (f *flush) respond(k kind, entries []*Entry, removed []string) {
 		o.frame, seq, o.shared = entries[0].Solo(b.Last(), next)
 	} else {
 		seq = next()
-		bytes := make([][]byte, 0, len(entries))
-		for _, e := range entries {
-			bytes = append(bytes, e.Bytes())
-		}
-		o.frame = wire.NewFrame(k.TypeURL(), wire.Nonce(seq), bytes, removed)
+		o.frame = wire.NewFrame(k.TypeURL(), wire.Nonce(seq), entries, removed)
 	}
 	o.nonce = wire.Nonce(seq)
 	b.Sent(seq, f.now, entries, removed, f.changes)

@@ -38,7 +38,6 @@ func newStream(c *Cache, log *slog.Logger) *Stream {
 	s := &Stream{cache: c, log: log, opened: time.Now(), wake: make(chan struct{}, 1)}
 	for k := range s.books {
 		s.books[k] = books.New(kind(k))
-		s.private[k] = map[string]*Entry{}
 	}
 	return s
 }
@@ -48,10 +47,10 @@ func newStream(c *Cache, log *slog.Logger) *Stream {
 // any time later; only names that changed are sent.
 func (s *Stream) SetPrivate(entries []*Entry) {
 	var next [kinds]map[string]*Entry
-	for k := range next {
-		next[k] = map[string]*Entry{}
-	}
 	for _, e := range entries {
+		if next[e.Kind()] == nil {
+			next[e.Kind()] = map[string]*Entry{}
+		}
 		next[e.Kind()][e.Name()] = e
 	}
 	s.mu.Lock()
@@ -169,7 +168,7 @@ func (s *Stream) handle(r *wire.Request) error {
 	defer s.view.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.view.sets[k].subscribe(s, s.books[k].Ask(r, s.names(k), s.view.sets[k].intern))
+	s.view.sets[k].subscribe(s, s.books[k].Ask(r, s.names(k), func(name string) (string, *Entry) { return s.intern(k, name) }))
 	s.rouse()
 	s.tell()
 	n := 0
@@ -243,6 +242,16 @@ func (s *Stream) names(k kind) iter.Seq[string] {
 			}
 		}
 	}
+}
+
+// intern is the one copy of a name that is kept, and what the stream may see
+// under it. The view and the stream are locked.
+func (s *Stream) intern(k kind, name string) (string, *Entry) {
+	e := s.lookup(k, name)
+	if e != nil {
+		name = e.Name()
+	}
+	return name, e
 }
 
 // lookup finds what the stream may see under a name. The view is locked for

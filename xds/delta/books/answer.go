@@ -41,12 +41,13 @@ func (b *Books) Last() uint64 { return b.last }
 // Sent books a response: its number, its entries, the names that it said to be
 // gone, and the changes that it carries.
 func (b *Books) Sent(seq uint64, at time.Time, entries []*wire.Entry, removed []string, changes []*Change) {
+	b.expect(len(entries))
 	for _, e := range entries {
-		b.tell(e.Name(), told{entry: e, version: e.Hash(), seq: seq})
-		delete(b.owed, e.Name())
+		b.tell(e.Name(), saying(e, seq))
+		unset(&b.owed, e.Name())
 	}
 	for _, name := range removed {
-		b.tell(name, told{seq: seq})
+		b.tell(name, saying(nil, seq))
 	}
 	for _, ch := range changes {
 		ch.carried()
@@ -57,15 +58,14 @@ func (b *Books) Sent(seq uint64, at time.Time, entries []*wire.Entry, removed []
 
 func (b *Books) tell(name string, now told) {
 	if b.kind == wire.Members {
-		name, now = wire.Collection(name), told{version: now.seq, seq: now.seq}
-		if b.told[name].seq == now.seq {
+		if name, now.entry = wire.Collection(name), nil; b.names[name].seq() == now.seq() {
 			return
 		}
 	}
-	if t, ok := b.told[name]; ok && t.seq <= b.settled && !t.refused {
-		b.before[name] = t
+	if t := b.names[name]; t.is(heard) && t.seq() <= b.settled && !t.is(refused) {
+		set(&b.before, name, t)
 	}
-	b.told[name] = now
+	b.hear(name, now)
 }
 
 // await adds a response to those that wait for an answer. A client that does
@@ -142,42 +142,42 @@ func (b *Books) accept(r Response, a *Answer) {
 	b.credit(r)
 	free := func(name string) {
 		if _, held := b.refused[name]; held {
-			delete(b.refused, name)
+			unset(&b.refused, name)
 			a.Cleared = append(a.Cleared, name)
 		}
 	}
 	for _, e := range r.entries {
-		delete(b.alone, e.Name())
+		unset(&b.alone, e.Name())
 		if b.refused[e.Name()].good != e { // that one only stands in
 			free(e.Name())
 		}
 	}
 	for _, name := range r.removed {
 		free(name)
-		if t := b.told[name]; t.version == 0 && t.seq == r.seq {
-			delete(b.told, name)
+		if t := b.names[name]; b.version(t) == 0 && t.seq() == r.seq {
+			b.hear(name, told{})
 		}
 	}
 }
 
 // credit notes what a response told as what the client has.
 func (b *Books) credit(r Response) {
-	note := func(name string, e *wire.Entry, version uint64) {
+	note := func(name string, e *wire.Entry) {
 		if b.kind == wire.Members {
-			name, e, version = wire.Collection(name), nil, r.seq
+			name, e = wire.Collection(name), nil
 		}
-		switch t, ok := b.told[name]; {
-		case ok && t.seq > r.seq: // a newer one is on its way
-			b.before[name] = told{entry: e, version: version, seq: r.seq}
-		case t.seq == r.seq:
-			delete(b.before, name)
+		switch seq := b.names[name].seq(); {
+		case seq > r.seq: // a newer one is on its way
+			set(&b.before, name, saying(e, r.seq))
+		case seq == r.seq:
+			unset(&b.before, name)
 		}
 	}
 	for _, e := range r.entries {
-		note(e.Name(), e, e.Hash())
+		note(e.Name(), e)
 	}
 	for _, name := range r.removed {
-		note(name, nil, 0)
+		note(name, nil)
 	}
 }
 
@@ -199,29 +199,29 @@ func (b *Books) reject(resp Response, text string, now time.Time, a *Answer) {
 	}
 	for _, e := range resp.entries {
 		name := e.Name()
-		t := b.told[name]
-		if t.seq == resp.seq {
-			t.refused = true
-			b.told[name] = t
+		t := b.names[name]
+		if t.seq() == resp.seq {
+			t.word |= refused
+			b.put(name, t)
 		}
 		if len(resp.entries) > 1 {
-			b.alone[name] = struct{}{}
+			set(&b.alone, name, struct{}{})
 			b.Mark(name, true)
 			continue
 		}
-		delete(b.alone, name)
-		if t.seq != resp.seq {
+		unset(&b.alone, name)
+		if t.seq() != resp.seq {
 			continue // a newer one is on its way
 		}
 		r, held := b.refused[name]
 		switch {
-		case held && r.version == t.version:
+		case held && r.version == b.version(t):
 		case held && r.good == e:
 			r.good = nil // it is no longer good
-			b.refused[name] = r
+			set(&b.refused, name, r)
 		default:
-			r = Rejection{Name: name, Version: e.Version(), Source: e.Source(), Error: text, At: now, version: e.Hash(), good: b.before[name].entry}
-			b.refused[name] = r
+			r = Rejection{Name: name, Version: e.Version(), Source: e.Source(), Error: text, At: now, version: e.Hash(), good: b.before[name].known()}
+			set(&b.refused, name, r)
 			a.Refused = append(a.Refused, r)
 			if b.kind == wire.Endpoints && r.good != nil {
 				b.Mark(name, true)
@@ -259,25 +259,25 @@ func (b *Books) Accepted(name string, now, mark uint64) bool {
 		return true
 	}
 	ok := b.taken(name)
-	if ok.seq > mark {
+	if ok.seq() > mark {
 		return true
 	}
-	t := b.told[name]
+	t := b.names[name]
 	if b.kind == wire.Members {
 		for member := range b.dirty {
 			if b.unit(member) == name {
 				return false
 			}
 		}
-		return t.seq <= b.settled
+		return t.seq() <= b.settled
 	}
 	_, dirty := b.dirty[name]
-	return !dirty && ok.version == now && t.version == now && !t.refused && t.seq <= b.settled
+	return !dirty && b.version(ok) == now && b.version(t) == now && !t.is(refused) && t.seq() <= b.settled
 }
 
 // taken is the newest that the client took.
 func (b *Books) taken(name string) told {
-	if t := b.told[name]; !t.refused && t.seq <= b.settled {
+	if t := b.names[name]; !t.is(refused) && t.seq() <= b.settled {
 		return t
 	}
 	return b.before[name]

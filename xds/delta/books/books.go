@@ -42,12 +42,13 @@ type Books struct {
 	// Asked for.
 	seen     bool // a request of this type came
 	wildcard bool
-	want     map[string]struct{} // by name; also under a wildcard
-	doubtful bool                // what the client says that it has may not be what it does
+	asked    int  // by name; also under a wildcard
+	doubtful bool // what the client says that it has may not be what it does
 
 	// Told.
-	told     map[string]told
-	before   map[string]told // what was accepted, while told is not yet or was refused
+	names    map[string]told // and asked for
+	held     int             // of them, those that were told
+	before   map[string]told // what was accepted, while the newest is not yet or was refused
 	inflight []Response      // sent and not answered, oldest first
 	settled  uint64          // every response up to this number has been answered
 	last     uint64          // the newest response
@@ -64,31 +65,27 @@ type Books struct {
 	refused map[string]Rejection
 }
 
-// told is the state of one name as the client has it.
-type told struct {
-	entry   *wire.Entry // nil if there is none, or if the client said that it has it
-	version uint64      // 0: that there is none
-	seq     uint64      // the response that said so; 0: the client said so
-	refused bool        // that response was rejected
-}
-
-// unknown is the version of something that a client has: it is no entry's.
-const unknown = ^uint64(0)
-
 // New returns the books of a stream that has asked for nothing.
-func New(k wire.Kind) *Books {
-	return &Books{kind: k, want: map[string]struct{}{}, told: map[string]told{}, before: map[string]told{}, dirty: map[string]bool{},
-		alone: map[string]struct{}{}, owed: map[string]struct{}{}, refused: map[string]Rejection{}}
-}
+func New(k wire.Kind) *Books { return &Books{kind: k} }
 
 // Seen reports whether a request of this type came.
 func (b *Books) Seen() bool { return b.seen }
 
 // Wanted are the names that were asked for, in no order.
-func (b *Books) Wanted() iter.Seq[string] { return maps.Keys(b.want) }
+func (b *Books) Wanted() iter.Seq[string] { return b.all(wanted) }
+
+func (b *Books) all(flag uint64) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for name, t := range b.names {
+			if t.is(flag) && !yield(name) {
+				return
+			}
+		}
+	}
+}
 
 // Size is how many names were asked for.
-func (b *Books) Size() int { return len(b.want) }
+func (b *Books) Size() int { return b.asked }
 
 // unit is under what a name is kept: itself, or a member's collection.
 func (b *Books) unit(name string) string {
@@ -100,13 +97,12 @@ func (b *Books) unit(name string) string {
 
 // Wants reports whether the client asked for a name, or for all.
 func (b *Books) Wants(name string) bool {
-	_, ok := b.want[b.unit(name)]
-	return ok || b.wildcard
+	return b.wildcard || b.names[b.unit(name)].is(wanted)
 }
 
 // Has reports whether the client holds some version of name, as far as it was
 // told.
-func (b *Books) Has(name string) bool { return b.told[b.unit(name)].version != 0 }
+func (b *Books) Has(name string) bool { return b.version(b.names[b.unit(name)]) != 0 }
 
 // Asked is what a request changed in the subscriptions.
 type Asked struct {
@@ -116,22 +112,24 @@ type Asked struct {
 
 // Ask applies the subscription part of a request; its nonce does not matter
 // here. all are the names that exist, for a wildcard. Names that the request
-// brings are kept, so they should be shared with other streams: see intern.
-func (b *Books) Ask(r *wire.Request, all iter.Seq[string], intern func(string) string) Asked {
+// brings are kept, so they should be shared with other streams: intern gives the
+// copy to keep, and what there is under it.
+func (b *Books) Ask(r *wire.Request, all iter.Seq[string], intern func(string) (string, *wire.Entry)) Asked {
 	first := !b.seen
 	b.seen = true
 	var a Asked
 	if first {
+		b.expect(max(len(r.Versions), len(r.Subscribe)))
 		for name, v := range r.Versions {
-			t := told{version: wire.ParseVersion(v)}
-			if b.doubtful {
-				t.version = unknown
-			}
-			b.told[intern(name)] = t
+			name, e := intern(name)
+			b.hear(name, b.claim(v, e))
 		}
 		if len(r.Subscribe) == 0 && b.kind.Wildcards() {
 			b.becomeWildcard(all, false) // the wildcard of old: an empty first request
 		}
+	}
+	if b.dirty == nil && len(r.Subscribe) > few {
+		b.dirty = make(map[string]bool, len(r.Subscribe))
 	}
 	for _, name := range r.Subscribe {
 		switch {
@@ -141,23 +139,23 @@ func (b *Books) Ask(r *wire.Request, all iter.Seq[string], intern func(string) s
 			// Such a name does not exist: these types are asked for by name, and
 			// members by their collection.
 		default:
-			name = intern(name)
-			b.want[name] = struct{}{}
+			name, _ = intern(name)
+			t := b.names[name]
+			b.put(name, told{t.entry, t.word | wanted})
 			a.Added = append(a.Added, name)
-			_, owed := b.owed[name]
-			b.dirty[name] = b.dirty[name] || !first || !b.Has(name) || owed || b.doubtful
+			b.note(name, !first || b.Awaited(name) || b.doubtful)
 		}
 	}
 	for _, name := range r.Unsubscribe {
-		_, asked := b.want[name]
+		t := b.names[name]
 		switch {
 		case name == "*":
 			b.wildcard, b.greet = false, false
-		case asked:
-			delete(b.want, name)
+		case t.is(wanted):
+			b.put(name, told{t.entry, t.word &^ wanted})
 			a.Dropped = append(a.Dropped, name)
 			if b.wildcard {
-				b.dirty[name] = true // the client may have let go of it
+				b.note(name, true) // the client may have let go of it
 			}
 		}
 	}
@@ -174,7 +172,7 @@ func (b *Books) becomeWildcard(all iter.Seq[string], force bool) {
 	for name := range all {
 		b.Mark(name, force)
 	}
-	for name := range b.told {
+	for name := range b.all(heard) {
 		b.Mark(name, false)
 	}
 }
@@ -184,16 +182,24 @@ func (b *Books) prune() {
 	if b.wildcard {
 		return
 	}
-	drop(b, b.told)
-	drop(b, b.before)
-	drop(b, b.alone)
-	drop(b, b.owed)
-	drop(b, b.refused)
-	drop(b, b.dirty)
+	for name := range b.names {
+		if !b.Wants(name) {
+			b.put(name, told{})
+		}
+	}
+	drop(b, &b.before)
+	drop(b, &b.alone)
+	drop(b, &b.owed)
+	drop(b, &b.refused)
+	drop(b, &b.dirty)
 }
 
-func drop[V any](b *Books, m map[string]V) {
-	maps.DeleteFunc(m, func(name string, _ V) bool { return !b.Wants(name) })
+func drop[V any](b *Books, m *map[string]V) {
+	for name := range *m {
+		if !b.Wants(name) {
+			unset(m, name)
+		}
+	}
 }
 
 // Mark notes that the client must hear of a name, if it cares; force means
@@ -203,8 +209,12 @@ func (b *Books) Mark(name string, force bool) (merged bool) {
 	if !b.Wants(name) && !b.Has(name) {
 		return false
 	}
+	return b.note(name, force)
+}
+
+func (b *Books) note(name string, force bool) (merged bool) {
 	was, merged := b.dirty[name]
-	b.dirty[name] = was || force
+	set(&b.dirty, name, was || force)
 	return merged
 }
 
@@ -223,19 +233,19 @@ func (b *Books) Greet() bool {
 
 // Owe marks a name that Envoy waits for since its cluster was sent: it does
 // not ask again.
-func (b *Books) Owe(name string) { b.owed[name] = struct{}{} }
+func (b *Books) Owe(name string) { set(&b.owed, name, struct{}{}) }
 
 // Owing marks every name that is owed and asked for.
 func (b *Books) Owing() {
 	for name := range b.owed {
 		if b.Wants(name) {
-			b.dirty[name] = true
+			b.note(name, true)
 		}
 	}
 }
 
 // Release forgets that a name is owed: its cluster is gone.
-func (b *Books) Release(name string) { delete(b.owed, name) }
+func (b *Books) Release(name string) { unset(&b.owed, name) }
 
 // Awaited reports whether Envoy waits for a name: its cluster was sent, or it
 // has been told nothing of it yet.
@@ -262,13 +272,19 @@ type Due struct {
 func (b *Books) Take(now time.Time) (due []Due, held bool) {
 	paced := b.kind == wire.Endpoints || b.kind == wire.Members
 	full := len(b.inflight) >= window && now.Sub(b.inflight[len(b.inflight)-window].at) < Patience
-	for _, name := range slices.Sorted(maps.Keys(b.dirty)) {
+	if len(b.dirty) == 0 {
+		return nil, false
+	}
+	names := slices.AppendSeq(make([]string, 0, len(b.dirty)), maps.Keys(b.dirty))
+	slices.Sort(names)
+	due = make([]Due, 0, len(names))
+	for _, name := range names {
 		force := b.dirty[name]
-		if !force && paced && (full || b.told[b.unit(name)].seq > b.settled && b.Unanswered(now)) {
+		if !force && paced && (full || b.names[b.unit(name)].seq() > b.settled && b.Unanswered(now)) {
 			held = true
 			continue
 		}
-		delete(b.dirty, name)
+		unset(&b.dirty, name)
 		due = append(due, Due{name, force})
 	}
 	return due, held
@@ -280,64 +296,7 @@ func (b *Books) Unanswered(now time.Time) bool {
 }
 
 // PutBack marks a name again that Take gave and that can't be sent now.
-func (b *Books) PutBack(name string) { b.dirty[name] = b.dirty[name] || false }
-
-// Verdict is what the client must hear of a name.
-type Verdict int
-
-// The verdicts.
-const (
-	Nothing     Verdict = iota
-	Send                // the entry
-	Gone                // that there is none
-	Placeholder         // that it is empty: Envoy waits, and absence would not end that
-)
-
-// Judge says what the client must hear of a due name, of which e is the entry
-// or nil. stays says, for endpoints, that their cluster stays. What is to be
-// sent may be an older entry: while the newest is refused, the last good one
-// stands in its place.
-func (b *Books) Judge(d Due, e *wire.Entry, stays bool) (*wire.Entry, Verdict) {
-	t := b.told[d.Name]
-	// Unknown and new: the client must not wait for it.
-	absent := Nothing
-	if t.version == 0 && d.Force && b.Wants(d.Name) {
-		absent = Gone
-		if b.kind == wire.Endpoints {
-			absent = Placeholder
-		}
-	}
-	if r, held := b.refused[d.Name]; held && e != nil && r.version == e.Hash() {
-		if e = b.standIn(r.good, t); e == nil {
-			return nil, absent // held back until its content changes
-		}
-	}
-	switch {
-	case e != nil && !b.Wants(d.Name), e != nil && t.version == e.Hash() && !d.Force:
-		return nil, Nothing
-	case e != nil:
-		return e, Send
-	case absent != Nothing:
-		return nil, absent
-	case b.kind == wire.Endpoints && stays:
-		return nil, Nothing // never take the endpoints of a cluster that stays
-	case t.version != 0, d.Force && b.Wants(d.Name):
-		return nil, Gone
-	}
-	return nil, Nothing
-}
-
-// standIn is what takes the place of a refused version: what the client was
-// told since, or the last that it accepted, unless it says that it has another.
-func (b *Books) standIn(good *wire.Entry, t told) *wire.Entry {
-	switch {
-	case t.version == 0 || t.refused:
-		return good
-	case t.entry == nil && good != nil && (t.version == good.Hash() || t.version == unknown):
-		return good
-	}
-	return t.entry
-}
+func (b *Books) PutBack(name string) { b.note(name, false) }
 
 // Open reports whether a response has no answer.
 func (b *Books) Open() bool { return len(b.inflight) > 0 }

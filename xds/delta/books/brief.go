@@ -24,7 +24,7 @@ type Brief struct {
 
 // Brief is a short copy of the books.
 func (b *Books) Brief() Brief {
-	out := Brief{Type: b.kind.String(), Resources: len(b.told), LastAck: b.lastAck, LastTook: b.lastTook}
+	out := Brief{Type: b.kind.String(), Resources: b.held, LastAck: b.lastAck, LastTook: b.lastTook}
 	if len(b.inflight) > 0 {
 		out.UnackedSince = b.inflight[0].at
 		for name := range b.Waiting {
@@ -37,7 +37,7 @@ func (b *Books) Brief() Brief {
 		out.Pending = append(out.Pending, name)
 	}
 	if b.kind == wire.Secrets {
-		for name := range b.want {
+		for name := range b.Wanted() {
 			if !b.Has(name) {
 				out.Missing = append(out.Missing, name)
 			}

@@ -91,7 +91,7 @@ func (m *Memory) Recall(node string, all *[wire.Kinds]*Books, now func(wire.Kind
 			if e := now(wire.Kind(k), name); e == nil || e.Hash() != r.version {
 				delete(names, name)
 			} else {
-				all[k].refused[name] = r
+				set(&all[k].refused, name, r)
 			}
 		}
 	}

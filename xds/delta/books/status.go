@@ -34,16 +34,17 @@ type ResourceStatus struct {
 
 // Status is a copy of the books.
 func (b *Books) Status() TypeStatus {
-	t := TypeStatus{Type: b.kind.String(), Wildcard: b.wildcard, Subscribed: len(b.want), LastAck: b.lastAck, Resources: []ResourceStatus{}}
+	t := TypeStatus{Type: b.kind.String(), Wildcard: b.wildcard, Subscribed: b.asked, LastAck: b.lastAck, Resources: []ResourceStatus{}}
 	if len(b.inflight) > 0 {
 		t.UnackedSince = b.inflight[0].at
 	}
-	for name, told := range b.told {
+	for name := range b.all(heard) {
+		told := b.names[name]
 		_, dirty := b.dirty[name]
-		t.Resources = append(t.Resources, ResourceStatus{Name: name, Sent: wire.FormatVersion(told.version),
-			Accepted: wire.FormatVersion(b.taken(name).version), Waiting: told.seq > b.settled, Pending: dirty})
+		t.Resources = append(t.Resources, ResourceStatus{Name: name, Sent: wire.FormatVersion(b.version(told)),
+			Accepted: wire.FormatVersion(b.version(b.taken(name))), Waiting: told.seq() > b.settled, Pending: dirty})
 	}
-	for name := range b.want {
+	for name := range b.Wanted() {
 		if !b.Has(name) {
 			t.Missing = append(t.Missing, name)
 		}

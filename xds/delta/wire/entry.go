@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -87,8 +88,9 @@ type Entry struct {
 	kind    Kind
 	name    string
 	source  string
-	version uint64 // of the content; never 0, which means "none"
-	wire    []byte // one whole field 2 of DeltaDiscoveryResponse, tag included
+	version uint64          // of the content; never 0, which means "none"
+	wire    mem.SliceBuffer // one whole field 2 of DeltaDiscoveryResponse, tag included
+	part    mem.Buffer      // the same, made an interface once and not in each response
 	refers  []string
 	solo    atomic.Pointer[solo]
 }
@@ -117,13 +119,18 @@ func NewEntry(typeURL, name, source string, m proto.Message) (*Entry, error) {
 	sum := sha256.Sum256(body)
 	e := &Entry{kind: k, name: name, source: source, version: max(binary.BigEndian.Uint64(sum[:]), 1)}
 	e.wire = AppendResource(nil, typeURL, name, e.Version(), body)
+	e.part = e.wire
 	return e, nil
 }
+
+// Claimed is an entry without content: nothing is known of it but that a client
+// says that it has this version.
+func Claimed(version uint64) *Entry { return &Entry{version: version} }
 
 // Referring is a copy of an assignment's entry that says in which collections
 // its other endpoints are.
 func (e *Entry) Referring(collections []string) *Entry {
-	return &Entry{kind: e.kind, name: e.name, source: e.source, version: e.version, wire: e.wire, refers: collections}
+	return &Entry{kind: e.kind, name: e.name, source: e.source, version: e.version, wire: e.wire, part: e.part, refers: collections}
 }
 
 // Collections are those that an assignment refers to.
@@ -149,7 +156,7 @@ func (e *Entry) Solo(after uint64, next func() uint64) (f *Frame, seq uint64, sh
 		return s.frame, s.seq, true
 	}
 	s := &solo{seq: next()}
-	s.frame = NewFrame(e.kind.TypeURL(), Nonce(s.seq), [][]byte{e.wire}, nil)
+	s.frame = NewFrame(e.kind.TypeURL(), Nonce(s.seq), []*Entry{e}, nil)
 	e.solo.Store(s)
 	return s.frame, s.seq, false
 }

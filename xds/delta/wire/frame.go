@@ -45,12 +45,12 @@ type Frame struct {
 	size  int
 }
 
-// NewFrame makes a response. resources are whole fields, see [AppendResource].
-func NewFrame(typeURL, nonce string, resources [][]byte, removed []string) *Frame {
-	f := &Frame{parts: make(mem.BufferSlice, 0, len(resources)+1)}
-	for _, r := range resources {
-		f.parts = append(f.parts, mem.SliceBuffer(r))
-		f.size += len(r)
+// NewFrame makes a response of entries and of names that are gone.
+func NewFrame(typeURL, nonce string, entries []*Entry, removed []string) *Frame {
+	f := &Frame{parts: make(mem.BufferSlice, 0, len(entries)+1)}
+	for _, e := range entries {
+		f.parts = append(f.parts, e.part)
+		f.size += len(e.wire)
 	}
 	tail := appendString(appendString(nil, 4, typeURL), 5, nonce)
 	for _, name := range removed {

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/google/go-cmp/cmp"
@@ -74,15 +75,22 @@ func TestNodeIsKeptOnceAndCompared(t *testing.T) {
 }
 
 func TestFrameIsAResponse(t *testing.T) {
-	body, err := anypb.New(node("x"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var parts [][]byte
+	want := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: ClusterType, Nonce: "n7", RemovedResources: []string{"c"}}
+	var entries []*Entry
 	for _, name := range []string{"a", "b"} {
-		parts = append(parts, AppendResource(nil, body.GetTypeUrl(), name, "v1", body.GetValue()))
+		m := &clusterv3.Cluster{Name: name}
+		e, err := NewEntry(ClusterType, name, "", m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := anypb.New(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries = append(entries, e)
+		want.Resources = append(want.Resources, &discoveryv3.Resource{Name: name, Version: e.Version(), Resource: body})
 	}
-	out, err := NewCodec().Marshal(NewFrame(body.GetTypeUrl(), "n7", parts, []string{"c"}))
+	out, err := NewCodec().Marshal(NewFrame(ClusterType, "n7", entries, []string{"c"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,11 +98,7 @@ func TestFrameIsAResponse(t *testing.T) {
 	if err := proto.Unmarshal(out.Materialize(), got); err != nil {
 		t.Fatal(err)
 	}
-	want := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: body.GetTypeUrl(), Nonce: "n7", RemovedResources: []string{"c"}, Resources: []*discoveryv3.Resource{
-		{Name: "a", Version: "v1", Resource: body}, {Name: "b", Version: "v1", Resource: body}}}
 	if !proto.Equal(want, got) {
 		t.Errorf("have %v, want %v", got, want)
 	}
 }
-
-func node(id string) *corev3.Node { return &corev3.Node{Id: id} }
