@@ -262,6 +262,19 @@ func TestKilledEnvoyIsRestarted(t *testing.T) {
 	t.Logf("serving again %v after kill -9", time.Since(began))
 }
 
+// A terminal sends Ctrl-C to the whole process group: an Envoy in it would be
+// gone before the drain begins.
+func TestCtrlCOfTheTerminalReachesTheAgentAlone(t *testing.T) {
+	world(t, 1)
+	s := NewSupervisor(command(t, io.Discard))
+	run(t, s)
+	live(t, NewAdmin("./admin.sock"))
+	group, err := syscall.Getpgid(s.PID())
+	if err != nil || group != s.PID() {
+		t.Errorf("Envoy %d is in the process group %d, %v", s.PID(), group, err)
+	}
+}
+
 func TestGivesUpAfterThreeRestarts(t *testing.T) {
 	t.Chdir(t.TempDir())
 	log := &syncBuffer{}

@@ -157,7 +157,9 @@ func (s *Supervisor) command() (*exec.Cmd, *os.File, error) {
 		args = append(args, "--concurrency", strconv.Itoa(c.Concurrency))
 	}
 	cmd := &exec.Cmd{Path: "/proc/self/fd/3", Args: args, ExtraFiles: []*os.File{binary}, Env: os.Environ()}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// In a group of its own: Ctrl-C of the terminal must reach the agent alone,
+	// which stops Envoy when the task's callers know that it leaves.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if c.UID > 0 && c.UID != os.Geteuid() {
 		id := uint32(c.UID)
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: id, Gid: id}
