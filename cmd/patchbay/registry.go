@@ -64,9 +64,13 @@ address, switch the prefix off in the client:
   boto3, any version                          Config(inject_host_prefix=False)
   any client                                  HTTP_PROXY=http://ADDRESS, endpoint http://cloudmap
 
+An AWS CLI before 2.13 (Debian 12's) and a boto3 before 1.28 do not know
+AWS_ENDPOINT_URL_SERVICEDISCOVERY and call AWS: give them --endpoint-url, or
+endpoint_url=.
+
 What differs from AWS, leases and the watch: docs/reference/registry.md.`,
 		Example: `  patchbay registry --listen 127.0.0.1:18003 &
-  export AWS_ENDPOINT_URL_SERVICEDISCOVERY=http://127.0.0.1:18003 AWS_REGION=us-east-1
+  export AWS_ENDPOINT_URL_SERVICEDISCOVERY=http://127.0.0.1:18003 AWS_DEFAULT_REGION=us-east-1
   export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any AWS_DISABLE_HOST_PREFIX_INJECTION=true
 
   aws servicediscovery create-http-namespace --name demo
