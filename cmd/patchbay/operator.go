@@ -76,7 +76,7 @@ func hint(err error) error {
 		return fmt.Errorf("%w\nname it with --admin, or start it with `patchbay serve`; `patchbay doctor` says more", err)
 	}
 	if errors.As(err, new(*api.Denied)) {
-		return fmt.Errorf("%w\ngive it with --token-file", err)
+		return fmt.Errorf("%w\ngive it with --token-file; on the control plane's machine, --admin unix:DATA/admin.sock needs none", err)
 	}
 	return err
 }

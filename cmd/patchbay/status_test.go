@@ -71,6 +71,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("colours without a terminal: %q", out)
 	}
 	p.prints(exitDone, `(?m)^demo/backend/b1 .*bind .*demo/bind`, "status", "b1", "-o", "wide")
+	p.prints(exitDone, `(?s): ready; 1 sidecar, 1 service,.*demo/backend/b1 .*backend\.demo `, "status", "backend")
 	p.prints(exitUsage, `no sidecar and no service is called "nobody"`, "status", "nobody")
 	p.prints(exitUsage, `allowed: text, wide, json, yaml`, "status", "-o", "xml")
 	p.prints(exitDone, `(?m)^ +node: demo/backend/b1$`, "status", "-o", "yaml")

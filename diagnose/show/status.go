@@ -301,13 +301,13 @@ func (p *Printer) source(s api.Service) string {
 	return p.paint(weak, s.Source+age)
 }
 
-// Select keeps the sidecar or service that a person named: by its full name,
-// or by an end or a part of it that only it has.
+// Select keeps the sidecars and services that a person named: by a full name,
+// else by the name of a task, a workload or a service, else by a part of it.
 func Select(st *api.Status, name string) error {
 	nodes, services := []api.Sidecar{}, []api.Service{}
 	for _, match := range []func(string) bool{
 		func(s string) bool { return s == name },
-		func(s string) bool { return strings.HasSuffix(s, "/"+name) || strings.HasPrefix(s, name+".") },
+		func(s string) bool { return strings.Contains(s+"/", "/"+name+"/") || strings.HasPrefix(s, name+".") },
 		func(s string) bool { return strings.Contains(s, name) },
 	} {
 		for _, s := range st.Sidecars {
