@@ -11,8 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -143,6 +145,7 @@ func (w *world) show(ctx context.Context, out io.Writer) error {
 	before := tally{}
 	for second := 1; ; second++ {
 		if err := pause(ctx, time.Second); err != nil {
+			fmt.Fprintln(out, "stopping everything")
 			return err
 		}
 		if do := events[second]; do != nil {
@@ -153,9 +156,18 @@ func (w *world) show(ctx context.Context, out io.Writer) error {
 		if err != nil {
 			serial = "serial unknown"
 		}
-		fmt.Fprintf(out, "%4d s  %4d requests/s  p50 %.1f ms  failed %d  by %v  TLS 1.3, %s\n", second, now.Sent-before.Sent, now.P50MS, now.Failed, now.By, serial)
+		fmt.Fprintf(out, "%4d s  %4d requests/s  p50 %.1f ms  failed %d  by %s  TLS 1.3, %s\n", second, now.Sent-before.Sent, now.P50MS, now.Failed, answers(now.By), serial)
 		before = now
 	}
+}
+
+// answers are how many each backend gave.
+func answers(by map[string]int) string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(by)) {
+		out = append(out, fmt.Sprintf("%s: %d", name, by[name]))
+	}
+	return strings.Join(out, ", ")
 }
 
 func event(what string, f figure, err error) string {
