@@ -47,4 +47,5 @@ for target in devca demoapp patchbay; do
     --build-arg PREBUILT=1 --build-arg GO_IMAGE="$envoy" --build-arg ENVOY_IMAGE="$envoy" .
 done
 [ -z "$docker_own" ] || docker image prune -f >/dev/null # of a user's daemon nothing is removed
+[ -z "$docker_own" ] || echo "patchbay: no Docker daemon answers, so these are in .tools/docker, for make compose-test; for docker compose up start yours, and make images again" >&2
 docker image ls --format '{{.Repository}}:{{.Tag}} {{.Size}}' | grep -E '^(patchbay|envoyproxy)'
