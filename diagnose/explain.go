@@ -33,14 +33,15 @@ type Walk struct {
 	Finding *Finding `json:"finding,omitempty"` // why it fails; absent: every hop looks right
 }
 
-// Client finds a sidecar by its node id, or by an end of it that only it has.
+// Client finds a sidecar by its node id, or by the name of its task or workload
+// if only it has that.
 func Client(st *api.Status, name string) (string, bool) {
 	var found []string
 	for _, s := range st.Sidecars {
 		if s.Node == name {
 			return name, true
 		}
-		if strings.HasSuffix(s.Node, "/"+name) {
+		if strings.Contains("/"+s.Node+"/", "/"+name+"/") {
 			found = append(found, s.Node)
 		}
 	}
@@ -113,7 +114,7 @@ func Explain(f *Facts, client, address string) (*Walk, error) {
 	}
 	node, ok := Client(f.Status, client)
 	if !ok {
-		w.fail("client", "not in the mesh", Finding{Code: "PB1601", Subject: client, Cause: "no sidecar, or more than one, is called so", Evidence: nodes(f.Status),
+		w.fail("client", "not in the mesh", Finding{Code: "PB1601", Subject: client, Cause: "no sidecar, or more than one, is called so: name one of these, if one is meant", Evidence: nodes(f.Status),
 			Fix: []string{"patchbay status    (lists the sidecars)", "start patchbay sidecar beside the application"}})
 		return w.Walk, nil
 	}

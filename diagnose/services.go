@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"patchbay/admin/api"
@@ -62,9 +63,12 @@ func nobody(service string, offered map[string][]string) string {
 func endpoint(p verify.Endpoint, d *api.ServiceDetail, add func(Finding)) {
 	subject := p.Service + " at " + p.Address
 	if p.Unreachable != "" {
-		add(Finding{Code: "PB1503", Subject: subject, Cause: p.Unreachable, Evidence: []string{"seen from " + p.From}, Fix: []string{
-			"look whether the task still runs, and at the security group or firewall in front of its ingress port",
-		}})
+		fix := []string{"look whether the task still runs, and at the security group or firewall in front of its ingress port"}
+		if at, err := netip.ParseAddrPort(p.Address); err == nil && at.Addr().IsLoopback() {
+			fix = []string{"a task is registered with the address from which it reaches the control plane, and " + at.Addr().String() +
+				" is another machine for each task: give its agent --xds and --agent an address that other tasks reach"}
+		}
+		add(Finding{Code: "PB1503", Subject: subject, Cause: p.Unreachable, Evidence: []string{"seen from " + p.From}, Fix: fix})
 		return
 	}
 	if !speaksTLS(d, p.Address) {
