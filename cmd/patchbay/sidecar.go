@@ -199,7 +199,8 @@ the names are written. Otherwise it exits 1 and prints what is waited for.
 
 With --registered it asks besides that every port that the task offers is
 registered, which needs the application to be up: don't let the application's
-own start depend on that.`,
+own start depend on that. A port whose application goes down stays registered,
+as unhealthy: --json shows the health of each.`,
 		Example: `  patchbay sidecar health
   patchbay sidecar health --registered --json`,
 		Args:    cobra.NoArgs,

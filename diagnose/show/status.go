@@ -193,7 +193,7 @@ func (p *Printer) note(all []diagnose.Finding, subject string) string {
 	if len(mine) > 1 {
 		more = fmt.Sprintf(" (and %d more)", len(mine)-1)
 	}
-	return p.paint(color, mine[0].Code) + " " + text.Trim(firstLine(mine[0].Title+": "+mine[0].Cause), 160) + more
+	return p.paint(color, mine[0].Code) + " " + text.Snip(firstLine(mine[0].Title+": "+mine[0].Cause), 160, "…") + more
 }
 
 func firstLine(s string) string {
