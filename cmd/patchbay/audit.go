@@ -22,8 +22,12 @@ func newAuditCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "audit",
 		Short: "Check the audit log",
-		Args:  cobra.NoArgs,
-		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+		Long: `The control plane writes down who joined, was refused, or got a certificate, and
+what was done through its admin interface: one line each in audit.log, in its
+data directory.`,
+		Example: `  patchbay audit verify data/audit.log`,
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(newAuditVerifyCmd())
 	return c
