@@ -69,12 +69,7 @@ func (c *Cache) Unacked(typeURL, name string) (missing []string) {
 func (c *Cache) subscribers(k kind, name string) (all []*Stream) {
 	for _, v := range c.allViews() {
 		v.mu.RLock()
-		for s := range v.sets[k].byName[name] {
-			all = append(all, s)
-		}
-		for s := range v.sets[k].wild {
-			all = append(all, s)
-		}
+		all = slices.AppendSeq(all, v.streams.Of(v.sets[k].byName[name], &v.sets[k].wild))
 		v.mu.RUnlock()
 	}
 	return all

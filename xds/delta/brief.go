@@ -2,7 +2,6 @@ package delta
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"time"
 
@@ -22,13 +21,8 @@ type StreamBrief struct {
 // well it does not look at single resources, so it may be asked for often.
 func (c *Cache) Brief() []StreamBrief {
 	var all []StreamBrief
-	for _, v := range c.allViews() {
-		v.mu.RLock()
-		streams := slices.Collect(maps.Keys(v.streams))
-		v.mu.RUnlock()
-		for _, s := range streams {
-			all = append(all, s.brief())
-		}
+	for _, s := range c.allStreams() {
+		all = append(all, s.brief())
 	}
 	slices.SortFunc(all, func(a, b StreamBrief) int { return cmp.Or(cmp.Compare(a.Node, b.Node), a.Opened.Compare(b.Opened)) })
 	return all

@@ -1,11 +1,13 @@
 package delta
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"patchbay/xds/delta/books"
+	"patchbay/xds/delta/crowd"
 	figures "patchbay/xds/delta/metrics"
 	"patchbay/xds/delta/wire"
 )
@@ -34,14 +36,14 @@ const nodesKept = 4096
 type view struct {
 	mu      sync.RWMutex
 	sets    [kinds]set
-	streams map[*Stream]struct{}
+	streams crowd.Crowd[*Stream]
 }
 
 // set is one type of a view: its entries, and who is to be told of them.
 type set struct {
 	entries map[string]slot
-	byName  map[string]map[*Stream]struct{} // members are asked for by collection
-	wild    map[*Stream]struct{}
+	byName  map[string]*crowd.Group // members are asked for by collection
+	wild    crowd.Group
 
 	collections map[string]*collection // of members only
 }
@@ -68,14 +70,23 @@ func (c *Cache) view(key string) *view {
 	defer c.mu.Unlock()
 	v := c.views[key]
 	if v == nil {
-		v = &view{streams: map[*Stream]struct{}{}}
+		v = &view{}
 		for k := range v.sets {
-			v.sets[k] = set{entries: map[string]slot{}, byName: map[string]map[*Stream]struct{}{}, wild: map[*Stream]struct{}{},
-				collections: map[string]*collection{}}
+			v.sets[k] = set{entries: map[string]slot{}, byName: map[string]*crowd.Group{}, collections: map[string]*collection{}}
 		}
 		c.views[key] = v
 	}
 	return v
+}
+
+// allStreams are the attached streams of all views, in no order.
+func (c *Cache) allStreams() (all []*Stream) {
+	for _, v := range c.allViews() {
+		v.mu.RLock()
+		all = slices.AppendSeq(all, v.streams.All())
+		v.mu.RUnlock()
+	}
+	return all
 }
 
 func (c *Cache) allViews() []*view {
@@ -108,7 +119,7 @@ func (c *Cache) Apply(key string, entries []*Entry, removed []Ref) int {
 		if e.Kind() == members {
 			s.join(e.Name())
 		}
-		s.touch(e.Kind(), e.Name(), ch)
+		v.touch(e.Kind(), e.Name(), ch)
 		n++
 	}
 	for _, r := range removed {
@@ -128,7 +139,7 @@ func (c *Cache) Apply(key string, entries []*Entry, removed []Ref) int {
 		if k == members {
 			s.part(r.Name)
 		}
-		s.touch(k, r.Name, ch)
+		v.touch(k, r.Name, ch)
 		n++
 	}
 	if n > 0 {
@@ -139,18 +150,13 @@ func (c *Cache) Apply(key string, entries []*Entry, removed []Ref) int {
 }
 
 // touch tells every stream that subscribes to name. The view is locked.
-func (s *set) touch(k kind, name string, ch *books.Change) {
-	asked := s.byName[name]
+func (v *view) touch(k kind, name string, ch *books.Change) {
+	s, by := &v.sets[k], name
 	if k == members {
-		asked = s.byName[wire.Collection(name)]
+		by = wire.Collection(name)
 	}
-	for st := range asked {
+	for st := range v.streams.Of(s.byName[by], &s.wild) {
 		st.touch(k, name, ch)
-	}
-	for st := range s.wild {
-		if _, twice := asked[st]; !twice {
-			st.touch(k, name, ch)
-		}
 	}
 }
 
@@ -164,7 +170,7 @@ func (c *Cache) Drop(key string) bool {
 		return true
 	}
 	v.mu.RLock()
-	used := len(v.streams) > 0
+	used := v.streams.Size() > 0
 	v.mu.RUnlock()
 	if !used {
 		delete(c.views, key)
@@ -186,7 +192,7 @@ func (c *Cache) attach(key string, s *Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.view, s.viewKey = v, key
-	v.streams[s] = struct{}{}
+	s.place = v.streams.Enter(s)
 	c.streams.Add(1)
 	c.rejected.Recall(s.nodeID, &s.books, s.lookup)
 }
@@ -198,43 +204,41 @@ func (c *Cache) detach(s *Stream) {
 	defer v.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(v.streams, s)
 	c.streams.Add(-1)
 	if s.books[endpoints].Open() {
 		c.rejected.Doubt(s.nodeID, true) // its answer may have been a rejection
 	}
 	for k := range v.sets {
-		delete(v.sets[k].wild, s)
+		v.sets[k].wild.Remove(s.place)
 		for name := range s.books[k].Wanted() {
 			v.sets[k].forget(name, s)
 		}
 	}
+	v.streams.Leave(s.place)
 	s.finish()
 }
 
 // subscribe notes what a request of st asked for.
 func (s *set) subscribe(st *Stream, a books.Asked) {
 	for _, name := range a.Added {
-		m := s.byName[name]
-		if m == nil {
-			m = map[*Stream]struct{}{}
-			s.byName[name] = m
+		if s.byName[name] == nil {
+			s.byName[name] = &crowd.Group{}
 		}
-		m[st] = struct{}{}
+		s.byName[name].Add(st.place)
 	}
 	for _, name := range a.Dropped {
 		s.forget(name, st)
 	}
 	if a.Wildcard {
-		s.wild[st] = struct{}{}
+		s.wild.Add(st.place)
 	} else {
-		delete(s.wild, st)
+		s.wild.Remove(st.place)
 	}
 }
 
 func (s *set) forget(name string, st *Stream) {
-	if m := s.byName[name]; m != nil {
-		if delete(m, st); len(m) == 0 {
+	if g := s.byName[name]; g != nil {
+		if g.Remove(st.place); g.Size() == 0 {
 			delete(s.byName, name)
 		}
 	}
@@ -242,18 +246,14 @@ func (s *set) forget(name string, st *Stream) {
 
 // heldBack is how many rejected resources are held back, over all streams.
 func (c *Cache) heldBack() (n int) {
-	for _, v := range c.allViews() {
-		v.mu.RLock()
-		for s := range v.streams {
-			s.mu.Lock()
-			for _, b := range s.books {
-				for range b.Refused {
-					n++
-				}
+	for _, s := range c.allStreams() {
+		s.mu.Lock()
+		for _, b := range s.books {
+			for range b.Refused {
+				n++
 			}
-			s.mu.Unlock()
 		}
-		v.mu.RUnlock()
+		s.mu.Unlock()
 	}
 	return n
 }

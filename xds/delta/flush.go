@@ -61,7 +61,7 @@ func (s *Stream) collect() (out []outgoing, again bool) {
 		case endpoints:
 			// Those that Envoy waits for travel apart: a rejection of another
 			// cluster's endpoints must not end their waiting.
-			warming, rest := splitWarming(b, upserts)
+			warming, rest := b.Split(upserts)
 			f.add(k, warming)
 			f.add(k, rest)
 		case clusters:
@@ -117,17 +117,6 @@ func (s *Stream) owe(removed []string) {
 		b.Mark(name, false)
 	}
 	b.Owing()
-}
-
-func splitWarming(b *books.Books, all []*Entry) (warming, rest []*Entry) {
-	for _, e := range all {
-		if b.Awaited(e.Name()) {
-			warming = append(warming, e)
-		} else {
-			rest = append(rest, e)
-		}
-	}
-	return warming, rest
 }
 
 // take empties the dirty set of a type into what must be sent and what must be

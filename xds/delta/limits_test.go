@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"patchbay/xds/delta/admit"
+	"patchbay/xds/delta/wire"
 )
 
 // figure is the value of a metric, summed over its labels; for a histogram the
@@ -281,7 +282,7 @@ func TestSilentConnectionIsClosed(t *testing.T) {
 		defer conn.Close()
 		start := time.Now()
 		_, err = io.Copy(io.Discard, conn)
-		if took := time.Since(start); took > handshakeTime {
+		if took := time.Since(start); took > wire.HandshakeTime {
 			t.Errorf("it was open for %s (%v)", took, err)
 		}
 	})

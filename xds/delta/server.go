@@ -13,12 +13,12 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"patchbay/xds/delta/admit"
 	"patchbay/xds/delta/books"
+	"patchbay/xds/delta/diary"
 	figures "patchbay/xds/delta/metrics"
 	"patchbay/xds/delta/wire"
 )
@@ -62,6 +62,7 @@ type Server struct {
 	opener  Opener
 	cfg     Config
 	gate    *admit.Gate
+	diary   *diary.Diary
 	closing chan struct{}
 	once    sync.Once
 }
@@ -69,7 +70,7 @@ type Server struct {
 // NewServer returns a server that serves cache.
 func NewServer(cache *Cache, opener Opener, cfg Config) *Server {
 	cfg.SendTimeout = cmp.Or(cfg.SendTimeout, 30*time.Second)
-	return &Server{cache: cache, opener: opener, cfg: cfg, gate: admit.New(cfg.Admit), closing: make(chan struct{})}
+	return &Server{cache: cache, opener: opener, cfg: cfg, gate: admit.New(cfg.Admit), diary: diary.New(cfg.Log), closing: make(chan struct{})}
 }
 
 // Close ends all streams, telling the clients to come back. It does not wait.
@@ -113,32 +114,8 @@ func (s *Server) stateOfTheWorld(_ any, ss grpc.ServerStream) (err error) {
 	return asStatus(s.cfg.StateOfTheWorld(ss))
 }
 
-// handshakeTime is how long a stranger may hold a connection without saying who
-// it is: long enough for thousands of Envoys that come at once.
-const handshakeTime = 20 * time.Second
-
-// Options are what the engine needs of a gRPC server. After maxAge (0: never)
-// gRPC ends a connection, ±10 %, so that Envoys spread over new replicas.
-func Options(maxAge time.Duration) []grpc.ServerOption {
-	params := keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}
-	if maxAge > 0 {
-		params.MaxConnectionAge, params.MaxConnectionAgeGrace = maxAge, 5*time.Second
-	}
-	return []grpc.ServerOption{
-		grpc.ForceServerCodecV2(wire.NewCodec()),
-		grpc.MaxRecvMsgSize(2 * wire.MaxRequest), // beyond MaxRequest the engine itself says why not
-		grpc.MaxHeaderListSize(64 << 10),
-		// By default each connection keeps 64 kB of buffers for ever. Requests are
-		// rare and small, but for the first.
-		grpc.ReadBufferSize(4 << 10),
-		grpc.SharedWriteBuffer(true),
-		grpc.MaxConcurrentStreams(100),
-		grpc.ConnectionTimeout(handshakeTime),
-		grpc.KeepaliveParams(params),
-		// AWS's agent pings every 10 s, and clocks are not exact.
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-	}
-}
+// Options are what the engine needs of a gRPC server: see [wire.Options].
+func Options(maxAge time.Duration) []grpc.ServerOption { return wire.Options(maxAge) }
 
 func (s *Server) serve(ss grpc.ServerStream) (err error) {
 	st := newStream(s.cache, s.cfg.Log)
@@ -149,7 +126,7 @@ func (s *Server) serve(ss grpc.ServerStream) (err error) {
 		}
 		s.cache.metrics.Streams.Dec()
 		s.cache.metrics.Ended.WithLabelValues(figures.Reason(err)).Inc()
-		s.cfg.Log.Info("stream ended", "node", st.nodeID, "after", time.Since(st.opened), "reason", figures.Reason(err), "error", err)
+		s.diary.Ended(diary.EndOf(ss.Context(), st.nodeID, figures.Reason(err), err), time.Since(st.opened), err)
 	}()
 	first, opened, pass, err := s.open(ss, st)
 	if err != nil {
@@ -185,7 +162,7 @@ func (s *Server) open(ss grpc.ServerStream, st *Stream) (*wire.Request, Opened, 
 // identify holds the first request against what the connection proved.
 func (s *Server) identify(ss grpc.ServerStream, st *Stream, who Peer) (*wire.Request, Opened, error) {
 	first, node := &wire.Request{}, &corev3.Node{}
-	if err := receive(ss, first); err != nil {
+	if err := wire.Receive(ss, first); err != nil {
 		return nil, Opened{}, err
 	}
 	if first.Node == nil || proto.Unmarshal(first.Node, node) != nil {
@@ -244,7 +221,7 @@ func receiveAll(ss grpc.ServerStream, st *Stream, r *wire.Request) error {
 			return status.Error(codes.InvalidArgument, err.Error())
 		}
 		*r = wire.Request{Known: node}
-		if err := receive(ss, r); err != nil {
+		if err := wire.Receive(ss, r); err != nil {
 			return err
 		}
 	}
@@ -278,17 +255,6 @@ func (s *Server) sendAll(ss grpc.ServerStream, st *Stream, stalled chan<- struct
 			again.Reset(books.Patience)
 		}
 	}
-}
-
-// receive reads one request. The client is told what can't be read.
-func receive(ss grpc.ServerStream, r *wire.Request) error {
-	if err := ss.RecvMsg(r); err != nil {
-		return err
-	}
-	if r.Err != nil {
-		return status.Error(codes.InvalidArgument, r.Err.Error())
-	}
-	return nil
 }
 
 func asStatus(err error) error {

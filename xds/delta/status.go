@@ -3,7 +3,6 @@ package delta
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 )
@@ -23,13 +22,8 @@ type StreamStatus struct {
 // Status is the state of all streams, sorted by node, then by age.
 func (c *Cache) Status() []StreamStatus {
 	all := []StreamStatus{}
-	for _, v := range c.allViews() {
-		v.mu.RLock()
-		streams := slices.Collect(maps.Keys(v.streams))
-		v.mu.RUnlock()
-		for _, s := range streams {
-			all = append(all, s.status())
-		}
+	for _, s := range c.allStreams() {
+		all = append(all, s.status())
 	}
 	slices.SortFunc(all, func(a, b StreamStatus) int { return cmp.Or(cmp.Compare(a.Node, b.Node), a.Opened.Compare(b.Opened)) })
 	return all

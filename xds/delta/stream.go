@@ -23,6 +23,7 @@ type Stream struct {
 	// Set once, before the first request is handled.
 	nodeID, cluster string
 	view            *view
+	place           int // in the view's crowd
 	viewKey         string
 
 	mu      sync.Mutex
@@ -168,6 +169,9 @@ func (s *Stream) handle(r *wire.Request) error {
 	defer s.view.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return nil // it came while the stream was ended, which asks for nothing
+	}
 	s.view.sets[k].subscribe(s, s.books[k].Ask(r, s.names(k), func(name string) (string, *Entry) { return s.intern(k, name) }))
 	s.rouse()
 	s.tell()

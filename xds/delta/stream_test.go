@@ -412,7 +412,7 @@ func TestBooks(t *testing.T) {
 			t.Errorf("%d streams, closed %d times", n, w.opener.closed)
 		}
 		for k := range w.cache.view("v").sets {
-			if set := &w.cache.view("v").sets[k]; len(set.byName)+len(set.wild) > 0 {
+			if set := &w.cache.view("v").sets[k]; len(set.byName)+set.wild.Size() > 0 {
 				t.Errorf("%s: the index still has the stream", kind(k))
 			}
 		}

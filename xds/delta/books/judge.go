@@ -59,3 +59,15 @@ func (b *Books) standIn(good *wire.Entry, t told) *wire.Entry {
 	}
 	return t.known()
 }
+
+// Split parts entries that Envoy waits for from the others, each in order.
+func (b *Books) Split(all []*wire.Entry) (awaited, rest []*wire.Entry) {
+	for _, e := range all {
+		if b.Awaited(e.Name()) {
+			awaited = append(awaited, e)
+		} else {
+			rest = append(rest, e)
+		}
+	}
+	return awaited, rest
+}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"unicode/utf8"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -45,6 +46,17 @@ type Request struct {
 var seed = maphash.MakeSeed()
 
 var errMalformed = errors.New("the request is not a valid DeltaDiscoveryRequest")
+
+// Receive reads one request. The client is told what can't be read.
+func Receive(ss grpc.ServerStream, r *Request) error {
+	if err := ss.RecvMsg(r); err != nil {
+		return err
+	}
+	if r.Err != nil {
+		return status.Error(codes.InvalidArgument, r.Err.Error())
+	}
+	return nil
+}
 
 // decode reads one message. It keeps no reference to b. Its error is fit to be
 // told to the client.
