@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"patchbay/mesh"
@@ -26,13 +27,8 @@ func (a *Agent) drain(ctx context.Context) {
 	a.log.InfoContext(ctx, "stopping: drain begins", "ports", len(a.cfg.Declaration.Ports))
 	a.set(func(s *state) { s.draining = true })
 	signal(a.report)
-	patience := a.patience()
-	select {
-	case <-a.drained:
-	case <-time.After(patience):
-		a.log.WarnContext(ctx, "drain goes on without the control plane: its answer has not come", "waited", patience.String())
-	case <-ctx.Done():
-		return
+	if err := a.await(ctx); err != nil {
+		a.log.WarnContext(ctx, "drain goes on without the control plane", "reason", err)
 	}
 	if len(a.cfg.Declaration.Ports) > 0 {
 		a.finish(ctx)
@@ -40,14 +36,33 @@ func (a *Agent) drain(ctx context.Context) {
 	a.log.InfoContext(ctx, "drained")
 }
 
-// patience is how long the control plane's answer is worth waiting for.
-func (a *Agent) patience() time.Duration {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !a.st.connected {
-		return drainAlone
+// await waits for the control plane to say that every caller knows. The error
+// says why it is not worth waiting any longer.
+func (a *Agent) await(ctx context.Context) error {
+	tick := time.NewTicker(drainCheck)
+	defer tick.Stop()
+	began, seen := time.Now(), time.Now()
+	for {
+		select {
+		case <-a.drained:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case now := <-tick.C:
+			a.mu.Lock()
+			connected, lost := a.st.connected, a.st.lost
+			a.mu.Unlock()
+			if connected {
+				seen = now
+			}
+			if now.Sub(began) >= drainAnswer {
+				return fmt.Errorf("no answer within %s", drainAnswer)
+			}
+			if now.Sub(seen) >= drainAlone {
+				return fmt.Errorf("not connected for %s: %s", drainAlone, lost)
+			}
+		}
 	}
-	return drainAnswer
 }
 
 // finish lets requests and connections end, for at most the drain time.
