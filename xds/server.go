@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"patchbay/xds/delta"
+	"patchbay/xds/delta/admit"
 	"patchbay/xds/sotw"
 )
 
@@ -31,6 +32,8 @@ type ServerConfig struct {
 	StateOfTheWorld bool
 	// SendTimeout ends a stream whose client reads nothing. 0: 30 s.
 	SendTimeout time.Duration
+	// Admit limits the streams that may open; zero fields take the defaults.
+	Admit admit.Limits
 }
 
 // Server is the control plane's ADS port. The aggregated service is all that is
@@ -51,7 +54,7 @@ func NewServer(p *Pusher, cfg ServerConfig) *Server {
 		opts = append(opts, grpc.Creds(cfg.Creds))
 	}
 	opts = append(opts, grpc.ChainStreamInterceptor(cfg.Interceptors...))
-	engine := delta.Config{Log: cfg.Log, SendTimeout: cfg.SendTimeout}
+	engine := delta.Config{Log: cfg.Log, SendTimeout: cfg.SendTimeout, Admit: cfg.Admit}
 	if cfg.StateOfTheWorld {
 		other := sotw.New(p.cache, p, cfg.Log)
 		engine.StateOfTheWorld = func(ss grpc.ServerStream) error {

@@ -25,6 +25,7 @@ import (
 	"patchbay/mesh"
 	"patchbay/xds"
 	"patchbay/xds/delta"
+	"patchbay/xds/delta/admit"
 	"patchbay/xds/leds"
 	"patchbay/xds/translate"
 )
@@ -90,7 +91,8 @@ func newPatchbay(s model.Shape, mode leds.Mode, seen grpc.StreamServerIntercepto
 	all := s.Mesh()
 	store.SetServices(model.Namespace, all)
 	pusher := xds.NewPusher(store, cache, nil, log, xds.Collections(mode))
-	server := xds.NewServer(pusher, xds.ServerConfig{Log: log, Creds: creds, Interceptors: []grpc.StreamServerInterceptor{seen}})
+	server := xds.NewServer(pusher, xds.ServerConfig{Log: log, Creds: creds, Interceptors: []grpc.StreamServerInterceptor{seen},
+		Admit: admit.Limits{Rate: 1_000_000, Burst: 1_000_000}}) // the others let everybody in at once
 	return engine{
 		serve: func(ctx context.Context, lis net.Listener) error {
 			g, ctx := errgroup.WithContext(ctx)

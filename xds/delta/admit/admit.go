@@ -39,6 +39,7 @@ type Limits struct {
 type Gate struct {
 	limits Limits
 	bucket *rate.Limiter
+	calm   *calm
 
 	mu     sync.Mutex
 	byID   map[string][]*Pass // oldest first
@@ -69,7 +70,7 @@ func New(l Limits) *Gate {
 	or(&l.Burst, 400)
 	or(&l.PerIdentity, 4)
 	or(&l.PerAddress, 1000)
-	return &Gate{limits: l, bucket: rate.NewLimiter(rate.Limit(l.Rate), l.Burst), byID: map[string][]*Pass{}, byAddr: map[netip.Addr]int{}}
+	return &Gate{limits: l, bucket: rate.NewLimiter(rate.Limit(l.Rate), l.Burst), calm: newCalm(), byID: map[string][]*Pass{}, byAddr: map[netip.Addr]int{}}
 }
 
 // Admit waits for the stream's turn. id is what the connection proved; empty
@@ -90,6 +91,7 @@ func (g *Gate) Admit(ctx context.Context, id string, addr netip.Addr) (*Pass, er
 			return nil, status.FromContextError(ctx.Err()).Err()
 		}
 	}
+	g.calm.another()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	p := &Pass{gate: g, id: id, addr: addr.Unmap(), over: make(chan struct{})}
