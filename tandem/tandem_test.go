@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 		note("told to stop")
 		os.Exit(7)
 	case "status":
-		b, _ := os.ReadFile("/proc/self/status")
+		b, _ := os.ReadFile("/proc/thread-self/status")
 		note(string(b) + "HOME=" + os.Getenv("HOME"))
 	case "killed":
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -160,7 +160,7 @@ func capability(t *testing.T, status, set string) uint64 {
 
 func TestNetAdmin(t *testing.T) {
 	const netAdmin, setPCap = 1 << 12, 1 << 8
-	self, err := os.ReadFile("/proc/self/status")
+	self, err := os.ReadFile("/proc/thread-self/status")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +185,7 @@ func TestNetAdmin(t *testing.T) {
 			t.Errorf("keep %v: bounding set %x, want %x", keep, got, want)
 		}
 	}
-	if after, err := os.ReadFile("/proc/self/status"); err != nil || capability(t, string(after), "CapBnd")&netAdmin != had {
+	if after, err := os.ReadFile("/proc/thread-self/status"); err != nil || capability(t, string(after), "CapBnd")&netAdmin != had {
 		t.Errorf("the agent's own capability is gone: %v", err)
 	}
 }
