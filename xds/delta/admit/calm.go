@@ -12,8 +12,9 @@ const (
 	// a cold stream costs some 300 kB that are free a moment later. The runtime
 	// keeps such memory for the next time, as much as is in use.
 	storm = 100
-	// quiet is for how long no stream must open until the storm is over.
-	quiet = 3 * time.Second
+	// quiet is for how long no stream must open until the storm is over, its
+	// answers sent and acknowledged.
+	quiet = 10 * time.Second
 )
 
 // calm gives memory back to the system when a storm is over.
