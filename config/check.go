@@ -50,6 +50,7 @@ func (k *checker) check(c Config) {
 	}
 	k.secrets(c)
 	k.identities(c)
+	k.unix(c)
 	k.oneOf("xds.leds", c.XDS.LEDS, "off", "auto", "on")
 	k.oneOf("profile", c.Profile, "live")
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")

@@ -69,6 +69,8 @@ type XDS struct {
 	// StateOfTheWorld also serves that variant of ADS: for gRPC clients without
 	// a proxy, and Envoys that do not speak the incremental one.
 	StateOfTheWorld bool `yaml:"stateOfTheWorld"`
+	// Unix are sockets on which both variants are served to one workload each.
+	Unix []Unix `yaml:"unix"`
 }
 
 // Agent is the port of the sidecar agents: enrolment and the agent stream.

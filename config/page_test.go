@@ -35,6 +35,8 @@ func keysBelow(v reflect.Value, path string, into map[string]key) {
 		keysBelow(reflect.New(t.Elem()).Elem(), path+".NAME", into)
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
 		keysBelow(reflect.New(t.Elem()).Elem(), path+"[]", into)
+	case t.Kind() == reflect.Uint16:
+		into[path] = key{"number", fallback}
 	case t.Kind() == reflect.Slice:
 		into[path] = key{"list of strings", fallback}
 	case t.Kind() == reflect.Bool:

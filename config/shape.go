@@ -152,6 +152,10 @@ func form(t reflect.Type) string {
 		return "a mapping that begins, for example, with `namespaces: [demo]`"
 	case t.Kind() == reflect.Bool:
 		return "true or false"
+	case t.Kind() == reflect.Uint16:
+		return "a number of 1 to 65535"
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
+		return "a list of mappings with the keys " + strings.Join(sorted(keysOf(t.Elem())), ", ")
 	case t.Kind() == reflect.Slice:
 		return "a list, such as [demo]"
 	case t.Kind() == reflect.Struct:

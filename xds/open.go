@@ -31,33 +31,43 @@ func (p *Pusher) Identify(ctx context.Context) (delta.Peer, error) {
 	return delta.Peer{ID: n.ID(), Cluster: n.Workload.String()}, nil
 }
 
-// Open implements [delta.Opener]. It waits until the node's namespace has been
-// read in full, so that a cold control plane takes nothing away from a sidecar
-// that comes back.
+// Open implements [delta.Opener].
 func (p *Pusher) Open(ctx context.Context, envoy *corev3.Node, s *delta.Stream) (delta.Opened, error) {
-	var meta bootstrap.NodeMeta
-	proxyless := strings.HasPrefix(envoy.GetUserAgentName(), "gRPC")
-	if !proxyless { // which has no ports
-		var err error
-		if meta, err = bootstrap.DecodeMeta(envoy.GetMetadata()); err != nil {
-			return delta.Opened{}, status.Error(codes.InvalidArgument, err.Error())
-		}
-	}
-	who, err := p.who(ctx, envoy, meta)
-	if err != nil {
+	e := entrance{proxyless: isProxyless(envoy)}
+	var err error
+	if e.meta, err = metaOf(envoy); err != nil {
 		return delta.Opened{}, err
 	}
-	if err := p.synced(ctx, who); err != nil {
+	if e.who, err = p.who(ctx, envoy, e.meta); err != nil {
+		return delta.Opened{}, err
+	}
+	e.collections = takesCollections(envoy) && s.TakesCollections()
+	return p.enter(ctx, e, s)
+}
+
+// entrance is who opens a stream, and what kind of client it is.
+type entrance struct {
+	who         mesh.Node
+	meta        bootstrap.NodeMeta
+	proxyless   bool
+	collections bool // it can take them
+}
+
+// enter gives a stream its view and its private entries. It waits until the
+// node's namespace has been read in full, so that a cold control plane takes
+// nothing away from a sidecar that comes back.
+func (p *Pusher) enter(ctx context.Context, e entrance, s *delta.Stream) (delta.Opened, error) {
+	if err := p.synced(ctx, e.who); err != nil {
 		return delta.Opened{}, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	snap := p.store.Snapshot()
-	key := translate.ViewOf(who.Workload.Namespace, meta)
-	if key.Proxyless = proxyless; proxyless {
+	key := translate.ViewOf(e.who.Workload.Namespace, e.meta)
+	if key.Proxyless = e.proxyless; e.proxyless {
 		key.Wiring = ""
 	}
-	key.Collections = p.leds != leds.Off && takesCollections(envoy) && s.TakesCollections()
+	key.Collections = p.leds != leds.Off && e.collections
 	v := p.views[key]
 	if v == nil {
 		v = newView(key, p.leds)
@@ -65,7 +75,7 @@ func (p *Pusher) Open(ctx context.Context, envoy *corev3.Node, s *delta.Stream) 
 	}
 	p.show(v, snap)
 	v.users++
-	n := &node{Node: who, meta: meta, leaves: map[mesh.ServiceName]*mesh.Leaf{}, sent: map[delta.Ref]*delta.Entry{}, withheld: withheld{}}
+	n := &node{Node: e.who, meta: e.meta, leaves: map[mesh.ServiceName]*mesh.Leaf{}, sent: map[delta.Ref]*delta.Entry{}, withheld: withheld{}}
 	p.nodes[s] = n
 	s.SetPrivate(n.private(snap, p.log))
 	return delta.Opened{View: v.key, Closed: func() { p.closed(s, v) }}, nil
@@ -97,6 +107,10 @@ func (p *Pusher) who(ctx context.Context, envoy *corev3.Node, meta bootstrap.Nod
 	if err != nil {
 		return n, status.Error(codes.Unauthenticated, err.Error())
 	}
+	return n, mayOffer(n, meta)
+}
+
+func mayOffer(n mesh.Node, meta bootstrap.NodeMeta) error {
 	var foreign []string
 	for _, port := range meta.Ports {
 		if name := (mesh.ServiceName{Namespace: n.Workload.Namespace, DiscoveryName: port.DiscoveryName}); !n.Workload.Offers(name) {
@@ -104,9 +118,9 @@ func (p *Pusher) who(ctx context.Context, envoy *corev3.Node, meta bootstrap.Nod
 		}
 	}
 	if foreign != nil {
-		return n, status.Errorf(codes.PermissionDenied, "workload %s may offer %q only: %s", n.Workload, n.Workload.DiscoveryNames, strings.Join(foreign, "; "))
+		return status.Errorf(codes.PermissionDenied, "workload %s may offer %q only: %s", n.Workload, n.Workload.DiscoveryNames, strings.Join(foreign, "; "))
 	}
-	return n, nil
+	return nil
 }
 
 // claimed believes a node: "namespace/workload/task" of "namespace/workload",

@@ -41,7 +41,7 @@ type ServerConfig struct {
 type Server struct {
 	grpc   *grpc.Server
 	engine *delta.Server
-	open   bool // it believes what nodes say
+	open   bool // whoever connects is served
 }
 
 // stopTime is how long a stopping server waits for its streams to end.
@@ -49,6 +49,10 @@ const stopTime = 3 * time.Second
 
 // NewServer returns the server of a pusher.
 func NewServer(p *Pusher, cfg ServerConfig) *Server {
+	return newServer(p, p, cfg, p.identify == nil || cfg.Creds == nil)
+}
+
+func newServer(p *Pusher, opener delta.Opener, cfg ServerConfig, open bool) *Server {
 	opts := delta.Options(cfg.MaxAge)
 	if cfg.Creds != nil {
 		opts = append(opts, grpc.Creds(cfg.Creds))
@@ -56,15 +60,15 @@ func NewServer(p *Pusher, cfg ServerConfig) *Server {
 	opts = append(opts, grpc.ChainStreamInterceptor(cfg.Interceptors...))
 	engine := delta.Config{Log: cfg.Log, SendTimeout: cfg.SendTimeout, Admit: cfg.Admit}
 	if cfg.StateOfTheWorld {
-		other := sotw.New(p.cache, p, cfg.Log)
+		other := sotw.New(p.cache, opener, cfg.Log)
 		engine.StateOfTheWorld = func(ss grpc.ServerStream) error {
 			return other.Serve(&grpc.GenericServerStream[discoveryv3.DiscoveryRequest, discoveryv3.DiscoveryResponse]{ServerStream: ss})
 		}
 	}
 	s := &Server{
 		grpc:   grpc.NewServer(opts...),
-		engine: delta.NewServer(p.cache, p, engine),
-		open:   p.identify == nil || cfg.Creds == nil,
+		engine: delta.NewServer(p.cache, opener, engine),
+		open:   open,
 	}
 	s.engine.Register(s.grpc)
 	return s

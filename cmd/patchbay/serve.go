@@ -230,6 +230,9 @@ func (c *control) listen(ctx context.Context, g *errgroup.Group) error {
 	if err := c.listenSocket(ctx, g, opened); err != nil {
 		return err
 	}
+	if err := c.listenNodes(ctx, g); err != nil {
+		return err
+	}
 	x := xds.ServerConfig{Log: c.log, MaxAge: 45 * time.Minute, StateOfTheWorld: c.cfg.XDS.StateOfTheWorld}
 	if c.cfg.XDS.Auth == "mtls" {
 		x.Creds, x.Interceptors = c.guard.Credentials(false), []grpc.StreamServerInterceptor{c.guard.StreamInterceptor}

@@ -11,10 +11,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"patchbay/admin"
+	"patchbay/config"
 )
-
-// maxSocketPath is what a Unix socket's address can hold.
-const maxSocketPath = 107
 
 // adminSocket is the operator's interface for whoever may read the data
 // directory, also from another network namespace.
@@ -27,8 +25,8 @@ func (c *control) listenSocket(ctx context.Context, g *errgroup.Group, o admin.O
 	if err != nil {
 		return fmt.Errorf("admin socket: %w", err)
 	}
-	if len(path) > maxSocketPath {
-		c.log.Warn("no admin socket: its path is too long", "path", path, "most", maxSocketPath)
+	if len(path) > config.MaxSocketPath {
+		c.log.Warn("no admin socket: its path is too long", "path", path, "most", config.MaxSocketPath)
 		return nil
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
