@@ -190,8 +190,9 @@ type Ingress struct {
 	PortName     string
 	Service      ServiceName
 	Protocol     Protocol
-	AppPort      uint16 // where the application listens, on 127.0.0.1
-	ListenerPort uint16 // where Envoy listens for the other tasks
+	AppPort      uint16     // where the application listens
+	AppAddr      netip.Addr // and at which address; the zero Addr is 127.0.0.1
+	ListenerPort uint16     // where Envoy listens for the other tasks
 	TLS          *ServiceTLS
 	Timeouts     Timeouts
 }

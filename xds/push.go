@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"patchbay/mesh"
@@ -47,6 +48,8 @@ type Pusher struct {
 	identify func(context.Context) (mesh.Node, error)
 	log      *slog.Logger
 	leds     leds.Mode
+
+	streams atomic.Uint64 // of nodes that have no task of their own
 
 	mu     sync.Mutex
 	views  map[translate.View]*view

@@ -18,6 +18,15 @@ import (
 type Socket struct {
 	// Workload is who they are, and what they may offer.
 	Workload mesh.Workload
+	// Ports are what a node in the form of AWS's agent offers: those of them
+	// for which it has a listener. ListenerPort is the node's to say.
+	Ports []SocketPort
+}
+
+// SocketPort is a port of a [Socket]'s workload.
+type SocketPort struct {
+	bootstrap.Port
+	Container string // whose address the node gives; empty: the task's loopback
 }
 
 var _ delta.Opener = socketOpener{}
@@ -42,6 +51,9 @@ func (socketOpener) Identify(context.Context) (delta.Peer, error) { return delta
 
 // Open implements [delta.Opener].
 func (o socketOpener) Open(ctx context.Context, envoy *corev3.Node, s *delta.Stream) (delta.Opened, error) {
+	if bootstrap.IsAWS(envoy) {
+		return o.openAWS(ctx, envoy, s)
+	}
 	who, err := o.own(envoy)
 	if err != nil {
 		return delta.Opened{}, err

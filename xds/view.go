@@ -65,6 +65,12 @@ func keyOf(v translate.View) string {
 	if v.Proxyless {
 		key += "/grpc"
 	}
+	if v.AWS {
+		key += "/aws"
+	}
+	if v.Local != "" {
+		key += "/local=" + v.Local
+	}
 	return key
 }
 

@@ -13,7 +13,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"patchbay/config"
+	"patchbay/mesh"
 	"patchbay/xds"
+	"patchbay/xds/bootstrap"
 )
 
 // listenNodes serves ADS on the Unix sockets of workloads. Each file is there
@@ -36,11 +38,23 @@ func (c *control) listenNodes(ctx context.Context, g *errgroup.Group) error {
 		return errors.Join(errs...)
 	}
 	for i, u := range c.cfg.XDS.Unix {
-		server := xds.NewSocketServer(c.pusher, xds.Socket{Workload: u.Owner()}, xds.ServerConfig{Log: c.log, MaxAge: 45 * time.Minute})
+		server := xds.NewSocketServer(c.pusher, socketOf(u), xds.ServerConfig{Log: c.log, MaxAge: 45 * time.Minute})
 		c.log.Info("a socket for nodes", "path", u.Path, "mode", fs.FileMode(u.FileMode()).String(), "workload", u.Owner().String())
 		g.Go(func() error { return server.Run(ctx, all[i]) })
 	}
 	return nil
+}
+
+func socketOf(u config.Unix) xds.Socket {
+	s := xds.Socket{Workload: u.Owner()}
+	for _, p := range u.Ports {
+		port := bootstrap.Port{PortName: p.PortName, DiscoveryName: p.Name(), Protocol: mesh.Protocol(p.Protocol), AppPort: p.AppPort}
+		if p.Issuer != "" {
+			port.TLS = &bootstrap.PortTLS{Issuer: p.Issuer}
+		}
+		s.Ports = append(s.Ports, xds.SocketPort{Port: port, Container: p.Container})
+	}
+	return s
 }
 
 // listenUnix opens a socket, in place of one that nobody serves any more. At no

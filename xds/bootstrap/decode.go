@@ -78,8 +78,9 @@ func (c *checker) object(at string, s *structpb.Struct, into any, nested ...stri
 	fields := map[string]reflect.Value{}
 	v := reflect.ValueOf(into).Elem()
 	for i := range v.NumField() {
-		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
-		fields[name] = v.Field(i)
+		if name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ","); name != "-" {
+			fields[name] = v.Field(i)
+		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.GetFields())) {
 		field, known := fields[key]

@@ -33,6 +33,9 @@ type NodeMeta struct {
 	ContainerPorts []uint16    `json:"containerPorts,omitempty"` // all that the task's containers use
 	Ports          []Port      `json:"ports,omitempty"`          // what the task offers; empty: client-only
 	AccessLog      AccessLog   `json:"accessLog,omitzero"`
+	// AWS is set by the control plane for a node in the form of AWS's agent,
+	// and is no part of the metadata.
+	AWS *Placed `json:"-"`
 }
 
 // AccessLog is ECS's accessLogConfiguration: what Envoy logs of requests and

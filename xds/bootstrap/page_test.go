@@ -26,6 +26,9 @@ func keysBelow(t reflect.Type, path string, into map[string]bool) {
 	case reflect.Struct:
 		for field := range t.Fields() {
 			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			if name == "-" {
+				continue
+			}
 			keysBelow(field.Type, strings.TrimPrefix(path+"."+name, "."), into)
 		}
 	default:

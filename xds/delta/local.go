@@ -22,15 +22,18 @@ type Told struct {
 }
 
 // NewLocal returns a stream for a client. Give it to [Opener.Open], then Attach
-// it to the view that this names.
+// it to what this says.
 func (c *Cache) NewLocal(p Peer, log *slog.Logger) Local {
 	s := newStream(c, log)
 	s.nodeID, s.cluster = p.ID, p.Cluster
 	return Local{s}
 }
 
-// Attach makes the stream see a view.
-func (l Local) Attach(view string) { l.cache.attach(view, l.Stream) }
+// Attach makes the stream see what it may.
+func (l Local) Attach(o Opened) {
+	l.rename(o.Known)
+	l.cache.attach(o.View, l.Stream)
+}
 
 // Detach ends the stream. It must have been attached.
 func (l Local) Detach() { l.cache.detach(l.Stream) }

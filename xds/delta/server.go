@@ -31,6 +31,7 @@ type Peer struct{ ID, Cluster string }
 // Opened is what a stream may see.
 type Opened struct {
 	View   string // key of a view of the cache
+	Known  Peer   // what the node is called in the books, where its own id is not unique or not believed; zero: as it says
 	Closed func() // called once when the stream has ended
 }
 
@@ -175,7 +176,9 @@ func (s *Server) identify(ss grpc.ServerStream, st *Stream, who Peer) (*wire.Req
 		return nil, Opened{}, err
 	}
 	st.nodeID, st.cluster = who.ID, who.Cluster
+	st.claim = who
 	o, err := s.opener.Open(ss.Context(), node, st)
+	st.rename(o.Known)
 	return first, o, asStatus(err)
 }
 
@@ -212,7 +215,7 @@ func (s *Server) run(ss grpc.ServerStream, st *Stream, first *wire.Request, pass
 func receiveAll(ss grpc.ServerStream, st *Stream, r *wire.Request) error {
 	node := r.Sum
 	for {
-		if err := wire.CheckNode(r, st.nodeID, st.cluster); err != nil {
+		if err := wire.CheckNode(r, st.claim.ID, st.claim.Cluster); err != nil {
 			return err
 		}
 		if err := st.handle(r); errors.Is(err, errNoCollections) {

@@ -21,7 +21,8 @@ type Stream struct {
 	wake   chan struct{} // one slot: there is something to send
 
 	// Set once, before the first request is handled.
-	nodeID, cluster string
+	claim           Peer   // what every request must say
+	nodeID, cluster string // what it is called
 	view            *view
 	place           int // in the view's crowd
 	viewKey         string
@@ -41,6 +42,13 @@ func newStream(c *Cache, log *slog.Logger) *Stream {
 		s.books[k] = books.New(kind(k))
 	}
 	return s
+}
+
+// rename gives s the name by which it is known, before it is attached.
+func (s *Stream) rename(p Peer) {
+	if p != (Peer{}) {
+		s.nodeID, s.cluster = p.ID, p.Cluster
+	}
 }
 
 // SetPrivate replaces the entries that only this stream sees. They come before

@@ -65,7 +65,7 @@ func (s *Server) Serve(stream discoveryv3.AggregatedDiscoveryService_StreamAggre
 		return err
 	}
 	defer opened.Closed()
-	local.Attach(opened.View)
+	local.Attach(opened)
 	defer local.Detach()
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()

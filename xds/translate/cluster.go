@@ -54,7 +54,10 @@ func cluster(s *mesh.Service) Resource {
 
 // appCluster is the application beside the node's Envoy.
 func appCluster(in mesh.Ingress) Resource {
-	name := "app-" + in.PortName
+	name, addr := "app-"+in.PortName, "127.0.0.1"
+	if in.AppAddr.IsValid() {
+		addr = in.AppAddr.String()
+	}
 	c := &clusterv3.Cluster{
 		Name:                 name,
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
@@ -62,7 +65,7 @@ func appCluster(in mesh.Ingress) Resource {
 		CircuitBreakers:      breakers(),
 		LoadAssignment: &endpointv3.ClusterLoadAssignment{ClusterName: name, Endpoints: []*endpointv3.LocalityLbEndpoints{{
 			LbEndpoints: []*endpointv3.LbEndpoint{{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{
-				Endpoint: &endpointv3.Endpoint{Address: socketAddress("127.0.0.1", in.AppPort)},
+				Endpoint: &endpointv3.Endpoint{Address: socketAddress(addr, in.AppPort)},
 			}}},
 		}}},
 	}

@@ -23,11 +23,11 @@ const blackhole = "blackhole"
 
 // redirectListener receives every connection to the VIP range and hands it to
 // the listener of its original destination; one without is closed.
-func redirectListener() Resource {
-	const name = "egress"
+func redirectListener(port uint16) Resource {
+	const name = bootstrap.EgressListener
 	return Resource{ListenerType, name, &listenerv3.Listener{
 		Name:             name,
-		Address:          socketAddress("127.0.0.1", redirectPort),
+		Address:          socketAddress("127.0.0.1", port),
 		UseOriginalDst:   wrapperspb.Bool(true),
 		TrafficDirection: corev3.TrafficDirection_OUTBOUND,
 		StatPrefix:       statEgress,

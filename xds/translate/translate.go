@@ -51,6 +51,12 @@ type View struct {
 	Collections bool
 	// Proxyless says that they are no sidecars but gRPC clients: see [Proxyless].
 	Proxyless bool
+	// AWS says that they are in the form of AWS's agent: each has the listener
+	// for redirected connections on a port of its own, see [Node].
+	AWS bool
+	// Local is the discovery name whose endpoints such sidecars have as
+	// "local_cluster" too; empty: they offer nothing.
+	Local string
 }
 
 // BlockedPorts is the canonical form of a list of ports for [View].
@@ -68,6 +74,9 @@ func ViewOf(namespace string, meta bootstrap.NodeMeta) View {
 	v := View{Namespace: namespace, Wiring: meta.Wiring, AccessLog: meta.AccessLog}
 	if v.Wiring == mesh.Bind {
 		v.Blocked = BlockedPorts(meta.ContainerPorts)
+	}
+	if v.AWS = meta.AWS != nil; v.AWS && len(meta.Ports) > 0 {
+		v.Local = meta.Ports[0].DiscoveryName
 	}
 	return v
 }
@@ -93,6 +102,11 @@ func Unserved(v View, s *mesh.Service) []mesh.Alias {
 // Envoy parses requests) for each alias. Ordered by type, then name.
 func Service(v View, s *mesh.Service) []Resource {
 	out := []Resource{cluster(s), assignment(s)}
+	if v.Local != "" && s.Name == (mesh.ServiceName{Namespace: v.Namespace, DiscoveryName: v.Local}) {
+		own := Assignment(s)
+		own.ClusterName = bootstrap.LocalCluster
+		out = append(out, Resource{EndpointType, own.ClusterName, own})
+	}
 	for _, a := range s.Aliases {
 		if !a.VIP.IsValid() || v.blocks(a.Port) {
 			continue
@@ -111,8 +125,8 @@ func Service(v View, s *mesh.Service) []Resource {
 // name.
 func Shared(v View, bundles map[string]*mesh.Bundle) []Resource {
 	var out []Resource
-	if v.Wiring == mesh.Redirect {
-		out = append(out, redirectListener())
+	if v.Wiring == mesh.Redirect && !v.AWS {
+		out = append(out, redirectListener(redirectPort))
 	}
 	return sorted(append(out, trustSecrets(bundles)...))
 }
@@ -120,13 +134,20 @@ func Shared(v View, bundles map[string]*mesh.Bundle) []Resource {
 // Node is what one node alone has: a listener, a route and an application's
 // cluster for each port that it offers, and the leaves of these services.
 // Ports of services that its workload does not offer get nothing; leaf returns
-// nil where there is none yet (the listener then waits for its secret).
+// nil where there is none yet (the listener then waits for its secret). A node
+// in the form of AWS's agent has its own egress listener besides.
 // Ordered by type, then name.
 func Node(n mesh.Node, meta bootstrap.NodeMeta, leaf func(mesh.ServiceName) *mesh.Leaf) []Resource {
 	var out []Resource
 	seen := map[mesh.ServiceName]bool{}
+	if meta.AWS != nil && meta.AWS.EgressPort != 0 {
+		out = append(out, redirectListener(meta.AWS.EgressPort))
+	}
 	for _, p := range meta.Ports {
 		in := p.Ingress(n.Workload.Namespace)
+		if meta.AWS != nil {
+			in.AppAddr = meta.AWS.Apps[p.PortName]
+		}
 		if !n.Workload.Offers(in.Service) {
 			continue
 		}
