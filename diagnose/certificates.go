@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"patchbay/admin/api"
@@ -98,8 +99,11 @@ func certificate(s api.Service, issuers []string, illCA bool, now time.Time, add
 		add(Finding{Code: "PB1205", Subject: s.Name, Cause: caOr(illCA, "its renewal failed"), Evidence: evidence, Fix: []string{"the control plane tries again by itself"}})
 	}
 	if t.NotStored != "" {
-		add(Finding{Code: "PB1206", Subject: s.Name, Cause: t.NotStored, Evidence: evidence,
-			Fix: []string{"make room in, or give the control plane's user write access to, its data directory"}})
+		fix := "make room in, or give the control plane's user write access to, its data directory"
+		if strings.Contains(t.NotStored, "another key") {
+			fix = "bring back the secrets.key that belongs to the data directory, or move DATA/secrets away: certificates are then asked of the CA anew"
+		}
+		add(Finding{Code: "PB1206", Subject: s.Name, Cause: t.NotStored, Evidence: evidence, Fix: []string{fix}})
 	}
 }
 
