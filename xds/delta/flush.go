@@ -3,8 +3,6 @@ package delta
 import (
 	"time"
 
-	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-
 	"patchbay/xds/delta/books"
 	"patchbay/xds/delta/wire"
 )
@@ -140,20 +138,12 @@ func (f *flush) take(k kind) (upserts []*Entry, removed []string) {
 		case books.Gone:
 			removed = append(removed, d.Name)
 		case books.Placeholder:
-			if e := emptyAssignment(d.Name); e != nil {
+			if e := wire.EmptyAssignment(d.Name); e != nil {
 				upserts = append(upserts, e)
 			}
 		}
 	}
 	return upserts, removed
-}
-
-func emptyAssignment(name string) *Entry {
-	e, err := NewEntry(EndpointType, name, "no such service", &endpointv3.ClusterLoadAssignment{ClusterName: name})
-	if err != nil {
-		return nil // not UTF-8, which the decoder refuses
-	}
-	return e
 }
 
 // add sends entries together, except those that must go alone.

@@ -207,7 +207,7 @@ func randomHistory(t *testing.T, w *world, rng *rand.Rand) {
 		}
 	}
 	maps.DeleteFunc(have, func(at Ref, v string) bool {
-		return at.TypeURL == EndpointType && want[at] == "" && v == emptyAssignment(at.Name).Version()
+		return at.TypeURL == EndpointType && want[at] == "" && v == wire.EmptyAssignment(at.Name).Version()
 	})
 	if d := cmp.Diff(want, have); d != "" {
 		t.Errorf("the client differs from the view (-view +client):\n%s", d)

@@ -105,14 +105,14 @@ func (s *Server) stateOfTheWorld(_ any, ss grpc.ServerStream) (err error) {
 	}()
 	who, err := s.opener.Identify(ss.Context())
 	if err != nil {
-		return asStatus(err)
+		return wire.AsStatus(err)
 	}
 	pass, err := s.gate.Admit(ss.Context(), who.ID, admit.AddressOf(ss.Context()))
 	if err != nil {
 		return err
 	}
 	defer pass.Leave()
-	return asStatus(s.cfg.StateOfTheWorld(ss))
+	return wire.AsStatus(s.cfg.StateOfTheWorld(ss))
 }
 
 // Options are what the engine needs of a gRPC server: see [wire.Options].
@@ -146,7 +146,7 @@ func (s *Server) serve(ss grpc.ServerStream) (err error) {
 func (s *Server) open(ss grpc.ServerStream, st *Stream) (*wire.Request, Opened, *admit.Pass, error) {
 	who, err := s.opener.Identify(ss.Context())
 	if err != nil {
-		return nil, Opened{}, nil, asStatus(err)
+		return nil, Opened{}, nil, wire.AsStatus(err)
 	}
 	pass, err := s.gate.Admit(ss.Context(), who.ID, admit.AddressOf(ss.Context()))
 	if err != nil {
@@ -179,7 +179,7 @@ func (s *Server) identify(ss grpc.ServerStream, st *Stream, who Peer) (*wire.Req
 	st.claim = who
 	o, err := s.opener.Open(ss.Context(), node, st)
 	st.rename(o.Known)
-	return first, o, asStatus(err)
+	return first, o, wire.AsStatus(err)
 }
 
 // run reads and writes in goroutines of their own, so that a client that does
@@ -258,13 +258,6 @@ func (s *Server) sendAll(ss grpc.ServerStream, st *Stream, stalled chan<- struct
 			again.Reset(books.Patience)
 		}
 	}
-}
-
-func asStatus(err error) error {
-	if _, ok := status.FromError(err); ok {
-		return err
-	}
-	return status.FromContextError(err).Err()
 }
 
 func (s *Server) panicked(p any) error {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 )
@@ -121,6 +122,16 @@ func NewEntry(typeURL, name, source string, m proto.Message) (*Entry, error) {
 	e.wire = AppendResource(nil, typeURL, name, e.Version(), body)
 	e.part = e.wire
 	return e, nil
+}
+
+// EmptyAssignment has no endpoints: Envoy stops waiting for a cluster's. It is
+// nil if the name is not UTF-8, which the decoder refuses.
+func EmptyAssignment(name string) *Entry {
+	e, err := NewEntry(EndpointType, name, "no such service", &endpointv3.ClusterLoadAssignment{ClusterName: name})
+	if err != nil {
+		return nil
+	}
+	return e
 }
 
 // Claimed is an entry without content: nothing is known of it but that a client

@@ -58,6 +58,14 @@ func Receive(ss grpc.ServerStream, r *Request) error {
 	return nil
 }
 
+// AsStatus is an error as a client may be told it.
+func AsStatus(err error) error {
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	return status.FromContextError(err).Err()
+}
+
 // decode reads one message. It keeps no reference to b. Its error is fit to be
 // told to the client.
 func (r *Request) decode(b []byte) error {
