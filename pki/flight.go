@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -25,9 +26,10 @@ type flight struct {
 	forced     bool
 	leaf       *mesh.Leaf
 	generation uint64
-	prepared   *Prepared // what this replica prepared and has not saved yet
-	awaited    uint64    // the generation that another replica is making; 0: none
-	impatient  bool      // it has been awaited for long enough
+	prepared   *Prepared  // what this replica prepared and has not saved yet
+	issued     *mesh.Leaf // made of prepared, and not trusted everywhere yet
+	awaited    uint64     // the generation that another replica is making; 0: none
+	impatient  bool       // it has been awaited for long enough
 }
 
 // landing is what became of it.
@@ -39,9 +41,11 @@ type landing struct {
 	leaf       *mesh.Leaf // to be published; nil: keep what you have
 	covers     want
 	generation uint64
-	prepared   *Prepared // see flight
-	await      uint64    // wait for another replica's generation; 0: don't
-	unsaved    error     // the leaf could not be stored
+	anchor     *x509.Certificate // the root that callers verify it with; nil: not known
+	prepared   *Prepared         // see flight
+	issued     *mesh.Leaf        // see flight
+	await      uint64            // wait for another replica's generation; 0: don't
+	unsaved    error             // the leaf could not be stored
 	err        error
 }
 
@@ -56,7 +60,7 @@ const maxTries = 5
 func (s *service) flight(now time.Time) flight {
 	return flight{
 		name: s.name, want: s.want, load: s.looking(now), tries: s.tries, forced: s.forced, leaf: s.leaf, generation: s.generation,
-		prepared: s.prepared, awaited: s.awaited, impatient: s.impatient(now),
+		prepared: s.prepared, issued: s.issued, awaited: s.awaited, impatient: s.impatient(now),
 	}
 }
 
@@ -82,6 +86,7 @@ func (r *Rotator) loadLeaf(ctx context.Context, f flight) landing {
 	case f.awaited > 0 && (err != nil || stored.generation < f.awaited):
 		return landing{name: f.name, loaded: true, await: f.awaited}
 	case err == nil && stored.generation > f.generation && f.prefers(ctx, stored, r.trusts[f.want.issuer]):
+		stored.anchor = r.trusts[f.want.issuer].anchorOf(stored.leaf)
 		r.log.Info("certificate loaded", "service", f.name.String(), "serial", stored.leaf.Serial, "not_after", stored.leaf.NotAfter)
 		return stored
 	case f.leaf != nil, err == nil, errors.Is(err, secret.ErrNone):
@@ -98,7 +103,7 @@ func (r *Rotator) loadLeaf(ctx context.Context, f flight) landing {
 // prefers reports whether a stored leaf should take the place of the one in
 // use, if there is one.
 func (f flight) prefers(ctx context.Context, stored landing, t *trust) bool {
-	return f.leaf == nil || t != nil && stored.covers.equal(f.want) && t.ready(ctx, stored.leaf) == nil
+	return f.leaf == nil || t != nil && stored.covers.equal(f.want) && t.ready(ctx, stored.leaf, !f.lasting()) == nil
 }
 
 // stored loads a service's newest leaf from the secret store.
@@ -117,18 +122,21 @@ func (r *Rotator) stored(ctx context.Context, f flight) (landing, error) {
 // renew gets a new leaf, from another replica that was faster or from the
 // issuer, makes sure that its root is trusted, and stores it.
 func (r *Rotator) renew(ctx context.Context, f flight) landing {
-	l := landing{name: f.name, loaded: true, covers: f.want}
+	l := landing{name: f.name, loaded: true, covers: f.want, issued: f.issued}
 	failed := func(err error) landing {
-		return landing{name: f.name, loaded: true, asked: l.asked, prepared: f.prepared, err: err}
+		return landing{name: f.name, loaded: true, asked: l.asked, prepared: f.prepared, issued: l.issued, err: err}
 	}
-	await := func(gen uint64) landing { return landing{name: f.name, loaded: true, prepared: f.prepared, await: gen} }
+	await := func(gen uint64) landing {
+		return landing{name: f.name, loaded: true, prepared: f.prepared, issued: f.issued, await: gen}
+	}
 	t := r.trusts[f.want.issuer]
 	before, err := r.stored(ctx, f)
 	switch {
 	case err == nil && f.takes(before, t):
-		if err := t.ready(ctx, before.leaf); err != nil {
+		if err := t.ready(ctx, before.leaf, !f.lasting()); err != nil {
 			return failed(err)
 		}
+		before.anchor = t.anchorOf(before.leaf)
 		return before
 	case err == nil && before.generation < max(f.generation, f.awaited) && !f.impatient:
 		return await(max(f.generation, f.awaited)) // the store's reads lag behind its writes
@@ -145,19 +153,32 @@ func (r *Rotator) renew(ctx context.Context, f flight) landing {
 	case !mine && !f.impatient:
 		return await(l.generation)
 	}
-	f.prepared, l.asked = p, true
-	issued, err := t.issuer.Issue(ctx, Request{Service: f.name, Names: f.want.names, URI: f.want.uri, Prepared: p})
-	if err != nil {
+	again := f.issued != nil && f.prepared != nil && bytes.Equal(p.CSR.Raw, f.prepared.CSR.Raw)
+	if f.prepared = p; !again {
+		if err := r.issue(ctx, &f, &l, t); err != nil {
+			return failed(err)
+		}
+	}
+	l.issued = f.issued
+	if err := t.ready(ctx, f.issued, !f.lasting()); err != nil {
 		return failed(err)
+	}
+	l.leaf, l.issued, l.anchor = f.issued, nil, t.anchorOf(f.issued)
+	return r.save(ctx, f, l)
+}
+
+// issue has the issuer make f.issued of f.prepared.
+func (r *Rotator) issue(ctx context.Context, f *flight, l *landing, t *trust) error {
+	l.asked = true
+	issued, err := t.issuer.Issue(ctx, Request{Service: f.name, Names: f.want.names, URI: f.want.uri, Prepared: f.prepared})
+	if err != nil {
+		return err
 	}
 	leaf := *issued
 	leaf.Issuer = f.want.issuer
+	f.issued = &leaf
 	r.o.Audit(f.event(&leaf))
-	if err := t.ready(ctx, &leaf); err != nil {
-		return failed(err)
-	}
-	l.leaf = &leaf
-	return r.save(ctx, f, l)
+	return nil
 }
 
 // takes reports whether the leaf of another replica is as good as a new one.
@@ -177,7 +198,10 @@ func (f flight) lasting() bool {
 // stored before, in an attempt that failed.
 func (r *Rotator) prepare(ctx context.Context, f flight, generation uint64) (p *Prepared, mine bool, err error) {
 	req := Request{Service: f.name, Names: f.want.names, URI: f.want.uri}
-	if p, err = req.Prepare(); err != nil {
+	if p = f.prepared; p == nil || !slices.Equal(p.CSR.DNSNames, req.Names) {
+		p, err = req.Prepare()
+	}
+	if err != nil {
 		return nil, false, err
 	}
 	value, err := encodePrepared(p)

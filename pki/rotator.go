@@ -28,6 +28,11 @@ type RotatorOptions struct {
 	// TrustLead is how long a new root of an issuer that had others before is
 	// published ahead of the first leaf that needs it; 10 s.
 	TrustLead time.Duration
+	// Unacked names the connected nodes that have not accepted the newest
+	// bundle of an issuer. While there are any, no leaf that needs a new root
+	// is published, unless the service has nothing else to live on. nil: there
+	// are none.
+	Unacked func(issuer string) []string
 	// IssueTimeout bounds one attempt; 30 s.
 	IssueTimeout time.Duration
 	// Audit is told of every certificate that an issuer gave, and of every
@@ -93,6 +98,9 @@ func NewRotator(store *mesh.Store, issuers map[string]Issuer, secrets secret.Sto
 		flights += t.issues.parallel
 	}
 	r.landed = make(chan landing, flights)
+	if r.o.Unacked == nil {
+		r.o.Unacked = func(string) []string { return nil }
+	}
 	if r.o.Audit == nil {
 		r.o.Audit = func(audit.Event) {}
 	}

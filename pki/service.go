@@ -2,6 +2,7 @@ package pki
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -33,9 +34,11 @@ type service struct {
 	order   uint64    // among equals; each replica has another
 	waiters []chan<- rotateReply
 
-	prepared *Prepared // made by this replica for the next generation
-	awaited  uint64    // the generation that another replica is making; 0: none
-	awaits   time.Time // since when
+	anchor   *x509.Certificate // of leaf; nil: not known
+	prepared *Prepared         // made by this replica for the next generation
+	issued   *mesh.Leaf        // made of prepared, and not trusted everywhere yet
+	awaited  uint64            // the generation that another replica is making; 0: none
+	awaits   time.Time         // since when
 
 	tries   int // failures in a row
 	err     error
@@ -110,7 +113,7 @@ func partOfLife(l *mesh.Leaf, part float64) time.Time {
 // is held.
 func (r *Rotator) settle(s *service) {
 	s.err, s.tries, s.retry, s.alarmed = nil, 0, nil, false
-	s.prepared, s.awaited, s.awaits = nil, 0, time.Time{}
+	s.prepared, s.issued, s.awaited, s.awaits = nil, nil, 0, time.Time{}
 	s.due, s.look = time.Time{}, time.Time{}
 	t := r.trusts[s.want.issuer]
 	if t != nil && s.leaf != nil && s.covers.equal(s.want) {
@@ -197,11 +200,11 @@ func (r *Rotator) land(l landing) {
 	flown.end(l.asked)
 	s.flying, s.loaded = nil, l.loaded
 	if !l.load {
-		s.prepared = l.prepared
+		s.prepared, s.issued = l.prepared, l.issued
 	}
 	if l.leaf != nil {
 		r.store.SetLeaf(l.leaf)
-		s.leaf, s.covers, s.generation, s.unsaved = l.leaf, l.covers, l.generation, l.unsaved
+		s.leaf, s.covers, s.generation, s.unsaved, s.anchor = l.leaf, l.covers, l.generation, l.unsaved, l.anchor
 	}
 	switch {
 	case s.gone:
@@ -217,6 +220,7 @@ func (r *Rotator) land(l landing) {
 	default:
 		flown.gain()
 		r.settle(s)
+		r.follow(s)
 		s.forced = false
 		s.answer(rotateReply{leaf: s.leaf})
 	}
@@ -250,7 +254,7 @@ func (s *service) await(generation uint64) {
 	if s.awaits.IsZero() {
 		s.awaits = now
 	}
-	s.awaited = generation
+	s.awaited, s.look = generation, time.Time{}                                 // this is looking
 	s.due = now.Add(awaitEvery + time.Duration(rand.Int64N(int64(awaitEvery)))) //nolint:gosec // not a secret
 }
 
@@ -275,7 +279,9 @@ func (r *Rotator) failed(s *service, err error) {
 	if s.loaded {
 		s.answer(rotateReply{err: err})
 		if s.forced && s.leaf != nil && s.covers.equal(s.want) && now.Before(partOfLife(s.leaf, r.trusts[s.want.issuer].renew[0])) {
+			prepared, issued := s.prepared, s.issued
 			r.settle(s) // it had time, and has
+			s.prepared, s.issued = prepared, issued
 			s.err, s.errAt = err, now
 		}
 		s.forced = false

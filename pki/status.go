@@ -36,6 +36,9 @@ type IssuerStatus struct {
 	Name      string
 	Roots     int       // in its bundle; 0: nobody can trust it yet
 	Retiring  int       // of these, those that it no longer lists
+	Phase     string    // of its roots: Steady, Announced, Switching, Retiring
+	Older     int       // leaves in use that an older root signed than the newest in use
+	Unacked   []string  // connected nodes that have not accepted its newest bundle
 	LastSeen  time.Time // its last answer; zero: none in this process
 	LastError string    // empty: its last answer was good
 	ErrorAt   time.Time
@@ -61,10 +64,18 @@ func (r *Rotator) Status() Status {
 		}
 		st.Services = append(st.Services, v)
 	}
+	phases := map[string]IssuerStatus{}
+	for name, t := range r.trusts {
+		v := IssuerStatus{}
+		v.Phase, v.Older = r.phase(t)
+		phases[name] = v
+	}
 	r.mu.Unlock()
 	slices.SortFunc(st.Services, func(a, b ServiceStatus) int { return a.Service.Compare(b.Service) })
 	for _, t := range r.trusts {
-		st.Issuers = append(st.Issuers, t.status())
+		v := t.status()
+		v.Phase, v.Older, v.Unacked = phases[t.name].Phase, phases[t.name].Older, r.o.Unacked(t.name)
+		st.Issuers = append(st.Issuers, v)
 	}
 	slices.SortFunc(st.Issuers, func(a, b IssuerStatus) int { return strings.Compare(a.Name, b.Name) })
 	return st

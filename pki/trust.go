@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +31,7 @@ type trust struct {
 	turn   chan struct{} // its token guards generation, and that one refresh runs at a time
 
 	generation uint64
+	signing    time.Time // since of the newest root that signs; guarded by Rotator.mu
 
 	mu    sync.Mutex // guards what follows
 	roots []root
@@ -281,33 +283,81 @@ func (t *trust) save(ctx context.Context, roots []root) error {
 }
 
 // ready returns nil when the root of a new leaf is trusted everywhere: it is
-// in the bundle, and has been for the lead time if it came as a second one.
-func (t *trust) ready(ctx context.Context, leaf *mesh.Leaf) error {
+// in the bundle, and if it came as a second one it has been there for the lead
+// time and every connected node has accepted it. With urgent the nodes are not
+// waited for: the service has nothing else to live on.
+func (t *trust) ready(ctx context.Context, leaf *mesh.Leaf, urgent bool) error {
 	chain, err := ParseCertificates(leaf.ChainPEM)
 	if err != nil {
 		return fmt.Errorf("chain of the new leaf: %w", err)
 	}
-	roots := t.current()
-	paths, err := trustChain(chain, certsOf(roots), time.Now())
+	anchor, err := t.anchor(chain)
 	if err != nil {
 		if err := t.refresh(ctx); err != nil {
 			return fmt.Errorf("trust in the new leaf: %w", err)
 		}
-		roots = t.current()
-		if paths, err = trustChain(chain, certsOf(roots), time.Now()); err != nil {
+		if anchor, err = t.anchor(chain); err != nil {
 			return fmt.Errorf("trust in the new leaf: %w", err)
 		}
 	}
-	wait := t.r.o.TrustLead
-	for _, v := range roots {
-		if slices.ContainsFunc(paths, v.cert.Equal) {
-			wait = min(wait, time.Until(v.since.Add(t.r.o.TrustLead)))
-		}
+	if anchor.since.IsZero() {
+		return nil
 	}
-	if wait > 0 && !sleep(ctx, wait) {
+	if wait := time.Until(anchor.since.Add(t.r.o.TrustLead)); wait > 0 && !sleep(ctx, wait) {
 		return fmt.Errorf("trust in the new leaf: %w", ctx.Err())
 	}
-	return nil
+	if urgent {
+		return nil
+	}
+	for limit := time.Now().Add(t.r.o.TrustLead); ; {
+		missing := t.r.o.Unacked(t.name)
+		if len(missing) == 0 {
+			return nil
+		}
+		if !time.Now().Before(limit) || !sleep(ctx, ackPace) {
+			return fmt.Errorf("%w: %d nodes, %s", errUnacked, len(missing), strings.Join(missing[:min(5, len(missing))], ", "))
+		}
+	}
+}
+
+// errUnacked: the leaf would be refused by some callers.
+var errUnacked = errors.New("the new root is not accepted by every node yet, so the old certificate stays")
+
+// ackPace is how often the nodes' answers are looked at.
+const ackPace = 100 * time.Millisecond
+
+// anchor is the root to which a chain leads; of several the one that has been
+// trusted for longest.
+func (t *trust) anchor(chain []*x509.Certificate) (root, error) {
+	roots := t.current()
+	paths, err := trustChain(chain, certsOf(roots), time.Now())
+	if err != nil {
+		return root{}, err
+	}
+	var found []root
+	for _, v := range roots {
+		if slices.ContainsFunc(paths, v.cert.Equal) {
+			found = append(found, v)
+		}
+	}
+	return slices.MinFunc(found, func(a, b root) int { return a.since.Compare(b.since) }), nil
+}
+
+// anchorOf is the certificate of a leaf's anchor; nil if it has none, or if
+// its issuer is unknown.
+func (t *trust) anchorOf(leaf *mesh.Leaf) *x509.Certificate {
+	if t == nil {
+		return nil
+	}
+	chain, err := ParseCertificates(leaf.ChainPEM)
+	if err != nil {
+		return nil
+	}
+	a, err := t.anchor(chain)
+	if err != nil {
+		return nil
+	}
+	return a.cert
 }
 
 // leavesOf lists the leaves in use that came from an issuer.

@@ -89,7 +89,17 @@ func (c *CA) ask(ctx context.Context) (*facts, error) {
 	if f.signing, err = signing(cfg.KeyAlgorithm, cfg.SigningAlgorithm); err != nil {
 		return nil, err
 	}
-	got, err := c.api.GetCertificateAuthorityCertificate(ctx, &acmpca.GetCertificateAuthorityCertificateInput{CertificateAuthorityArn: &c.o.ARN})
+	path, err := c.path(ctx, c.o.ARN)
+	if err != nil {
+		return nil, err
+	}
+	f.cert, f.roots = path[0], anchors(path)
+	return f, nil
+}
+
+// path is the certificate of a CA and those above it.
+func (c *CA) path(ctx context.Context, arn string) ([]*x509.Certificate, error) {
+	got, err := c.api.GetCertificateAuthorityCertificate(ctx, &acmpca.GetCertificateAuthorityCertificateInput{CertificateAuthorityArn: &arn})
 	if err != nil {
 		return nil, c.explain("GetCertificateAuthorityCertificate", err)
 	}
@@ -97,8 +107,30 @@ func (c *CA) ask(ctx context.Context) (*facts, error) {
 	if err != nil {
 		return nil, fmt.Errorf("certificate of the CA: %w", err)
 	}
-	f.cert, f.roots = path[0], anchors(path)
-	return f, nil
+	return path, nil
+}
+
+// also is what to trust of another CA. Its key can't change, so neither can
+// its root, but for a new certificate: it is asked for again when it is older
+// than fresh.
+func (c *CA) also(ctx context.Context, arn string) ([]*x509.Certificate, error) {
+	select {
+	case <-c.lock:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { c.lock <- struct{}{} }()
+	if known := c.others[arn]; known != nil && time.Since(known.asked) < fresh {
+		return known.roots, nil
+	}
+	ctx, stop := context.WithTimeout(ctx, c.o.Timeout)
+	defer stop()
+	path, err := c.path(ctx, arn)
+	if err != nil {
+		return nil, err
+	}
+	c.others[arn] = &facts{asked: time.Now(), cert: path[0], roots: anchors(path)}
+	return c.others[arn].roots, nil
 }
 
 // signing is the algorithm to ask for: the CA's own, if it is of its key's

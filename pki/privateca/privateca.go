@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,6 +56,9 @@ type Options struct {
 	Rate     float64       // certificates a second; 0: DefaultRate
 	Timeout  time.Duration // of one call, retries included; 0: 10 s
 	Log      *slog.Logger  // nil: silent
+	// AlsoTrust are ARNs of CAs that don't sign, and whose roots callers trust
+	// all the same: the one that will sign next, or the one that did before.
+	AlsoTrust []string
 }
 
 var arnForm = regexp.MustCompile(`^arn:(aws[a-z-]*):acm-pca:([a-z0-9-]+):([0-9]{12}):certificate-authority/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
@@ -67,6 +71,11 @@ func (o Options) problems() error {
 	var all []error
 	if !ValidARN(o.ARN) {
 		all = append(all, fmt.Errorf("arn: %q; allowed: arn:aws:acm-pca:REGION:ACCOUNT:certificate-authority/UUID", o.ARN))
+	}
+	for _, arn := range o.AlsoTrust {
+		if !ValidARN(arn) || arn == o.ARN {
+			all = append(all, fmt.Errorf("alsoTrust: %q; allowed: ARNs of other private CAs", arn))
+		}
 	}
 	if o.Lifetime != 0 && (o.Lifetime < MinLifetime || o.Lifetime > 90*24*time.Hour) {
 		all = append(all, fmt.Errorf("lifetime: %s; allowed: 1h to 2160h", o.Lifetime))
@@ -97,6 +106,7 @@ type CA struct {
 	now  *facts
 	// failed is why now could not be asked for again.
 	failed error
+	others map[string]*facts // of CAs that are also trusted, by ARN
 }
 
 // New checks o, all problems at once, and touches nothing outside.
@@ -112,7 +122,7 @@ func New(cfg aws.Config, o Options) (*CA, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	c := &CA{o: o, lock: make(chan struct{}, 1), api: acmpca.NewFromConfig(cfg, func(opt *acmpca.Options) {
+	c := &CA{o: o, lock: make(chan struct{}, 1), others: map[string]*facts{}, api: acmpca.NewFromConfig(cfg, func(opt *acmpca.Options) {
 		opt.Region = o.Region
 		if o.Endpoint != "" {
 			opt.BaseEndpoint = &o.Endpoint
@@ -221,11 +231,25 @@ func (c *CA) collect(ctx context.Context, arn string) ([]*x509.Certificate, erro
 }
 
 // Roots implements [pki.Issuer]: the self-signed root above the CA, or, where
-// the chain ends below one, the topmost of it.
+// the chain ends below one, the topmost of it; and the same of all that are
+// also trusted. If one of these can't be asked there is no answer: a list
+// without it would say that it is not trusted any more.
 func (c *CA) Roots(ctx context.Context) ([]byte, error) {
 	f, err := c.facts(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("roots of private CA %s: %w", c.o.ARN, err)
 	}
-	return pki.EncodeCertificates(f.roots), nil
+	roots := slices.Clone(f.roots)
+	for _, arn := range c.o.AlsoTrust {
+		more, err := c.also(ctx, arn)
+		if err != nil {
+			return nil, fmt.Errorf("roots of private CA %s, which is also trusted: %w", arn, err)
+		}
+		for _, r := range more {
+			if !slices.ContainsFunc(roots, r.Equal) {
+				roots = append(roots, r)
+			}
+		}
+	}
+	return pki.EncodeCertificates(roots), nil
 }
