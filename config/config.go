@@ -103,6 +103,9 @@ type PrivateCA struct {
 	Endpoint string        `yaml:"endpoint"` // empty: AWS's own for the region
 	Template string        `yaml:"template"` // ARN; empty: EndEntityCertificate/V1
 	Lifetime time.Duration `yaml:"lifetime"` // of a leaf, MinPrivateCALifetime to MaxLeafLifetime; 0: 7 days
+	// AlsoTrust are ARNs of CAs that don't sign, but whose roots callers trust:
+	// the one that will sign next, or the one that did before.
+	AlsoTrust []string `yaml:"alsoTrust"`
 }
 
 // StepCA is a smallstep authority with a JWK provisioner.

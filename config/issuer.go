@@ -1,8 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"encoding/hex"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -58,8 +60,11 @@ func (k *checker) privateCA(at, name string, p *PrivateCA) {
 		k.bad(at+".arn", "is missing, and the issuer's name is not an ARN; allowed: arn:aws:acm-pca:REGION:ACCOUNT:certificate-authority/UUID")
 	case p.ARN != "" && !privateCAForm.MatchString(p.ARN):
 		k.bad(at+".arn", "%s; allowed: arn:aws:acm-pca:REGION:ACCOUNT:certificate-authority/UUID", quote(p.ARN))
-	case p.ARN != "" && privateCAForm.MatchString(name) && p.ARN != name:
-		k.bad(at+".arn", "is another CA than the one whose ARN is the issuer's name; allowed: the same, or a name that is no ARN")
+	}
+	for i, arn := range p.AlsoTrust {
+		if !privateCAForm.MatchString(arn) || arn == cmp.Or(p.ARN, name) {
+			k.bad(at+".alsoTrust["+strconv.Itoa(i)+"]", "%s; allowed: the ARN of another private CA", quote(arn))
+		}
 	}
 	if p.Endpoint != "" {
 		k.url(at+".endpoint", p.Endpoint, "http", "https")

@@ -65,6 +65,9 @@ type (
 		Name      string    `json:"name"`
 		Roots     int       `json:"roots"`
 		Retiring  int       `json:"retiring"`
+		Phase     string    `json:"phase"`   // of its roots: steady, announced, switching, retiring
+		Older     int       `json:"older"`   // certificates in use that an older root signed
+		Unacked   []string  `json:"unacked"` // connected nodes that have not accepted its roots
 		LastSeen  time.Time `json:"lastSeen,omitzero"`
 		LastError string    `json:"lastError,omitempty"`
 		ErrorAt   time.Time `json:"errorAt,omitzero"`
@@ -109,7 +112,7 @@ func certificatesAnswer(r *pki.Rotator, now time.Time) certificatesAnswerForm {
 		})
 	}
 	for _, i := range st.Issuers {
-		a.Issuers = append(a.Issuers, issuerAnswer{Name: i.Name, Roots: i.Roots, Retiring: i.Retiring, LastSeen: i.LastSeen, LastError: i.LastError, ErrorAt: i.ErrorAt})
+		a.Issuers = append(a.Issuers, issuerAnswer{Name: i.Name, Roots: i.Roots, Retiring: i.Retiring, Phase: i.Phase, Older: i.Older, Unacked: list(i.Unacked), LastSeen: i.LastSeen, LastError: i.LastError, ErrorAt: i.ErrorAt})
 	}
 	return a
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 
@@ -14,6 +15,8 @@ import (
 	"patchbay/pki/secret"
 	"patchbay/pki/secret/secretsmanager"
 	"patchbay/pki/stepca"
+	"patchbay/xds/delta"
+	"patchbay/xds/translate"
 )
 
 func (c *control) buildCertificates(ctx context.Context) error {
@@ -29,8 +32,26 @@ func (c *control) buildCertificates(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.rotator = pki.NewRotator(c.store, issuers, secrets, pki.RotatorOptions{TrustDomain: c.cfg.TrustDomain, Audit: c.audit.Record}, c.log)
+	o := pki.RotatorOptions{TrustDomain: c.cfg.TrustDomain, Audit: c.audit.Record, Unacked: c.unacked}
+	if c.cfg.Secrets.SecretsManager != nil {
+		o.TrustLead = sharedTrustLead
+	}
+	c.rotator = pki.NewRotator(c.store, issuers, secrets, o, c.log)
 	return nil
+}
+
+// sharedTrustLead is how long a new root is published before it may sign, where
+// there are replicas: each asks the issuers every minute, and knows the answers
+// of its own nodes only.
+const sharedTrustLead = 2*time.Minute + 10*time.Second
+
+// unacked names the connected nodes that have not accepted an issuer's newest
+// bundle.
+func (c *control) unacked(issuer string) []string {
+	if c.cache == nil { // nothing is served yet
+		return nil
+	}
+	return c.cache.Unacked(delta.SecretType, translate.BundleSecret(issuer))
 }
 
 // secrets is where certificates rest.
@@ -66,6 +87,6 @@ func (c *control) issuer(ctx context.Context, name string, i config.Issuer) (pki
 		return nil, fmt.Errorf("AWS configuration: %w", err)
 	}
 	return privateca.New(cfg, privateca.Options{
-		ARN: cmp.Or(p.ARN, name), Region: p.Region, Endpoint: p.Endpoint, Template: p.Template, Lifetime: p.Lifetime, Log: c.log,
+		ARN: cmp.Or(p.ARN, name), Region: p.Region, Endpoint: p.Endpoint, Template: p.Template, Lifetime: p.Lifetime, AlsoTrust: p.AlsoTrust, Log: c.log,
 	})
 }

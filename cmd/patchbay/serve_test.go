@@ -44,6 +44,7 @@ type plane struct {
 	t   *testing.T
 	cfg config.Config
 	log string // file
+	end func() // of the control plane
 }
 
 // handedOut are the ports that freePort gave to somebody.
@@ -69,18 +70,20 @@ func freePort(t *testing.T) int {
 	return 0
 }
 
-// running runs f until the test ends, and waits for it.
-func running(t *testing.T, f func(context.Context) error) {
+// running runs f until stop is called, or the test ends, and waits for it.
+func running(t *testing.T, f func(context.Context) error) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f(ctx) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil && ctx.Err() == nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(stop)
+	return stop
 }
 
 func startPlane(t *testing.T, tweak ...func(*config.Config)) *plane {
@@ -116,10 +119,17 @@ func startPlane(t *testing.T, tweak ...func(*config.Config)) *plane {
 			t.Logf("control plane:\n%s", text)
 		}
 	})
-	running(t, func(ctx context.Context) error {
-		return serve(ctx, cfg, slog.New(slog.NewTextHandler(logFile, nil)))
-	})
-	envoytest.Eventually(t, 10*time.Second, func() error {
+	p := &plane{t: t, cfg: cfg, log: logFile.Name()}
+	p.serve(slog.New(slog.NewTextHandler(logFile, nil)))
+	return p
+}
+
+// serve runs the control plane and waits until it is ready.
+func (p *plane) serve(log *slog.Logger) {
+	p.t.Helper()
+	cfg := p.cfg
+	p.end = running(p.t, func(ctx context.Context) error { return serve(ctx, cfg, log) })
+	envoytest.Eventually(p.t, 10*time.Second, func() error {
 		resp, err := http.Get("http://" + cfg.Admin.Listen + "/readyz")
 		if err != nil {
 			return err
@@ -130,7 +140,6 @@ func startPlane(t *testing.T, tweak ...func(*config.Config)) *plane {
 		}
 		return nil
 	})
-	return &plane{t: t, cfg: cfg, log: logFile.Name()}
 }
 
 // task is the agent's part of a task, by hand.

@@ -120,6 +120,13 @@ func (p *PCA) Share(arn, account string) {
  {"Effect":"Allow","Principal":{"AWS":%[1]q},"Resource":%[2]q,"Action":"acm-pca:IssueCertificate","Condition":{"StringEquals":{"acm-pca:TemplateArn":"arn:aws:acm-pca:::template/EndEntityCertificate/V1"}}}]}`, account, arn)
 }
 
+// Certificate is a CA's own, in PEM.
+func (p *PCA) Certificate(arn string) []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return []byte(encode(p.cas[arn].cert))
+}
+
 // Issued is how many certificates a CA has issued.
 func (p *PCA) Issued(arn string) int {
 	p.mu.Lock()
