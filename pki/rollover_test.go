@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,8 +85,10 @@ func TestRollover(t *testing.T) {
 // none is paid for twice; who has nothing else to live on is not held up.
 func TestRolloverWaitsForEveryNode(t *testing.T) {
 	inWorld(t, 5*time.Hour, func(t *testing.T, w *world) {
-		deaf := []string{"prod/web/t1", "prod/web/t2"}
-		w.o.Unacked = func(string) []string { return deaf }
+		both := []string{"prod/web/t1", "prod/web/t2"}
+		var deaf atomic.Pointer[[]string] // read by the rotator meanwhile
+		deaf.Store(&both)
+		w.o.Unacked = func(string) []string { return *deaf.Load() }
 		w.store.SetServices("prod", []*mesh.Service{svc("a"), svc("b")})
 		w.start()
 		w.pass(time.Second) // the first bundle waits for nobody
@@ -97,7 +100,7 @@ func TestRolloverWaitsForEveryNode(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "2 nodes, prod/web/t1, prod/web/t2") {
 			t.Errorf("%v", err)
 		}
-		if w.leaf("a") != a || !slices.Equal(w.phase().Unacked, deaf) {
+		if w.leaf("a") != a || !slices.Equal(w.phase().Unacked, both) {
 			t.Errorf("leaf %v, %+v", w.leaf("a"), w.phase())
 		}
 		w.store.SetServices("prod", []*mesh.Service{svc("a"), svc("b"), svc("new")})
@@ -110,12 +113,12 @@ func TestRolloverWaitsForEveryNode(t *testing.T) {
 		if w.leaf("b") != b || issued > 6 {
 			t.Errorf("b has %v; %d certificates were issued", w.leaf("b"), issued)
 		}
-		deaf = nil
+		deaf.Store(&[]string{})
 		w.pass(time.Minute)
 		if got := must(ParseCertificates(w.leaf("b").ChainPEM))[0].Issuer.CommonName; got != "second" {
 			t.Errorf("b has a leaf of %s", got)
 		}
-		deaf = []string{"prod/web/t3"}
+		deaf.Store(&[]string{"prod/web/t3"})
 		third := newSigner(t, "third")
 		w.ca.list(third, second, first)
 		w.pass(4*time.Hour + 35*time.Minute) // less than a tenth is left of all
