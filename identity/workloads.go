@@ -89,12 +89,21 @@ func (w *Workloads) load() error {
 		return fmt.Errorf("read identities: %w", err)
 	}
 	next := map[string]registered{}
+	gone := false
 	for _, e := range entries {
 		if !strings.HasSuffix(e.Name(), ".json") {
 			continue
 		}
 		if f, there := w.look(e.Name()); there {
 			next[e.Name()] = f
+		} else {
+			gone = true
+		}
+	}
+	if gone {
+		// One file that vanishes is withdrawn; with its directory it is not.
+		if _, err := os.Stat(w.dir); err != nil {
+			return fmt.Errorf("read identities: %w", err)
 		}
 	}
 	w.files = next
