@@ -13,6 +13,7 @@ import (
 
 	"patchbay/audit"
 	"patchbay/mesh"
+	"patchbay/pki/issue"
 	"patchbay/pki/secret"
 )
 
@@ -26,10 +27,10 @@ type flight struct {
 	forced     bool
 	leaf       *mesh.Leaf
 	generation uint64
-	prepared   *Prepared  // what this replica prepared and has not saved yet
-	issued     *mesh.Leaf // made of prepared, and not trusted everywhere yet
-	awaited    uint64     // the generation that another replica is making; 0: none
-	impatient  bool       // it has been awaited for long enough
+	prepared   *issue.Prepared // what this replica prepared and has not saved yet
+	issued     *mesh.Leaf      // made of prepared, and not trusted everywhere yet
+	awaited    uint64          // the generation that another replica is making; 0: none
+	impatient  bool            // it has been awaited for long enough
 }
 
 // landing is what became of it.
@@ -42,7 +43,7 @@ type landing struct {
 	covers     want
 	generation uint64
 	anchor     *x509.Certificate // the root that callers verify it with; nil: not known
-	prepared   *Prepared         // see flight
+	prepared   *issue.Prepared   // see flight
 	issued     *mesh.Leaf        // see flight
 	await      uint64            // wait for another replica's generation; 0: don't
 	unsaved    error             // the leaf could not be stored
@@ -170,7 +171,7 @@ func (r *Rotator) renew(ctx context.Context, f flight) landing {
 // issue has the issuer make f.issued of f.prepared.
 func (r *Rotator) issue(ctx context.Context, f *flight, l *landing, t *trust) error {
 	l.asked = true
-	issued, err := t.issuer.Issue(ctx, Request{Service: f.name, Names: f.want.names, URI: f.want.uri, Prepared: f.prepared})
+	issued, err := t.issuer.Issue(ctx, issue.Request{Service: f.name, Names: f.want.names, URI: f.want.uri, Prepared: f.prepared})
 	if err != nil {
 		return err
 	}
@@ -196,8 +197,8 @@ func (f flight) lasting() bool {
 // prepare stores the key that the next generation will be made of, or finds
 // the one that another replica has stored. mine is also what this replica
 // stored before, in an attempt that failed.
-func (r *Rotator) prepare(ctx context.Context, f flight, generation uint64) (p *Prepared, mine bool, err error) {
-	req := Request{Service: f.name, Names: f.want.names, URI: f.want.uri}
+func (r *Rotator) prepare(ctx context.Context, f flight, generation uint64) (p *issue.Prepared, mine bool, err error) {
+	req := issue.Request{Service: f.name, Names: f.want.names, URI: f.want.uri}
 	if p = f.prepared; p == nil || !slices.Equal(p.CSR.DNSNames, req.Names) {
 		p, err = req.Prepare()
 	}
@@ -251,7 +252,7 @@ func (f flight) event(l *mesh.Leaf) audit.Event {
 	if f.leaf != nil {
 		e.Kind = audit.CertificateRenewed
 	}
-	if chain, err := ParseCertificates(l.ChainPEM); err == nil {
+	if chain, err := issue.ParseCertificates(l.ChainPEM); err == nil {
 		sum := sha256.Sum256(chain[0].RawSubjectPublicKeyInfo)
 		e.SPKI = hex.EncodeToString(sum[:])
 	}

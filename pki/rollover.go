@@ -10,7 +10,7 @@ import (
 // begins: the issuer lists a second root (announced), signs with it
 // (switching), lists the first no longer (retiring), and no leaf needs it any
 // more (steady). What this package does is to let no phase hurt: see
-// [trust.ready] and [mergeRoots]; and to end the second one soon.
+// trust.ready and roots.Merge; and to end the second one soon.
 
 // Phases of an issuer's roots, as [IssuerStatus] says them.
 const (
@@ -40,7 +40,7 @@ func (r *Rotator) follow(s *service) {
 			old = append(old, o)
 		}
 	}
-	window := max(leastWindow, time.Duration(float64(len(old))/t.issues.most*float64(time.Second)))
+	window := max(leastWindow, time.Duration(float64(len(old))/t.issues.Most*float64(time.Second)))
 	now := time.Now()
 	for _, o := range old {
 		if at := now.Add(time.Duration(rand.Int64N(int64(window)))); o.due.IsZero() || at.Before(o.due) {
@@ -56,8 +56,8 @@ func (t *trust) sinceOf(anchor *x509.Certificate) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	for _, v := range t.current() {
-		if v.cert.Equal(anchor) {
-			return v.since, true
+		if v.Cert.Equal(anchor) {
+			return v.Since, true
 		}
 	}
 	return time.Time{}, false
@@ -83,8 +83,8 @@ func (r *Rotator) phase(t *trust) (phase string, older int) {
 	}
 	announced, retiring := false, false
 	for _, v := range t.current() {
-		announced = announced || v.missing.IsZero() && v.since.After(newest)
-		retiring = retiring || !v.missing.IsZero()
+		announced = announced || v.Missing.IsZero() && v.Since.After(newest)
+		retiring = retiring || !v.Missing.IsZero()
 	}
 	switch {
 	case older > 0:

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"patchbay/mesh"
+	"patchbay/pki/issue"
 )
 
 func (w *world) phase() IssuerStatus { return w.rotator.Status().Issuers[0] }
@@ -18,7 +19,7 @@ func (a *authority) list(all ...signer) {
 	a.set(func(a *authority) {
 		a.sign, a.listed = all[0], nil
 		for _, s := range all {
-			a.listed = append(a.listed, EncodeCertificates([]*x509.Certificate{s.cert}))
+			a.listed = append(a.listed, issue.EncodeCertificates([]*x509.Certificate{s.cert}))
 		}
 	})
 }
@@ -64,7 +65,7 @@ func TestRollover(t *testing.T) {
 		}
 		trusted(t, w.store.Snapshot())
 		for s, l := range w.store.Snapshot().Leaves {
-			if got := must(ParseCertificates(l.ChainPEM))[0].Issuer.CommonName; got != "second" {
+			if got := must(issue.ParseCertificates(l.ChainPEM))[0].Issuer.CommonName; got != "second" {
 				t.Errorf("%v is signed by %s", s, got)
 			}
 		}
@@ -115,7 +116,7 @@ func TestRolloverWaitsForEveryNode(t *testing.T) {
 		}
 		deaf.Store(&[]string{})
 		w.pass(time.Minute)
-		if got := must(ParseCertificates(w.leaf("b").ChainPEM))[0].Issuer.CommonName; got != "second" {
+		if got := must(issue.ParseCertificates(w.leaf("b").ChainPEM))[0].Issuer.CommonName; got != "second" {
 			t.Errorf("b has a leaf of %s", got)
 		}
 		deaf.Store(&[]string{"prod/web/t3"})
@@ -123,7 +124,7 @@ func TestRolloverWaitsForEveryNode(t *testing.T) {
 		w.ca.list(third, second, first)
 		w.pass(4*time.Hour + 35*time.Minute) // less than a tenth is left of all
 		for _, s := range []string{"a", "b"} {
-			if got := must(ParseCertificates(w.leaf(s).ChainPEM))[0].Issuer.CommonName; got != "third" {
+			if got := must(issue.ParseCertificates(w.leaf(s).ChainPEM))[0].Issuer.CommonName; got != "third" {
 				t.Errorf("%s would end with the leaf of %s because a node is deaf", s, got)
 			}
 		}

@@ -16,6 +16,8 @@ import (
 
 	"patchbay/audit"
 	"patchbay/mesh"
+	"patchbay/pki/issue"
+	"patchbay/pki/lane"
 	"patchbay/pki/secret"
 )
 
@@ -57,7 +59,7 @@ type Rotator struct {
 	log     *slog.Logger
 
 	trusts   map[string]*trust // by issuer; fixed
-	loads    lane
+	loads    lane.Lane
 	requests chan rotateRequest
 	landed   chan landing
 
@@ -78,7 +80,7 @@ type rotateReply struct {
 
 // NewRotator returns a rotator for the services in store; issuers are keyed by
 // the name that a service's `tls` block gives. Nothing happens before Run.
-func NewRotator(store *mesh.Store, issuers map[string]Issuer, secrets secret.Store, o RotatorOptions, log *slog.Logger) *Rotator {
+func NewRotator(store *mesh.Store, issuers map[string]issue.Issuer, secrets secret.Store, o RotatorOptions, log *slog.Logger) *Rotator {
 	o.BundleRefresh = cmp.Or(o.BundleRefresh, time.Minute)
 	o.Rate = cmp.Or(o.Rate, 20)
 	o.Parallel = cmp.Or(o.Parallel, 4)
@@ -87,15 +89,15 @@ func NewRotator(store *mesh.Store, issuers map[string]Issuer, secrets secret.Sto
 	r := &Rotator{
 		store: store, secrets: secrets, o: o, log: log,
 		trusts:   map[string]*trust{},
-		loads:    newLane(math.Inf(1), o.Parallel),
+		loads:    lane.New(math.Inf(1), o.Parallel),
 		requests: make(chan rotateRequest),
 		services: map[mesh.ServiceName]*service{},
 	}
-	flights := r.loads.parallel
+	flights := r.loads.Parallel
 	for name, issuer := range issuers {
 		t := newTrust(name, issuer, r)
 		r.trusts[name] = t
-		flights += t.issues.parallel
+		flights += t.issues.Parallel
 	}
 	r.landed = make(chan landing, flights)
 	if r.o.Unacked == nil {
@@ -173,14 +175,14 @@ func (r *Rotator) step(ctx context.Context, snap *mesh.Snapshot, work *sync.Wait
 	due, wait := r.due(now)
 	for _, s := range due {
 		l := r.lane(s, now)
-		if l.full() {
+		if l.Full() {
 			continue // a landing wakes us
 		}
-		if d := l.delay(now); d > 0 {
+		if d := l.Delay(now); d > 0 {
 			wait = min(wait, d)
 			continue
 		}
-		l.start()
+		l.Start()
 		s.flying = l
 		f := s.flight(now)
 		work.Go(func() { r.landed <- r.fly(ctx, f) })
@@ -199,7 +201,7 @@ func (r *Rotator) due(now time.Time) ([]*service, time.Duration) {
 		}
 		r.watchFloor(s, now)
 		l := r.lane(s, now)
-		if l == nil || l.full() {
+		if l == nil || l.Full() {
 			continue
 		}
 		if d := s.next().Sub(now); d > 0 {

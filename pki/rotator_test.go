@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"patchbay/mesh"
+	"patchbay/pki/issue"
 	"patchbay/pki/secret"
 )
 
@@ -26,7 +27,7 @@ func TestEveryServiceWithTLSGetsALeaf(t *testing.T) {
 			t.Fatalf("leaves %v", snap.Leaves)
 		}
 		trusted(t, snap)
-		chain := must(ParseCertificates(w.leaf("a").ChainPEM))
+		chain := must(issue.ParseCertificates(w.leaf("a").ChainPEM))
 		if diff := cmp.Diff([]string{"a.internal", "a.prod"}, chain[0].DNSNames); diff != "" {
 			t.Error(diff)
 		}
@@ -188,7 +189,7 @@ func TestNewAliasNewLeaf(t *testing.T) {
 		a, b := w.leaf("a"), w.leaf("b")
 		w.store.SetServices("prod", []*mesh.Service{svc("a", "x", "y"), svc("b")})
 		w.pass(time.Second)
-		if got := must(ParseCertificates(w.leaf("a").ChainPEM))[0].DNSNames; !slices.Contains(got, "y") {
+		if got := must(issue.ParseCertificates(w.leaf("a").ChainPEM))[0].DNSNames; !slices.Contains(got, "y") {
 			t.Errorf("names %v", got)
 		}
 		if w.leaf("a") == a || w.leaf("b") != b {
@@ -207,7 +208,7 @@ func TestNewAliasNewLeaf(t *testing.T) {
 		w.store.SetServices("prod", []*mesh.Service{svc("a", "z"), svc("b")})
 		w.restart()
 		w.pass(time.Second)
-		if got := must(ParseCertificates(w.leaf("a").ChainPEM))[0].DNSNames; !slices.Contains(got, "z") {
+		if got := must(issue.ParseCertificates(w.leaf("a").ChainPEM))[0].DNSNames; !slices.Contains(got, "z") {
 			t.Errorf("names %v", got)
 		}
 		if w.leaf("b").Serial != b.Serial {

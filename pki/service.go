@@ -12,6 +12,8 @@ import (
 
 	"patchbay/audit"
 	"patchbay/mesh"
+	"patchbay/pki/issue"
+	"patchbay/pki/lane"
 )
 
 // service is what the rotator knows of one service with TLS.
@@ -25,7 +27,7 @@ type service struct {
 	covers     want   // what leaf was made for
 	generation uint64 // of the stored secret
 
-	flying  *lane // nil: on the ground
+	flying  *lane.Lane // nil: on the ground
 	forced  bool
 	due     time.Time // when to try next; zero: now
 	retry   interface{ NextBackOff() time.Duration }
@@ -35,7 +37,7 @@ type service struct {
 	waiters []chan<- rotateReply
 
 	anchor   *x509.Certificate // of leaf; nil: not known
-	prepared *Prepared         // made by this replica for the next generation
+	prepared *issue.Prepared   // made by this replica for the next generation
 	issued   *mesh.Leaf        // made of prepared, and not trusted everywhere yet
 	awaited  uint64            // the generation that another replica is making; 0: none
 	awaits   time.Time         // since when
@@ -138,7 +140,7 @@ func (r *Rotator) reconcile(all []*mesh.Service) {
 			continue
 		}
 		seen[v.Name] = true
-		req := NewRequest(r.o.TrustDomain, v)
+		req := issue.NewRequest(r.o.TrustDomain, v)
 		w := want{v.TLS.Issuer, req.Names, req.URI}
 		s := r.services[v.Name]
 		switch {
@@ -197,7 +199,7 @@ func (r *Rotator) land(l landing) {
 	defer r.mu.Unlock()
 	s := r.services[l.name]
 	flown := s.flying
-	flown.end(l.asked)
+	flown.End(l.asked)
 	s.flying, s.loaded = nil, l.loaded
 	if !l.load {
 		s.prepared, s.issued = l.prepared, l.issued
@@ -209,7 +211,7 @@ func (r *Rotator) land(l landing) {
 	switch {
 	case s.gone:
 		r.remove(s)
-	case errors.Is(l.err, ErrThrottled):
+	case errors.Is(l.err, issue.ErrThrottled):
 		r.throttled(s, flown, l.err)
 	case l.err != nil:
 		r.failed(s, l.err)
@@ -218,7 +220,7 @@ func (r *Rotator) land(l landing) {
 	case l.load:
 		r.looked(s, l)
 	default:
-		flown.gain()
+		flown.Gain()
 		r.settle(s)
 		r.follow(s)
 		s.forced = false
@@ -259,11 +261,11 @@ func (s *service) await(generation uint64) {
 }
 
 // throttled slows the lane down; s keeps its place in it. r.mu is held.
-func (r *Rotator) throttled(s *service, l *lane, err error) {
+func (r *Rotator) throttled(s *service, l *lane.Lane, err error) {
 	now := time.Now()
-	quiet := now.Sub(l.slowed) > time.Minute
-	if l.slow(now); quiet {
-		r.log.Info("issuer throttles; asking less", "issuer", s.want.issuer, "rate", l.rate, "error", err)
+	quiet := now.Sub(l.Slowed()) > time.Minute
+	if l.Slow(now); quiet {
+		r.log.Info("issuer throttles; asking less", "issuer", s.want.issuer, "rate", l.Rate(), "error", err)
 	}
 	s.due = time.Time{}
 }
@@ -320,4 +322,15 @@ func (s *service) answer(a rotateReply) {
 		w <- a
 	}
 	s.waiters = nil
+}
+
+// lane is that of the flight which s needs next; nil: its issuer is unknown.
+func (r *Rotator) lane(s *service, now time.Time) *lane.Lane {
+	if s.looking(now) {
+		return &r.loads
+	}
+	if t := r.trusts[s.want.issuer]; t != nil {
+		return &t.issues
+	}
+	return nil
 }

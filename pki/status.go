@@ -89,7 +89,7 @@ func (t *trust) status() IssuerStatus {
 		v.ErrorAt = t.errAt
 	}
 	for _, x := range t.roots {
-		if !x.missing.IsZero() {
+		if !x.Missing.IsZero() {
 			v.Retiring++
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"patchbay/mesh"
+	"patchbay/pki/issue"
 	"patchbay/pki/secret"
 )
 
@@ -46,7 +47,7 @@ func decodeLeaf(s secret.Entry, name mesh.ServiceName) (*mesh.Leaf, want, error)
 	if _, err := tls.X509KeyPair([]byte(v.ChainPEM), []byte(v.KeyPEM)); err != nil {
 		return nil, want{}, fmt.Errorf("%s: %w", s, err)
 	}
-	chain, err := ParseCertificates([]byte(v.ChainPEM))
+	chain, err := issue.ParseCertificates([]byte(v.ChainPEM))
 	if err != nil {
 		return nil, want{}, fmt.Errorf("%s: %w", s, err)
 	}
@@ -69,7 +70,7 @@ type storedKey struct {
 	CSRPEM  string `json:"csrPem"`
 }
 
-func encodePrepared(p *Prepared) ([]byte, error) {
+func encodePrepared(p *issue.Prepared) ([]byte, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(p.Key)
 	if err != nil {
 		return nil, fmt.Errorf("key: %w", err)
@@ -82,7 +83,7 @@ func encodePrepared(p *Prepared) ([]byte, error) {
 
 // decodePrepared reads what encodePrepared wrote and checks that it is for
 // this request.
-func decodePrepared(s secret.Entry, r Request) (*Prepared, error) {
+func decodePrepared(s secret.Entry, r issue.Request) (*issue.Prepared, error) {
 	var v storedKey
 	if err := json.Unmarshal(s.Value, &v); err != nil || v.Version != 1 {
 		return nil, fmt.Errorf("%s: not a prepared key", s) // the cause may quote the value
@@ -104,7 +105,7 @@ func decodePrepared(s secret.Entry, r Request) (*Prepared, error) {
 	if !key.PublicKey.Equal(csr.PublicKey) || !slices.Equal(csr.DNSNames, r.Names) || len(csr.URIs) != 1 || csr.URIs[0].String() != r.URI {
 		return nil, fmt.Errorf("%s: its request is for another key or other names", s)
 	}
-	return &Prepared{key, csr}, nil
+	return &issue.Prepared{Key: key, CSR: csr}, nil
 }
 
 // storedBundle is the value of a bundle's secret.

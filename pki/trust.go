@@ -1,7 +1,6 @@
 package pki
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/x509"
@@ -14,19 +13,18 @@ import (
 	"time"
 
 	"patchbay/mesh"
+	"patchbay/pki/issue"
+	"patchbay/pki/lane"
+	"patchbay/pki/roots"
 	"patchbay/pki/secret"
 )
-
-// keepMissing is how long a root stays trusted, at least, after its issuer no
-// longer lists it. It stays longer when a leaf from before expires later.
-const keepMissing = 24 * time.Hour
 
 // trust keeps the bundle of one issuer.
 type trust struct {
 	name   string
-	issuer Issuer
+	issuer issue.Issuer
 	r      *Rotator
-	issues lane
+	issues lane.Lane
 	renew  [2]float64    // between these parts of its life a leaf is renewed
 	turn   chan struct{} // its token guards generation, and that one refresh runs at a time
 
@@ -34,30 +32,22 @@ type trust struct {
 	signing    time.Time // since of the newest root that signs; guarded by Rotator.mu
 
 	mu    sync.Mutex // guards what follows
-	roots []root
+	roots []roots.Root
 	seen  time.Time // the issuer's last answer
 	err   error
 	errAt time.Time
 }
 
-// root is one that the mesh trusts for an issuer.
-type root struct {
-	cert    *x509.Certificate
-	since   time.Time // first published; zero: with the first bundle
-	missing time.Time // when the issuer ceased to list it; zero: it does
-	until   time.Time // when a missing one is dropped
-}
-
-func newTrust(name string, issuer Issuer, r *Rotator) *trust {
+func newTrust(name string, issuer issue.Issuer, r *Rotator) *trust {
 	t := &trust{name: name, issuer: issuer, r: r, turn: make(chan struct{}, 1), renew: [2]float64{renewFrom, renewTo}}
-	var limits Limits
-	if l, ok := issuer.(Limited); ok {
+	var limits issue.Limits
+	if l, ok := issuer.(issue.Limited); ok {
 		limits = l.Limits()
 	}
 	if limits.RenewTo > 0 {
 		t.renew = [2]float64{limits.RenewFrom, limits.RenewTo}
 	}
-	t.issues = newLane(cmp.Or(limits.Rate, r.o.Rate), cmp.Or(limits.Parallel, r.o.Parallel))
+	t.issues = lane.New(cmp.Or(limits.Rate, r.o.Rate), cmp.Or(limits.Parallel, r.o.Parallel))
 	t.turn <- struct{}{}
 	return t
 }
@@ -68,7 +58,7 @@ func (t *trust) key() string { return "bundle/" + t.name }
 func (t *trust) load(ctx context.Context) {
 	ctx, stop := context.WithTimeout(ctx, t.r.o.IssueTimeout)
 	defer stop()
-	roots, err := t.stored(ctx)
+	all, err := t.stored(ctx)
 	if errors.Is(err, secret.ErrNone) {
 		return
 	}
@@ -76,10 +66,10 @@ func (t *trust) load(ctx context.Context) {
 		t.r.log.Error("stored trust can't be read", "issuer", t.name, "error", err)
 		return
 	}
-	t.publish(roots)
+	t.publish(all)
 }
 
-func (t *trust) stored(ctx context.Context) ([]root, error) {
+func (t *trust) stored(ctx context.Context) ([]roots.Root, error) {
 	s, err := t.r.secrets.Load(ctx, t.key())
 	if err != nil {
 		return nil, err
@@ -89,15 +79,15 @@ func (t *trust) stored(ctx context.Context) ([]root, error) {
 	if err := json.Unmarshal(s.Value, &v); err != nil || v.Version != 1 || v.Issuer != t.name {
 		return nil, fmt.Errorf("%s: version %d of issuer %q: %w", s, v.Version, v.Issuer, secret.ErrCorrupt)
 	}
-	var roots []root
+	var all []roots.Root
 	for _, sr := range v.Roots {
-		certs, err := ParseCertificates([]byte(sr.PEM))
+		certs, err := issue.ParseCertificates([]byte(sr.PEM))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s, err)
 		}
-		roots = append(roots, root{certs[0], sr.Since, sr.Missing, sr.Until})
+		all = append(all, roots.Root{Cert: certs[0], Since: sr.Since, Missing: sr.Missing, Until: sr.Until})
 	}
-	return roots, nil
+	return all, nil
 }
 
 // run refreshes the bundle until ctx ends.
@@ -154,7 +144,7 @@ func (t *trust) refresh(ctx context.Context) error {
 	now := time.Now()
 	var listed []*x509.Certificate
 	if err == nil {
-		listed, err = usableRoots(text, now)
+		listed, err = roots.Usable(text, now)
 	}
 	t.mu.Lock()
 	t.err, t.errAt = err, now
@@ -166,8 +156,8 @@ func (t *trust) refresh(ctx context.Context) error {
 		return err
 	}
 	old := t.current()
-	next := mergeRoots(old, listed, t.r.leavesOf(t.name), now)
-	if slices.EqualFunc(old, next, root.equal) {
+	next := roots.Merge(old, listed, t.r.leavesOf(t.name), now)
+	if slices.EqualFunc(old, next, roots.Root.Equal) {
 		return nil
 	}
 	t.publish(next)
@@ -178,91 +168,26 @@ func (t *trust) refresh(ctx context.Context) error {
 	return nil
 }
 
-func (a root) equal(b root) bool {
-	return a.cert.Equal(b.cert) && a.since.Equal(b.since) && a.missing.Equal(b.missing) && a.until.Equal(b.until)
-}
-
-// usableRoots reads an issuer's answer: CA certificates that have not expired.
-func usableRoots(text []byte, now time.Time) ([]*x509.Certificate, error) {
-	certs, err := ParseCertificates(text)
-	if err != nil {
-		return nil, err
-	}
-	certs = slices.DeleteFunc(certs, func(c *x509.Certificate) bool { return !c.IsCA || now.After(c.NotAfter) })
-	if len(certs) == 0 {
-		return nil, errors.New("none of its roots is a CA certificate that is still valid")
-	}
-	return certs, nil
-}
-
-// mergeRoots is what to trust after an issuer listed its roots: those, and the
-// ones before them until every leaf has expired that may stem from them, also
-// those that other replicas serve. leaves are the issuer's, as far as known.
-func mergeRoots(old []root, listed []*x509.Certificate, leaves []*mesh.Leaf, now time.Time) []root {
-	var out []root
-	find := func(in []root, c *x509.Certificate) int {
-		return slices.IndexFunc(in, func(v root) bool { return v.cert.Equal(c) })
-	}
-	for _, c := range listed {
-		if find(out, c) >= 0 {
-			continue
-		}
-		v := root{cert: c}
-		if i := find(old, c); i >= 0 {
-			v.since = old[i].since
-		} else if len(old) > 0 {
-			v.since = now
-		}
-		out = append(out, v)
-	}
-	for _, v := range old {
-		if find(out, v.cert) >= 0 {
-			continue
-		}
-		if v.missing.IsZero() {
-			v.missing, v.until = now, now.Add(keepMissing)
-		}
-		for _, l := range leaves {
-			if !l.IssuedAt.After(v.missing) && l.NotAfter.After(v.until) {
-				v.until = l.NotAfter
-			}
-		}
-		if now.Before(v.until) {
-			out = append(out, v)
-		}
-	}
-	slices.SortFunc(out, func(a, b root) int { return bytes.Compare(a.cert.Raw, b.cert.Raw) })
-	return out
-}
-
-func (t *trust) current() []root {
+func (t *trust) current() []roots.Root {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.roots
 }
 
-// publish makes roots the issuer's bundle; they are sorted by DER.
-func (t *trust) publish(roots []root) {
-	t.r.store.SetBundle(&mesh.Bundle{Issuer: t.name, RootsPEM: EncodeCertificates(certsOf(roots))})
+// publish makes them the issuer's bundle; they are sorted by DER.
+func (t *trust) publish(all []roots.Root) {
+	t.r.store.SetBundle(&mesh.Bundle{Issuer: t.name, RootsPEM: issue.EncodeCertificates(roots.Certificates(all))})
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.roots = roots
-}
-
-func certsOf(roots []root) []*x509.Certificate {
-	out := make([]*x509.Certificate, len(roots))
-	for i, v := range roots {
-		out[i] = v.cert
-	}
-	return out
+	t.roots = all
 }
 
 // save stores the bundle; another replica's is overwritten, for both asked
 // the same issuer.
-func (t *trust) save(ctx context.Context, roots []root) error {
+func (t *trust) save(ctx context.Context, all []roots.Root) error {
 	v := storedBundle{Version: 1, Issuer: t.name}
-	for _, x := range roots {
-		v.Roots = append(v.Roots, storedRoot{string(EncodeCertificates([]*x509.Certificate{x.cert})), x.since, x.missing, x.until})
+	for _, x := range all {
+		v.Roots = append(v.Roots, storedRoot{string(issue.EncodeCertificates([]*x509.Certificate{x.Cert})), x.Since, x.Missing, x.Until})
 	}
 	value, err := json.Marshal(v)
 	if err != nil {
@@ -287,7 +212,7 @@ func (t *trust) save(ctx context.Context, roots []root) error {
 // time and every connected node has accepted it. With urgent the nodes are not
 // waited for: the service has nothing else to live on.
 func (t *trust) ready(ctx context.Context, leaf *mesh.Leaf, urgent bool) error {
-	chain, err := ParseCertificates(leaf.ChainPEM)
+	chain, err := issue.ParseCertificates(leaf.ChainPEM)
 	if err != nil {
 		return fmt.Errorf("chain of the new leaf: %w", err)
 	}
@@ -300,10 +225,10 @@ func (t *trust) ready(ctx context.Context, leaf *mesh.Leaf, urgent bool) error {
 			return fmt.Errorf("trust in the new leaf: %w", err)
 		}
 	}
-	if anchor.since.IsZero() {
+	if anchor.Since.IsZero() {
 		return nil
 	}
-	if wait := time.Until(anchor.since.Add(t.r.o.TrustLead)); wait > 0 && !sleep(ctx, wait) {
+	if wait := time.Until(anchor.Since.Add(t.r.o.TrustLead)); wait > 0 && !sleep(ctx, wait) {
 		return fmt.Errorf("trust in the new leaf: %w", ctx.Err())
 	}
 	if urgent {
@@ -328,19 +253,19 @@ const ackPace = 100 * time.Millisecond
 
 // anchor is the root to which a chain leads; of several the one that has been
 // trusted for longest.
-func (t *trust) anchor(chain []*x509.Certificate) (root, error) {
-	roots := t.current()
-	paths, err := trustChain(chain, certsOf(roots), time.Now())
+func (t *trust) anchor(chain []*x509.Certificate) (roots.Root, error) {
+	all := t.current()
+	paths, err := issue.Anchors(chain, roots.Certificates(all), time.Now())
 	if err != nil {
-		return root{}, err
+		return roots.Root{}, err
 	}
-	var found []root
-	for _, v := range roots {
-		if slices.ContainsFunc(paths, v.cert.Equal) {
+	var found []roots.Root
+	for _, v := range all {
+		if slices.ContainsFunc(paths, v.Cert.Equal) {
 			found = append(found, v)
 		}
 	}
-	return slices.MinFunc(found, func(a, b root) int { return a.since.Compare(b.since) }), nil
+	return slices.MinFunc(found, func(a, b roots.Root) int { return a.Since.Compare(b.Since) }), nil
 }
 
 // anchorOf is the certificate of a leaf's anchor; nil if it has none, or if
@@ -349,7 +274,7 @@ func (t *trust) anchorOf(leaf *mesh.Leaf) *x509.Certificate {
 	if t == nil {
 		return nil
 	}
-	chain, err := ParseCertificates(leaf.ChainPEM)
+	chain, err := issue.ParseCertificates(leaf.ChainPEM)
 	if err != nil {
 		return nil
 	}
@@ -357,7 +282,7 @@ func (t *trust) anchorOf(leaf *mesh.Leaf) *x509.Certificate {
 	if err != nil {
 		return nil
 	}
-	return a.cert
+	return a.Cert
 }
 
 // leavesOf lists the leaves in use that came from an issuer.

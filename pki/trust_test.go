@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"patchbay/mesh"
+	"patchbay/pki/issue"
 	"patchbay/pki/secret"
 )
 
@@ -36,7 +37,7 @@ func (w *world) watch(until context.Context) (seen func() []*mesh.Snapshot) {
 func rootsOf(t *testing.T, b *mesh.Bundle) []string {
 	t.Helper()
 	var names []string
-	for _, c := range must(ParseCertificates(b.RootsPEM)) {
+	for _, c := range must(issue.ParseCertificates(b.RootsPEM)) {
 		names = append(names, c.Subject.CommonName)
 	}
 	return names
@@ -138,7 +139,7 @@ func TestNonsenseChangesNothing(t *testing.T) {
 		noCA := w.ca.sign.issue(&x509.Certificate{SerialNumber: w.ca.sign.cert.SerialNumber, NotAfter: time.Now().Add(time.Hour)}, w.ca.sign.key.Public())
 		for what, answer := range map[string][]byte{
 			"empty": nil, "no PEM": []byte("hello"), "a key": []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
-			"not a CA": EncodeCertificates([]*x509.Certificate{noCA}),
+			"not a CA": issue.EncodeCertificates([]*x509.Certificate{noCA}),
 		} {
 			w.ca.set(func(a *authority) { a.listed = [][]byte{answer} })
 			w.pass(2 * time.Minute)

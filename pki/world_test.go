@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"patchbay/mesh"
+	"patchbay/pki/issue"
 	"patchbay/pki/secret"
 )
 
@@ -64,13 +65,13 @@ type authority struct {
 	sign   signer
 	listed [][]byte // PEM of the roots that it lists
 	away   error
-	order  []issue // every Issue that it was asked for
+	order  []issued // every Issue that it was asked for
 	flying map[mesh.ServiceName]int
 	most   int // flights of one service at once
 	serial int64
 }
 
-type issue struct {
+type issued struct {
 	service mesh.ServiceName
 	at      time.Time
 }
@@ -86,7 +87,7 @@ func newAuthority(t *testing.T, life time.Duration) *authority {
 func (a *authority) use(s signer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.sign, a.listed = s, [][]byte{EncodeCertificates([]*x509.Certificate{s.cert})}
+	a.sign, a.listed = s, [][]byte{issue.EncodeCertificates([]*x509.Certificate{s.cert})}
 }
 
 func (a *authority) set(change func(*authority)) {
@@ -95,10 +96,10 @@ func (a *authority) set(change func(*authority)) {
 	change(a)
 }
 
-func (a *authority) issues() []issue {
+func (a *authority) issues() []issued {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return append([]issue(nil), a.order...)
+	return append([]issued(nil), a.order...)
 }
 
 func (a *authority) Roots(context.Context) ([]byte, error) {
@@ -107,9 +108,9 @@ func (a *authority) Roots(context.Context) ([]byte, error) {
 	return bytes.Join(a.listed, nil), a.away
 }
 
-func (a *authority) Issue(ctx context.Context, r Request) (*mesh.Leaf, error) {
+func (a *authority) Issue(ctx context.Context, r issue.Request) (*mesh.Leaf, error) {
 	a.set(func(*authority) {
-		a.order = append(a.order, issue{r.Service, time.Now()})
+		a.order = append(a.order, issued{r.Service, time.Now()})
 		a.flying[r.Service]++
 		a.most = max(a.most, a.flying[r.Service])
 	})
@@ -130,7 +131,7 @@ func (a *authority) Issue(ctx context.Context, r Request) (*mesh.Leaf, error) {
 	tmpl := leafTemplate(p.CSR, a.life)
 	tmpl.SerialNumber = big.NewInt(a.serial)
 	cert := a.sign.issue(tmpl, p.CSR.PublicKey)
-	return Accept(r, []*x509.Certificate{cert}, p.Key, a.life, []*x509.Certificate{a.sign.cert}, time.Now())
+	return issue.Accept(r, []*x509.Certificate{cert}, p.Key, a.life, []*x509.Certificate{a.sign.cert}, time.Now())
 }
 
 // leafTemplate is a certificate as it should be.
@@ -154,7 +155,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-func prepared(r Request) (*ecdsa.PrivateKey, *x509.CertificateRequest) {
+func prepared(r issue.Request) (*ecdsa.PrivateKey, *x509.CertificateRequest) {
 	p := must(r.Prepare())
 	return p.Key, p.CSR
 }
@@ -181,7 +182,7 @@ type world struct {
 	rotator *Rotator
 	log     *syncWriter
 	o       RotatorOptions
-	issuers map[string]Issuer
+	issuers map[string]issue.Issuer
 	stop    func()
 }
 
@@ -192,7 +193,7 @@ func inWorld(t *testing.T, life time.Duration, test func(t *testing.T, w *world)
 			t: t, ca: newAuthority(t, life), store: mesh.NewStore(), secrets: secret.NewMemory(), log: &syncWriter{},
 			o: RotatorOptions{TrustDomain: "mesh.test"},
 		}
-		w.issuers = map[string]Issuer{"default": w.ca}
+		w.issuers = map[string]issue.Issuer{"default": w.ca}
 		w.stop = func() {}
 		defer checkLog(t, w)
 		defer func() { w.stop() }()
@@ -298,7 +299,7 @@ func trusted(t *testing.T, s *mesh.Snapshot) {
 			t.Errorf("%v without a bundle of %q", l, l.Issuer)
 			continue
 		}
-		chain, err := ParseCertificates(l.ChainPEM)
+		chain, err := issue.ParseCertificates(l.ChainPEM)
 		if err != nil {
 			t.Error(err)
 			continue

@@ -11,6 +11,7 @@ import (
 
 	"patchbay/config"
 	"patchbay/pki"
+	"patchbay/pki/issue"
 	"patchbay/pki/privateca"
 	"patchbay/pki/secret"
 	"patchbay/pki/secret/secretsmanager"
@@ -20,7 +21,7 @@ import (
 )
 
 func (c *control) buildCertificates(ctx context.Context) error {
-	issuers := map[string]pki.Issuer{}
+	issuers := map[string]issue.Issuer{}
 	for name, i := range c.cfg.Issuers {
 		ca, err := c.issuer(ctx, name, i)
 		if err != nil {
@@ -74,7 +75,7 @@ func (c *control) secrets(ctx context.Context) (secret.Store, error) {
 	return store, nil
 }
 
-func (c *control) issuer(ctx context.Context, name string, i config.Issuer) (pki.Issuer, error) {
+func (c *control) issuer(ctx context.Context, name string, i config.Issuer) (issue.Issuer, error) {
 	if s := i.StepCA; s != nil {
 		return stepca.New(stepca.Options{
 			URL: s.URL, Fingerprint: s.Fingerprint, FingerprintFile: s.FingerprintFile,

@@ -12,7 +12,7 @@ import (
 	"patchbay/agentapi"
 	"patchbay/internal/envoytest"
 	"patchbay/mesh"
-	"patchbay/pki"
+	"patchbay/pki/issue"
 	"patchbay/pki/stepca"
 	"patchbay/xds/bootstrap"
 )
@@ -83,7 +83,7 @@ func (s *scene) issued(name string) tls.Certificate {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	leaf, err := ca.Issue(s.t.Context(), pki.Request{Service: mesh.ServiceName{Namespace: "demo", DiscoveryName: "x"}, Names: []string{name}, URI: "spiffe://" + testDomain + "/x"})
+	leaf, err := ca.Issue(s.t.Context(), issue.Request{Service: mesh.ServiceName{Namespace: "demo", DiscoveryName: "x"}, Names: []string{name}, URI: "spiffe://" + testDomain + "/x"})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/acmpca"
 	"github.com/aws/aws-sdk-go-v2/service/acmpca/types"
 
-	"patchbay/pki"
+	"patchbay/pki/issue"
 )
 
 // facts are what the CA is; they are asked for again when they are older than
@@ -103,7 +103,7 @@ func (c *CA) path(ctx context.Context, arn string) ([]*x509.Certificate, error) 
 	if err != nil {
 		return nil, c.explain("GetCertificateAuthorityCertificate", err)
 	}
-	path, err := pki.ParseCertificates([]byte(aws.ToString(got.Certificate) + "\n" + aws.ToString(got.CertificateChain)))
+	path, err := issue.ParseCertificates([]byte(aws.ToString(got.Certificate) + "\n" + aws.ToString(got.CertificateChain)))
 	if err != nil {
 		return nil, fmt.Errorf("certificate of the CA: %w", err)
 	}

@@ -25,7 +25,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/acmpca/types"
 
 	"patchbay/mesh"
-	"patchbay/pki"
+	"patchbay/pki/issue"
 )
 
 // Defaults of [Options], and AWS's figures.
@@ -148,14 +148,14 @@ func retryer() aws.Retryer {
 	})
 }
 
-// Limits implements [pki.Limited]. A certificate takes its time, so that many
+// Limits implements [issue.Limited]. A certificate takes its time, so that many
 // must be under way to use the rate.
-func (c *CA) Limits() pki.Limits {
-	return pki.Limits{Rate: c.o.Rate, Parallel: max(4, int(3*c.o.Rate)), RenewFrom: 5.0 / 7, RenewTo: 5.25 / 7}
+func (c *CA) Limits() issue.Limits {
+	return issue.Limits{Rate: c.o.Rate, Parallel: max(4, int(3*c.o.Rate)), RenewFrom: 5.0 / 7, RenewTo: 5.25 / 7}
 }
 
-// Issue implements [pki.Issuer].
-func (c *CA) Issue(ctx context.Context, r pki.Request) (*mesh.Leaf, error) {
+// Issue implements [issue.Issuer].
+func (c *CA) Issue(ctx context.Context, r issue.Request) (*mesh.Leaf, error) {
 	leaf, err := c.issue(ctx, r)
 	if err != nil {
 		return nil, fmt.Errorf("certificate of %s from private CA %s: %w", r.Service, c.o.ARN, err)
@@ -163,7 +163,7 @@ func (c *CA) Issue(ctx context.Context, r pki.Request) (*mesh.Leaf, error) {
 	return leaf, nil
 }
 
-func (c *CA) issue(ctx context.Context, r pki.Request) (*mesh.Leaf, error) {
+func (c *CA) issue(ctx context.Context, r issue.Request) (*mesh.Leaf, error) {
 	f, err := c.facts(ctx)
 	if f == nil {
 		return nil, err
@@ -192,7 +192,7 @@ func (c *CA) issue(ctx context.Context, r pki.Request) (*mesh.Leaf, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pki.Accept(r, chain, p.Key, life, f.roots, issued)
+	return issue.Accept(r, chain, p.Key, life, f.roots, issued)
 }
 
 // collect waits for a certificate that has been ordered, and paid for: only
@@ -218,10 +218,10 @@ func (c *CA) collect(ctx context.Context, arn string) ([]*x509.Certificate, erro
 	if err != nil {
 		return nil, c.explain("GetCertificate", fmt.Errorf("%s: %w", arn, err))
 	}
-	chain, err := pki.ParseCertificates([]byte(aws.ToString(out.Certificate)))
+	chain, err := issue.ParseCertificates([]byte(aws.ToString(out.Certificate)))
 	if err == nil && aws.ToString(out.CertificateChain) != "" {
 		var above []*x509.Certificate
-		above, err = pki.ParseCertificates([]byte(*out.CertificateChain))
+		above, err = issue.ParseCertificates([]byte(*out.CertificateChain))
 		chain = append(chain, above...)
 	}
 	if err != nil {
@@ -230,7 +230,7 @@ func (c *CA) collect(ctx context.Context, arn string) ([]*x509.Certificate, erro
 	return chain, nil
 }
 
-// Roots implements [pki.Issuer]: the self-signed root above the CA, or, where
+// Roots implements [issue.Issuer]: the self-signed root above the CA, or, where
 // the chain ends below one, the topmost of it; and the same of all that are
 // also trusted. If one of these can't be asked there is no answer: a list
 // without it would say that it is not trusted any more.
@@ -251,5 +251,5 @@ func (c *CA) Roots(ctx context.Context) ([]byte, error) {
 			}
 		}
 	}
-	return pki.EncodeCertificates(roots), nil
+	return issue.EncodeCertificates(roots), nil
 }

@@ -16,7 +16,7 @@ import (
 	"patchbay/internal/awsfake/pca"
 	"patchbay/internal/awsfake/wire"
 	"patchbay/mesh"
-	"patchbay/pki"
+	"patchbay/pki/issue"
 	"patchbay/pki/privateca"
 )
 
@@ -111,7 +111,7 @@ func TestRefusals(t *testing.T) {
 					t.Errorf("%v; want %q", err, want)
 				}
 			}
-			if errors.Is(err, pki.ErrThrottled) {
+			if errors.Is(err, issue.ErrThrottled) {
 				t.Errorf("taken for a throttle: %v", err)
 			}
 		})
@@ -133,7 +133,7 @@ func TestThrottled(t *testing.T) {
 	c := w.ca(nil)
 	w.roots(c)
 	w.aws.Inject(wire.Fault{Operation: "IssueCertificate", Error: "ThrottlingException"})
-	if _, err := c.Issue(t.Context(), request()); !errors.Is(err, pki.ErrThrottled) || !strings.Contains(err.Error(), "Rate exceeded") {
+	if _, err := c.Issue(t.Context(), request()); !errors.Is(err, issue.ErrThrottled) || !strings.Contains(err.Error(), "Rate exceeded") {
 		t.Errorf("%v", err)
 	}
 	if n := w.aws.Throttled(); n != 1 {

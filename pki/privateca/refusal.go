@@ -7,7 +7,7 @@ import (
 
 	"github.com/aws/smithy-go"
 
-	"patchbay/pki"
+	"patchbay/pki/issue"
 )
 
 // code is AWS's name of an error; empty: it did not come from the API.
@@ -56,7 +56,7 @@ func (c *CA) explain(operation string, err error) error {
 		advice = "the CA does not accept the request as it is: compare lifetime and template in the configuration with the CA"
 	}
 	if throttled(err) {
-		return fmt.Errorf("%s: %w: %w", operation, pki.ErrThrottled, err)
+		return fmt.Errorf("%s: %w: %w", operation, issue.ErrThrottled, err)
 	}
 	if advice == "" {
 		return fmt.Errorf("%s: %w", operation, err)

@@ -16,6 +16,7 @@ import (
 	"patchbay/internal/awsfake/wire"
 	"patchbay/mesh"
 	"patchbay/pki"
+	"patchbay/pki/issue"
 	"patchbay/pki/privateca"
 	"patchbay/pki/secret"
 	"patchbay/pki/secret/secretsmanager"
@@ -37,7 +38,7 @@ func startReplica(t testing.TB, s *wire.Server, arn string, secrets secret.Store
 	}
 	r := &replica{store: mesh.NewStore()}
 	r.store.SetServices("prod", services)
-	r.Rotator = pki.NewRotator(r.store, map[string]pki.Issuer{"default": ca}, secrets, pki.RotatorOptions{TrustDomain: "mesh.test", BundleRefresh: time.Hour}, slog.New(slog.DiscardHandler))
+	r.Rotator = pki.NewRotator(r.store, map[string]issue.Issuer{"default": ca}, secrets, pki.RotatorOptions{TrustDomain: "mesh.test", BundleRefresh: time.Hour}, slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {

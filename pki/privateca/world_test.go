@@ -14,14 +14,14 @@ import (
 	"patchbay/internal/awsfake/pca"
 	"patchbay/internal/awsfake/wire"
 	"patchbay/mesh"
-	"patchbay/pki"
+	"patchbay/pki/issue"
 	"patchbay/pki/privateca"
 )
 
 var backend = mesh.ServiceName{Namespace: "prod", DiscoveryName: "backend"}
 
-func request() pki.Request {
-	return pki.NewRequest("mesh.test", &mesh.Service{Name: backend, Aliases: []mesh.Alias{{DNSName: "backend", Port: 80}, {DNSName: "backend.prod", Port: 80}}})
+func request() issue.Request {
+	return issue.NewRequest("mesh.test", &mesh.Service{Name: backend, Aliases: []mesh.Alias{{DNSName: "backend", Port: 80}, {DNSName: "backend.prod", Port: 80}}})
 }
 
 // world is AWS with one CA, reached over HTTP by the unmodified SDK.
@@ -65,7 +65,7 @@ func (w *world) ca(change func(*privateca.Options)) *privateca.CA {
 	return c
 }
 
-func (w *world) issue(c *privateca.CA, r pki.Request) *mesh.Leaf {
+func (w *world) issue(c *privateca.CA, r issue.Request) *mesh.Leaf {
 	w.t.Helper()
 	leaf, err := c.Issue(w.t.Context(), r)
 	if err != nil {
@@ -85,7 +85,7 @@ func (w *world) roots(c *privateca.CA) []byte {
 
 func parse(t *testing.T, text []byte) []*x509.Certificate {
 	t.Helper()
-	certs, err := pki.ParseCertificates(text)
+	certs, err := issue.ParseCertificates(text)
 	if err != nil {
 		t.Fatal(err)
 	}

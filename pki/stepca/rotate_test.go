@@ -14,6 +14,7 @@ import (
 
 	"patchbay/mesh"
 	"patchbay/pki"
+	"patchbay/pki/issue"
 	"patchbay/pki/secret"
 )
 
@@ -48,7 +49,7 @@ func startControl(t *testing.T, a *authority, dir string, log *logBuffer) *contr
 		Name: backend, Protocol: mesh.HTTP, TLS: &mesh.ServiceTLS{Issuer: "default"},
 		Aliases: []mesh.Alias{{DNSName: "backend", Port: 80}},
 	}})
-	c.Rotator = pki.NewRotator(c.store, map[string]pki.Issuer{"default": a.client(nil)},
+	c.Rotator = pki.NewRotator(c.store, map[string]issue.Issuer{"default": a.client(nil)},
 		secret.NewFile(secret.FileOptions{Dir: dir}), pki.RotatorOptions{TrustDomain: "mesh.test"}, slog.New(slog.NewJSONHandler(log, nil)))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)

@@ -24,7 +24,7 @@ import (
 	"github.com/smallstep/certificates/ca"
 
 	"patchbay/mesh"
-	"patchbay/pki"
+	"patchbay/pki/issue"
 )
 
 // DefaultLifetime is the life of a leaf from step-ca: its own default,
@@ -105,8 +105,8 @@ func New(o Options) (*CA, error) {
 	return s, nil
 }
 
-// Issue implements [pki.Issuer].
-func (s *CA) Issue(ctx context.Context, r pki.Request) (*mesh.Leaf, error) {
+// Issue implements [issue.Issuer].
+func (s *CA) Issue(ctx context.Context, r issue.Request) (*mesh.Leaf, error) {
 	leaf, err := s.issue(ctx, r)
 	if err != nil {
 		return nil, fmt.Errorf("certificate of %s from step-ca %s: %w", r.Service, s.o.URL, err)
@@ -114,7 +114,7 @@ func (s *CA) Issue(ctx context.Context, r pki.Request) (*mesh.Leaf, error) {
 	return leaf, nil
 }
 
-func (s *CA) issue(ctx context.Context, r pki.Request) (*mesh.Leaf, error) {
+func (s *CA) issue(ctx context.Context, r issue.Request) (*mesh.Leaf, error) {
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -137,25 +137,25 @@ func (s *CA) issue(ctx context.Context, r pki.Request) (*mesh.Leaf, error) {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
 	chain := certificates(resp.CertChainPEM)
-	leaf, err := pki.Accept(r, chain, p.Key, life, conn.roots, issued)
+	leaf, err := issue.Accept(r, chain, p.Key, life, conn.roots, issued)
 	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
 		// The authority may have changed its root since we connected.
 		roots, err := s.roots(ctx, conn)
 		if err != nil {
 			return nil, err
 		}
-		return pki.Accept(r, chain, p.Key, life, roots, issued)
+		return issue.Accept(r, chain, p.Key, life, roots, issued)
 	}
 	return leaf, err
 }
 
-// Roots implements [pki.Issuer].
+// Roots implements [issue.Issuer].
 func (s *CA) Roots(ctx context.Context) ([]byte, error) {
 	conn, err := s.connect(ctx)
 	if err == nil {
 		var roots []*x509.Certificate
 		if roots, err = s.roots(ctx, conn); err == nil {
-			return pki.EncodeCertificates(roots), nil
+			return issue.EncodeCertificates(roots), nil
 		}
 	}
 	return nil, fmt.Errorf("roots of step-ca %s: %w", s.o.URL, err)

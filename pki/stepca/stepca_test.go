@@ -20,7 +20,7 @@ import (
 
 	"patchbay/internal/devca"
 	"patchbay/mesh"
-	"patchbay/pki"
+	"patchbay/pki/issue"
 	"patchbay/pki/stepca"
 )
 
@@ -99,15 +99,15 @@ func (a *authority) client(change func(*stepca.Options)) *stepca.CA {
 	return ca
 }
 
-func request() pki.Request {
-	return pki.NewRequest("mesh.test", &mesh.Service{Name: backend, Aliases: []mesh.Alias{
+func request() issue.Request {
+	return issue.NewRequest("mesh.test", &mesh.Service{Name: backend, Aliases: []mesh.Alias{
 		{DNSName: "backend", Port: 80}, {DNSName: "backend", Port: 8080}, {DNSName: "_old-name", Port: 80}, {DNSName: "backend.prod", Port: 80},
 	}})
 }
 
 func parse(t *testing.T, text []byte) []*x509.Certificate {
 	t.Helper()
-	certs, err := pki.ParseCertificates(text)
+	certs, err := issue.ParseCertificates(text)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,18 +1,12 @@
-// Package pki gets a certificate for every service that has TLS, keeps it
-// fresh, and publishes it and the trust in its issuer into a [mesh.Store].
+// Package issue is what package pki and its issuers (stepca, privateca) say to
+// each other: what a certificate must say, how fast an issuer may be asked, and
+// whether its answer is what was asked for.
 //
-// It owns the rules of rotation and of what a certificate must say; the issuers
-// and the places where secrets rest are its subpackages (stepca, secret). It
-// must not know how a sidecar receives a certificate (xds) nor where services
-// come from (discovery).
+// It owns that contract, and what every certificate of a service must say. It
+// must not know any CA, nor when a certificate is due.
 //
-// Its promise: no failure of ours takes away a certificate or a root that
-// still works. A failed renewal keeps the old leaf, an issuer that is away or
-// answers nonsense keeps the old roots, and both rest in a [secret.Store], so
-// that a restart without the CA serves the same world as before.
-//
-// Start reading at [Rotator.Run], then [Issuer], [secret.Store].
-package pki
+// Start reading at [Issuer], then [Accept].
+package issue
 
 import (
 	"context"
@@ -51,7 +45,7 @@ type Issuer interface {
 var ErrThrottled = errors.New("the issuer is asked too often")
 
 // Limits are what an issuer wants of whoever drives it. Zero fields: as the
-// [RotatorOptions] and the rotator's own rules say.
+// options of package pki and the rotator's own rules say.
 type Limits struct {
 	Rate     float64 // certificates a second, at most
 	Parallel int     // certificates asked for at once

@@ -6,11 +6,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"patchbay/pki/issue"
 )
 
 func TestVerifyRefusesWhatWasNotAskedFor(t *testing.T) {
 	good, other := newSigner(t, "good"), newSigner(t, "other")
-	r := NewRequest("mesh.test", svc("a", "x"))
+	r := issue.NewRequest("mesh.test", svc("a", "x"))
 	life := time.Hour
 	for _, c := range []struct {
 		name, want string
@@ -42,7 +44,7 @@ func TestVerifyRefusesWhatWasNotAskedFor(t *testing.T) {
 			tmpl := leafTemplate(csr, life)
 			c.change(tmpl, &s)
 			cert := s.issue(tmpl, csr.PublicKey)
-			_, err := Accept(r, []*x509.Certificate{cert, s.cert}, key, life, []*x509.Certificate{good.cert}, time.Now())
+			_, err := issue.Accept(r, []*x509.Certificate{cert, s.cert}, key, life, []*x509.Certificate{good.cert}, time.Now())
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("got %v; want %q", err, c.want)
 			}
@@ -51,11 +53,11 @@ func TestVerifyRefusesWhatWasNotAskedFor(t *testing.T) {
 	key, csr := prepared(r)
 	foreign, _ := prepared(r)
 	cert := good.issue(leafTemplate(csr, life), csr.PublicKey)
-	if _, err := Accept(r, []*x509.Certificate{cert}, foreign, life, []*x509.Certificate{good.cert}, time.Now()); err == nil || !strings.Contains(err.Error(), "another key") {
+	if _, err := issue.Accept(r, []*x509.Certificate{cert}, foreign, life, []*x509.Certificate{good.cert}, time.Now()); err == nil || !strings.Contains(err.Error(), "another key") {
 		t.Errorf("another key: %v", err)
 	}
-	leaf, err := Accept(r, []*x509.Certificate{cert, good.cert}, key, life, []*x509.Certificate{good.cert}, time.Now())
-	if err != nil || len(must(ParseCertificates(leaf.ChainPEM))) != 1 {
+	leaf, err := issue.Accept(r, []*x509.Certificate{cert, good.cert}, key, life, []*x509.Certificate{good.cert}, time.Now())
+	if err != nil || len(must(issue.ParseCertificates(leaf.ChainPEM))) != 1 {
 		t.Errorf("the self-signed root was not left out: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package pki
+package issue
 
 import (
 	"bytes"
@@ -52,14 +52,15 @@ func verify(chain []*x509.Certificate, r Request, key crypto.PublicKey, life tim
 	if leaf.NotBefore.After(now) || leaf.NotBefore.Before(now.Add(-maxBackdate-skew)) {
 		wrong("it begins at %s and it is %s: do the clocks differ?", leaf.NotBefore, now)
 	}
-	if _, err := trustChain(chain, roots, now); err != nil {
+	if _, err := Anchors(chain, roots, now); err != nil {
 		all = append(all, err)
 	}
 	return errors.Join(all...)
 }
 
-// trustChain finds the roots to which a leaf's chain leads; at least one.
-func trustChain(chain, roots []*x509.Certificate, now time.Time) ([]*x509.Certificate, error) {
+// Anchors finds the roots to which a leaf's chain leads; at least one, or an
+// error.
+func Anchors(chain, roots []*x509.Certificate, now time.Time) ([]*x509.Certificate, error) {
 	opts := x509.VerifyOptions{
 		Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: now,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
