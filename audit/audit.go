@@ -12,6 +12,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -59,6 +61,20 @@ type Event struct {
 	NotAfter  time.Time `json:"notAfter,omitzero"`
 	Decision  string    `json:"decision,omitempty"` // "allowed" or "denied"
 	Reason    string    `json:"reason,omitempty"`
+}
+
+// Of is an event about a certificate that was given: its names, serial, key
+// and life.
+func Of(kind string, c *x509.Certificate) Event {
+	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	e := Event{
+		Kind: kind, SANs: slices.Clone(c.DNSNames), Serial: c.SerialNumber.Text(16), SPKI: hex.EncodeToString(sum[:]),
+		NotBefore: c.NotBefore, NotAfter: c.NotAfter, Decision: Allowed,
+	}
+	for _, u := range c.URIs {
+		e.SANs = append(e.SANs, u.String())
+	}
+	return e
 }
 
 // Allowed and Denied are decisions.

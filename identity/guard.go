@@ -17,6 +17,7 @@ import (
 
 	"patchbay/agentapi"
 	"patchbay/identity/join"
+	"patchbay/identity/refused"
 	"patchbay/mesh"
 )
 
@@ -30,7 +31,7 @@ const recheck = 5 * time.Second
 type Guard struct {
 	signer    *Signer
 	workloads *Workloads
-	refusals  *refusals
+	refusals  *refused.Log
 
 	mu   sync.Mutex
 	cert *tls.Certificate // the control plane's own, renewed when half its life is over
@@ -38,7 +39,7 @@ type Guard struct {
 
 // NewGuard does no I/O.
 func NewGuard(signer *Signer, workloads *Workloads, log *slog.Logger) *Guard {
-	return &Guard{signer: signer, workloads: workloads, refusals: newRefusals(log)}
+	return &Guard{signer: signer, workloads: workloads, refusals: refused.New(log)}
 }
 
 // caller is who a certificate proves.
@@ -73,7 +74,7 @@ func (g *Guard) identify(ctx context.Context) (caller, error) {
 // refuse logs a refusal, and ends the connection after it if it is about the
 // certificate.
 func (g *Guard) refuse(ctx context.Context, err error) {
-	g.refusals.log(ctx, address(ctx), err)
+	g.refusals.Refuse(ctx, address(ctx), err)
 	if p, ok := peer.FromContext(ctx); ok && status.Code(err) != codes.Unavailable {
 		if l, ok := p.AuthInfo.(line); ok && len(l.State.PeerCertificates) > 0 {
 			l.hangUp()

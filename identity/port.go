@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
+
+	"patchbay/identity/refused"
 )
 
 // Credentials are TLS 1.3. With enrolment a client may come without a
@@ -32,7 +34,7 @@ func (g *Guard) Credentials(enrolment bool) credentials.TransportCredentials {
 // handshakes makes a [line] of each connection, and logs those that fail; gRPC itself tells nobody.
 type handshakes struct {
 	credentials.TransportCredentials
-	refusals *refusals
+	refusals *refused.Log
 }
 
 func (h handshakes) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -41,7 +43,7 @@ func (h handshakes) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo,
 	broken, ok := errors.AsType[*net.OpError](err)
 	silent := errors.Is(err, io.EOF) || ok && broken.Op != "remote error"
 	if err != nil && !silent {
-		h.refusals.log(context.Background(), hostOf(c.RemoteAddr()), err)
+		h.refusals.Refuse(context.Background(), hostOf(c.RemoteAddr()), err)
 	}
 	if err != nil {
 		return nil, nil, err

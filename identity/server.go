@@ -2,9 +2,7 @@ package identity
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
-	"golang.org/x/time/rate"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
@@ -25,16 +21,9 @@ import (
 	"patchbay/audit"
 	"patchbay/identity/durable"
 	"patchbay/identity/join"
+	"patchbay/identity/refused"
 	"patchbay/identity/taskrole"
 	"patchbay/mesh"
-)
-
-// Enrolments of one address, and renewals of one node: a task that restarts in
-// a loop stays far below, a guesser gets nowhere.
-const (
-	attemptsPerSecond = 5
-	attemptsBurst     = 50
-	callersKept       = 4096
 )
 
 // errInput is wrapped by what is wrong with a request beside its proof.
@@ -46,8 +35,8 @@ type Server struct {
 	signer    *Signer
 	workloads *Workloads
 	used      *durable.Once
-	limits    *lru.Cache[string, *rate.Limiter]
-	refusals  *refusals
+	pace      *refused.Pace
+	refusals  *refused.Log
 	roles     *taskrole.Tasks // nil: no task joins by its AWS role
 	audit     func(audit.Event)
 	log       *slog.Logger
@@ -56,7 +45,7 @@ type Server struct {
 // Audit has to told of every node certificate, and of every refusal: of this
 // server and of g. Call it before either is used.
 func (s *Server) Audit(g *Guard, to func(audit.Event)) {
-	s.audit, s.refusals.audit, g.refusals.audit = to, to, to
+	s.audit, s.refusals.Audit, g.refusals.Audit = to, to, to
 }
 
 // NewServer opens the record of used proofs in data (the control plane's data
@@ -66,8 +55,7 @@ func NewServer(data string, signer *Signer, workloads *Workloads, log *slog.Logg
 	if err != nil {
 		return nil, err
 	}
-	limits, err := lru.New[string, *rate.Limiter](callersKept)
-	return &Server{signer: signer, workloads: workloads, used: u, limits: limits, refusals: newRefusals(log), audit: func(audit.Event) {}, log: log}, err
+	return &Server{signer: signer, workloads: workloads, used: u, pace: refused.NewPace(), refusals: refused.New(log), audit: func(audit.Event) {}, log: log}, nil
 }
 
 // ByRole lets tasks join by their AWS role besides. Call it before the server
@@ -89,7 +77,7 @@ func (s *Server) Enrol(ctx context.Context, r *agentapi.EnrolRequest) (*agentapi
 	}
 	who, err := admit(ctx, r, time.Now())
 	if err != nil {
-		s.refusals.log(ctx, from, err, slog.String("enrolment", clip(r.GetNamespace()+"/"+r.GetWorkload()+"/"+r.GetTask())))
+		s.refusals.Refuse(ctx, from, err, slog.String("enrolment", clip(r.GetNamespace()+"/"+r.GetWorkload()+"/"+r.GetTask())))
 		return nil, status.Error(codeOf(err), err.Error())
 	}
 	return s.answer(ctx, who, r.GetCsrDer(), "enrolled")
@@ -131,30 +119,16 @@ func (s *Server) admitRole(ctx context.Context, r *agentapi.EnrolRequest, now ti
 	if s.roles == nil {
 		return caller{}, fmt.Errorf("%w: no workload joins by its AWS role here: name them in identities.taskRoles of the control plane's file", errProof)
 	}
-	w, id, expires, err := s.roles.Admit(ctx, r.GetProof(), r.GetCsrDer(), claimed, peerAddr(ctx), now)
-	switch {
-	case errors.Is(err, taskrole.ErrRefused):
-		return caller{}, fmt.Errorf("%w: %w", errProof, err)
-	case err != nil:
-		return caller{}, err
+	node, err := s.roles.Enrol(ctx, r.GetProof(), r.GetCsrDer(), claimed, peerAddr(ctx), now, s.used.Claim)
+	if errors.Is(err, taskrole.ErrRefused) {
+		err = fmt.Errorf("%w: %w", errProof, err)
 	}
-	first, err := s.used.Claim("role#"+id, expires, now)
-	if err != nil {
-		return caller{}, err
-	}
-	if !first {
-		return caller{}, fmt.Errorf("%w: it was used before; an agent makes a new one for each attempt", errProof)
-	}
-	claimed.Workload = w
-	return caller{node: claimed, keyID: taskrole.KeyID}, nil
+	return caller{node: node, keyID: taskrole.KeyID}, err
 }
 
 // peerAddr is where a caller connects from; invalid if that is no IP address.
 func peerAddr(ctx context.Context) netip.Addr {
-	a, err := netip.ParseAddr(address(ctx))
-	if err != nil {
-		return netip.Addr{}
-	}
+	a, _ := netip.ParseAddr(address(ctx))
 	return a.Unmap()
 }
 
@@ -183,7 +157,7 @@ func (s *Server) Renew(ctx context.Context, r *agentapi.RenewRequest) (*agentapi
 	if who.keyID == taskrole.KeyID && s.roles != nil {
 		// The task may be gone: then who asks is not it any more.
 		if err := s.roles.Still(ctx, who.node, peerAddr(ctx)); errors.Is(err, taskrole.ErrRefused) {
-			s.refusals.log(ctx, address(ctx), err, slog.String("node", who.node.ID()))
+			s.refusals.Refuse(ctx, address(ctx), err, slog.String("node", who.node.ID()))
 			return nil, status.Error(codes.PermissionDenied, err.Error())
 		} else if err != nil {
 			return nil, status.Error(codes.Unavailable, err.Error())
@@ -195,7 +169,7 @@ func (s *Server) Renew(ctx context.Context, r *agentapi.RenewRequest) (*agentapi
 func (s *Server) answer(ctx context.Context, who caller, csrDER []byte, how string) (*agentapi.EnrolResponse, error) {
 	cert, err := s.signer.SignNode(who.node, who.keyID, csrDER)
 	if err != nil {
-		s.refusals.log(ctx, address(ctx), err, slog.String("node", who.node.ID()))
+		s.refusals.Refuse(ctx, address(ctx), err, slog.String("node", who.node.ID()))
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	s.log.InfoContext(ctx, "node certificate issued", "node", who.node.ID(), "how", how, "key", who.keyID, "from", address(ctx), "serial", fmt.Sprintf("%x", cert.SerialNumber), "not_after", cert.NotAfter)
@@ -208,38 +182,24 @@ func (s *Server) answer(ctx context.Context, who caller, csrDER []byte, how stri
 
 // nodeEvent is a node certificate for the audit log.
 func nodeEvent(who caller, cert *x509.Certificate, how, peer string) audit.Event {
-	e := audit.Event{
-		Kind: audit.NodeEnrolled, Actor: who.node.ID(), Peer: peer, Subject: who.node.ID(), Method: "join", Issuer: "control channel",
-		Serial: fmt.Sprintf("%x", cert.SerialNumber), NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, Decision: audit.Allowed,
-	}
+	e := audit.Of(audit.NodeEnrolled, cert)
+	e.Actor, e.Subject, e.Peer, e.Method, e.Issuer = who.node.ID(), who.node.ID(), peer, "join", "control channel"
 	switch {
 	case how == "renewed":
 		e.Kind, e.Method = audit.NodeRenewed, "renew"
 	case who.keyID == taskrole.KeyID:
 		e.Method = "iam"
 	}
-	for _, u := range cert.URIs {
-		e.SANs = append(e.SANs, u.String())
-	}
-	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
-	e.SPKI = hex.EncodeToString(sum[:])
 	return e
 }
 
 // limit refuses a caller that comes too often.
 func (s *Server) limit(ctx context.Context, who string) error {
-	l, there := s.limits.Get(who)
-	if !there {
-		mine := rate.NewLimiter(attemptsPerSecond, attemptsBurst)
-		if l, there, _ = s.limits.PeekOrAdd(who, mine); !there {
-			l = mine
-		}
-	}
-	if l.Allow() {
+	if s.pace.Allow(who) {
 		return nil
 	}
-	err := status.Errorf(codes.ResourceExhausted, "too many certificate requests from %s; allowed: %d a second", who, attemptsPerSecond)
-	s.refusals.log(ctx, address(ctx), err)
+	err := status.Errorf(codes.ResourceExhausted, "too many certificate requests from %s; allowed: %d a second", who, refused.PerSecond)
+	s.refusals.Refuse(ctx, address(ctx), err)
 	return err
 }
 

@@ -3,9 +3,7 @@ package pki
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -245,16 +243,15 @@ func (r *Rotator) save(ctx context.Context, f flight, l landing) landing {
 
 // event is an issued certificate for the audit log.
 func (f flight) event(l *mesh.Leaf) audit.Event {
-	e := audit.Event{
-		Kind: audit.CertificateIssued, Actor: "control plane", Subject: f.name.String(), Issuer: l.Issuer, Serial: l.Serial,
-		SANs: append(slices.Clone(f.want.names), f.want.uri), NotBefore: l.NotBefore, NotAfter: l.NotAfter, Decision: audit.Allowed,
-	}
+	kind := audit.CertificateIssued
 	if f.leaf != nil {
-		e.Kind = audit.CertificateRenewed
+		kind = audit.CertificateRenewed
 	}
-	if chain, err := issue.ParseCertificates(l.ChainPEM); err == nil {
-		sum := sha256.Sum256(chain[0].RawSubjectPublicKeyInfo)
-		e.SPKI = hex.EncodeToString(sum[:])
+	chain, err := issue.ParseCertificates(l.ChainPEM)
+	if err != nil {
+		return audit.Event{Kind: kind, Subject: f.name.String(), Reason: err.Error()} // an issuer has verified it
 	}
+	e := audit.Of(kind, chain[0])
+	e.Actor, e.Subject, e.Issuer = "control plane", f.name.String(), l.Issuer
 	return e
 }

@@ -106,6 +106,24 @@ func TestATaskIsAdmitted(t *testing.T) {
 	}
 }
 
+// A proof is good once.
+func TestReplay(t *testing.T) {
+	c := newCloud(t)
+	used := map[string]bool{}
+	claim := func(id string, until, now time.Time) (bool, error) {
+		first := !used[id]
+		used[id] = true
+		return first, nil
+	}
+	proof := c.proof()
+	for i, want := range []bool{true, false} {
+		n, err := c.tasks().Enrol(t.Context(), proof, csr, node(backend, taskID), address, time.Now(), claim)
+		if (err == nil) != want || want && n.ID() != "prod/backend/"+taskID || !want && !errors.Is(err, ErrRefused) {
+			t.Errorf("use %d: %v, %v", i+1, n, err)
+		}
+	}
+}
+
 // TestForgeries has what an attacker who holds a proof, another role, or a
 // place on the network may try. None may reach anything but our STS, and none
 // is admitted.

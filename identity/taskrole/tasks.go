@@ -102,6 +102,19 @@ func (t *Tasks) Admit(ctx context.Context, proof string, csrDER []byte, claimed 
 	return role.Workload, c.Signature, c.Expires, nil
 }
 
+// Enrol is Admit for one use: claim is asked last whether the proof is new.
+func (t *Tasks) Enrol(ctx context.Context, proof string, csrDER []byte, claimed mesh.Node, from netip.Addr, now time.Time, claim func(id string, until, now time.Time) (bool, error)) (mesh.Node, error) {
+	w, id, expires, err := t.Admit(ctx, proof, csrDER, claimed, from, now)
+	if err != nil {
+		return mesh.Node{}, err
+	}
+	first, err := claim("role#"+id, expires, now)
+	if err == nil && !first {
+		err = refuse("it was used before; an agent makes a new one for each attempt")
+	}
+	return mesh.Node{Workload: w, Task: claimed.Task}, err
+}
+
 // Still returns nil while a node that was admitted is a running task of its
 // service. from is where it connects from.
 func (t *Tasks) Still(ctx context.Context, n mesh.Node, from netip.Addr) error {

@@ -1,4 +1,8 @@
-package identity
+// Package refused tells the log, and the audit log, who was refused on the
+// control channel and why: once, and again after a minute if it goes on.
+//
+// It owns the pace. It must not know who refuses. Start reading at [Log].
+package refused
 
 import (
 	"context"
@@ -21,24 +25,27 @@ const (
 	refusalsKept = 1024
 )
 
-// refusals logs who was refused, and why, and tells the audit log. It is safe for concurrent use.
-type refusals struct {
-	to    *slog.Logger
-	audit func(audit.Event)
+// Log is safe for concurrent use.
+type Log struct {
+	to *slog.Logger
+	// Audit is told too; nil: it is not. Set it before the first use.
+	Audit func(audit.Event)
 
 	mu   sync.Mutex
 	told *lru.LRU[string, time.Time]
 }
 
-func newRefusals(to *slog.Logger) *refusals {
+// New logs to to.
+func New(to *slog.Logger) *Log {
 	told, err := lru.NewLRU[string, time.Time](refusalsKept, nil)
 	if err != nil {
 		panic(err) // only of a size below 1
 	}
-	return &refusals{to: to, audit: func(audit.Event) {}, told: told}
+	return &Log{to: to, told: told}
 }
 
-func (r *refusals) log(ctx context.Context, from string, err error, about ...slog.Attr) {
+// Refuse tells that from was refused with err; about says what it wanted.
+func (r *Log) Refuse(ctx context.Context, from string, err error, about ...slog.Attr) {
 	reason := status.Convert(err).Message()
 	key := fmt.Sprint(from, reason, about)
 	r.mu.Lock()
@@ -52,7 +59,9 @@ func (r *refusals) log(ctx context.Context, from string, err error, about ...slo
 		for _, a := range about {
 			subject = append(subject, a.Value.String())
 		}
-		r.audit(audit.Event{Kind: audit.NodeRefused, Peer: from, Subject: strings.Join(subject, " "), Decision: audit.Denied, Reason: reason})
+		if r.Audit != nil {
+			r.Audit(audit.Event{Kind: audit.NodeRefused, Peer: from, Subject: strings.Join(subject, " "), Decision: audit.Denied, Reason: reason})
+		}
 		about = append(about, slog.String("from", from), slog.String("reason", reason))
 		r.to.LogAttrs(ctx, slog.LevelWarn, "refused on the control channel", about...)
 	}
