@@ -82,8 +82,7 @@ func TestRootRollover(t *testing.T) {
 	again(second, first)
 	until("still announced", func(i issuerAnswer) bool { return i.Phase == "announced" && len(i.Unacked) == 0 })
 	p.connected(2)
-	time.Sleep(10 * time.Second) //nolint:forbidigo // the lead that a new root has, counted from its first publication
-	p.rotate("backend.demo")
+	p.rotate("backend.demo") // waits for the lead of the new root by itself
 	until("switched", func(i issuerAnswer) bool { return i.Older == 0 && i.Phase == "steady" })
 	envoytest.Eventually(t, 20*time.Second, func() error {
 		conn, err := tls.Dial("tcp", ingress, &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: "backend.demo"})
