@@ -19,7 +19,7 @@ func (w *walker) lacks(hop, kind, name string) bool {
 		return w.fail(hop, "the sidecar has no "+kind+" "+name, *x)
 	}
 	return w.fail(hop, "the sidecar has no "+kind+" "+name, Finding{Code: "PB1604", Subject: w.Client, Cause: "the control plane wants it to have " + kind + " " + name,
-		Fix: []string{"patchbay diff --node " + w.Client + "    (all that differs)"}})
+		Fix: []string{"patchbay status " + w.Client + " -o json"}})
 }
 
 func (w *walker) listener() bool {
@@ -39,7 +39,7 @@ func (w *walker) listener() bool {
 			Fix: []string{"free the port, or use the redirect wiring (NET_ADMIN), where Envoy binds no alias"}})
 	case l.State == api.Warming:
 		return w.fail(hop, name+" waits for something", Finding{Code: "PB1303", Subject: w.Client, Cause: "listener " + name + " is warming",
-			Fix: []string{"patchbay xds get " + w.Client + " rds " + name}})
+			Fix: []string{"patchbay status " + w.Client + " -o json"}})
 	}
 	return w.ok(hop, "%s is open", name)
 }
@@ -59,7 +59,7 @@ func (w *walker) route() bool {
 	r := w.task.Routes[i]
 	if !slices.ContainsFunc(r.Clusters, func(c string) bool { return c == w.to.one.Name || strings.HasPrefix(c, w.to.one.Name+"~") }) {
 		return w.fail(hop, "it leads to "+strings.Join(r.Clusters, ", "), Finding{Code: "PB1604", Subject: w.Client, Cause: "its route leads elsewhere than to " + w.to.one.Name,
-			Fix: []string{"patchbay diff --node " + w.Client}})
+			Fix: []string{"patchbay status " + w.Client + " -o json"}})
 	}
 	return w.ok(hop, "to %s, timeout %s, retried on %s", strings.Join(r.Clusters, ", "), r.Timeout, r.RetryOn)
 }
@@ -107,7 +107,7 @@ func (w *walker) warming() Finding {
 	if x := w.known(w.to.one.Name, "PB1207", "PB1203"); x != nil {
 		return *x
 	}
-	x := Finding{Code: "PB1303", Subject: w.Client, Cause: "cluster " + w.to.one.Name + " is warming", Fix: []string{"patchbay xds get " + w.Client + " sds"}}
+	x := Finding{Code: "PB1303", Subject: w.Client, Cause: "cluster " + w.to.one.Name + " is warming", Fix: []string{"patchbay status " + w.Client + " -o json"}}
 	if w.from.Stream != nil {
 		x.Evidence = w.from.Stream.Warming
 	}
@@ -135,7 +135,7 @@ func (w *walker) endpoints() bool {
 	switch {
 	case len(w.current.Hosts) == 0:
 		return w.fail(hop, fmt.Sprintf("the sidecar has none; %d are wanted", total(s.Endpoints)), Finding{Code: "PB1604", Subject: w.Client,
-			Cause: "its cluster " + w.current.Name + " has no host", Fix: []string{"patchbay diff --node " + w.Client}})
+			Cause: "its cluster " + w.current.Name + " has no host", Fix: []string{"patchbay status " + w.Client + " -o json"}})
 	case usable == 0:
 		// What follows says why it stopped calling them.
 		w.Hops = append(w.Hops, Hop{hop, Unseen, "all are ejected or unhealthy: " + strings.Join(failing, "; ")})

@@ -165,12 +165,12 @@ func sync(s api.Sidecar, t api.TypeSync, now time.Time, add func(Finding)) {
 			}
 			add(Finding{Code: "PB1302", Subject: s.Node, Cause: t.Type + " " + r.Name + ": " + r.Error,
 				Evidence: []string{"version " + r.Version + ", at " + r.At.UTC().Format(time.RFC3339), "what Envoy had before stays in use"},
-				Fix:      []string{"patchbay xds get " + s.Node + " " + t.Type + " " + r.Name + "    (what was sent)", "change what the service declares; the next version is sent at once"}})
+				Fix:      []string{"patchbay status " + s.Node + " -o json    (what was sent, accepted and rejected)", "change what the service declares; the next version is sent at once"}})
 		}
 	case api.Waiting:
 		if age := now.Sub(t.Since); age > settle && t.Type == "cds" {
 			add(Finding{Code: "PB1303", Subject: s.Node, Cause: "clusters are not acknowledged for " + span(age) + ": one of them waits for its endpoints or its secrets",
-				Evidence: append([]string{names}, s.Stream.Warming...), Fix: []string{"look for what is missing: patchbay xds get " + s.Node + " sds", "a service with TLS and no certificate keeps its callers waiting"}})
+				Evidence: append([]string{names}, s.Stream.Warming...), Fix: []string{"look for what is missing: patchbay status " + s.Node + " -o json", "a service with TLS and no certificate keeps its callers waiting"}})
 		} else if age > settle {
 			add(Finding{Code: "PB1307", Subject: s.Node, Cause: t.Type + " is not acknowledged for " + span(age), Evidence: []string{names},
 				Fix: []string{"look at the load of the task's machine: its Envoy does not read or answer its stream"}})
