@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"runtime/pprof"
 	"sync/atomic"
 	"time"
 
@@ -121,6 +122,19 @@ func (s *serving) obey(o model.Order) served {
 	case "settle":
 		cpu := s.settle()
 		return served{CPU: (cpu - s.cpu).Seconds() * 1000, Received: s.seen.received.Load() - s.received, Last: s.seen.last.Load()}
+	case "profile": // of the processor, into a file; an empty name ends it
+		if o.Kind == "" {
+			pprof.StopCPUProfile()
+			return served{}
+		}
+		f, err := os.Create(o.Kind)
+		if err == nil {
+			err = pprof.StartCPUProfile(f)
+		}
+		if err != nil {
+			return served{Error: err.Error()}
+		}
+		return served{}
 	case "memory":
 		s.settle()
 		rss, err := bench.RSS(os.Getpid())

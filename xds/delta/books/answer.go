@@ -58,11 +58,11 @@ func (b *Books) Sent(seq uint64, at time.Time, entries []*wire.Entry, removed []
 
 func (b *Books) tell(name string, now told) {
 	if b.kind == wire.Members {
-		if name, now.entry = wire.Collection(name), nil; b.names[name].seq() == now.seq() {
+		if name, now.entry = wire.Collection(name), nil; b.names.get(name).seq() == now.seq() {
 			return
 		}
 	}
-	if t := b.names[name]; t.is(heard) && t.seq() <= b.settled && !t.is(refused) {
+	if t := b.names.get(name); t.is(heard) && t.seq() <= b.settled && !t.is(refused) {
 		set(&b.before, name, t)
 	}
 	b.hear(name, now)
@@ -154,7 +154,7 @@ func (b *Books) accept(r Response, a *Answer) {
 	}
 	for _, name := range r.removed {
 		free(name)
-		if t := b.names[name]; b.version(t) == 0 && t.seq() == r.seq {
+		if t := b.names.get(name); b.version(t) == 0 && t.seq() == r.seq {
 			b.hear(name, told{})
 		}
 	}
@@ -166,7 +166,7 @@ func (b *Books) credit(r Response) {
 		if b.kind == wire.Members {
 			name, e = wire.Collection(name), nil
 		}
-		switch seq := b.names[name].seq(); {
+		switch seq := b.names.get(name).seq(); {
 		case seq > r.seq: // a newer one is on its way
 			set(&b.before, name, saying(e, r.seq))
 		case seq == r.seq:
@@ -199,10 +199,10 @@ func (b *Books) reject(resp Response, text string, now time.Time, a *Answer) {
 	}
 	for _, e := range resp.entries {
 		name := e.Name()
-		t := b.names[name]
+		t := b.names.get(name)
 		if t.seq() == resp.seq {
 			t.word |= refused
-			b.put(name, t)
+			b.put(name, t, nil)
 		}
 		if len(resp.entries) > 1 {
 			set(&b.alone, name, struct{}{})
@@ -262,7 +262,7 @@ func (b *Books) Accepted(name string, now, mark uint64) bool {
 	if ok.seq() > mark {
 		return true
 	}
-	t := b.names[name]
+	t := b.names.get(name)
 	if b.kind == wire.Members {
 		for member := range b.dirty {
 			if b.unit(member) == name {
@@ -277,7 +277,7 @@ func (b *Books) Accepted(name string, now, mark uint64) bool {
 
 // taken is the newest that the client took.
 func (b *Books) taken(name string) told {
-	if t := b.names[name]; !t.is(refused) && t.seq() <= b.settled {
+	if t := b.names.get(name); !t.is(refused) && t.seq() <= b.settled {
 		return t
 	}
 	return b.before[name]

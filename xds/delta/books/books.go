@@ -46,7 +46,7 @@ type Books struct {
 	doubtful bool // what the client says that it has may not be what it does
 
 	// Told.
-	names    map[string]told // and asked for
+	names    ledger          // and asked for
 	held     int             // of them, those that were told
 	before   map[string]told // what was accepted, while the newest is not yet or was refused
 	inflight []Response      // sent and not answered, oldest first
@@ -76,7 +76,7 @@ func (b *Books) Wanted() iter.Seq[string] { return b.all(wanted) }
 
 func (b *Books) all(flag uint64) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		for name, t := range b.names {
+		for name, t := range b.names.all() {
 			if t.is(flag) && !yield(name) {
 				return
 			}
@@ -97,12 +97,12 @@ func (b *Books) unit(name string) string {
 
 // Wants reports whether the client asked for a name, or for all.
 func (b *Books) Wants(name string) bool {
-	return b.wildcard || b.names[b.unit(name)].is(wanted)
+	return b.wildcard || b.names.get(b.unit(name)).is(wanted)
 }
 
 // Has reports whether the client holds some version of name, as far as it was
 // told.
-func (b *Books) Has(name string) bool { return b.version(b.names[b.unit(name)]) != 0 }
+func (b *Books) Has(name string) bool { return b.version(b.names.get(b.unit(name))) != 0 }
 
 // Asked is what a request changed in the subscriptions.
 type Asked struct {
@@ -122,7 +122,7 @@ func (b *Books) Ask(r *wire.Request, all iter.Seq[string], intern func(string) (
 		b.expect(max(len(r.Versions), len(r.Subscribe)))
 		for name, v := range r.Versions {
 			name, e := intern(name)
-			b.hear(name, b.claim(v, e))
+			b.hear(name, b.claim(name, v, e))
 		}
 		if len(r.Subscribe) == 0 && b.kind.Wildcards() {
 			b.becomeWildcard(all, false) // the wildcard of old: an empty first request
@@ -139,20 +139,20 @@ func (b *Books) Ask(r *wire.Request, all iter.Seq[string], intern func(string) (
 			// Such a name does not exist: these types are asked for by name, and
 			// members by their collection.
 		default:
-			name, _ = intern(name)
-			t := b.names[name]
-			b.put(name, told{t.entry, t.word | wanted})
+			name, e := intern(name)
+			t := b.names.get(name)
+			b.put(name, told{t.entry, t.word | wanted}, e)
 			a.Added = append(a.Added, name)
 			b.note(name, !first || b.Awaited(name) || b.doubtful)
 		}
 	}
 	for _, name := range r.Unsubscribe {
-		t := b.names[name]
+		t := b.names.get(name)
 		switch {
 		case name == "*":
 			b.wildcard, b.greet = false, false
 		case t.is(wanted):
-			b.put(name, told{t.entry, t.word &^ wanted})
+			b.put(name, told{t.entry, t.word &^ wanted}, nil)
 			a.Dropped = append(a.Dropped, name)
 			if b.wildcard {
 				b.note(name, true) // the client may have let go of it
@@ -182,10 +182,14 @@ func (b *Books) prune() {
 	if b.wildcard {
 		return
 	}
-	for name := range b.names {
+	var idle []string
+	for name := range b.all(heard) {
 		if !b.Wants(name) {
-			b.put(name, told{})
+			idle = append(idle, name)
 		}
+	}
+	for _, name := range idle {
+		b.put(name, told{}, nil)
 	}
 	drop(b, &b.before)
 	drop(b, &b.alone)
@@ -280,7 +284,7 @@ func (b *Books) Take(now time.Time) (due []Due, held bool) {
 	due = make([]Due, 0, len(names))
 	for _, name := range names {
 		force := b.dirty[name]
-		if !force && paced && (full || b.names[b.unit(name)].seq() > b.settled && b.Unanswered(now)) {
+		if !force && paced && (full || b.names.get(b.unit(name)).seq() > b.settled && b.Unanswered(now)) {
 			held = true
 			continue
 		}

@@ -18,7 +18,7 @@ const (
 // sent may be an older entry: while the newest is refused, the last good one
 // stands in its place.
 func (b *Books) Judge(d Due, e *wire.Entry, stays bool) (*wire.Entry, Verdict) {
-	t := b.names[d.Name]
+	t := b.names.get(d.Name)
 	has := b.version(t)
 	// Unknown and new: the client must not wait for it.
 	absent := Nothing

@@ -39,7 +39,7 @@ func (b *Books) Status() TypeStatus {
 		t.UnackedSince = b.inflight[0].at
 	}
 	for name := range b.all(heard) {
-		told := b.names[name]
+		told := b.names.get(name)
 		_, dirty := b.dirty[name]
 		t.Resources = append(t.Resources, ResourceStatus{Name: name, Sent: wire.FormatVersion(b.version(told)),
 			Accepted: wire.FormatVersion(b.version(b.taken(name))), Waiting: told.seq() > b.settled, Pending: dirty})

@@ -13,11 +13,12 @@ type told struct {
 
 // The flags of a name.
 const (
-	wanted  = 1 << iota // asked for by name
-	heard               // told, or claimed
-	claimed             // the client said that it has it
-	refused             // the response that told it was rejected
-	bits    = iota
+	wanted   = 1 << iota // asked for by name
+	heard                // told, or claimed
+	claimed              // the client said that it has it
+	refused              // the response that told it was rejected
+	nameOnly             // of a slot of a [ledger]: its entry says nothing but the name
+	bits     = iota
 )
 
 func (t told) is(flag uint64) bool { return t.word&flag != 0 }
@@ -38,17 +39,16 @@ func saying(e *wire.Entry, seq uint64) told { return told{e, seq<<bits | heard} 
 // unknown is the version of something that a client has: it is no entry's.
 const unknown = ^uint64(0)
 
-var doubted = wire.Claimed(unknown)
-
-// claim is what a client said that it has; now is what there is.
-func (b *Books) claim(version string, now *wire.Entry) told {
-	e := doubted
-	if v := wire.ParseVersion(version); !b.doubtful && v != unknown {
-		if e = now; e == nil || e.Hash() != v {
-			e = wire.Claimed(v)
-		}
+// claim is what a client said that it has of a name; now is what there is.
+func (b *Books) claim(name, version string, now *wire.Entry) told {
+	v := wire.ParseVersion(version)
+	if b.doubtful {
+		v = unknown
 	}
-	return told{e, heard | claimed}
+	if now == nil || now.Hash() != v {
+		now = wire.Claimed(name, v)
+	}
+	return told{now, heard | claimed}
 }
 
 // version is that which the client has; 0: none. A collection's is the response
@@ -63,20 +63,20 @@ func (b *Books) version(t told) uint64 {
 	return 0
 }
 
-// few is how many names fit into the smallest map.
+// few is how many names fit into the smallest map or ledger.
 const few = 8
 
 // expect makes room for n names at once, if there are none yet.
 func (b *Books) expect(n int) {
-	if b.names == nil && n > few {
-		b.names = make(map[string]told, n)
+	if b.names.n == 0 {
+		b.names.grow(n)
 	}
 }
 
 // put notes the state of a name. What was neither asked for nor told is not
-// kept.
-func (b *Books) put(name string, t told) {
-	old := b.names[name]
+// kept. like is any entry of the name, or nil.
+func (b *Books) put(name string, t told, like *wire.Entry) {
+	old := b.names.get(name)
 	count := func(n *int, flag uint64) {
 		if t.is(flag) {
 			*n++
@@ -88,15 +88,15 @@ func (b *Books) put(name string, t told) {
 	count(&b.asked, wanted)
 	count(&b.held, heard)
 	if t.word == 0 {
-		unset(&b.names, name)
+		b.names.remove(name)
 	} else {
-		set(&b.names, name, t)
+		b.names.put(name, t, like)
 	}
 }
 
 // hear notes what the client has of a name, whether it was asked for or not.
 func (b *Books) hear(name string, t told) {
-	b.put(name, told{t.entry, t.word&^wanted | b.names[name].word&wanted})
+	b.put(name, told{t.entry, t.word&^wanted | b.names.get(name).word&wanted}, nil)
 }
 
 // set and unset keep a map that is nil while it is empty: most are, nearly all

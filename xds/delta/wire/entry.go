@@ -136,7 +136,10 @@ func EmptyAssignment(name string) *Entry {
 
 // Claimed is an entry without content: nothing is known of it but that a client
 // says that it has this version.
-func Claimed(version uint64) *Entry { return &Entry{version: version} }
+func Claimed(name string, version uint64) *Entry { return &Entry{name: name, version: version} }
+
+// Named is no version of anything: it only says a name.
+func Named(name string) *Entry { return &Entry{name: name} }
 
 // Referring is a copy of an assignment's entry that says in which collections
 // its other endpoints are.

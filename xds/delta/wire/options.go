@@ -26,6 +26,10 @@ func Options(maxAge time.Duration) []grpc.ServerOption {
 		// rare and small, but for the first.
 		grpc.ReadBufferSize(4 << 10),
 		grpc.SharedWriteBuffer(true),
+		// gRPC's own windows grow by what a ping says of the line: one ping, and
+		// one answer, for each ACK. These hold a whole first request, and stay.
+		grpc.StaticStreamWindowSize(256 << 10),
+		grpc.StaticConnWindowSize(512 << 10),
 		grpc.MaxConcurrentStreams(100),
 		grpc.ConnectionTimeout(HandshakeTime),
 		grpc.KeepaliveParams(params),
