@@ -434,6 +434,7 @@ type Hello struct {
 	Zone           string                 `protobuf:"bytes,4,opt,name=zone,proto3" json:"zone,omitempty"`                                                   // availability zone id, may be empty
 	Ports          []*Port                `protobuf:"bytes,5,rep,name=ports,proto3" json:"ports,omitempty"`                                                 // empty: client-only
 	ContainerPorts []uint32               `protobuf:"varint,6,rep,packed,name=container_ports,json=containerPorts,proto3" json:"container_ports,omitempty"` // every port that a container of the task uses
+	Dependencies   []string               `protobuf:"bytes,7,rep,name=dependencies,proto3" json:"dependencies,omitempty"`                                   // discovery names that the task calls; empty: all
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -506,6 +507,13 @@ func (x *Hello) GetPorts() []*Port {
 func (x *Hello) GetContainerPorts() []uint32 {
 	if x != nil {
 		return x.ContainerPorts
+	}
+	return nil
+}
+
+func (x *Hello) GetDependencies() []string {
+	if x != nil {
+		return x.Dependencies
 	}
 	return nil
 }
@@ -2006,14 +2014,15 @@ const file_agent_proto_rawDesc = "" +
 	"\x05drain\x18\x04 \x01(\v2\x18.patchbay.agent.v1.DrainH\x00R\x05drain\x123\n" +
 	"\x06answer\x18\x05 \x01(\v2\x19.patchbay.agent.v1.AnswerH\x00R\x06answer\x126\n" +
 	"\atraffic\x18\x06 \x01(\v2\x1a.patchbay.agent.v1.TrafficH\x00R\atrafficB\t\n" +
-	"\amessage\"\xd5\x01\n" +
+	"\amessage\"\xf9\x01\n" +
 	"\x05Hello\x12#\n" +
 	"\ragent_version\x18\x01 \x01(\tR\fagentVersion\x12#\n" +
 	"\renvoy_version\x18\x02 \x01(\tR\fenvoyVersion\x12\x16\n" +
 	"\x06wiring\x18\x03 \x01(\tR\x06wiring\x12\x12\n" +
 	"\x04zone\x18\x04 \x01(\tR\x04zone\x12-\n" +
 	"\x05ports\x18\x05 \x03(\v2\x17.patchbay.agent.v1.PortR\x05ports\x12'\n" +
-	"\x0fcontainer_ports\x18\x06 \x03(\rR\x0econtainerPorts\"\xde\x02\n" +
+	"\x0fcontainer_ports\x18\x06 \x03(\rR\x0econtainerPorts\x12\"\n" +
+	"\fdependencies\x18\a \x03(\tR\fdependencies\"\xde\x02\n" +
 	"\x04Port\x12\x1b\n" +
 	"\tport_name\x18\x01 \x01(\tR\bportName\x12%\n" +
 	"\x0ediscovery_name\x18\x02 \x01(\tR\rdiscoveryName\x12!\n" +

@@ -489,6 +489,24 @@ func TestNamesFollowTheStore(t *testing.T) {
 	})
 }
 
+func TestNamesAreThoseOfTheDependencies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		h := hello()
+		h.Dependencies = []string{"db", "api"}
+		a := r.connect(t.Context(), h)
+		r.store.SetServices("demo", services("demo", "a", "api", "b"))
+		settle()
+		want(t, names(a.take()), []string{"api.demo"})
+		r.store.SetServices("demo", services("demo", "api", "b", "c"))
+		settle()
+		want(t, names(a.take()), nil) // what it does not call is no news
+		r.store.SetServices("demo", services("demo", "api", "b", "c", "db"))
+		settle()
+		want(t, names(a.take()), []string{"api.demo,db.demo"}) // created later
+	})
+}
+
 func TestDrainDeregistersThenWaitsForSubscribers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

@@ -30,6 +30,15 @@ func decodeHello(n mesh.Node, h *agentapi.Hello) ([]Port, error) {
 			bad("container_ports[%d]: %d; allowed: 1 to 65535", i, p)
 		}
 	}
+	if n := len(h.GetDependencies()); n > mesh.MaxDependencies {
+		bad("dependencies: %d of them; allowed: up to %d", n, mesh.MaxDependencies)
+		return nil, errors.Join(errs...)
+	}
+	for i, name := range h.GetDependencies() {
+		if !mesh.ValidDiscoveryName(name) {
+			bad("dependencies[%d]: %q; allowed: up to 64 of [a-z0-9_-], not starting with '-'", i, name)
+		}
+	}
 	if len(h.GetPorts()) > maxPorts {
 		bad("ports: %d of them; allowed: up to %d", len(h.GetPorts()), maxPorts)
 		return nil, errors.Join(errs...)

@@ -23,27 +23,33 @@ const namesApart = 20 * time.Millisecond
 type nameLists struct {
 	mu   sync.Mutex
 	gen  uint64
-	made map[string]*agentapi.Names // by namespace, of generation gen
+	made map[wanted]*agentapi.Names // of generation gen
 }
 
-// of is the list of a namespace; nil while its services are not known. The
-// result is shared and must not be changed.
-func (l *nameLists) of(snap *mesh.Snapshot, namespace string) *agentapi.Names {
-	if !snap.Synced[namespace] {
+// wanted is what an agent is told the names of.
+type wanted struct {
+	namespace string
+	mesh.Dependencies
+}
+
+// of is a list; nil while the namespace's services are not known. The result is
+// shared and must not be changed.
+func (l *nameLists) of(snap *mesh.Snapshot, w wanted) *agentapi.Names {
+	if !snap.Synced[w.namespace] {
 		return nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if snap.Generation < l.gen {
-		return buildNames(snap.Namespace(namespace)) // a slow reader; not worth keeping
+		return buildNames(snap.Told(w.namespace, w.Dependencies)) // a slow reader; not worth keeping
 	}
 	if l.made == nil || snap.Generation > l.gen {
-		l.gen, l.made = snap.Generation, map[string]*agentapi.Names{}
+		l.gen, l.made = snap.Generation, map[wanted]*agentapi.Names{}
 	}
-	n := l.made[namespace]
+	n := l.made[w]
 	if n == nil {
-		n = buildNames(snap.Namespace(namespace))
-		l.made[namespace] = n
+		n = buildNames(snap.Told(w.namespace, w.Dependencies))
+		l.made[w] = n
 	}
 	return n
 }
@@ -82,10 +88,10 @@ func buildNames(services []*mesh.Service) *agentapi.Names {
 // sendNames keeps the agent's list current until ctx ends or the stream
 // breaks.
 func (s *session) sendNames(ctx context.Context) {
-	sent := ""
+	sent, w := "", wanted{s.node.Workload.Namespace, s.dependencies}
 	for {
 		snap := s.srv.o.Store.Snapshot()
-		if n := s.srv.names.of(snap, s.node.Workload.Namespace); n != nil && n.GetVersion() != sent {
+		if n := s.srv.names.of(snap, w); n != nil && n.GetVersion() != sent {
 			if s.send(&agentapi.Down{Message: &agentapi.Down_Names{Names: n}}) != nil {
 				return // the reader sees it too and ends the session
 			}

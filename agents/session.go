@@ -29,13 +29,14 @@ var errReplaced = status.Error(codes.Aborted, "replaced by a newer stream of the
 
 // session is one stream.
 type session struct {
-	srv   *Server
-	node  mesh.Node
-	addr  netip.Addr // where the agent connects from; what is registered
-	zone  string
-	log   *slog.Logger
-	ports []*port
-	out   chan *agentapi.Down
+	srv          *Server
+	node         mesh.Node
+	addr         netip.Addr // where the agent connects from; what is registered
+	zone         string
+	dependencies mesh.Dependencies // what it is told the names of
+	log          *slog.Logger
+	ports        []*port
+	out          chan *agentapi.Down
 	// cancel ends the session; done is closed when it has ended.
 	cancel context.CancelCauseFunc
 	done   chan struct{}
@@ -90,7 +91,7 @@ func (s *Server) Connect(stream agentapi.Agent_ConnectServer) error {
 		v.log.WarnContext(ctx, "agent refused", "error", err)
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	v.zone = hello.GetZone()
+	v.zone, v.dependencies = hello.GetZone(), mesh.DependenciesOf(hello.GetDependencies())
 	v.st = state{since: time.Now(), hello: hello}
 	if err := s.enter(ctx, v); err != nil {
 		return err

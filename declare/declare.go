@@ -27,6 +27,9 @@ type Task struct {
 	ContainerPorts []uint16 // sorted: every port that the task's containers use
 	AccessLog      *AccessLog
 	LogLevel       string // of the proxy: "info" or "debug"
+	// Dependencies are the discovery names of what the task calls, sorted: its
+	// sidecar is told of these only. Empty: of all in the namespace.
+	Dependencies []string
 }
 
 // Port is one entry of services, joined with its port mapping.

@@ -11,6 +11,7 @@ type (
 		Enabled                 *bool            `json:"enabled"`
 		Namespace               string           `json:"namespace"`
 		Services                []serviceEntry   `json:"services"`
+		Dependencies            []string         `json:"dependencies"`
 		LogConfiguration        *logConfig       `json:"logConfiguration"`
 		AccessLogConfiguration  *accessLogConfig `json:"accessLogConfiguration"`
 		ContainerConfigurations []struct {

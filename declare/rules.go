@@ -54,9 +54,31 @@ func (c *checker) task(d document) Task {
 	for i, s := range sc.Services {
 		t.Ports = append(t.Ports, c.service(fmt.Sprintf("%s.services[%d]", root, i), i, s, mappings))
 	}
+	t.Dependencies = c.dependencies(root+".dependencies", sc.Dependencies)
 	c.unique(root, t)
 	c.logs(root, sc, &t)
 	return t
+}
+
+// dependencies are ours, not ECS's: its agent is told of the whole namespace.
+func (c *checker) dependencies(path string, list []string) []string {
+	if list != nil && len(list) == 0 {
+		c.bad(path, "is empty; allowed: one discovery name or more, or absent for all services of the namespace")
+	}
+	if n := len(list); n > mesh.MaxDependencies {
+		c.bad(path, "has %d entries; allowed: up to %d", n, mesh.MaxDependencies)
+		return nil
+	}
+	seen := map[string]int{}
+	for i, name := range list {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		if first, dup := taken(seen, name, i); dup {
+			c.bad(at, "%s stands at [%d] already; allowed: each name once", quote(name), first)
+		} else if !mesh.ValidDiscoveryName(name) {
+			c.bad(at, "%s; allowed: the discovery name of a service in the task's namespace, without the namespace: up to 64 of [a-z0-9_-], not starting with '-'", quote(name))
+		}
+	}
+	return slices.Sorted(slices.Values(list))
 }
 
 func (c *checker) mappings(list []portMapping) map[string]portMapping {

@@ -137,6 +137,7 @@ func (c Config) reachable() error {
 func (a *Agent) meta() bootstrap.NodeMeta {
 	m := bootstrap.NodeMeta{
 		Version: a.cfg.Version, Wiring: a.wiring, IPv6: canIPv6(), ContainerPorts: a.cfg.Declaration.ContainerPorts,
+		Dependencies: a.cfg.Declaration.Dependencies,
 	}
 	if l := a.cfg.Declaration.AccessLog; l != nil {
 		m.AccessLog = bootstrap.AccessLog{Format: l.Format, QueryParameters: l.QueryParameters}

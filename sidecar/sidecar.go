@@ -217,6 +217,7 @@ func signal(c chan struct{}) {
 func (a *Agent) hello() *agentapi.Hello {
 	h := &agentapi.Hello{
 		AgentVersion: a.cfg.Version, EnvoyVersion: a.binary.Version.String(), Wiring: string(a.wiring), Zone: a.cfg.Zone,
+		Dependencies: a.cfg.Declaration.Dependencies,
 	}
 	for _, p := range a.cfg.Declaration.ContainerPorts {
 		h.ContainerPorts = append(h.ContainerPorts, uint32(p))

@@ -36,8 +36,9 @@ type control struct {
 	port   uint16
 	logged *logBook
 	stop   func()
-	// accessLog is what tasks that start from now on ask for.
-	accessLog bootstrap.AccessLog
+	// accessLog and dependencies are what tasks that start from now on ask for.
+	accessLog    bootstrap.AccessLog
+	dependencies []string
 }
 
 func startControl(t *testing.T, port uint16, opts ...Option) *control {

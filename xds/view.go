@@ -56,6 +56,9 @@ func newView(v translate.View, mode leds.Mode) *view {
 // keyOf tells every view from every other; people read it in the status.
 func keyOf(v translate.View) string {
 	key := v.Namespace + "/" + string(v.Wiring) + "/" + v.Blocked
+	if v.Dependencies != "" {
+		key += "/only=" + string(v.Dependencies)
+	}
 	if v.AccessLog != (bootstrap.AccessLog{}) {
 		key += fmt.Sprintf("/log=%s,query=%t", v.AccessLog.Format, v.AccessLog.QueryParameters)
 	}
@@ -90,7 +93,7 @@ func (v *view) update(snap *mesh.Snapshot, now time.Time, log *slog.Logger) (ent
 			delete(v.held, name)
 		}
 	}
-	for _, s := range snap.Namespace(v.Namespace) {
+	for _, s := range snap.Told(v.Namespace, v.Dependencies) {
 		if v.services[s.Name].stored == s && !v.released(s.Name, now) {
 			continue
 		}

@@ -119,6 +119,9 @@ func isNull(v *structpb.Value) bool {
 
 // form says in words what a field takes.
 func form(t reflect.Type) string {
+	if t == reflect.TypeFor[[]string]() {
+		return "a list of strings"
+	}
 	switch t.Kind() {
 	case reflect.Uint16:
 		return "a number of 1 to 65535"
@@ -143,6 +146,15 @@ func (c *checker) rules(m NodeMeta) {
 	}
 	if !slices.Contains([]string{"", "TEXT", "JSON"}, m.AccessLog.Format) {
 		c.bad("accessLog.format: %q; allowed: TEXT, JSON", m.AccessLog.Format)
+	}
+	if n := len(m.Dependencies); n > mesh.MaxDependencies {
+		c.bad("%d dependencies; allowed: %d", n, mesh.MaxDependencies)
+		return
+	}
+	for i, name := range m.Dependencies {
+		if !mesh.ValidDiscoveryName(name) {
+			c.bad("dependencies[%d]: %q; allowed: 1 to 64 of [a-z0-9_-], not starting with '-'", i, name)
+		}
 	}
 	if slices.Contains(m.ContainerPorts, 0) {
 		c.bad("containerPorts: 0; allowed: 1 to 65535")

@@ -32,6 +32,7 @@ type NodeMeta struct {
 	IPv6           bool        `json:"ipv6,omitempty"`           // the task can listen on [::]; the ingress then does
 	ContainerPorts []uint16    `json:"containerPorts,omitempty"` // all that the task's containers use
 	Ports          []Port      `json:"ports,omitempty"`          // what the task offers; empty: client-only
+	Dependencies   []string    `json:"dependencies,omitempty"`   // discovery names of what the task calls; empty: all of its namespace
 	AccessLog      AccessLog   `json:"accessLog,omitzero"`
 	// AWS is set by the control plane for a node in the form of AWS's agent,
 	// and is no part of the metadata.

@@ -44,6 +44,8 @@ type View struct {
 	// because a container of the task uses them: see [BlockedPorts]. Only in
 	// bind wiring.
 	Blocked string
+	// Dependencies are what the sidecars are told of.
+	Dependencies mesh.Dependencies
 	// AccessLog is what the task wants to be logged.
 	AccessLog bootstrap.AccessLog
 	// Collections says that the sidecars take endpoints in collections (LEDS).
@@ -71,7 +73,7 @@ func BlockedPorts(ports []uint16) string {
 
 // ViewOf is the view of a node.
 func ViewOf(namespace string, meta bootstrap.NodeMeta) View {
-	v := View{Namespace: namespace, Wiring: meta.Wiring, AccessLog: meta.AccessLog}
+	v := View{Namespace: namespace, Wiring: meta.Wiring, AccessLog: meta.AccessLog, Dependencies: mesh.DependenciesOf(meta.Dependencies)}
 	if v.Wiring == mesh.Bind {
 		v.Blocked = BlockedPorts(meta.ContainerPorts)
 	}
