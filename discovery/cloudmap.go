@@ -6,8 +6,8 @@
 // services, nor Envoy, nor certificates.
 //
 // Start reading at [CloudMap], then service.go (one service's schedule),
-// learn.go (what an answer changes), assemble.go (attributes to mesh.Service).
-// [cloud] makes the calls, [hold] decides what to believe.
+// learn.go (what an answer changes), share.go (what other replicas know).
+// [assemble] makes services of attributes, [cloud] makes the calls, [pace] says when, [hold] decides what to believe.
 package discovery
 
 import (
@@ -18,8 +18,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"patchbay/discovery/assemble"
 	"patchbay/discovery/cloud"
 	"patchbay/discovery/hold"
+	"patchbay/discovery/pace"
 	"patchbay/mesh"
 )
 
@@ -31,9 +33,11 @@ type Sink interface {
 // Metrics counts what an operator must see. Methods are called from many
 // goroutines and must not block.
 type Metrics interface {
-	// CallFailed counts a failed call of the registry by operation and error
-	// code ("timeout" and "unreachable" where there is none).
-	CallFailed(operation, code string)
+	// Called counts a call of the registry by operation and result: cloud.OK, or
+	// the error code ("timeout" and "unreachable" where there is none).
+	Called(operation, result string)
+	// Waited adds up how long calls waited for our own limits.
+	Waited(operation string, d time.Duration)
 	// InstanceSkipped counts an instance when it is first found malformed.
 	InstanceSkipped(service mesh.ServiceName, reason string)
 	// RemovalHeld counts a drop of endpoints that is not believed at once.
@@ -55,27 +59,26 @@ type Config struct {
 	// missing. Then a missing one counts as complete and empty; without it the
 	// namespace is waited for.
 	CreateNamespace bool
-	Overrides       map[mesh.ServiceName]Override
+	Overrides       map[mesh.ServiceName]assemble.Override
 	Rules           hold.Rules
 	Budget          cloud.Budget
 
-	Hot        time.Duration // 1 s: period of revision polling within HotFor of a change or a hint
-	HotFor     time.Duration // 2 min
-	Warm       time.Duration // 5 s: until WarmFor
-	WarmFor    time.Duration // 15 min
-	Cold       time.Duration // 15 s: after that, and while a watch tells of changes
-	Full       time.Duration // 15 s: period of full fetches, which alone show health
-	Topology   time.Duration // 30 s: period of listing services and reading their attributes
+	Pace       pace.Rules    // when instances are asked for
+	Topology   time.Duration // 30 s: period of listing services
+	Settings   time.Duration // 60 s: period of reading the attributes of a service of ours; five times that of another
 	Call       time.Duration // 2 s: the longest that one call may take
 	Patience   time.Duration // 2 s: how long a start waits for the registry before it shows what is on disk
-	Backoff    time.Duration // 10 s: longest pause after errors of one service
 	Concurrent int           // 64 calls at the same time
 
 	// StateDir keeps the last known good answers, a file for each namespace.
 	// Empty: nothing is kept.
 	StateDir string
 	// Watch tells of changes as they happen; nil with AWS.
-	Watch   Watcher
+	Watch Watcher
+	// Events reports whether events of ECS tell of changes just now; nil: never.
+	Events func() bool
+	// Share divides the polling among replicas; nil: there is one.
+	Share   Share
 	Metrics Metrics // may be nil
 }
 
@@ -86,21 +89,16 @@ func (c Config) withDefaults() Config {
 	}{
 		{&c.Rules.HoldEmpty, 30 * time.Second},
 		{&c.Rules.HoldDrop, 5 * time.Second},
-		{&c.Hot, time.Second},
-		{&c.HotFor, 2 * time.Minute},
-		{&c.Warm, 5 * time.Second},
-		{&c.WarmFor, 15 * time.Minute},
-		{&c.Cold, 15 * time.Second},
-		{&c.Full, 15 * time.Second},
 		{&c.Topology, 30 * time.Second},
+		{&c.Settings, time.Minute},
 		{&c.Call, 2 * time.Second},
 		{&c.Patience, 2 * time.Second},
-		{&c.Backoff, 10 * time.Second},
 	} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
 	}
+	c.Pace = c.Pace.WithDefaults()
 	if c.Concurrent == 0 {
 		c.Concurrent = 64
 	}
@@ -124,7 +122,7 @@ type CloudMap struct {
 func New(cfg Config, api cloud.API, sink Sink, log *slog.Logger) (*CloudMap, error) {
 	cfg = cfg.withDefaults()
 	c := &CloudMap{cfg: cfg, sink: sink, log: log, names: map[string]*namespace{}}
-	c.reg = cloud.New(api, cloud.Options{Budget: cfg.Budget, Deadline: cfg.Call, Concurrent: cfg.Concurrent, Failed: cfg.Metrics.CallFailed})
+	c.reg = cloud.New(api, cloud.Options{Budget: cfg.Budget, Deadline: cfg.Call, Concurrent: cfg.Concurrent, Called: cfg.Metrics.Called, Waited: cfg.Metrics.Waited})
 	var errs []error
 	for _, n := range cfg.Namespaces {
 		if !mesh.ValidDNSName(n.Name) {
@@ -180,6 +178,7 @@ func (c *CloudMap) Leaving(name mesh.ServiceName, instanceID string) {
 
 type noMetrics struct{}
 
-func (noMetrics) CallFailed(string, string)                {}
+func (noMetrics) Called(string, string)                    {}
+func (noMetrics) Waited(string, time.Duration)             {}
 func (noMetrics) InstanceSkipped(mesh.ServiceName, string) {}
 func (noMetrics) RemovalHeld(mesh.ServiceName, int)        {}

@@ -56,17 +56,21 @@ func TestChangesAreSeenByRevision(t *testing.T) {
 		s := m.own(t, "backend", plain(mesh.HTTP, "backend"), 2)
 		w := start(t, m)
 		after(time.Second)
-		w.cm.Hint(mesh.ServiceName{Namespace: "prod", DiscoveryName: "backend"}) // hot for two minutes
-		after(time.Minute)
+		w.cm.Hint(mesh.ServiceName{Namespace: "prod", DiscoveryName: "backend"}) // hot for ten seconds
+		after(500 * time.Millisecond)
 		m.do(func() { s.add(2) })
-		after(1200 * time.Millisecond)
-		w.expect(t, "a second later", "backend", "a.http b.http c.http")
+		after(510 * time.Millisecond)
+		w.expect(t, "a second after the hint", "backend", "a.http b.http c.http")
+		after(time.Minute)
+		m.do(func() { s.add(3) })
+		after(30 * time.Second)
+		w.expect(t, "without a hint", "backend", "a.http b.http c.http d.http")
 		m.do(func() {
 			i := s.instances["a.http"]
 			i.health = "UNHEALTHY"
 			s.instances["a.http"] = i // no new revision, by contract
 		})
-		after(17 * time.Second)
+		after(30 * time.Second)
 		got := w.store.Snapshot().Services[0].Endpoints[0]
 		if got.Health != mesh.Unhealthy {
 			t.Errorf("health is %v after the period of full fetches", got.Health)
@@ -126,7 +130,7 @@ func TestOneFailingServiceDelaysNobody(t *testing.T) {
 		w.cm.Hint(mesh.ServiceName{Namespace: "prod", DiscoveryName: "well"})
 		after(time.Minute)
 		m.do(func() { s.add(2) })
-		after(1200 * time.Millisecond)
+		w.cm.Hint(mesh.ServiceName{Namespace: "prod", DiscoveryName: "well"})
 		w.expect(t, "beside an ill one", "well", "a.http b.http c.http")
 		w.expect(t, "the ill one", "ill", "a.http b.http")
 	})
@@ -140,7 +144,7 @@ func TestAnEmptyAnswerIsHeld(t *testing.T) {
 		after(time.Minute)
 		full := s.instances
 		m.do(s.clear)
-		after(20 * time.Second)
+		after(30 * time.Second)
 		w.expect(t, "during a blip", "backend", five)
 		if st := w.cm.Status()[0].Services[0]; st.Held != 5 {
 			t.Errorf("held: %+v", st)
@@ -149,7 +153,7 @@ func TestAnEmptyAnswerIsHeld(t *testing.T) {
 		after(15 * time.Second)
 		w.expect(t, "after the blip", "backend", five)
 		m.do(s.clear)
-		after(59 * time.Second)
+		after(60 * time.Second)
 		w.expect(t, "scaled to zero for good", "backend", "")
 		if s := w.store.Snapshot().Services; len(s) != 1 {
 			t.Error("the service itself must stay")
@@ -161,7 +165,7 @@ func TestADropOfMoreThanHalfIsConfirmed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		s := m.own(t, "backend", plain(mesh.HTTP, "backend"), 5)
-		w := start(t, m, func(c *Config) { c.Cold = time.Second })
+		w := start(t, m, func(c *Config) { c.Pace.Hinted = time.Second })
 		after(20 * time.Minute)
 		drop := func(ids ...string) func() {
 			return func() {
@@ -197,7 +201,7 @@ func TestAnAnnouncedRemovalIsNotHeld(t *testing.T) {
 		after(time.Minute)
 		w.expect(t, "while the registry still has it", "backend", "")
 		m.do(s.clear)
-		after(20 * time.Second)
+		after(30 * time.Second)
 		m.do(func() { s.add(0) })
 		w.cm.Hint(name)
 		w.expect(t, "registered again", "backend", "a.http")
@@ -346,12 +350,11 @@ func TestAWatchIsFollowedAtOnce(t *testing.T) {
 		if took := time.Since(began); took != 0 {
 			t.Errorf("it took %s", took)
 		}
-		after(17 * time.Second)
+		after(30 * time.Second)
 		w.expect(t, "polling behind a watch that missed something", "backend", "a.http b.http c.http")
 		wt.down.Store(true)
-		after(17 * time.Second)
 		m.do(func() { s.add(3) })
-		after(1200 * time.Millisecond)
+		after(30 * time.Second)
 		w.expect(t, "without a watch", "backend", "a.http b.http c.http d.http")
 	})
 }

@@ -6,8 +6,10 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
 
+	"patchbay/discovery/assemble"
 	"patchbay/discovery/cloud"
 	"patchbay/discovery/hold"
+	"patchbay/discovery/pace"
 	"patchbay/mesh/record"
 )
 
@@ -30,6 +32,7 @@ func (s *service) learn(now time.Time, t task) time.Duration {
 	case t.err != nil:
 		s.failed(t.err)
 	case t.asked:
+		s.timer.Asked(now, t.full)
 		if s.failures > 0 {
 			s.ns.log.Info("the registry answers for a service again", "service", s.name.DiscoveryName)
 		}
@@ -39,9 +42,10 @@ func (s *service) learn(now time.Time, t task) time.Duration {
 			s.learnInstances(now, t)
 		}
 	}
+	s.saw()
 	if s.rebuild() || before != s.resolved() || !s.ns.synced {
 		if before {
-			s.stirred = now
+			s.timer.Stir(now)
 		}
 		s.ns.publish()
 	}
@@ -54,6 +58,7 @@ func (s *service) failed(err error) {
 	}
 	s.err = err
 	s.failures++
+	s.retry = time.Now().Add(pace.Backoff(s.ns.cfg.Pace.First, s.ns.cfg.Pace.Most, s.failures))
 }
 
 // learnSettings takes in the service's attributes. Whatever is wrong with
@@ -69,12 +74,12 @@ func (s *service) learnSettings(now time.Time, t task) {
 		}
 		s.attrsErr = t.attrsErr
 		s.attrFailures++
-		s.nextSetting = now.Add(backoff(s.ns.cfg.Hot, s.ns.cfg.Backoff, s.attrFailures))
+		s.nextSetting = now.Add(pace.Backoff(s.ns.cfg.Pace.First, s.ns.cfg.Pace.Most, s.attrFailures))
 		return
 	}
 	s.attrFailures = 0
-	s.nextSetting = now.Add(jitter(s.ns.cfg.Topology))
 	parsed, err := record.ParseService(t.attrs)
+	defer func() { s.nextSetting = now.Add(s.settingsPeriod()) }()
 	switch {
 	case err == nil:
 		s.attrs, s.settings, s.broken = t.attrs, &parsed, false
@@ -98,7 +103,6 @@ func (s *service) learnSettings(now time.Time, t task) {
 
 // learnInstances weighs a full answer.
 func (s *service) learnInstances(now time.Time, t task) {
-	s.nextFull = now.Add(jitter(s.ns.cfg.Full))
 	s.recheck = time.Time{}
 	next := s.readable(now, t)
 	wasHeld := s.belief.Held
@@ -106,6 +110,7 @@ func (s *service) learnInstances(now time.Time, t task) {
 		s.recheckBy(now.Add(wait))
 	}
 	s.known = true
+	s.content = t.answer.Mark()
 	if s.belief.Lagging() {
 		return // an older answer: nothing in it counts
 	}
@@ -179,7 +184,8 @@ func (s *service) announced(id string) bool { _, ok := s.leaving[id]; return ok 
 func (s *service) leave(now time.Time, id string) {
 	was, seen := hold.Find(s.belief.Good, id)
 	s.leaving[id] = departure{at: now, was: was.Instance, seen: seen}
-	s.wantFull, s.stirred = true, now
+	s.wantFull = true
+	s.timer.Stir(now)
 	s.rebuild()
 }
 
@@ -207,7 +213,7 @@ func (s *service) listedAs(now time.Time, sum cloud.Summary) {
 		poke(s.wake)
 	}
 	if s.info != sum && (s.info.ID != "" || s.ns.synced) {
-		s.stirred = now
+		s.timer.Stir(now)
 	}
 	s.info, s.listed = sum, true
 }
@@ -227,12 +233,12 @@ func (s *service) rebuild() bool {
 			list = append(list, i)
 		}
 	}
-	p := parts{
-		name: s.name, info: s.info, settings: s.settings, instances: list,
-		override: s.ns.cfg.Overrides[s.name], before: s.built,
+	p := assemble.Parts{
+		Name: s.name, Info: s.info, Settings: s.settings, Instances: list,
+		Override: s.ns.cfg.Overrides[s.name], Before: s.built,
 	}
-	p.info.Managed = p.info.Managed || s.broken
-	built, skipped := assemble(p)
+	p.Info.Managed = p.Info.Managed || s.broken
+	built, skipped := assemble.Service(p)
 	for reason, n := range skipped {
 		if n > s.skipped[reason] {
 			s.ns.cfg.Metrics.InstanceSkipped(s.name, reason)

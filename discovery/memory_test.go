@@ -37,6 +37,7 @@ type memoryService struct {
 	instances       map[string]memoryInstance
 	revision        int64
 	hidden          bool // from the discover calls
+	checked         bool // has a health check
 	unlisted        bool // from ListServices
 }
 
@@ -94,8 +95,12 @@ func (m *memory) ListServices(ctx context.Context, _ *sd.ListServicesInput, _ ..
 	out := &sd.ListServicesOutput{}
 	for _, name := range slices.Sorted(maps.Keys(m.services)) {
 		if s := m.services[name]; !s.unlisted {
-			out.Services = append(out.Services, types.ServiceSummary{Id: aws.String(s.id), Arn: aws.String("arn:" + s.id),
-				Name: aws.String(name), CreateDate: aws.Time(time.Unix(1000, 0)), Description: aws.String(s.description)})
+			sum := types.ServiceSummary{Id: aws.String(s.id), Arn: aws.String("arn:" + s.id),
+				Name: aws.String(name), CreateDate: aws.Time(time.Unix(1000, 0)), Description: aws.String(s.description)}
+			if s.checked {
+				sum.HealthCheckCustomConfig = &types.HealthCheckCustomConfig{}
+			}
+			out.Services = append(out.Services, sum)
 		}
 	}
 	return out, nil
@@ -158,7 +163,7 @@ func (m *memory) own(t *testing.T, name string, settings record.Settings, n int)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &memoryService{id: "srv-" + name, description: record.Description, attrs: c.Put, instances: map[string]memoryInstance{}, revision: 10}
+	s := &memoryService{id: "srv-" + name, description: record.Description, checked: true, attrs: c.Put, instances: map[string]memoryInstance{}, revision: 10}
 	m.services[name] = s
 	for i := range n {
 		s.add(i)

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
 
 	"patchbay/discovery/cloud"
+	"patchbay/discovery/pace"
 	"patchbay/mesh"
 )
 
@@ -80,14 +81,14 @@ func (n *namespace) run(ctx context.Context) error {
 		pause := n.cfg.Topology
 		if err := n.list(ctx); err != nil {
 			failures++
-			pause = backoff(time.Second, n.cfg.Backoff, failures)
+			pause = pace.Backoff(n.cfg.Pace.First, n.cfg.Pace.Most, failures)
 			if errors.Is(err, cloud.ErrNoNamespace) {
 				pause = time.Second
 			}
 		} else {
 			failures = 0
 		}
-		timer := time.NewTimer(jitter(pause))
+		timer := time.NewTimer(pace.Jitter(pause))
 		select {
 		case <-timer.C:
 		case <-n.wake:
@@ -312,7 +313,7 @@ func (n *namespace) hint(name mesh.ServiceName, attributes bool) {
 	}
 	s.wantFull = true
 	s.wantAttrs = s.wantAttrs || attributes
-	s.stirred = time.Now()
+	s.timer.Stir(time.Now())
 	poke(s.wake)
 }
 

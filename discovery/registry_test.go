@@ -18,6 +18,7 @@ import (
 
 	"patchbay/discovery"
 	"patchbay/discovery/cloud"
+	"patchbay/discovery/pace"
 	"patchbay/mesh"
 	"patchbay/registrar"
 	"patchbay/registry/watch"
@@ -218,7 +219,9 @@ func (silent) Leaving(mesh.ServiceName, string) {}
 // what happens meanwhile is seen when it is well again.
 func TestAnIllRegistryTakesNothingAway(t *testing.T) {
 	l := newLab(t, func(c *discovery.Config) {
-		c.Hot, c.Cold, c.Full, c.Topology, c.Backoff = 10*time.Millisecond, 20*time.Millisecond, 20*time.Millisecond, 20*time.Millisecond, 40*time.Millisecond
+		ms := time.Millisecond
+		c.Pace = pace.Rules{Hot: []time.Duration{10 * ms}, Hinted: 20 * ms, Unhinted: 20 * ms, Health: 20 * ms, Sweep: 20 * ms, First: 10 * ms, Most: 40 * ms}
+		c.Topology, c.Settings = 20*ms, 20*ms
 		c.Call = 200 * time.Millisecond
 	})
 	for i := range 6 {

@@ -2,11 +2,11 @@ package discovery
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
 
 	"patchbay/discovery/cloud"
 	"patchbay/discovery/hold"
+	"patchbay/discovery/pace"
 	"patchbay/mesh"
 	"patchbay/mesh/record"
 )
@@ -44,14 +44,16 @@ type service struct {
 	built     *mesh.Service
 
 	err          error
-	failures     int // of instance calls, in a row
-	attrFailures int // of GetServiceAttributes, in a row
-	missing      int // answers in a row that the service does not exist
+	failures     int       // of instance calls, in a row
+	retry        time.Time // after the last of them
+	attrFailures int       // of GetServiceAttributes, in a row
+	missing      int       // answers in a row that the service does not exist
 	missingSince time.Time
 
-	wantFull, wantAttrs            bool
-	stirred                        time.Time // last change or hint
-	recheck, nextFull, nextSetting time.Time
+	wantFull, wantAttrs  bool
+	timer                pace.Timer
+	recheck, nextSetting time.Time
+	content, mark        uint64 // of the newest answer, and of that with the settings; replicas compare the mark
 }
 
 // departure is an announced removal: when, and of which registration.
@@ -86,8 +88,11 @@ func (s *service) run(ctx context.Context) {
 
 // step asks the registry once for what is due, and returns how long to sleep.
 func (s *service) step(ctx context.Context) time.Duration {
-	t := s.take(time.Now())
-	if !t.full {
+	t, idle := s.take(time.Now())
+	if idle > 0 {
+		return idle
+	}
+	if !t.full && t.instances {
 		rev, err := s.ns.reg.Revision(ctx, t.namespace, t.cloudName)
 		t.asked, t.err = true, err
 		t.full = err == nil && rev != t.revision
@@ -112,7 +117,7 @@ func (s *service) step(ctx context.Context) time.Duration {
 type task struct {
 	namespace, cloudName, serviceID string
 	revision                        int64
-	full, attributes                bool
+	instances, full, attributes     bool
 
 	asked    bool
 	answer   cloud.Answer
@@ -121,19 +126,26 @@ type task struct {
 	attrsErr error
 }
 
-func (s *service) take(now time.Time) task {
+// take says what is due, or how long nothing will be.
+func (s *service) take(now time.Time) (task, time.Duration) {
 	s.ns.mu.Lock()
 	defer s.ns.mu.Unlock()
 	t := task{
 		namespace: s.ns.cloud.HTTPName, cloudName: s.info.Name, serviceID: s.info.ID, revision: s.belief.Revision,
-		full:       s.wantFull || s.answered.IsZero() || due(now, s.nextFull) || due(now, s.recheck),
+		full:       s.wantFull || s.answered.IsZero() && s.failures == 0 || s.failures == 0 && due(now, s.recheck),
 		attributes: s.wantAttrs || s.nextSetting.IsZero() || due(now, s.nextSetting),
+	}
+	next := s.next()
+	t.instances = t.full || !now.Before(next)
+	t.full = t.full || t.instances && (s.answered.IsZero() || s.timer.Full(now, s.fullPeriod()))
+	if !t.instances && !t.attributes {
+		return t, s.pause(now)
 	}
 	if t.namespace == "" {
 		t.namespace = s.name.Namespace
 	}
 	s.wantFull, s.wantAttrs = false, false
-	return t
+	return t, 0
 }
 
 func due(now, at time.Time) bool { return !at.IsZero() && !now.Before(at) }
@@ -159,42 +171,38 @@ func (s *service) hasDocument(h string) bool {
 	return ok
 }
 
-// pause is how long to sleep before the next step.
-func (s *service) pause(now time.Time) time.Duration {
-	c := s.ns.cfg
-	quiet := now.Sub(s.stirred)
-	period := c.Cold
+// next is when the instances are asked for again, if nothing happens.
+func (s *service) next() time.Time {
+	r := s.ns.cfg.Pace
 	switch {
 	case s.failures > 0:
-		return backoff(c.Hot, c.Backoff, s.failures)
-	case s.ns.watched():
-	case quiet < c.HotFor:
-		period = c.Hot
-	case quiet < c.WarmFor:
-		period = c.Warm
+		return s.retry
+	case s.belief.Lagging():
+		return s.recheck
 	}
-	d := jitter(period)
-	if s.belief.Lagging() {
-		d = c.Cold // only the recheck below
+	period, full := r.Unhinted, s.fullPeriod()
+	if s.hinted() {
+		period = r.Hinted
 	}
-	for _, at := range []time.Time{s.recheck, s.nextFull, s.nextSetting} {
-		if !at.IsZero() {
-			d = min(d, at.Sub(now))
-		}
+	if s.relied() {
+		period, full = r.Relied, max(full, r.Relied)
+	}
+	return s.timer.Next(r, period, full)
+}
+
+func (s *service) fullPeriod() time.Duration {
+	if s.info.Checked {
+		return s.ns.cfg.Pace.Health
+	}
+	return s.ns.cfg.Pace.Sweep
+}
+
+// pause is how long to sleep before the next step.
+func (s *service) pause(now time.Time) time.Duration {
+	d := s.next().Sub(now)
+	d = min(d, s.nextSetting.Sub(now))
+	if s.failures == 0 && !s.recheck.IsZero() {
+		d = min(d, s.recheck.Sub(now))
 	}
 	return max(d, time.Millisecond)
-}
-
-// jitter spreads a period by a tenth to both sides.
-func jitter(d time.Duration) time.Duration {
-	return d + time.Duration((rand.Float64()-0.5)*0.2*float64(d)) //nolint:gosec // not a secret
-}
-
-// backoff doubles from first to most; the upper half of it is random.
-func backoff(first, most time.Duration, failures int) time.Duration {
-	d := most
-	if failures < 16 {
-		d = min(most, first<<(failures-1))
-	}
-	return d/2 + rand.N(d/2+1) //nolint:gosec // not a secret
 }

@@ -6,19 +6,30 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"patchbay/discovery"
+	"patchbay/discovery/cloud"
+	"patchbay/discovery/cost"
 	"patchbay/mesh"
 )
 
 // discoveryMetrics are the counters of package discovery. No label grows with
 // services or instances: which ones it was is in the log and the status.
 type discoveryMetrics struct {
+	calls   *prometheus.CounterVec
 	failed  *prometheus.CounterVec
+	waited  *prometheus.CounterVec
+	dollars prometheus.Counter
 	skipped *prometheus.CounterVec
 	held    prometheus.Counter
 }
 
 func newDiscoveryMetrics(reg prometheus.Registerer) discovery.Metrics {
 	m := discoveryMetrics{
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "patchbay_registry_calls_total", Help: "Calls of the registry by operation and result: ok, or the error code."}, []string{"operation", "result"}),
+		waited: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "patchbay_registry_wait_seconds_total", Help: "How long calls of the registry waited for our own limits, by operation."}, []string{"operation"}),
+		dollars: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "patchbay_registry_cost_dollars_total", Help: "What the calls cost in AWS Cloud Map, by its price list: patchbay cost."}),
 		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "patchbay_registry_call_failures_total", Help: "Calls of the registry that failed, by operation and error code."}, []string{"operation", "code"}),
 		skipped: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -26,12 +37,20 @@ func newDiscoveryMetrics(reg prometheus.Registerer) discovery.Metrics {
 		held: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "patchbay_removals_held_total", Help: "Endpoints that an answer of the registry lacked and that stayed until it was confirmed."}),
 	}
-	reg.MustRegister(m.failed, m.skipped, m.held)
+	reg.MustRegister(m.calls, m.waited, m.dollars, m.failed, m.skipped, m.held)
 	return m
 }
 
-func (m discoveryMetrics) CallFailed(operation, code string) {
-	m.failed.WithLabelValues(operation, code).Inc()
+func (m discoveryMetrics) Called(operation, result string) {
+	m.calls.WithLabelValues(operation, result).Inc()
+	m.dollars.Add(cost.Of(operation))
+	if result != cloud.OK {
+		m.failed.WithLabelValues(operation, result).Inc()
+	}
+}
+
+func (m discoveryMetrics) Waited(operation string, d time.Duration) {
+	m.waited.WithLabelValues(operation).Add(d.Seconds())
 }
 
 func (m discoveryMetrics) InstanceSkipped(_ mesh.ServiceName, reason string) {

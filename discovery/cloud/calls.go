@@ -27,6 +27,7 @@ type Summary struct {
 	Name    string // as Cloud Map spells it
 	Created time.Time
 	Managed bool // made by our registrar
+	Checked bool // has a health check: health changes without a new revision
 }
 
 // Options are those of New.
@@ -34,10 +35,15 @@ type Options struct {
 	Budget     Budget
 	Deadline   time.Duration // of each call
 	Concurrent int           // calls at the same time
-	// Failed is told of every failed call: the operation, and the error code
-	// ("timeout" and "unreachable" where there is none). It must not block.
-	Failed func(operation, code string)
+	// Called is told of every call: the operation, and OK or the error code
+	// ("timeout" and "unreachable" where there is none). Waited is told how long
+	// one waited for the budget. Neither may block; nil: nobody is told.
+	Called func(operation, result string)
+	Waited func(operation string, d time.Duration)
 }
+
+// OK is the result of a call that was answered.
+const OK = "ok"
 
 // Calls makes the calls. It is safe for concurrent use. Every method returns
 // the complete answer or an error in which the SDK's types can be found.
@@ -45,15 +51,22 @@ type Calls struct {
 	api      API
 	deadline time.Duration
 	slots    chan struct{}
-	failed   func(operation, code string)
+	called   func(operation, result string)
+	waited   func(operation string, d time.Duration)
 
 	revisions, discovers, lists, attributes *bucket
 }
 
 // New makes Calls; it does no I/O.
 func New(api API, o Options) *Calls {
+	if o.Called == nil {
+		o.Called = func(string, string) {}
+	}
+	if o.Waited == nil {
+		o.Waited = func(string, time.Duration) {}
+	}
 	return &Calls{
-		api: api, deadline: o.Deadline, failed: o.Failed, slots: make(chan struct{}, o.Concurrent),
+		api: api, deadline: o.Deadline, called: o.Called, waited: o.Waited, slots: make(chan struct{}, o.Concurrent),
 		revisions:  newBucket(o.Budget.Revision, 1500, 1),
 		discovers:  newBucket(o.Budget.Discover, 500, 2),
 		lists:      newBucket(o.Budget.List, 1, 10),
@@ -63,8 +76,12 @@ func New(api API, o Options) *Calls {
 
 func call[In, Out any](ctx context.Context, c *Calls, b *bucket, op string, f func(context.Context, In, ...func(*sd.Options)) (Out, error), in In) (Out, error) {
 	var none Out
+	began := time.Now()
 	if err := b.wait(ctx); err != nil {
 		return none, fmt.Errorf("%s: %w", op, err)
+	}
+	if d := time.Since(began); d > 0 {
+		c.waited(op, d)
 	}
 	select {
 	case c.slots <- struct{}{}:
@@ -78,10 +95,11 @@ func call[In, Out any](ctx context.Context, c *Calls, b *bucket, op string, f fu
 	b.told(err)
 	if err != nil {
 		if ctx.Err() == nil {
-			c.failed(op, code(err))
+			c.called(op, code(err))
 		}
 		return none, fmt.Errorf("%s: %w", op, err)
 	}
+	c.called(op, OK)
 	return out, nil
 }
 
@@ -166,6 +184,7 @@ func (c *Calls) Services(ctx context.Context, namespaceID string) ([]Summary, er
 			out = append(out, Summary{
 				ID: aws.ToString(s.Id), ARN: aws.ToString(s.Arn), Name: aws.ToString(s.Name),
 				Created: aws.ToTime(s.CreateDate).UTC(), Managed: aws.ToString(s.Description) == record.Description,
+				Checked: s.HealthCheckConfig != nil || s.HealthCheckCustomConfig != nil,
 			})
 		}
 	}

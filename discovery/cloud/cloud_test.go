@@ -52,7 +52,11 @@ func calls(t *testing.T, bodies map[string][]string) (*Calls, *answering, *[]str
 	})}
 	var failed []string
 	c := New(NewClient(cfg, ClientOptions{Endpoint: srv.URL}), Options{Budget: Unlimited, Deadline: 5 * time.Second, Concurrent: 4,
-		Failed: func(op, code string) { failed = append(failed, op+" "+code) }})
+		Called: func(op, result string) {
+			if result != OK {
+				failed = append(failed, op+" "+result)
+			}
+		}})
 	return c, a, &failed
 }
 
@@ -81,13 +85,13 @@ func TestTheHostPrefixIsLeftOutWhereItLeadsNowhere(t *testing.T) {
 func TestListingsAreCompleteOrFail(t *testing.T) {
 	c, _, _ := calls(t, map[string][]string{
 		"ListServices": {
-			`{"Services":[{"Id":"srv-1","Name":"one","Description":"managed by patchbay"}],"NextToken":"2"}`,
+			`{"Services":[{"Id":"srv-1","Name":"one","Description":"managed by patchbay","HealthCheckCustomConfig":{"FailureThreshold":1}}],"NextToken":"2"}`,
 			`{"Services":[],"NextToken":"3"}`, // a page may be empty
 			`{"Services":[{"Id":"srv-2","Name":"two"}]}`,
 		},
 	})
 	got, err := c.Services(t.Context(), "ns-1")
-	if err != nil || len(got) != 2 || !got[0].Managed || got[1].Managed {
+	if err != nil || len(got) != 2 || !got[0].Managed || got[1].Managed || !got[0].Checked || got[1].Checked {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	c, _, failed := calls(t, map[string][]string{"ListServices": {`{"Services":[{"Id":"srv-1","Name":"one"}],"NextToken":"2"}`, `{"Services":`}})
@@ -143,7 +147,7 @@ func (hanging) DiscoverInstancesRevision(ctx context.Context, _ *sd.DiscoverInst
 func TestEveryCallEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var failed []string
-		c := New(hanging{}, Options{Deadline: 2 * time.Second, Concurrent: 1, Failed: func(op, code string) { failed = append(failed, op+" "+code) }})
+		c := New(hanging{}, Options{Deadline: 2 * time.Second, Concurrent: 1, Called: func(op, code string) { failed = append(failed, op+" "+code) }})
 		start := time.Now()
 		if _, err := c.Revision(t.Context(), "prod", "backend"); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 2*time.Second {
 			t.Errorf("%v after %s", err, time.Since(start))

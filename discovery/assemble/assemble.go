@@ -1,4 +1,11 @@
-package discovery
+// Package assemble makes what sidecars may be told of a service from what the
+// registry has of it.
+//
+// It is pure, and owns what a foreign service is taken for. It must not know
+// when the registry was asked, nor what is believed.
+//
+// Start reading at [Service].
+package assemble
 
 import (
 	"cmp"
@@ -19,47 +26,47 @@ type Override struct {
 // nothing says whom to trust: it can't be called safely.
 const noIssuer = "tls_without_issuer"
 
-// parts is all that is known of one service.
-type parts struct {
-	name      mesh.ServiceName
-	info      cloud.Summary
-	settings  *record.Service // nil: foreign, or unfinished if info.Managed
-	instances []cloud.Instance
-	override  Override
-	before    *mesh.Service // what it was last; nil at first
+// Parts is all that is known of one service.
+type Parts struct {
+	Name      mesh.ServiceName
+	Info      cloud.Summary
+	Settings  *record.Service // nil: foreign, or unfinished if Info.Managed
+	Instances []cloud.Instance
+	Override  Override
+	Before    *mesh.Service // what it was last; nil at first
 }
 
-// assemble is pure: what sidecars may be told of a service, or nil if that is
-// nothing yet. It counts what it leaves out by reason.
-func assemble(p parts) (*mesh.Service, map[string]int) {
-	s := &mesh.Service{Name: p.name, Created: p.info.Created, ARN: p.info.ARN}
+// Service is what sidecars may be told of a service, or nil if that is nothing
+// yet. It counts what it leaves out by reason.
+func Service(p Parts) (*mesh.Service, map[string]int) {
+	s := &mesh.Service{Name: p.Name, Created: p.Info.Created, ARN: p.Info.ARN}
 	skipped := map[string]int{}
 	switch {
-	case p.settings != nil:
+	case p.Settings != nil:
 		own(s, p)
-	case p.info.Managed:
+	case p.Info.Managed:
 		return nil, nil // its settings are not written yet
 	default:
 		if foreign(s, p); len(s.Aliases) == 0 {
 			return nil, nil // never had an instance: nothing to call
 		}
 	}
-	for _, i := range p.instances {
+	for _, i := range p.Instances {
 		if i.Endpoint.TLS && s.TLS == nil {
 			skipped[noIssuer]++
 			continue
 		}
 		s.Endpoints = append(s.Endpoints, i.Endpoint)
 	}
-	s.Endpoints = onePerAddress(s.Endpoints, p.instances)
+	s.Endpoints = onePerAddress(s.Endpoints, p.Instances)
 	return s, skipped
 }
 
-func own(s *mesh.Service, p parts) {
-	doc := p.settings.Settings()
-	s.SettingsHash = p.settings.Current
+func own(s *mesh.Service, p Parts) {
+	doc := p.Settings.Settings()
+	s.SettingsHash = p.Settings.Current
 	s.Protocol = doc.Protocol
-	s.Aliases = p.settings.Aliases()
+	s.Aliases = p.Settings.Aliases()
 	s.Timeouts = doc.Timeouts
 	s.TLS = doc.TLS
 	if s.TLS != nil {
@@ -67,31 +74,31 @@ func own(s *mesh.Service, p parts) {
 	}
 	// TLS has been switched off. Instances from before still speak it, and
 	// their callers still need to know whom to trust.
-	for _, i := range p.instances {
+	for _, i := range p.Instances {
 		if !i.Endpoint.TLS {
 			continue
 		}
-		if d := p.settings.Documents[i.Settings]; d.TLS != nil {
+		if d := p.Settings.Documents[i.Settings]; d.TLS != nil {
 			s.TLS = &mesh.ServiceTLS{Issuer: d.TLS.Issuer}
 			return
 		}
-		if p.before != nil && p.before.TLS != nil {
-			s.TLS = &mesh.ServiceTLS{Issuer: p.before.TLS.Issuer}
+		if p.Before != nil && p.Before.TLS != nil {
+			s.TLS = &mesh.ServiceTLS{Issuer: p.Before.TLS.Issuer}
 			return
 		}
 	}
 }
 
-func foreign(s *mesh.Service, p parts) {
+func foreign(s *mesh.Service, p Parts) {
 	s.Foreign = true
-	s.Protocol = cmp.Or(p.override.Protocol, mesh.TCP)
-	if len(p.override.Aliases) > 0 {
-		s.Aliases = slices.Clone(p.override.Aliases)
+	s.Protocol = cmp.Or(p.Override.Protocol, mesh.TCP)
+	if len(p.Override.Aliases) > 0 {
+		s.Aliases = slices.Clone(p.Override.Aliases)
 		slices.SortFunc(s.Aliases, mesh.Alias.Compare)
 		return
 	}
 	ports := map[uint16]int{}
-	for _, i := range p.instances {
+	for _, i := range p.Instances {
 		ports[i.Endpoint.Addr.Port()]++
 	}
 	port := uint16(0)
@@ -101,8 +108,8 @@ func foreign(s *mesh.Service, p parts) {
 		}
 	}
 	// An alias that applications may have in use stays as long as it can.
-	if p.before != nil && p.before.Foreign && len(p.before.Aliases) == 1 && (port == 0 || ports[p.before.Aliases[0].Port] > 0) {
-		port = p.before.Aliases[0].Port
+	if p.Before != nil && p.Before.Foreign && len(p.Before.Aliases) == 1 && (port == 0 || ports[p.Before.Aliases[0].Port] > 0) {
+		port = p.Before.Aliases[0].Port
 	}
 	if name := s.Name.String(); port != 0 && mesh.ValidDNSName(name) {
 		s.Aliases = []mesh.Alias{{DNSName: name, Port: port}}
