@@ -18,6 +18,9 @@ const (
 	// a caller that has just acknowledged may have a request on the wire.
 	quiet      = 300 * time.Millisecond
 	drainCheck = 50 * time.Millisecond
+	// stopReserve is what is kept of the stop timeout for the end of Envoy and
+	// of this process.
+	stopReserve = 2 * time.Second
 )
 
 // drain takes the task out of the mesh: out of the registry, then out of every
@@ -25,6 +28,11 @@ const (
 // application go on working meanwhile.
 func (a *Agent) drain(ctx context.Context) {
 	a.log.InfoContext(ctx, "stopping: drain begins", "ports", len(a.cfg.Declaration.Ports))
+	if a.cfg.StopTimeout > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeoutCause(ctx, a.cfg.StopTimeout-stopReserve, fmt.Errorf("the stop timeout of %s is nearly over", a.cfg.StopTimeout))
+		defer stop()
+	}
 	a.set(func(s *state) { s.draining = true })
 	signal(a.report)
 	if err := a.await(ctx); err != nil {
@@ -67,7 +75,11 @@ func (a *Agent) await(ctx context.Context) error {
 
 // finish lets requests and connections end, for at most the drain time.
 func (a *Agent) finish(ctx context.Context) {
-	if err := a.admin.DrainInbound(ctx); err != nil {
+	err := a.admin.DrainInbound(ctx)
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
 		a.log.WarnContext(ctx, "Envoy's clients are not asked to leave", "error", err)
 		return
 	}
@@ -83,7 +95,7 @@ func (a *Agent) finish(ctx context.Context) {
 	idleSince := time.Now()
 	for {
 		n, err := a.admin.Active(ctx, tcp)
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			a.log.WarnContext(ctx, "what is under way is not known", "error", err)
 			return
 		}
@@ -95,6 +107,7 @@ func (a *Agent) finish(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
+			a.log.WarnContext(ctx, "what is under way is cut", "active", n, "reason", context.Cause(ctx))
 			return
 		case <-end:
 			if n > 0 {

@@ -61,6 +61,9 @@ func (c Config) check() error {
 	if c.DrainTime < time.Second {
 		bad("drain-time: %s; allowed: 1s or more", c.DrainTime)
 	}
+	if c.StopTimeout != 0 && c.StopTimeout < 2*stopReserve {
+		bad("stop-timeout: %s; allowed: %s or more, or 0 for none", c.StopTimeout, 2*stopReserve)
+	}
 	for _, p := range c.Declaration.Ports {
 		if p.IngressPort == bootstrap.RedirectPort {
 			bad("the declaration: %s: ingressPortOverride %d is used by the sidecar; allowed: any other", p.PortName, p.IngressPort)

@@ -25,6 +25,7 @@ import (
 	"patchbay/identity/join"
 	"patchbay/internal/envoybin"
 	"patchbay/mesh"
+	"patchbay/sidecar/ecs"
 	"patchbay/sidecar/envoy"
 	"patchbay/sidecar/hosts"
 	"patchbay/sidecar/redirect"
@@ -39,8 +40,8 @@ const Auto mesh.Wiring = "auto"
 // Envoy, or a privilege.
 var ErrNotPossible = errors.New("not possible here")
 
-// Config of an [Agent]. Everything but Zone, Envoy, UID and Concurrency is
-// required.
+// Config of an [Agent]. Everything but Zone, ECS, Metadata, Container, Envoy,
+// UID, Concurrency and StopTimeout is required.
 type Config struct {
 	Declaration declare.Task
 	Join        string // the workload's join directory
@@ -51,15 +52,25 @@ type Config struct {
 	Wiring      mesh.Wiring
 	HostsFile   string
 	Zone        string // availability zone id
+	// ECS is the task as ECS tells it, and Metadata where it is asked for
+	// again; both nil outside ECS.
+	ECS      *ecs.Task
+	Metadata *ecs.Endpoint
+	// Container is the name of the application's container, whose health check
+	// counts. Empty: the one that maps the port.
+	Container   string
 	Envoy       string // path of the binary; empty: it is looked for
 	UID         int    // Envoy's user and group; 0: this process's
 	Concurrency int    // Envoy's workers; 0: one for each core
 	// DrainTime is how long connections may take to end once every caller
 	// knows that the task stops.
 	DrainTime time.Duration
-	Version   string // of this program
-	Log       *slog.Logger
-	AccessLog *os.File // where Envoy's access logs go, such as standard output
+	// StopTimeout is how long after the first signal the task is killed, so
+	// that the drain ends before; 0: it is not.
+	StopTimeout time.Duration
+	Version     string // of this program
+	Log         *slog.Logger
+	AccessLog   *os.File // where Envoy's access logs go, such as standard output
 }
 
 // Agent is one task's agent. Its Run may be called once.
@@ -93,7 +104,7 @@ func New(c Config) (*Agent, error) {
 		cfg: c, log: c.Log, hosts: &hosts.File{Path: c.HostsFile}, admin: envoy.NewAdmin(c.adminSocket()), wiring: c.Wiring,
 		member: join.New(join.Config{Dir: c.Join, Addr: c.Agent, Task: c.Task, State: c.State, UID: c.UID, Log: c.Log}),
 		wake:   make(chan struct{}, 1), report: make(chan struct{}, 1), asks: make(chan struct{}, asksMost), drained: make(chan struct{}),
-		st: state{ports: map[string]*portState{}, phase: "starting"},
+		st: state{ports: map[string]*portState{}, phase: "starting", task: c.ECS},
 	}, nil
 }
 
@@ -113,6 +124,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		g.Go(func() error { return a.talk(work) })
 		g.Go(func() error { return a.tend(work) })
 		g.Go(func() error { return a.count(work) })
+		if a.cfg.Metadata != nil {
+			g.Go(func() error { return a.cfg.Metadata.Watch(work, a.log, a.told) })
+		}
 		select {
 		case <-ctx.Done():
 			a.drain(work)

@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"patchbay/agentapi"
+	"patchbay/sidecar/ecs"
 )
 
 // state is what the agent knows. Guarded by Agent.mu; messages in it are
@@ -11,7 +12,8 @@ type state struct {
 	connected bool   // the agent stream stands
 	lost      string // why it does not
 	draining  bool
-	envoy     string // Envoy's own word for its state
+	task      *ecs.Task // as ECS tells it, nil elsewhere
+	envoy     string    // Envoy's own word for its state
 	names     *agentapi.Names
 	health    *agentapi.Health
 	applied   *agentapi.NamesApplied

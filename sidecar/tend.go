@@ -97,12 +97,19 @@ func (a *Agent) health(ctx context.Context, s seen) *agentapi.Health {
 	h := &agentapi.Health{EnvoyReady: s.live(), Ports: map[string]agentapi.Health_State{}, EnvoyError: strings.Join(s.refused, "; "), Why: map[string]string{}}
 	var all sync.WaitGroup
 	var mu sync.Mutex
+	task := a.task()
 	for _, p := range a.cfg.Declaration.Ports {
 		all.Go(func() {
 			err := accepts(ctx, p.ContainerPort)
 			state := a.judge(p, err == nil)
 			why := ""
+			unhealthy := ""
+			if task != nil {
+				unhealthy = task.Unhealthy(a.cfg.Container, p.ContainerPort)
+			}
 			switch {
+			case unhealthy != "":
+				state, why = agentapi.Health_UNHEALTHY, unhealthy
 			case state == agentapi.Health_UNHEALTHY && err != nil:
 				why = "the application does not take connections: " + err.Error()
 			case state == agentapi.Health_HEALTHY && s.live() && !s.open["ingress-"+p.PortName]:

@@ -188,23 +188,12 @@ func (p *plane) member(url string) *join.Member {
 			t.Fatal(err)
 		}
 	}
-	meta := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/v4/x/task" {
-			fmt.Fprintf(w, `{"Cluster":"prod","TaskARN":"arn:aws:ecs:us-east-1:111122223333:task/prod/%s"}`, ecsTask)
-		}
-	}))
-	t.Cleanup(meta.Close)
 	for name, v := range map[string]string{
 		"AWS_ACCESS_KEY_ID": "ASIATASK", "AWS_SECRET_ACCESS_KEY": "task", "AWS_SESSION_TOKEN": "session", "AWS_ENDPOINT_URL_STS": url,
-		"ECS_CONTAINER_METADATA_URI_V4": meta.URL + "/v4/x",
 	} {
 		t.Setenv(name, v)
 	}
-	id, err := join.ECSTask(t.Context())
-	if err != nil || id != ecsTask {
-		t.Fatalf("task %q, %v", id, err)
-	}
-	return join.New(join.Config{Dir: dir, Addr: p.cfg.Agent.Listen, Task: id, State: filepath.Join(t.TempDir(), "state"), Log: slog.New(slog.DiscardHandler)})
+	return join.New(join.Config{Dir: dir, Addr: p.cfg.Agent.Listen, Task: ecsTask, State: filepath.Join(t.TempDir(), "state"), Log: slog.New(slog.DiscardHandler)})
 }
 
 func withRoles(url string) func(*config.Config) {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,9 +19,9 @@ import (
 
 	"patchbay/config"
 	"patchbay/declare"
-	"patchbay/identity/join"
 	"patchbay/mesh"
 	"patchbay/sidecar"
+	"patchbay/sidecar/ecs"
 	"patchbay/xds/bootstrap"
 )
 
@@ -98,7 +100,9 @@ func (o *sidecarOptions) flags(f *pflag.FlagSet) {
 	f.IntVar(&o.uid, "envoy-uid", envoyUID, "user and group id that Envoy runs under, where the agent is root")
 	f.IntVar(&o.cfg.Concurrency, "concurrency", 2, "Envoy's worker threads; 0 means one for each core")
 	f.DurationVar(&o.cfg.DrainTime, "drain-time", 20*time.Second, "how long connections may take to end once every caller knows that the task stops")
-	f.StringVar(&o.cfg.Zone, "zone", "", "availability zone id, such as use1-az1")
+	f.DurationVar(&o.cfg.StopTimeout, "stop-timeout", 0, "when after the first SIGTERM the container is killed: the drain ends before (default: on ECS 30s, its own default; elsewhere no limit)")
+	f.StringVar(&o.cfg.Zone, "zone", "", "availability zone id, such as use1-az1 (default: on ECS the task's)")
+	f.StringVar(&o.cfg.Container, "app-container", "", "on ECS: the container whose health check counts (default: the one that maps the port)")
 	f.StringVar(&o.log.Level, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.log.Format, "log-format", "text", "text or json")
 }
@@ -108,7 +112,7 @@ func (o *sidecarOptions) flags(f *pflag.FlagSet) {
 func fromEnv(f *pflag.FlagSet) error {
 	var errs []error
 	f.VisitAll(func(flag *pflag.Flag) {
-		name := "PATCHBAY_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+		name := variable(flag.Name)
 		if v, ok := os.LookupEnv(name); ok && !flag.Changed {
 			if err := f.Set(flag.Name, v); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", name, err))
@@ -119,6 +123,11 @@ func fromEnv(f *pflag.FlagSet) error {
 		return &exitError{exitUsage, errors.Join(errs...)}
 	}
 	return nil
+}
+
+// variable is the environment variable of a flag.
+func variable(flag string) string {
+	return "PATCHBAY_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 // agent builds the agent, or lists everything that is wrong.
@@ -135,10 +144,8 @@ func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
 	if cfg.State, err = filepath.Abs(cfg.State); err != nil {
 		errs = append(errs, fmt.Errorf("state: %w", err))
 	}
-	if cfg.Task == "" {
-		if cfg.Task, err = join.ECSTask(c.Context()); err != nil {
-			errs = append(errs, err)
-		}
+	if err := onECS(c.Context(), &cfg); err != nil {
+		errs = append(errs, err)
 	}
 	if cfg.Task == "" {
 		cfg.Task = hostTask()
@@ -168,6 +175,22 @@ func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
 		return nil, err
 	}
 	return a, nil
+}
+
+// onECS takes from the task's metadata what no flag says.
+func onECS(ctx context.Context, cfg *sidecar.Config) error {
+	endpoint, err := ecs.FromEnv()
+	if err != nil || endpoint == nil {
+		return err
+	}
+	t, err := endpoint.Wait(ctx, cfg.Log)
+	if err != nil {
+		return err
+	}
+	cfg.Metadata, cfg.ECS = endpoint, t
+	cfg.Task, cfg.Zone = cmp.Or(cfg.Task, t.ID), cmp.Or(cfg.Zone, t.ZoneID)
+	cfg.StopTimeout = cmp.Or(cfg.StopTimeout, ecs.StopTimeout)
+	return nil
 }
 
 var notInTask = regexp.MustCompile(`[^0-9a-zA-Z_-]+`)

@@ -84,10 +84,14 @@ func (p *plane) sidecar(join, task, declaration string) *member {
 	}
 	t.Setenv(declarationVar, declaration)
 	root := newRoot()
-	root.SetArgs([]string{
-		"sidecar", "--xds", p.cfg.XDS.Listen, "--agent", p.cfg.Agent.Listen, "--join", join, "--task", task, "--state", m.state,
+	args := []string{
+		"sidecar", "--xds", p.cfg.XDS.Listen, "--agent", p.cfg.Agent.Listen, "--join", join, "--state", m.state,
 		"--hosts-file", m.hosts, "--wiring", "bind", "--drain-time", "2s", "--concurrency", "1", "--envoy", envoytest.Binary(t),
-	})
+	}
+	if task != "" { // else ECS names it
+		args = append(args, "--task", task)
+	}
+	root.SetArgs(args)
 	root.SetOut(io.Discard)
 	root.SetErr(m.log)
 	ctx, cancel := context.WithCancel(t.Context())
