@@ -37,6 +37,6 @@ func (s *Stream) brief() StreamBrief {
 			out.Types = append(out.Types, b.Brief())
 		}
 	}
-	out.Warming = s.warming()
+	out.Warming = books.Warming(&s.books)
 	return out
 }

@@ -9,6 +9,7 @@ import (
 	"patchbay/xds/delta/books"
 	"patchbay/xds/delta/crowd"
 	figures "patchbay/xds/delta/metrics"
+	"patchbay/xds/delta/watch"
 	"patchbay/xds/delta/wire"
 )
 
@@ -27,6 +28,7 @@ type Cache struct {
 	metrics *Metrics
 
 	rejected *books.Memory
+	Passing  watch.Hub // shows what passes on the streams
 }
 
 // nodesKept bounds how many nodes' rejections are remembered.

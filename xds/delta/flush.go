@@ -179,5 +179,6 @@ func (f *flush) respond(k kind, entries []*Entry, removed []string) {
 	}
 	o.nonce = wire.Nonce(seq)
 	b.Sent(seq, f.now, entries, removed, f.changes)
+	f.cache.Passing.Sent(f.nodeID, k, o.nonce, o.frame.Size(), entries, removed)
 	f.out = append(f.out, o)
 }

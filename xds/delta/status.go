@@ -2,9 +2,10 @@ package delta
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"time"
+
+	"patchbay/xds/delta/books"
 )
 
 // StreamStatus is what the books say of one Envoy.
@@ -38,32 +39,35 @@ func (s *Stream) status() StreamStatus {
 			st.Types = append(st.Types, b.Status())
 		}
 	}
-	st.Warming = s.warming()
+	st.Warming = books.Warming(&s.books)
 	return st
 }
 
-// warming explains every cluster without an ACK. The stream is locked.
-func (s *Stream) warming() (all []string) {
-	eds := s.books[endpoints]
-	var missing []string
-	for name := range s.books[secrets].Wanted() {
-		if !s.books[secrets].Has(name) {
-			missing = append(missing, name)
+// Wanted is the state of the newest stream of a node, and the entries that it
+// should have: of the names that it asked for, what there is now, in no order
+// and some twice. It is nil if the node has no stream here.
+func (c *Cache) Wanted(node string) (*StreamStatus, []*Entry) {
+	var s *Stream
+	for _, o := range c.allStreams() {
+		if o.nodeID == node && (s == nil || o.opened.After(s.opened)) {
+			s = o
 		}
 	}
-	slices.Sort(missing)
-	for name := range s.books[clusters].Waiting {
-		switch {
-		case !eds.Wants(name):
-			all = append(all, fmt.Sprintf("%s: Envoy has not asked for its endpoints", name))
-		case eds.Awaited(name):
-			all = append(all, fmt.Sprintf("%s: its endpoints have not been sent", name))
-		case len(missing) > 0:
-			all = append(all, fmt.Sprintf("%s: its endpoints have been sent; secrets that do not exist: %q", name, missing))
-		default:
-			all = append(all, fmt.Sprintf("%s: everything has been sent", name))
+	if s == nil {
+		return nil, nil
+	}
+	s.view.mu.RLock()
+	defer s.view.mu.RUnlock()
+	st := s.status()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []*Entry
+	for k, b := range s.books {
+		for name := range s.names(kind(k)) {
+			if b.Wants(name) {
+				out = append(out, s.lookup(kind(k), name))
+			}
 		}
 	}
-	slices.Sort(all)
-	return slices.Compact(all)
+	return &st, out
 }

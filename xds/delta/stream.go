@@ -208,6 +208,7 @@ func (s *Stream) answered(k kind, r *wire.Request) {
 	if !a.Known {
 		return
 	}
+	s.cache.Passing.Answered(s.nodeID, k, r, a.Took)
 	if len(a.Cleared) > 0 {
 		s.cache.rejected.Forget(s.nodeID, k, a.Cleared)
 	}
