@@ -41,6 +41,7 @@ var mayImport = map[string][]string{
 	"internal/suggest":    {},
 	"docs/doctor":         {},
 	"admin/live":          {"admin/api", "diagnose"},
+	"inspect":             {"admin/api", "xds"},
 }
 
 // standardOnly lists the packages that use nothing but the standard library.

@@ -276,8 +276,8 @@ func (c *control) adminOptions() (admin.Options, error) {
 			"namespaces":   func() any { return namespacesAnswer(c.discovery.Status()) },
 			"certificates": func() any { return certificatesAnswer(c.rotator, time.Now()) },
 		},
-		Queries:  c.queries(),
-		Handlers: c.handlers(),
+		Queries:  c.inspections(c.queries()),
+		Handlers: c.watches(c.handlers()),
 		Page:     page.Handler(),
 		Actions:  c.actions(),
 	}, err

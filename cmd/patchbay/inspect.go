@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"patchbay/admin"
+	"patchbay/agentapi"
+	"patchbay/inspect"
+)
+
+// books are what the admin interface shows of single sidecars.
+func (c *control) books() inspect.Books { return inspect.Books{Cache: c.cache} }
+
+// inspections are what GET /api/v1/NAME?… answers about one sidecar.
+func (c *control) inspections(all map[string]func(context.Context, url.Values) (any, error)) map[string]func(context.Context, url.Values) (any, error) {
+	all["xds"], all["diff"] = c.xdsQuery, c.diffQuery
+	return all
+}
+
+// watches are the streams of the admin interface that only read.
+func (c *control) watches(all map[string]http.Handler) map[string]http.Handler {
+	all["GET /api/v1/xds/watch"] = http.HandlerFunc(c.books().Watch)
+	return all
+}
+
+func (c *control) xdsQuery(_ context.Context, v url.Values) (any, error) {
+	if t := v.Get("type"); t != "" && !slices.Contains(inspect.Kinds, t) {
+		return nil, admin.Invalid{Err: fmt.Errorf("type %q; allowed: %s", t, strings.Join(inspect.Kinds, ", "))}
+	}
+	out, err := c.books().Sent(v.Get("node"), v.Get("type"), v.Get("name"))
+	return out, invalid(err)
+}
+
+// diffQuery compares the Envoy of ?node with what it should have.
+func (c *control) diffQuery(ctx context.Context, v url.Values) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	var seen agentapi.Seen
+	ask := &agentapi.Ask{Question: &agentapi.Ask_Look{Look: &agentapi.Look{Pages: []string{"config_dump"}}}}
+	if err := c.agents.Ask(ctx, v.Get("node"), ask, &seen); err != nil {
+		return nil, err
+	}
+	if text := seen.Errors["config_dump"]; text != "" {
+		return nil, errors.New(text)
+	}
+	out, err := c.books().Differs(v.Get("node"), seen.At, seen.Pages["config_dump"])
+	return out, invalid(err)
+}
+
+// invalid marks an error as the caller's, where it is.
+func invalid(err error) error {
+	if _, is := errors.AsType[inspect.NotHere](err); is {
+		return admin.Invalid{Err: err}
+	}
+	return err
+}
