@@ -18,6 +18,7 @@ type outgoing struct {
 
 	nonce   string
 	entries []*Entry
+	removed []string
 }
 
 // flush is one round of responses. What is added goes out in the order of
@@ -169,7 +170,7 @@ func (f *flush) add(k kind, all []*Entry) {
 func (f *flush) respond(k kind, entries []*Entry, removed []string) {
 	b := f.books[k]
 	next := func() uint64 { return f.cache.seq.Add(1) }
-	o := outgoing{kind: k, entries: entries}
+	o := outgoing{kind: k, entries: entries, removed: removed}
 	var seq uint64
 	if len(entries) == 1 && len(removed) == 0 {
 		o.frame, seq, o.shared = entries[0].Solo(b.Last(), next)

@@ -2,8 +2,6 @@ package delta
 
 import (
 	"log/slog"
-	"slices"
-	"strings"
 
 	"patchbay/xds/delta/wire"
 )
@@ -19,6 +17,7 @@ type Local struct{ *Stream }
 type Told struct {
 	TypeURL, Nonce string
 	Entries        []*Entry // to be told even if their version is known
+	Removed        []string // what is gone
 }
 
 // NewLocal returns a stream for a client. Give it to [Opener.Open], then Attach
@@ -52,15 +51,9 @@ func (l Local) Accept(typeURL, nonce string) error {
 	return l.handle(&wire.Request{TypeURL: typeURL, Nonce: nonce})
 }
 
-// Rejected counts and logs that the client took nothing of what was told under
-// its newest nonces. It stays unanswered in the books.
-func (l Local) Rejected(typeURL, version, text string) {
-	k, ok := wire.KindOf(typeURL)
-	if !ok {
-		return
-	}
-	l.cache.metrics.ByKind[k].Nacks.Inc()
-	l.log.Warn("a client rejected a response", "node", l.nodeID, "type", k.String(), "version", version, "error", wire.Clip([]byte(text)))
+// Reject notes that the client has not taken what was told under a nonce.
+func (l Local) Reject(typeURL, nonce, reason string) error {
+	return l.handle(&wire.Request{TypeURL: typeURL, Nonce: nonce, Rejected: true, Reason: wire.Clip([]byte(reason))})
 }
 
 // Collect is what the client must be told now. If again is true, it must be
@@ -68,29 +61,8 @@ func (l Local) Rejected(typeURL, version, text string) {
 func (l Local) Collect() (all []Told, again bool) {
 	out, again := l.collect()
 	for _, o := range out {
-		all = append(all, Told{TypeURL: o.kind.TypeURL(), Nonce: o.nonce, Entries: o.entries})
+		all = append(all, Told{TypeURL: o.kind.TypeURL(), Nonce: o.nonce, Entries: o.entries, Removed: o.removed})
 	}
 	l.idle()
 	return all, again
-}
-
-// All are the entries that the client asks for and that exist, sorted by name.
-func (l Local) All(typeURL string) (all []*Entry) {
-	k, ok := wire.KindOf(typeURL)
-	if !ok {
-		return nil
-	}
-	l.view.mu.RLock()
-	defer l.view.mu.RUnlock()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	seen := map[string]bool{}
-	for name := range l.names(k) {
-		if !seen[name] && l.books[k].Wants(name) {
-			seen[name] = true
-			all = append(all, l.lookup(k, name))
-		}
-	}
-	slices.SortFunc(all, func(a, b *Entry) int { return strings.Compare(a.Name(), b.Name()) })
-	return all
 }

@@ -1,9 +1,9 @@
 // Package sotw serves clients that speak the state-of-the-world variant of ADS
 // (gRPC without a proxy, nodes in AWS's form) from the engine's entries.
 //
-// It owns the difference between the two variants: what one response must hold,
-// and that a version which was rejected is not sent again until its content
-// changes. go-control-plane's server keeps the protocol's nonces. It must not
+// It owns the difference between the two variants: what one response must hold.
+// What was rejected, and is held back until its content changes, is in the
+// engine's books. go-control-plane's server keeps the protocol's nonces. It must not
 // know the mesh. Start reading at [Server.Serve].
 package sotw
 

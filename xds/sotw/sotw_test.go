@@ -212,10 +212,81 @@ func TestARejectedVersionIsHeldBack(t *testing.T) {
 		c.ack(c.expect("ClusterLoadAssignment a")[0], "a") // unknown: empty, not silence
 		cache.Apply("v", []*delta.Entry{entry(t, delta.EndpointType, "a", "1")}, nil)
 		c.nack(c.expect("ClusterLoadAssignment a")[0], "a")
+		c.ack(c.expect("ClusterLoadAssignment a")[0], "a") // the last good one: the client may have lost it
 		time.Sleep(time.Minute)
 		c.expect()
 		cache.Apply("v", []*delta.Entry{entry(t, delta.EndpointType, "a", "2")}, nil)
 		c.expect("ClusterLoadAssignment a")
+	})
+}
+
+// bad reports whether a response has this version of a cluster.
+func bad(t *testing.T, r *discoveryv3.DiscoveryResponse, name, version string) bool {
+	t.Helper()
+	for _, x := range r.Resources {
+		m := &clusterv3.Cluster{}
+		if err := x.UnmarshalTo(m); err != nil {
+			t.Fatal(err)
+		}
+		if m.Name == name && m.AltStatName == version {
+			return true
+		}
+	}
+	return false
+}
+
+// A response holds every cluster, and one of them is bad: it must not come
+// again with the others' changes, nor keep the others away.
+func TestARejectedClusterDoesNotComeBackWithOthers(t *testing.T) {
+	bubble(t, opener{}, func(t *testing.T, cache *delta.Cache, connect func() *client) {
+		set := func(all ...*delta.Entry) { cache.Apply("v", all, nil) }
+		set(entry(t, delta.ClusterType, "a", "1"), entry(t, delta.ClusterType, "b", "1"), entry(t, delta.ClusterType, "c", "1"))
+		c := connect()
+		c.ask(delta.ClusterType)
+		c.ack(c.expect("Cluster a b c")[0])
+		set(entry(t, delta.ClusterType, "a", "2"), entry(t, delta.ClusterType, "b", "2"), entry(t, delta.ClusterType, "c", "2"))
+		in := c.expect("Cluster a b c")
+		// The client rejects whatever has b at version 2.
+		tried := 0
+		for in != nil {
+			r := in[0]
+			if in = nil; bad(t, r, "b", "2") {
+				tried++
+				c.nack(r)
+			} else {
+				c.ack(r)
+			}
+			synctest.Wait()
+			c.mu.Lock()
+			in, c.in = c.in, nil
+			c.mu.Unlock()
+		}
+		if tried != 2 {
+			t.Errorf("the bad version came %d times, not once with the others and once alone", tried)
+		}
+		time.Sleep(time.Minute)
+		c.expect()
+		set(entry(t, delta.ClusterType, "c", "3"))
+		r := c.expect("Cluster a b c")[0]
+		if !bad(t, r, "a", "2") || !bad(t, r, "b", "1") || !bad(t, r, "c", "3") {
+			t.Errorf("it is not the newest with the last good b: %v", r)
+		}
+		c.ack(r)
+		c.expect()
+		var refused []delta.Rejection
+		for _, ts := range cache.Status()[0].Types {
+			refused = append(refused, ts.Rejected...)
+		}
+		if len(refused) != 1 || refused[0].Name != "b" || refused[0].Error != "no" {
+			t.Errorf("the books say %+v", refused)
+		}
+		set(entry(t, delta.ClusterType, "b", "3"))
+		r = c.expect("Cluster a b c")[0]
+		if !bad(t, r, "b", "3") {
+			t.Errorf("a new version does not come: %v", r)
+		}
+		c.ack(r)
+		c.expect()
 	})
 }
 

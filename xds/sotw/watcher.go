@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,17 +29,17 @@ type watcher struct {
 	types map[string]*kind
 }
 
-// kind is one type of the stream.
+// kind is one type of the stream. What the client is told, it is told in the
+// order of the books; until it has answered, nothing more.
 type kind struct {
-	names    map[string]bool // subscribed; "*" is all
-	open     *cache.Request  // waits for a response, if not nil
-	to       chan cache.Response
-	due      map[string]*delta.Entry // to be told, by name
-	greet    bool                    // an answer is due even if it is empty
-	nonces   []string                // of the books, for what was told last
-	version  string                  // of the last response
-	told     map[string]string       // versions in it
-	rejected map[string]string       // versions that are held back, by name
+	names map[string]bool // subscribed; "*" is all
+	open  *cache.Request  // waits for a response, if not nil
+	to    chan cache.Response
+	queue []delta.Told            // to be told, oldest first
+	sent  []delta.Told            // in the last response, if that is not answered
+	next  map[string]*delta.Entry // what the client has if it accepts that
+	have  map[string]*delta.Entry // what it has; only where responses are full
+	apart int                     // so many of the queue travel alone: one of them was rejected
 }
 
 func newWatcher(l delta.Local) *watcher { return &watcher{local: l, types: map[string]*kind{}} }
@@ -67,15 +68,9 @@ func (w *watcher) run(ctx context.Context) {
 func (w *watcher) collect() (again bool) {
 	told, again := w.local.Collect()
 	for _, t := range told {
-		k := w.types[t.TypeURL]
-		if k == nil {
-			continue
+		if k := w.types[t.TypeURL]; k != nil {
+			k.queue = append(k.queue, t)
 		}
-		k.nonces = append(k.nonces, t.Nonce)
-		for _, e := range t.Entries {
-			k.due[e.Name()] = e
-		}
-		k.greet = k.greet || full(t.TypeURL) // something is gone, or all is empty
 	}
 	for _, t := range served {
 		w.respond(t)
@@ -95,7 +90,7 @@ func (w *watcher) CreateWatch(r *cache.Request, sub cache.Subscription, to chan 
 	typeURL := r.GetTypeUrl()
 	k := w.types[typeURL]
 	if k == nil {
-		k = &kind{names: map[string]bool{}, due: map[string]*delta.Entry{}, rejected: map[string]string{}}
+		k = &kind{names: map[string]bool{}, have: map[string]*delta.Entry{}}
 		w.types[typeURL] = k
 	}
 	if err := w.answer(typeURL, k, r); err != nil {
@@ -115,28 +110,29 @@ func (w *watcher) CreateWatch(r *cache.Request, sub cache.Subscription, to chan 
 	}, nil
 }
 
-// answer takes an ACK or a rejection. What was rejected is held back until its
-// content changes; everything else of the response goes on.
+// answer takes an ACK or a rejection. Which resource of a response was rejected
+// is for the books to find out: they tell each alone, and hold back the one that
+// fails alone until its content changes.
 func (w *watcher) answer(typeURL string, k *kind, r *cache.Request) error {
-	if r.GetResponseNonce() == "" || k.told == nil {
+	if r.GetResponseNonce() == "" || k.sent == nil {
 		return nil
 	}
-	told := k.told
-	k.told = nil
-	if e := r.GetErrorDetail(); e != nil {
-		w.local.Rejected(typeURL, k.version, e.GetMessage())
-		k.rejected = told
-		return nil
-	}
-	for name := range told {
-		delete(k.rejected, name)
-	}
-	nonces := k.nonces
-	k.nonces = nil
-	for _, n := range nonces {
-		if err := w.local.Accept(typeURL, n); err != nil {
-			return err
+	sent := k.sent
+	k.sent = nil
+	bad := r.GetErrorDetail()
+	switch {
+	case bad == nil:
+		k.have = k.next
+		for _, t := range sent {
+			if err := w.local.Accept(typeURL, t.Nonce); err != nil {
+				return err
+			}
 		}
+	case len(sent) > 1:
+		k.queue, k.apart = append(sent, k.queue...), len(sent)
+	default:
+		k.apart = len(k.queue) + len(sent[0].Entries) // the books will tell each again
+		return w.local.Reject(typeURL, sent[0].Nonce, bad.GetMessage())
 	}
 	return nil
 }
@@ -158,7 +154,7 @@ func (w *watcher) subscribe(typeURL string, k *kind, sub cache.Subscription) err
 	for name := range k.names {
 		if !now[name] {
 			drop = append(drop, name)
-			delete(k.due, name)
+			delete(k.have, name)
 		}
 	}
 	k.names = now
@@ -172,38 +168,55 @@ func (w *watcher) subscribe(typeURL string, k *kind, sub cache.Subscription) err
 // respond answers a waiting request, if there is something to say.
 func (w *watcher) respond(typeURL string) {
 	k := w.types[typeURL]
-	if k == nil || k.open == nil || len(k.due) == 0 && !k.greet {
+	if k == nil || k.open == nil || len(k.queue) == 0 {
 		return
 	}
-	var all []*delta.Entry
-	if full(typeURL) {
-		all = w.local.All(typeURL)
-	} else {
-		for _, e := range k.due {
-			all = append(all, e)
-		}
-		slices.SortFunc(all, func(a, b *delta.Entry) int { return strings.Compare(a.Name(), b.Name()) })
+	n := len(k.queue)
+	if k.apart > 0 {
+		n, k.apart = 1, k.apart-1
 	}
+	k.sent, k.queue = k.queue[:n:n], k.queue[n:]
+	k.next = map[string]*delta.Entry{}
+	if full(typeURL) {
+		maps.Copy(k.next, k.have)
+	}
+	for _, t := range k.sent {
+		for _, e := range t.Entries {
+			if k.names["*"] || k.names[e.Name()] {
+				k.next[e.Name()] = e
+			}
+		}
+		for _, name := range t.Removed {
+			delete(k.next, name)
+		}
+	}
+	if len(k.next) == 0 && !full(typeURL) {
+		w.said(typeURL, k) // something is gone, which this variant can't say
+		return
+	}
+	all := slices.SortedFunc(maps.Values(k.next), func(a, b *delta.Entry) int { return strings.Compare(a.Name(), b.Name()) })
 	versions := map[string]string{}
-	fresh := len(k.rejected) == 0
 	for _, e := range all {
 		versions[e.Name()] = e.Version()
-		fresh = fresh || k.rejected[e.Name()] != e.Version()
-	}
-	if full(typeURL) {
-		fresh = fresh || len(versions) != len(k.rejected)
-	}
-	k.due, k.greet = map[string]*delta.Entry{}, false
-	if !fresh {
-		return // all of it was rejected at this version
 	}
 	out, err := response(typeURL, all)
 	if err != nil {
 		return // our own bytes
 	}
-	k.version, k.told = out.GetVersionInfo(), versions
 	k.to <- &answer{request: k.open, response: out, versions: versions}
 	k.open = nil
+}
+
+// said counts what needs no words as taken, and goes on.
+func (w *watcher) said(typeURL string, k *kind) {
+	sent := k.sent
+	k.sent = nil
+	for _, t := range sent {
+		if w.local.Accept(typeURL, t.Nonce) != nil {
+			return // the stream is at its limit, and its next request ends it
+		}
+	}
+	w.respond(typeURL)
 }
 
 // response holds entries. Its version is a hash of theirs.
