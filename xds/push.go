@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -57,6 +58,9 @@ type Pusher struct {
 	trust  map[string]trust // by issuer
 	pushed *mesh.Snapshot   // every view shows at least this
 	news   chan struct{}    // closed when pushed is replaced
+	// leafWaits says that a leaf of pushed has not been sent: its issuer is not
+	// trusted everywhere yet.
+	leafWaits bool
 }
 
 // NewPusher returns a pusher. identify says whose connection a context is; nil
@@ -134,19 +138,35 @@ func (p *Pusher) push() (gen uint64, held bool) {
 		p.show(v, snap)
 		held = held || len(v.held) > 0
 	}
-	untrusted := p.untrusted(snap, time.Now())
-	for s, n := range p.nodes {
-		switch outdated, wait := n.outdated(snap, untrusted); {
-		case wait:
-			held = true
-		case outdated:
-			s.SetPrivate(n.private(snap, p.log))
-		}
+	if p.leafWaits || !sameMap(p.pushed.Leaves, snap.Leaves) || !sameMap(p.pushed.Bundles, snap.Bundles) {
+		p.leafWaits = p.renew(snap)
 	}
+	held = held || p.leafWaits
 	p.pushed = snap
 	close(p.news)
 	p.news = make(chan struct{})
 	return snap.Generation, held
+}
+
+// renew gives newer leaves to the nodes that they are for. It reports whether
+// one has to wait until its issuer is trusted everywhere.
+func (p *Pusher) renew(snap *mesh.Snapshot) (waits bool) {
+	untrusted := p.untrusted(snap, time.Now())
+	for s, n := range p.nodes {
+		switch outdated, wait := n.outdated(snap, untrusted); {
+		case wait:
+			waits = true
+		case outdated:
+			s.SetPrivate(n.private(snap, p.log))
+		}
+	}
+	return waits
+}
+
+// sameMap reports whether two snapshots share a map: a store makes a new one at
+// each change, and never changes one.
+func sameMap[K comparable, V any](a, b map[K]V) bool {
+	return reflect.ValueOf(a).UnsafePointer() == reflect.ValueOf(b).UnsafePointer()
 }
 
 func (p *Pusher) show(v *view, snap *mesh.Snapshot) {

@@ -3,6 +3,7 @@ package xds
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"patchbay/mesh"
@@ -19,11 +20,13 @@ type view struct {
 	users int
 	left  time.Time // when users became 0
 
-	snap     *mesh.Snapshot // what it was last brought to
+	snap     *mesh.Snapshot  // what it was last brought to
+	told     []*mesh.Service // its services in that, sorted by name
 	services map[mesh.ServiceName]state
 	held     map[mesh.ServiceName]*hold
 	bundles  map[string]*mesh.Bundle
 	owner    map[delta.Ref]string // of each resource: a service, or sharedOwner
+	owned    map[string][]delta.Ref
 	withheld withheld
 	leds     *leds.Splitter    // nil: all endpoints are in assignments
 	versions map[string]string // of clusters as they are shown; with leds only
@@ -44,7 +47,7 @@ const sharedOwner = "shared by all"
 func newView(v translate.View, mode leds.Mode) *view {
 	out := &view{
 		View: v, key: keyOf(v),
-		services: map[mesh.ServiceName]state{}, held: map[mesh.ServiceName]*hold{}, owner: map[delta.Ref]string{},
+		services: map[mesh.ServiceName]state{}, held: map[mesh.ServiceName]*hold{}, owner: map[delta.Ref]string{}, owned: map[string][]delta.Ref{},
 		withheld: withheld{},
 	}
 	if v.Collections {
@@ -86,17 +89,13 @@ func (v *view) update(snap *mesh.Snapshot, now time.Time, log *slog.Logger) (ent
 	v.snap = snap
 	var changed []*mesh.Service // as they will be shown
 	stale := map[string]bool{}
-	for name := range v.services {
-		if snap.Service(name) == nil {
-			stale[name.String()] = true
-			delete(v.services, name)
-			delete(v.held, name)
-		}
+	fresh, left := v.compare(snap, now)
+	for _, name := range left {
+		stale[name.String()] = true
+		delete(v.services, name)
+		delete(v.held, name)
 	}
-	for _, s := range snap.Told(v.Namespace, v.Dependencies) {
-		if v.services[s.Name].stored == s && !v.released(s.Name, now) {
-			continue
-		}
+	for _, s := range fresh {
 		show := v.choose(s, now)
 		v.services[s.Name] = state{stored: s, shown: show}
 		stale[s.Name.String()] = true
@@ -133,6 +132,40 @@ func (v *view) update(snap *mesh.Snapshot, now time.Time, log *slog.Logger) (ent
 		}
 	}
 	return entries, removed
+}
+
+// compare returns the services that must be shown anew, sorted by name, and the
+// names of those that have left.
+func (v *view) compare(snap *mesh.Snapshot, now time.Time) (fresh []*mesh.Service, left []mesh.ServiceName) {
+	before := v.told
+	v.told = snap.Told(v.Namespace, v.Dependencies)
+	fresh, left = differences(before, v.told)
+	for name := range v.held {
+		if s := snap.Service(name); s != nil && v.released(name, now) {
+			fresh = append(fresh, s)
+		}
+	}
+	slices.SortFunc(fresh, func(a, b *mesh.Service) int { return a.Name.Compare(b.Name) })
+	return slices.Compact(fresh), left
+}
+
+// differences compares two lists that are sorted by name: a service whose
+// pointer is another is fresh, a name that is no longer there has left.
+func differences(before, now []*mesh.Service) (fresh []*mesh.Service, left []mesh.ServiceName) {
+	for len(before) > 0 || len(now) > 0 {
+		switch {
+		case len(before) == 0 || len(now) > 0 && before[0].Name.Compare(now[0].Name) > 0:
+			fresh, now = append(fresh, now[0]), now[1:]
+		case len(now) == 0 || before[0].Name != now[0].Name:
+			left, before = append(left, before[0].Name), before[1:]
+		default:
+			if before[0] != now[0] {
+				fresh = append(fresh, now[0])
+			}
+			before, now = before[1:], now[1:]
+		}
+	}
+	return fresh, left
 }
 
 // service and shared are the view's resources.
@@ -181,11 +214,12 @@ func (v *view) disown(owners map[string]bool) map[delta.Ref]bool {
 	if len(owners) == 0 {
 		return gone
 	}
-	for ref, o := range v.owner {
-		if owners[o] {
+	for o := range owners {
+		for _, ref := range v.owned[o] {
 			gone[ref] = true
 			delete(v.owner, ref)
 		}
+		delete(v.owned, o)
 	}
 	return gone
 }
@@ -202,6 +236,7 @@ func (v *view) encode(owner string, all []translate.Resource, gone map[delta.Ref
 			continue
 		}
 		v.owner[ref] = owner
+		v.owned[owner] = append(v.owned[owner], ref)
 		delete(gone, ref)
 		if e := v.withheld.encode(r, v.key, owner, log); e != nil {
 			entries = append(entries, e)
