@@ -23,6 +23,7 @@ var codes = map[string]code{
 	"PB1007": {60, Warning, "certificates would not outlast an outage of the CA"},
 	"PB1008": {8, Error, "two clocks disagree"},
 	"PB1009": {62, Warning, "endpoints are shown that the registry no longer lists"},
+	"PB1010": {21, Error, "a service was deleted in the registry"},
 	"PB1101": {30, Error, "two services claim one alias"},
 	"PB1102": {31, Error, "an alias can't be served in a task"},
 	"PB1103": {32, Error, "a service of the registry can't be used"},

@@ -33,6 +33,9 @@ func checkConfiguration(f *Facts, add func(Finding)) {
 					Fix:      []string{"give " + s.Name + " another dnsName or port in clientAliases, or remove the alias from " + a.LostTo}})
 			}
 		}
+		if deleted(s) {
+			continue
+		}
 		if len(s.Skipped) == 0 || s.Settings != "" { // else there is nothing to call yet
 			settings(s.Name, s.Settings, s.Source, add)
 		}

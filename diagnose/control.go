@@ -108,7 +108,15 @@ func checkRegistry(f *Facts, add func(Finding)) {
 		}
 		add(registryError("namespace "+n.Name, n.Error, since))
 	}
+	offered := offers(f.Status)
 	for _, s := range f.Status.Services {
+		if deleted(s) {
+			if n := len(offered[s.Name]); n > 0 {
+				add(Finding{Code: "PB1010", Subject: s.Name, Cause: fmt.Sprintf("the registry no longer has it, and %d connected tasks offer it", n), Evidence: offered[s.Name],
+					Fix: []string{"restart one task that offers it: the control plane then writes the service again", "find out who deleted it: Cloud Map's DeleteService in CloudTrail, or the registry's log"}})
+			}
+			continue // its end is being confirmed: it goes by itself
+		}
 		if s.Error != "" && !ill[namespaceOf(s.Name)] {
 			add(registryError(s.Name, s.Error, "what is shown is "+s.Source))
 		}
@@ -120,6 +128,11 @@ func checkRegistry(f *Facts, add func(Finding)) {
 		}
 	}
 }
+
+var gone = regexp.MustCompile(`\bServiceNotFound\b`)
+
+// deleted reports whether the registry says that it has no such service.
+func deleted(s api.Service) bool { return gone.MatchString(s.Error) || gone.MatchString(s.Settings) }
 
 func namespaceOf(service string) string {
 	_, ns, _ := strings.Cut(service, ".")

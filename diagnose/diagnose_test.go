@@ -82,6 +82,7 @@ func TestRootCauseFirst(t *testing.T) {
 		{"PB1007", "one", "ends in", func(f *Facts) { f.Status.SurvivableSeconds = new(20.0) }},
 		{"PB1008", "one", "ahead of", func(f *Facts) { f.Status.At = noon.Add(time.Hour) }},
 		{"PB1009", "backend.demo", "vanished", func(f *Facts) { f.Status.Services[0].Held = 3 }},
+		{"PB1010", "backend.demo", "1 connected tasks offer it", func(f *Facts) { f.Status.Services[0].Error = "DiscoverInstances: ServiceNotFound: no service" }},
 		{"PB1101", "other.demo", "older", func(f *Facts) {
 			f.Status.Services = append(f.Status.Services, api.Service{
 				Name: "other.demo", Protocol: "http", Endpoints: map[string]int{"HEALTHY": 1}, Source: "live",
@@ -138,6 +139,9 @@ func TestRootCauseFirst(t *testing.T) {
 		{"PB1307", "demo/frontend/f1", "eds", func(f *Facts) {
 			f.Status.Sidecars[1].Stream.Types[1] = api.TypeSync{Type: "eds", State: api.Waiting, Since: noon.Add(-time.Minute), Names: []string{"a"}}
 		}},
+		{"PB1306", "demo/backend/b1", "does not answer its agent", func(f *Facts) {
+			f.Tasks = map[string]*api.Task{"demo/backend/b1": {At: noon, Errors: map[string]string{"server_info": "timeout"}}}
+		}},
 		{"PB1308", "demo/frontend/f1", "no agent", func(f *Facts) { f.Status.Sidecars[1].Agent = nil }},
 		{"PB1401", "demo/backend/b1", "containerPort", func(f *Facts) {
 			f.Status.Sidecars[0].Ports[0].Health = "UNHEALTHY"
@@ -169,6 +173,17 @@ func TestRootCauseFirst(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestDeletedService: a service that nobody offers any more may be deleted.
+func TestDeletedService(t *testing.T) {
+	f := healthy()
+	f.Status.Sidecars = f.Status.Sidecars[1:]
+	s := &f.Status.Services[0]
+	s.Error, s.Settings, s.Source, s.Endpoints = "DiscoverInstances: ServiceNotFound: no service", "GetServiceAttributes: ServiceNotFound: no service", "last-known-good", map[string]int{}
+	if got := Check(f); len(got) > 0 {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -17,8 +17,8 @@ func checkServices(f *Facts, add func(Finding)) {
 	}
 	offered := offers(f.Status)
 	for _, s := range f.Status.Services {
-		if s.Protocol == "" {
-			continue // it has a finding of its own
+		if s.Protocol == "" || deleted(s) {
+			continue // it has a finding of its own, or is about to go
 		}
 		n := total(s.Endpoints)
 		switch {

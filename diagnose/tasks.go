@@ -33,6 +33,10 @@ func checkTasks(f *Facts, add func(Finding)) {
 				Evidence: []string{"there it is " + t.At.Format("15:04:05 MST"), "certificates look expired, or not yet valid, to a wrong clock"},
 				Fix:      []string{"timedatectl set-ntp true    (on the task's machine)"}})
 		}
+		if why := t.Errors["server_info"]; why != "" {
+			add(Finding{Code: "PB1306", Subject: node, Cause: "its Envoy does not answer its agent: " + why,
+				Fix: []string{"look whether Envoy runs, and whether its machine or its CPU limit lets it", "patchbay sidecar health --json    (in the task)"}})
+		}
 		for _, l := range t.Listeners {
 			if l.Error != "" && l.Name != "" && l.State == api.Broken {
 				add(Finding{Code: "PB1304", Subject: node, Cause: bindCause(l.Error), Evidence: []string{l.Name + ": " + l.Error},

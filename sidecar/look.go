@@ -24,8 +24,16 @@ import (
 // the errors.
 func (a *Agent) see(ctx context.Context, l *agentapi.Look) (*agentapi.Seen, error) { //nolint:unparam // the form of every answer
 	s := &agentapi.Seen{At: time.Now().UTC(), Pages: map[string]json.RawMessage{}, Errors: map[string]string{}}
+	var silent error // an Envoy that hangs is asked once, not once for each page
 	for _, name := range l.GetPages() {
-		b, err := a.admin.Page(ctx, name, l.GetStats())
+		var b []byte
+		err := silent
+		if err == nil {
+			b, err = a.admin.Page(ctx, name, l.GetStats())
+		}
+		if n, ok := errors.AsType[net.Error](err); ok && n.Timeout() {
+			silent = err
+		}
 		if err == nil && !json.Valid(b) {
 			err = errors.New("Envoy's answer is no JSON")
 		}

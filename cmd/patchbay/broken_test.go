@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,44 +10,68 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awscredentials "github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/servicediscovery"
+	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
 
 	"patchbay/config"
 	"patchbay/diagnose"
 	"patchbay/internal/envoytest"
 )
 
+// onEnvoys marks a script whose mesh breaks on real Envoys: it has a line so.
+const onEnvoys = "# On real Envoys."
+
 // TestBrokenMeshes makes every mesh of testdata/broken, each of which is broken
 // in one known way, and wants the right code in the first place. The commands of
-// these scripts are the methods of scene.
+// these scripts are the methods of scene. Meshes have nothing in common, so that
+// they are made side by side.
 func TestBrokenMeshes(t *testing.T) {
 	files, err := filepath.Glob("../../testdata/broken/*.txt")
 	if err != nil || len(files) < 25 {
 		t.Fatalf("%d scripts (%v)", len(files), err)
 	}
+	for name, v := range map[string]string{"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"} {
+		if err := os.Setenv(name, v); err != nil { //nolint:usetesting // t.Setenv forbids parallel tests
+			t.Fatal(err)
+		}
+	}
+	real := 0
 	for _, f := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) { play(t, f) })
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(text), onEnvoys+"\n") {
+			real++
+		}
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
+			t.Parallel()
+			play(t, filepath.Base(f), string(text))
+		})
+	}
+	if real < 10 {
+		t.Errorf("only %d meshes break on real Envoys", real)
 	}
 }
 
-func play(t *testing.T, file string) {
-	f, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	t.Setenv("AWS_ACCESS_KEY_ID", "x")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "y")
+func play(t *testing.T, file, text string) {
 	s := &scene{t: t, ports: map[string]uint16{}, tasks: map[string]*member{}, apps: map[string]*httptest.Server{}}
-	judged := 0
-	lines := bufio.NewScanner(f)
-	for n := 1; lines.Scan(); n++ {
-		line, _, _ := strings.Cut(lines.Text(), "#")
+	judged, n := 0, 0
+	for line := range strings.Lines(text) {
+		n++
+		line, _, _ := strings.Cut(line, "#")
 		words := strings.Fields(os.Expand(line, func(service string) string { return fmt.Sprint(s.port(service)) }))
 		if len(words) == 0 {
 			continue
@@ -60,10 +83,15 @@ func play(t *testing.T, file string) {
 		if words[0] == "doctor" || words[0] == "explain" {
 			judged++
 		}
+		begun := time.Now()
 		do(s, words[1:])
+		t.Logf("%s:%d: %s (%s)", file, n, strings.Join(words, " "), time.Since(begun).Round(time.Millisecond))
 	}
 	if judged == 0 {
 		t.Fatalf("%s asks for no diagnosis", file)
+	}
+	if strings.Contains(text, onEnvoys+"\n") != (s.envoys > 0) {
+		t.Errorf("%s runs %d Envoys; its mark says otherwise", file, s.envoys)
 	}
 }
 
@@ -76,6 +104,7 @@ type scene struct {
 	apps     map[string]*httptest.Server
 	ca       *cable
 	registry *cable
+	envoys   int // real ones, without counting those of clients alone
 }
 
 var scripted = map[string]func(*scene, []string){
@@ -93,6 +122,7 @@ var scripted = map[string]func(*scene, []string){
 	},
 	"registry-says": func(s *scene, w []string) { s.registry.answer(strings.Join(w, " ")) },
 	"register":      (*scene).register,
+	"unregister":    (*scene).unregister,
 	"doctor":        (*scene).doctor,
 	"explain":       (*scene).explain,
 	"alter":         (*scene).alter,
@@ -107,7 +137,8 @@ func (s *scene) port(service string) uint16 {
 }
 
 // mesh starts a control plane. Words: cloud-map (a registry of
-// its own, behind a wire), short-lived.
+// its own, behind a wire), long-lived (certificates are asked for that the CA
+// does not sign).
 func (s *scene) mesh(words []string) {
 	tweak := func(c *config.Config) {
 		ca := c.Issuers["default"].StepCA
@@ -119,17 +150,55 @@ func (s *scene) mesh(words []string) {
 				behind := startPlane(s.t)
 				s.registry = newCable(s.t, behind.cfg.Registry.Listen)
 				c.Registry, c.CloudMap = nil, &config.CloudMap{Endpoint: "http://" + s.registry.addr, Region: "us-east-1"}
-			case "short-lived":
-				ca.Lifetime = 25 * time.Second
+			case "long-lived":
+				ca.Lifetime = 30 * 24 * time.Hour // the CA allows seven days
 			}
 		}
 	}
 	s.p = startPlane(s.t, tweak)
 }
 
-// task runs `patchbay sidecar` with the real Envoy.
+// task runs `patchbay sidecar`, a process of its own, with the real Envoy.
 func (s *scene) task(name string, offers []string, declaration string) {
-	s.tasks[name] = s.p.sidecar(s.p.joinDir(name, offers...), name, declaration)
+	t := s.t
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sidecar") // Envoy runs under a user of its own, who must reach it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m := &member{t: t, state: filepath.Join(dir, "state"), hosts: filepath.Join(dir, "hosts"), log: &lockedBuffer{}}
+	if err := os.WriteFile(m.hosts, []byte("127.0.0.1 localhost\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command("patchbay", "sidecar", "--xds", s.p.cfg.XDS.Listen, "--agent", s.p.cfg.Agent.Listen, "--join", s.p.joinDir(name, offers...), "--task", name,
+		"--state", m.state, "--hosts-file", m.hosts, "--wiring", "bind", "--drain-time", "1s", "--concurrency", "1", "--envoy", envoytest.Binary(t))
+	c.Env = append(os.Environ(), declarationVar+"="+declaration)
+	c.Stderr = m.log
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- c.Wait() }()
+	m.stop = sync.OnceValue(func() error {
+		if err := c.Process.Signal(os.Interrupt); err != nil {
+			return err
+		}
+		return <-done
+	})
+	t.Cleanup(func() {
+		if err := m.stop(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("sidecar of %s:\n%s", name, m.log)
+		}
+	})
+	s.tasks[name] = m
+	s.envoys++
 }
 
 // frontend is a client-only task. Words: uses=PORT (a container uses it).
@@ -220,7 +289,8 @@ func (s *scene) freeze(words []string) {
 	}
 	for _, e := range entries {
 		line, err := os.ReadFile(e)
-		if err != nil || !strings.Contains(string(line), state) || !strings.Contains(string(line), "envoy") {
+		program, args, _ := strings.Cut(string(line), "\x00")
+		if err != nil || filepath.Base(program) != "envoy" || !strings.Contains(args, state) {
 			continue
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(e)))
@@ -246,6 +316,25 @@ func (s *scene) register(words []string) {
 	register(s.t, s.p.cfg.Registry.Listen, words[0], map[string]map[string]string{"i1": attributes})
 }
 
+// unregister SERVICE deletes a service whose tasks have stopped.
+func (s *scene) unregister(words []string) {
+	api := servicediscovery.New(servicediscovery.Options{
+		Region: "us-east-1", BaseEndpoint: aws.String("http://" + s.p.cfg.Registry.Listen), Credentials: awscredentials.NewStaticCredentialsProvider("x", "y", ""),
+	})
+	envoytest.Eventually(s.t, 20*time.Second, func() error {
+		all, err := api.ListServices(s.t.Context(), &servicediscovery.ListServicesInput{})
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(all.Services, func(v types.ServiceSummary) bool { return *v.Name == words[0] })
+		if i < 0 {
+			return fmt.Errorf("no service %s", words[0])
+		}
+		_, err = api.DeleteService(s.t.Context(), &servicediscovery.DeleteServiceInput{Id: all.Services[i].Id})
+		return err
+	})
+}
+
 // alter FLAG VALUE changes how the commands that follow reach the control
 // plane.
 func (s *scene) alter(words []string) {
@@ -255,7 +344,8 @@ func (s *scene) alter(words []string) {
 	}
 }
 
-// doctor CODE SUBJECT… waits until the first finding is this one.
+// doctor CODE SUBJECT… waits until the first finding is this one. doctor
+// healthy CODE… waits until there is none, and in between sees none of these.
 func (s *scene) doctor(words []string) {
 	s.t.Helper()
 	subject := strings.Join(words[1:], " ")
@@ -266,6 +356,11 @@ func (s *scene) doctor(words []string) {
 			return fmt.Errorf("%w:\n%s", err, out)
 		}
 		if words[0] == "healthy" {
+			for _, f := range got.Findings {
+				if slices.Contains(words[1:], f.Code) {
+					s.t.Fatalf("it is healthy: %s", findings(got.Findings))
+				}
+			}
 			if exit != exitDone || len(got.Findings) > 0 {
 				return fmt.Errorf("exit code %d, %s", exit, findings(got.Findings))
 			}
@@ -316,7 +411,7 @@ type cable struct {
 
 func newCable(t *testing.T, to string) *cable {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", freePort(t))) // it may be opened again
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -19,7 +20,7 @@ import (
 
 // impostor NAME KIND offers the service NAME with TLS, by an agent that tells
 // the truth about nothing: at its port is something else. Kinds: foreign-ca,
-// wrong-san, plain, tls12, nobody.
+// wrong-san, expired, plain, tls12, nobody.
 func (s *scene) impostor(words []string) {
 	t, name, kind := s.t, words[0], words[1]
 	var port int
@@ -31,9 +32,18 @@ func (s *scene) impostor(words []string) {
 	case "foreign-ca":
 		port = s.listens(&tls.Config{Certificates: []tls.Certificate{envoytest.NewCA(t).Certificate(t, name+".demo")}, MinVersion: tls.VersionTLS13})
 	case "wrong-san":
-		port = s.listens(&tls.Config{Certificates: []tls.Certificate{s.issued("other.demo")}, MinVersion: tls.VersionTLS13})
+		port = s.listens(&tls.Config{Certificates: []tls.Certificate{s.issued("other.demo", time.Hour)}, MinVersion: tls.VersionTLS13})
+	case "expired":
+		old := s.issued(name+".demo", 12*time.Second)
+		port = s.listens(&tls.Config{Certificates: []tls.Certificate{old}, MinVersion: tls.VersionTLS13})
+		envoytest.Eventually(t, 20*time.Second, func() error {
+			if time.Now().Before(old.Leaf.NotAfter) {
+				return errors.New("it is still valid")
+			}
+			return nil
+		})
 	case "tls12":
-		port = s.listens(&tls.Config{Certificates: []tls.Certificate{s.issued(name + ".demo")}, MaxVersion: tls.VersionTLS12})
+		port = s.listens(&tls.Config{Certificates: []tls.Certificate{s.issued(name+".demo", time.Hour)}, MaxVersion: tls.VersionTLS12})
 	default:
 		t.Fatalf("no impostor is %q", kind)
 	}
@@ -76,14 +86,14 @@ func (s *scene) listens(c *tls.Config) int {
 }
 
 // issued is a certificate of the mesh's own CA.
-func (s *scene) issued(name string) tls.Certificate {
+func (s *scene) issued(name string, life time.Duration) tls.Certificate {
 	s.t.Helper()
 	c := s.p.cfg.Issuers["default"].StepCA
 	ca, err := stepca.New(stepca.Options{URL: c.URL, Fingerprint: c.Fingerprint, Provisioner: c.Provisioner, PasswordFile: c.PasswordFile, Lifetime: time.Hour})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	leaf, err := ca.Issue(s.t.Context(), issue.Request{Service: mesh.ServiceName{Namespace: "demo", DiscoveryName: "x"}, Names: []string{name}, URI: "spiffe://" + testDomain + "/x"})
+	leaf, err := ca.Issue(s.t.Context(), issue.Request{Service: mesh.ServiceName{Namespace: "demo", DiscoveryName: "x"}, Names: []string{name}, Lifetime: life, URI: "spiffe://" + testDomain + "/x"})
 	if err != nil {
 		s.t.Fatal(err)
 	}

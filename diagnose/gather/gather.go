@@ -116,13 +116,15 @@ func (s Source) Doctor(ctx context.Context) (*diagnose.Facts, error) {
 		}
 		return 1
 	})
-	s.tasks(ctx, f, nodes)
 	for _, v := range f.Status.Services {
 		if len(f.Details) < portsMost && v.Protocol != "" {
 			s.service(ctx, f, v.Name)
 		}
 	}
-	s.handshakes(ctx, f, func(address string) string { return otherTask(f.Status, address) })
+	var both sync.WaitGroup // each may have to wait for somebody who is silent
+	both.Go(func() { s.tasks(ctx, f, nodes) })
+	both.Go(func() { s.handshakes(ctx, f, func(address string) string { return otherTask(f.Status, address) }) })
+	both.Wait()
 	return f, nil
 }
 

@@ -169,8 +169,11 @@ func (j *judge) chain(chain []*x509.Certificate) {
 		return
 	}
 	at := j.now
-	if leaf := chain[0]; at.Before(leaf.NotBefore) || !at.Before(leaf.NotAfter) {
+	switch leaf := chain[0]; {
+	case at.Before(leaf.NotBefore):
 		at = leaf.NotBefore.Add(time.Second)
+	case !at.Before(leaf.NotAfter): // at its end: it may be backdated to before its CA began
+		at = leaf.NotAfter.Add(-time.Second)
 	}
 	between := x509.NewCertPool()
 	for _, c := range chain[1:] {

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -57,8 +58,8 @@ type Plain struct {
 }
 
 // Probe looks at a port: with TLS 1.3, with older versions, and in plain text.
-// sni is the server name to ask for. It makes three connections and sends no
-// more than one request line, in plain text.
+// sni is the server name to ask for. It makes three connections, side by side
+// once the first stands, and sends no more than one request line, in plain text.
 func Probe(ctx context.Context, address, sni string, h2 bool) Observation {
 	o := Observation{Address: address, At: time.Now().UTC()}
 	dial := func() (net.Conn, error) {
@@ -66,23 +67,33 @@ func Probe(ctx context.Context, address, sni string, h2 bool) Observation {
 		defer cancel()
 		return new(net.Dialer).DialContext(ctx, "tcp", address)
 	}
-	conn, err := dial()
+	first, err := dial()
 	if err != nil {
 		o.Unreachable = words(err)
 		return o
 	}
 	alpn := []string{"h2", "http/1.1"}
-	o.Modern = handshake(ctx, conn, &tls.Config{MinVersion: tls.VersionTLS13, ServerName: sni, NextProtos: alpn})
-	if conn, err = dial(); err != nil {
-		o.Older.Error = words(err)
-	} else {
+	var all sync.WaitGroup
+	all.Go(func() {
+		o.Modern = handshake(ctx, first, &tls.Config{MinVersion: tls.VersionTLS13, ServerName: sni, NextProtos: alpn})
+	})
+	all.Go(func() {
+		conn, err := dial()
+		if err != nil {
+			o.Older.Error = words(err)
+			return
+		}
 		o.Older = handshake(ctx, conn, &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS12, CipherSuites: suites(), ServerName: sni, NextProtos: alpn}) //nolint:gosec // it is to be refused
-	}
-	if conn, err = dial(); err != nil {
-		o.Plain = Plain{Refused: true, Detail: words(err)}
-	} else {
+	})
+	all.Go(func() {
+		conn, err := dial()
+		if err != nil {
+			o.Plain = Plain{Refused: true, Detail: words(err)}
+			return
+		}
 		o.Plain = plain(conn, sni, h2)
-	}
+	})
+	all.Wait()
 	return o
 }
 
