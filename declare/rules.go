@@ -105,6 +105,7 @@ func (c *checker) mappings(list []portMapping) map[string]portMapping {
 		}
 		if _, dup := byName[m.Name]; dup && m.Name != "" {
 			c.bad(path+".name", "%s stands twice; allowed: each name once in a task", quote(m.Name))
+			continue
 		}
 		byName[m.Name] = m
 	}
@@ -159,7 +160,7 @@ func (c *checker) service(path string, index int, s serviceEntry, mappings map[s
 		p.IngressPort = portOf(o)
 	}
 	p.Aliases = c.aliases(path, s, p)
-	p.Timeouts = c.timeouts(path+".timeout", s.Timeout, p.Protocol)
+	p.Timeouts = c.timeouts(path+".timeout", s.Timeout, found && p.Protocol == mesh.TCP)
 	p.TLS = c.tls(path+".tls", s.TLS)
 	return p
 }
@@ -195,7 +196,8 @@ func (c *checker) rules(path string, r *trafficRules) {
 	}
 }
 
-func (c *checker) timeouts(path string, t *timeout, p mesh.Protocol) mesh.Timeouts {
+// tcp: the port is known to have no requests.
+func (c *checker) timeouts(path string, t *timeout, tcp bool) mesh.Timeouts {
 	if t == nil {
 		return mesh.Timeouts{}
 	}
@@ -209,7 +211,7 @@ func (c *checker) timeouts(path string, t *timeout, p mesh.Protocol) mesh.Timeou
 		d := time.Duration(*n) * time.Second
 		return &d
 	}
-	if t.PerRequestTimeoutSeconds != nil && !p.L7() {
+	if t.PerRequestTimeoutSeconds != nil && tcp {
 		c.bad(path+".perRequestTimeoutSeconds", "a tcp port has no requests; allowed: idleTimeoutSeconds, or an appProtocol")
 	}
 	return mesh.Timeouts{Idle: read("idleTimeoutSeconds", t.IdleTimeoutSeconds), PerRequest: read("perRequestTimeoutSeconds", t.PerRequestTimeoutSeconds)}
