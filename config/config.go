@@ -59,6 +59,10 @@ type CloudMap struct {
 	// Lease is for a patchbay registry at Endpoint: as Registry.Lease, and the
 	// registry's watch is followed. Zero, for AWS: neither.
 	Lease time.Duration `yaml:"lease"`
+	// OnlyControlPlane says that no other control plane uses the namespaces: a
+	// task that ECS does not know and whose agent has not been connected for
+	// ten minutes is then taken out.
+	OnlyControlPlane bool `yaml:"onlyControlPlane"`
 }
 
 // XDS is the port of the Envoys.

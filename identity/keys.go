@@ -19,6 +19,7 @@ import (
 
 	"patchbay/identity/durable"
 	"patchbay/identity/join"
+	"patchbay/identity/taskrole"
 	"patchbay/mesh"
 )
 
@@ -36,6 +37,7 @@ type JoinRequest struct {
 	Workload    mesh.Workload
 	Out         string // the directory to make
 	NewKey      bool   // even where Out holds a good key
+	ByRole      bool   // without a key: the tasks prove their AWS role
 }
 
 // Joined is what [MakeJoin] left behind.
@@ -60,6 +62,9 @@ func MakeJoin(r JoinRequest) (Joined, error) {
 	}
 	if made {
 		done.did("made the control channel's CA in %s", ControlDir(r.Data))
+	}
+	if r.ByRole {
+		return r.byRole(done, signer)
 	}
 	unlock, err := lockRegistrations(r.Data)
 	if err != nil {
@@ -108,6 +113,28 @@ func MakeJoin(r JoinRequest) (Joined, error) {
 	return done, nil
 }
 
+// byRole makes a directory without a key. The control plane's file says what a
+// role may be, so that nothing is registered.
+func (r JoinRequest) byRole(done Joined, signer *Signer) (Joined, error) {
+	if _, err := r.look(signer); err != nil {
+		return Joined{}, err
+	}
+	if _, err := os.Lstat(filepath.Join(r.Out, join.KeyFile)); err == nil {
+		return Joined{}, fmt.Errorf("%s holds a join key, which a task that joins by its role has not: use another directory", r.Out)
+	}
+	done.Info = join.Info{
+		Version: 1, Namespace: r.Workload.Namespace, Workload: r.Workload.Name, DiscoveryNames: r.Workload.DiscoveryNames,
+		KeyID: taskrole.KeyID, TrustDomain: r.TrustDomain,
+	}
+	if err := os.MkdirAll(r.Out, 0o700); err != nil {
+		return Joined{}, fmt.Errorf("make join directory: %w", err)
+	}
+	if err := done.write(r.Out, nil, signer.CA()); err != nil {
+		return Joined{}, fmt.Errorf("make join directory: %w", err)
+	}
+	return done, nil
+}
+
 func (d *Joined) did(format string, args ...any) {
 	d.Changed = append(d.Changed, fmt.Sprintf(format, args...))
 }
@@ -132,6 +159,9 @@ func (r JoinRequest) checked() (JoinRequest, error) {
 		}
 	} else if err := join.ValidTrustDomain(r.TrustDomain); r.TrustDomain != "" && err != nil {
 		errs = append(errs, fmt.Errorf("trust domain: %w", err))
+	}
+	if r.ByRole && r.NewKey {
+		errs = append(errs, errors.New("new key: a task that joins by its role has none; allowed: one of the two"))
 	}
 	if len(errs) > 0 {
 		return r, fmt.Errorf("%w:\n%w", ErrRequest, errors.Join(errs...))
@@ -198,6 +228,9 @@ func (d *Joined) write(dir string, key *ecdsa.PrivateKey, ca []byte) error {
 		return err
 	}
 	files[2].content = append(text, '\n')
+	if d.Info.KeyID == taskrole.KeyID {
+		files = files[1:]
+	}
 	for _, f := range files {
 		path := filepath.Join(dir, f.name)
 		now, err := os.ReadFile(path)

@@ -82,6 +82,42 @@ func must(t *testing.T, err error) {
 	}
 }
 
+// TestJoinByRole: a directory without a key registers nothing, and stays one.
+func TestJoinByRole(t *testing.T) {
+	r := request(t, "demo", "w", "a")
+	r.ByRole = true
+	first, err := MakeJoin(r)
+	must(t, err)
+	d, err := join.Load(r.Out)
+	if err != nil || !d.ByRole() || first.Info.KeyID != "task-role" || len(first.Changed) != 3 {
+		t.Errorf("%v, %v, %v", d, first, err)
+	}
+	if _, err := os.Lstat(filepath.Join(r.Out, join.KeyFile)); err == nil {
+		t.Error("it has a key")
+	}
+	if all, err := Registered(r.Data); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("registered: %v, %v", all, err)
+	}
+	if again, err := MakeJoin(r); err != nil || len(again.Changed) > 0 {
+		t.Errorf("again: %v, %v", again.Changed, err)
+	}
+	r.NewKey = true
+	if _, err := MakeJoin(r); !errors.Is(err, ErrRequest) || !strings.Contains(err.Error(), "joins by its role has none") {
+		t.Errorf("with a new key: %v", err)
+	}
+	r.NewKey, r.Workload.Name = false, "other"
+	if _, err := MakeJoin(r); err == nil || !strings.Contains(err.Error(), "is the join directory of demo/w") {
+		t.Errorf("another's directory: %v", err)
+	}
+	keyed := request(t, "demo", "w")
+	_, err = MakeJoin(keyed)
+	must(t, err)
+	keyed.ByRole = true
+	if _, err := MakeJoin(keyed); err == nil || !strings.Contains(err.Error(), "holds a join key") {
+		t.Errorf("a directory with a key: %v", err)
+	}
+}
+
 func TestNewKey(t *testing.T) {
 	r := request(t, "demo", "w")
 	first, err := MakeJoin(r)

@@ -58,7 +58,7 @@ func (r *Registrar) put(ctx context.Context, k *known, req Request, hash string,
 		return err
 	}
 	r.mu.Lock()
-	r.live[req.key()] = &registered{owner: req.Node.Workload.String(), serviceID: k.id, health: req.Health, seen: time.Now()}
+	r.live[req.key()] = &registered{owner: req.Node.Workload.String(), serviceID: k.id, health: req.Health, seen: time.Now(), look: nextLook()}
 	r.forgetDead()
 	r.mu.Unlock()
 	return nil

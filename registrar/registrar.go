@@ -139,7 +139,11 @@ type key struct {
 }
 
 // turn is what writes to one instance take turns at.
-func (i Instance) turn() string { return "instance " + i.Service().String() + " " + i.ID() }
+func (i Instance) turn() string { return turn(i.Service(), i.ID()) }
+
+func turn(service mesh.ServiceName, id string) string {
+	return "instance " + service.String() + " " + id
+}
 
 func (i Instance) key() key { return key{i.Service(), i.ID()} }
 
@@ -149,6 +153,7 @@ type registered struct {
 	serviceID string
 	health    mesh.Health
 	seen      time.Time // its last sign
+	look      time.Time // when to look whether the registry still has it
 }
 
 // failed is a deregistration that did not go through.
@@ -296,12 +301,13 @@ func (r *Registrar) SetHealth(ctx context.Context, i Instance, h mesh.Health) er
 }
 
 // Heartbeat says that the task of an instance is alive. Where instances have
-// leases it renews the lease; elsewhere it does nothing. It leaves the health
+// leases it renews the lease; elsewhere it looks now and then whether the
+// instance is still there: nobody can take one out for good by mistake. It leaves the health
 // as it is. The error matches ErrNotRegistered if this process has not
 // registered the instance, or the registry has lost it.
 func (r *Registrar) Heartbeat(ctx context.Context, i Instance) error {
 	if r.cfg.Lease == 0 {
-		return nil
+		return r.stillThere(ctx, i)
 	}
 	r.mu.Lock()
 	l := r.live[i.key()]

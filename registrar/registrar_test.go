@@ -526,3 +526,69 @@ func createService(t *testing.T, api API, in *sd.CreateServiceInput) (arn string
 	}
 	return aws.ToString(out.Service.Arn)
 }
+
+// TestReap takes out what is of that task and ours, and nothing else.
+func TestReap(t *testing.T) {
+	api := newCloud(t)
+	r, d := replica(api)
+	reg := must(t, r, request("backend", "t1", 1))
+	must(t, r, request("backend", "t2", 2))
+	id := serviceID(reg)
+	foreign, err := api.RegisterInstance(t.Context(), &sd.RegisterInstanceInput{ServiceId: &id, InstanceId: aws.String("t3.web"), Attributes: map[string]string{"AWS_INSTANCE_IPV4": "10.0.0.3", "AWS_INSTANCE_PORT": "80"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.finish(t.Context(), *foreign.OperationId); err != nil {
+		t.Fatal(err)
+	}
+	backend := mesh.ServiceName{Namespace: "prod", DiscoveryName: "backend"}
+	other, _ := replica(api) // another process
+	for _, c := range []struct {
+		service  mesh.ServiceName
+		id, task string
+		want     bool
+	}{
+		{backend, "t1.web", "t2", false}, {backend, "t3.web", "t3", false}, {backend, "t9.web", "t9", false},
+		{mesh.ServiceName{Namespace: "prod", DiscoveryName: "none"}, "t1.web", "t1", false}, {mesh.ServiceName{Namespace: "none", DiscoveryName: "backend"}, "t1.web", "t1", false},
+		{backend, "t1.web", "t1", true}, {backend, "t1.web", "t1", false},
+	} {
+		if got, err := other.Reap(t.Context(), c.service, c.id, c.task); err != nil || got != c.want {
+			t.Errorf("%s %s of %s: %v, %v; want %v", c.service, c.id, c.task, got, err, c.want)
+		}
+	}
+	if left := instances(t, api, "backend"); len(left) != 2 || left["t2.web"].InstanceId == nil || left["t3.web"].InstanceId == nil {
+		t.Errorf("left: %v", left)
+	}
+	if got, err := r.Reap(t.Context(), backend, "t2.web", "t2"); err != nil || !got || !strings.HasSuffix(d.String(), "leaving backend.prod t2.web, hint backend.prod") {
+		t.Errorf("%v, %v, told %s", got, err, d)
+	}
+}
+
+// TestTakenOutByMistake: without leases, a task that lives finds out that its
+// instance is gone, and its agent registers it again.
+func TestTakenOutByMistake(t *testing.T) {
+	api := newCloud(t)
+	r, _ := replica(api)
+	req := request("backend", "t1", 1)
+	must(t, r, req)
+	other, _ := replica(api)
+	if got, err := other.Reap(t.Context(), req.Service(), "t1.web", "t1"); err != nil || !got {
+		t.Fatal(got, err)
+	}
+	if err := r.Heartbeat(t.Context(), req.Instance); err != nil {
+		t.Errorf("at once: %v", err)
+	}
+	l := r.live[req.key()]
+	if left := time.Until(l.look); left > lookEvery || left < lookEvery/2 {
+		t.Errorf("it is looked for in %s", left)
+	}
+	l.look = time.Now()
+	if err := r.Heartbeat(t.Context(), req.Instance); !errors.Is(err, ErrNotRegistered) {
+		t.Errorf("when it is time: %v", err)
+	}
+	must(t, r, req)
+	r.live[req.key()].look = time.Now()
+	if err := r.Heartbeat(t.Context(), req.Instance); err != nil {
+		t.Errorf("registered again: %v", err)
+	}
+}

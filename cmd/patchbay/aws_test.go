@@ -28,7 +28,6 @@ import (
 	"patchbay/agentapi"
 	"patchbay/audit"
 	"patchbay/config"
-	"patchbay/identity"
 	"patchbay/identity/join"
 	"patchbay/internal/awsfake/ecs"
 	"patchbay/internal/awsfake/pca"
@@ -175,18 +174,11 @@ func (p *plane) member(url string) *join.Member {
 	t := p.t
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "join")
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	root := newRoot()
+	root.SetArgs([]string{"token", "join", "--data", p.cfg.Data, "--trust-domain", testDomain, "--task-role", "--namespace", "demo", "--workload", "backend", "--discovery-name", "backend", "--out", dir})
+	root.SetOut(io.Discard)
+	if err := root.ExecuteContext(t.Context()); err != nil {
 		t.Fatal(err)
-	}
-	ca, err := os.ReadFile(filepath.Join(identity.ControlDir(p.cfg.Data), "ca.pem"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	info := fmt.Sprintf(`{"version":1,"namespace":"demo","workload":"backend","discoveryNames":["backend"],"keyId":"task-role","trustDomain":%q}`, testDomain)
-	for name, text := range map[string]string{join.InfoFile: info, join.CAFile: string(ca)} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
 	}
 	for name, v := range map[string]string{
 		"AWS_ACCESS_KEY_ID": "ASIATASK", "AWS_SECRET_ACCESS_KEY": "task", "AWS_SESSION_TOKEN": "session", "AWS_ENDPOINT_URL_STS": url,

@@ -32,6 +32,7 @@ import (
 	"patchbay/discovery"
 	"patchbay/discovery/cloud"
 	"patchbay/identity"
+	"patchbay/identity/taskrole"
 	"patchbay/mesh"
 	"patchbay/pki"
 	"patchbay/registrar"
@@ -110,6 +111,7 @@ type control struct {
 	rotator     *pki.Rotator
 	guard       *identity.Guard
 	enrolment   *identity.Server
+	tasks       *taskrole.Tasks // nil: none joins by its role
 	cache       *delta.Cache
 	pusher      *xds.Pusher
 	agents      *agents.Server
@@ -141,6 +143,7 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	g.Go(func() error { return c.registrar.Run(ctx) })
 	g.Go(func() error { return c.rotator.Run(ctx) })
 	g.Go(func() error { return c.pusher.Run(ctx) })
+	c.startReaper(ctx, g)
 	if err := c.listen(ctx, g); err != nil {
 		return err
 	}

@@ -45,7 +45,8 @@ func (c *control) byRole(ctx context.Context) error {
 			o.BaseEndpoint = &t.ECSEndpoint
 		}
 	})
-	c.enrolment.ByRole(taskrole.NewTasks(taskrole.NewVerifier(join.Audience(c.cfg.TrustDomain), cfg.Region, t.STSEndpoint), api, roles))
+	c.tasks = taskrole.NewTasks(taskrole.NewVerifier(join.Audience(c.cfg.TrustDomain), cfg.Region, t.STSEndpoint), api, roles)
+	c.enrolment.ByRole(c.tasks)
 	return nil
 }
 

@@ -47,9 +47,15 @@ Running the command again changes nothing if the directory and the registration
 are as asked; it prints what it did. A second --out is a second key for the same
 workload, for another machine. With --new-key the directory gets a new key,
 which agents that are running take up within a minute; the key of before goes
-on to count until 'patchbay token withdraw'.`,
+on to count until 'patchbay token withdraw'.
+
+With --task-role the directory has no key, and nothing in it is secret: the
+tasks of an ECS service prove their AWS role instead
+(docs/reference/task-roles.md). Nothing is registered then.`,
 		Example: `  patchbay token join --data /var/lib/patchbay --namespace prod \
     --workload backend --discovery-name backend --out /join/backend
+  patchbay token join --data /var/lib/patchbay --task-role --namespace prod \
+    --workload backend --discovery-name backend --out join
   docker compose run --rm backend-join             the same in containers, as inject writes it`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -79,6 +85,7 @@ on to count until 'patchbay token withdraw'.`,
 	f.StringArrayVar(&r.Workload.DiscoveryNames, "discovery-name", nil, "a discoveryName that the workload may offer (repeat for more)")
 	f.StringVar(&r.Out, "out", "", "the directory to make")
 	f.BoolVar(&r.NewKey, "new-key", false, "make a new key even where the directory holds a good one")
+	f.BoolVar(&r.ByRole, "task-role", false, "no key: the workload's tasks join by their AWS role, which identities.taskRoles of the control plane's file names")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }

@@ -150,6 +150,37 @@ func (t *Tasks) running(ctx context.Context, role Role, id string, from netip.Ad
 	return comesFrom(task, id, from)
 }
 
+// describeMost is how many tasks ECS describes at once.
+const describeMost = 100
+
+// Gone returns those among the tasks of a workload that have ended: ECS does
+// not know them any more, or has stopped them. Others are there, or ECS can't
+// say. The error says what to do; then nothing is known of any.
+func (t *Tasks) Gone(ctx context.Context, w mesh.Workload, tasks []string) (map[string]bool, error) {
+	role, err := t.find(w)
+	if err != nil {
+		return nil, err
+	}
+	gone := map[string]bool{}
+	for some := range slices.Chunk(tasks, describeMost) {
+		out, err := t.api.DescribeTasks(ctx, &ecs.DescribeTasksInput{Cluster: &role.Cluster, Tasks: some})
+		if err != nil {
+			return nil, explain("DescribeTasks", role, err)
+		}
+		for _, f := range out.Failures {
+			if arn := aws.ToString(f.Arn); aws.ToString(f.Reason) == "MISSING" {
+				gone[arn[strings.LastIndexByte(arn, '/')+1:]] = true
+			}
+		}
+		for _, task := range out.Tasks {
+			if arn := aws.ToString(task.TaskArn); aws.ToString(task.LastStatus) == "STOPPED" {
+				gone[arn[strings.LastIndexByte(arn, '/')+1:]] = true
+			}
+		}
+	}
+	return gone, nil
+}
+
 // hasRole refuses a task that has another role than its signature's.
 func (t *Tasks) hasRole(ctx context.Context, role Role, task types.Task) error {
 	var has string

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"patchbay/audit"
+	"patchbay/identity/taskrole"
+	"patchbay/mesh"
+	"patchbay/registrar/reaper"
+)
+
+// startReaper takes ended tasks out of Cloud Map, where instances have no
+// leases.
+func (c *control) startReaper(ctx context.Context, g *errgroup.Group) {
+	if c.cfg.Registry != nil || c.cfg.CloudMap.Lease > 0 {
+		return
+	}
+	alone := c.cfg.CloudMap.OnlyControlPlane
+	if c.tasks == nil && !alone {
+		return
+	}
+	tasks := c.tasks
+	if tasks == nil {
+		tasks = taskrole.NewTasks(nil, nil, nil)
+	}
+	r := reaper.New(reaper.Config{
+		Snapshot: c.store.Snapshot, Tasks: tasks, Registry: c.registrar, Connected: c.connected, Alone: alone, Log: c.log,
+		Reaped: func(service mesh.ServiceName, id, why string) {
+			c.audit.Record(audit.Event{Kind: audit.Deregistered, Actor: "reaper", Subject: service.String() + " " + id, Decision: audit.Allowed, Reason: why})
+		},
+	})
+	g.Go(func() error { return r.Run(ctx) })
+}
+
+// connected are the names of the tasks whose agents are connected here.
+func (c *control) connected() map[string]bool {
+	out := map[string]bool{}
+	for _, s := range c.agents.Status() {
+		out[s.Node[strings.LastIndexByte(s.Node, '/')+1:]] = true
+	}
+	return out
+}
