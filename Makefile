@@ -45,6 +45,12 @@ xds-soak: demo-needs ## a random history against a real Envoy, compared all the 
 lint: ## golangci-lint with the import rules (builds the linter: minutes)
 	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION) run
 
+page: ## what the page has from others, by npm, into admin/page/vendor
+	scripts/page.sh
+
+pictures: test-needs ## the pictures of docs/pictures, by the page's test
+	go test -tags $(TAGS) -count=1 -run TestReadable ./admin/page -update
+
 docs: ## write the pages that are generated (docs/reference/cli.md)
 	go test -tags $(TAGS) -count=1 -run '^TestPage$$' ./cmd/patchbay -update
 
@@ -63,7 +69,7 @@ demo-needs:
 	scripts/envoy.sh
 
 test-needs: demo-needs
-	scripts/apt.sh gcc libc6-dev awscli python3-boto3 nftables
+	scripts/apt.sh gcc libc6-dev awscli python3-boto3 nftables chromium prometheus
 
 bench-needs: demo-needs
 	scripts/apt.sh wrk nghttp2-client valgrind
@@ -73,4 +79,4 @@ compose-needs:
 	scripts/apt.sh docker.io docker-compose iptables iproute2 util-linux
 	scripts/envoy.sh
 
-.PHONY: help build demo test bench broken-meshes compose-test images fuzz xds-soak lint docs proto clean demo-needs test-needs bench-needs compose-needs
+.PHONY: help build demo test bench broken-meshes compose-test images fuzz xds-soak lint page pictures docs proto clean demo-needs test-needs bench-needs compose-needs

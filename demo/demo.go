@@ -129,7 +129,7 @@ func (w *world) firstTasks(ctx context.Context) error {
 // way.
 func (w *world) show(ctx context.Context, out io.Writer) error {
 	fmt.Fprintf(out, "control plane ready after %.2f s; the frontend calls %s 50 times a second (Ctrl-C stops everything)\n", w.ready.Seconds(), backendURL)
-	fmt.Fprintf(out, "in another terminal:  export PATCHBAY_ADMIN=unix:%s; %s status\n", filepath.Join(w.path("data"), "admin.sock"), w.program("patchbay"))
+	fmt.Fprintf(out, "in another terminal:  export PATCHBAY_ADMIN=unix:%s\n                      %[2]s status; %[2]s page\n", filepath.Join(w.path("data"), "admin.sock"), w.program("patchbay"))
 	l, err := w.startLoad(w.tasks["frontend"].host, "load", backendURL, 50, 0)
 	if err != nil {
 		return err

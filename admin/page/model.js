@@ -15,7 +15,12 @@ export function el(tag, props = {}, ...children) {
 }
 
 export const rate = (n) => (n >= 100 ? n.toFixed(0) : n >= 10 ? n.toFixed(1) : n.toFixed(2));
-export const percent = (part, all) => (all ? ((100 * part) / all).toFixed(part && part < all ? 1 : 0) + ' %' : '–');
+export const percent = (part, all) => {
+  if (!all) return '–';
+  const p = (100 * part) / all;
+  return (part && p < 0.1 ? '<0.1' : part < all && p > 99.9 ? '>99.9' : p.toFixed(part && part < all ? 1 : 0)) + ' %';
+};
+export const ms = (n) => (n >= 1000 ? (n / 1000).toFixed(1) + ' s' : (n >= 10 ? n.toFixed(0) : n.toFixed(1)) + ' ms');
 export const left = (until, now) => {
   if (!until) return '–';
   const s = (Date.parse(until) - Date.parse(now)) / 1000;
@@ -61,6 +66,12 @@ export function model(view, query) {
   for (const e of view.traffic.edges) {
     for (const to of offers.get(e.service) || []) edges.push({ ...e, from: e.workload, to });
   }
+  for (const w of workloads.values()) {
+    w.sync = sync(w.tasks);
+    const into = edges.filter((e) => e.to === w.id);
+    w.traffic = total(into.length ? into : edges.filter((e) => e.from === w.id));
+    if (w.state === 'good' && w.traffic.errors > 0.01 * w.traffic.rate) w.state = 'weak';
+  }
   const match = (...texts) => !query || texts.some((t) => t && t.toLowerCase().includes(query));
   return {
     view, now: st.at, state, about, edges, offers, query,
@@ -73,10 +84,26 @@ export function model(view, query) {
   };
 }
 
+// sync is how far the Envoys of some tasks are, in a word.
+export function sync(tasks) {
+  const types = tasks.flatMap((t) => (t.stream ? t.stream.types.map((x) => x.state) : ['not connected']));
+  return ['rejected', 'not connected', 'stale', 'waiting'].find((s) => types.includes(s)) || (types.length ? 'synced' : 'no task');
+}
+
+// total adds up edges.
+export function total(edges) {
+  const sum = (k) => edges.reduce((n, e) => n + (e[k] || 0), 0);
+  return {
+    edges, rate: sum('requestRate'), errors: sum('errorRate'), p50: Math.max(0, ...edges.map((e) => e.p50Ms || 0)), p99: Math.max(0, ...edges.map((e) => e.p99Ms || 0)),
+    encrypted: sum('tls13'), other: sum('plain') + sum('tlsOlder'), open: sum('undeclared'), failed: sum('failed'), unverified: sum('unverified'),
+  };
+}
+
 // calls is the traffic to a service, over all callers.
-export function calls(m, service) {
-  const all = m.view.traffic.edges.filter((e) => e.service === service);
-  const sum = (k) => all.reduce((n, e) => n + (e[k] || 0), 0);
-  const encrypted = sum('tls13'), other = sum('plain') + sum('tlsOlder');
-  return { edges: all, rate: sum('requestRate'), errors: sum('errorRate'), p99: Math.max(0, ...all.map((e) => e.p99Ms || 0)), encrypted, other, failed: sum('failed') };
+export const calls = (m, service) => total(m.view.traffic.edges.filter((e) => e.service === service));
+
+// said tells a screen reader about a workload.
+export function said(w) {
+  const t = w.traffic;
+  $('said').textContent = `${w.id}: ${{ good: 'well', weak: 'warning', bad: 'finding' }[w.state]}, ${w.tasks.length} tasks ${w.sync}, ${rate(t.rate)} requests per second, ${percent(t.errors, t.rate)} failed, p99 ${ms(t.p99)}`;
 }

@@ -19,7 +19,7 @@ import (
 
 // operatorCommands ask a running control plane.
 func operatorCommands() []*cobra.Command {
-	return []*cobra.Command{newStatusCmd(), newVerifyCmd(), newExplainCmd(), newDoctorCmd(), newXDSCmd(), newDiffCmd()}
+	return []*cobra.Command{newStatusCmd(), newVerifyCmd(), newExplainCmd(), newDoctorCmd(), newXDSCmd(), newDiffCmd(), newPageCmd()}
 }
 
 // operator is what all commands that ask a control plane share.
@@ -30,9 +30,14 @@ type operator struct {
 }
 
 func (o *operator) flags(f *pflag.FlagSet) {
+	o.server(f)
+	f.StringVarP(&o.output, "output", "o", show.Text, "what to print: "+strings.Join(show.Formats, ", "))
+}
+
+// server says which control plane is asked, and how.
+func (o *operator) server(f *pflag.FlagSet) {
 	f.StringVar(&o.address, "admin", "", "the control plane's admin interface, http://HOST:PORT or unix:DATA/admin.sock (default: $PATCHBAY_ADMIN, else "+api.DefaultAddress+")")
 	f.StringVar(&o.tokenFile, "token-file", "", "file with the admin token; not needed to read on the control plane's machine (default: $PATCHBAY_ADMIN_TOKEN_FILE)")
-	f.StringVarP(&o.output, "output", "o", show.Text, "what to print: "+strings.Join(show.Formats, ", "))
 }
 
 func (o *operator) printer(c *cobra.Command) (*show.Printer, error) {
