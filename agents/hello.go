@@ -19,8 +19,8 @@ const maxPorts = 100 // of one task
 func decodeHello(n mesh.Node, h *agentapi.Hello) ([]Port, error) {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if w := mesh.Wiring(h.GetWiring()); w != mesh.Redirect && w != mesh.Bind {
-		bad("wiring: %q; allowed: redirect, bind", w)
+	if w := mesh.Wiring(h.GetWiring()); w != mesh.Redirect && w != mesh.Bind && w != mesh.NoEgress {
+		bad("wiring: %q; allowed: redirect, bind, none", w)
 	}
 	if !zoneID.MatchString(h.GetZone()) {
 		bad("zone: %q; allowed: an availability zone id, up to 32 of [a-z0-9-]", h.GetZone())

@@ -183,6 +183,7 @@ type Wiring string
 const (
 	Redirect Wiring = "redirect"
 	Bind     Wiring = "bind"
+	NoEgress Wiring = "none" // they don't: the task only serves
 )
 
 // Ingress is a port that a node offers to others through its Envoy.

@@ -17,6 +17,7 @@ import (
 	"patchbay/agentapi"
 	"patchbay/declare"
 	"patchbay/mesh"
+	"patchbay/sidecar/ecs"
 	"patchbay/xds/bootstrap"
 )
 
@@ -42,6 +43,12 @@ func (c Config) check() error {
 	}
 	if !slices.Contains([]mesh.Wiring{mesh.Redirect, mesh.Bind, Auto}, c.Wiring) {
 		bad("wiring: %q; allowed: redirect, bind, auto", c.Wiring)
+	}
+	if c.Network != ecs.None && !slices.Contains(ecs.Modes, c.Network) {
+		bad("network: %q; allowed: awsvpc, host, bridge", c.Network)
+	}
+	if c.Network == ecs.Bridge && c.Metadata == nil {
+		bad("network: bridge; allowed: only in a task of ECS, whose metadata (%s) say where its containers are", ecs.Variable)
 	}
 	if !mesh.ValidTask(c.Task) {
 		bad("task: %q; allowed: 1 to 64 of [0-9a-zA-Z_-]", c.Task)
@@ -139,7 +146,7 @@ func (c Config) reachable() error {
 
 func (a *Agent) meta() bootstrap.NodeMeta {
 	m := bootstrap.NodeMeta{
-		Version: a.cfg.Version, Wiring: a.wiring, IPv6: canIPv6(), ContainerPorts: a.cfg.Declaration.ContainerPorts,
+		Version: a.cfg.Version, Wiring: a.wiring, Exclusive: a.cfg.Network == ecs.Host, IPv6: canIPv6(), ContainerPorts: a.containerPorts(),
 		Dependencies: a.cfg.Declaration.Dependencies,
 	}
 	if l := a.cfg.Declaration.AccessLog; l != nil {
@@ -149,6 +156,9 @@ func (a *Agent) meta() bootstrap.NodeMeta {
 		out := bootstrap.Port{
 			PortName: p.PortName, DiscoveryName: p.DiscoveryName, Protocol: p.Protocol, AppPort: p.ContainerPort, ListenerPort: p.IngressPort,
 			IdleSeconds: seconds(p.Timeouts.Idle), PerRequestSeconds: seconds(p.Timeouts.PerRequest),
+		}
+		if app := a.place.apps[p.PortName]; app.IsValid() {
+			out.AppAddress = app.String()
 		}
 		if p.TLS != nil {
 			out.TLS = &bootstrap.PortTLS{Issuer: p.TLS.Issuer}
@@ -181,7 +191,7 @@ func (a *Agent) helloPort(p declare.Port) *agentapi.Port {
 	namespace := a.member.Node().Workload.Namespace
 	out := &agentapi.Port{
 		PortName: p.PortName, DiscoveryName: p.DiscoveryName, AppProtocol: string(p.Protocol),
-		ContainerPort: uint32(p.ContainerPort), IngressPort: uint32(p.IngressPort),
+		ContainerPort: uint32(p.ContainerPort), IngressPort: uint32(a.place.registered(p)),
 	}
 	for _, alias := range p.Aliases {
 		name := cmp.Or(alias.DNSName, p.DiscoveryName+"."+namespace)

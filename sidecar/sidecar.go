@@ -10,6 +10,7 @@
 package sidecar
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +42,7 @@ const Auto mesh.Wiring = "auto"
 var ErrNotPossible = errors.New("not possible here")
 
 // Config of an [Agent]. Everything but Zone, ECS, Metadata, Container, Envoy,
-// UID, Concurrency and StopTimeout is required.
+// UID, Network, Concurrency and StopTimeout is required.
 type Config struct {
 	Declaration declare.Task
 	Join        string // the workload's join directory
@@ -56,6 +57,9 @@ type Config struct {
 	// again; both nil outside ECS.
 	ECS      *ecs.Task
 	Metadata *ecs.Endpoint
+	// Network is the task's network mode; ecs.None outside ECS, which is as
+	// AWSVPC.
+	Network ecs.Mode
 	// Container is the name of the application's container, whose health check
 	// counts. Empty: the one that maps the port.
 	Container   string
@@ -82,7 +86,8 @@ type Agent struct {
 	admin  *envoy.Admin
 	envoy  *envoy.Supervisor
 	binary envoybin.Binary
-	wiring mesh.Wiring // redirect or bind, once Run has found out
+	wiring mesh.Wiring // redirect, bind or none, once Run has found out
+	place  *place      // how the task's ports are reached
 	rule   *redirect.Installed
 
 	wake    chan struct{} // capacity 1: the loop should look at once
@@ -101,7 +106,7 @@ func New(c Config) (*Agent, error) {
 		return nil, err
 	}
 	return &Agent{
-		cfg: c, log: c.Log, hosts: &hosts.File{Path: c.HostsFile}, admin: envoy.NewAdmin(c.adminSocket()), wiring: c.Wiring,
+		cfg: c, log: c.Log, hosts: &hosts.File{Path: c.HostsFile}, admin: envoy.NewAdmin(c.adminSocket()), wiring: c.Wiring, place: &place{},
 		member: join.New(join.Config{Dir: c.Join, Addr: c.Agent, Task: c.Task, State: c.State, UID: c.UID, Log: c.Log}),
 		wake:   make(chan struct{}, 1), report: make(chan struct{}, 1), asks: make(chan struct{}, asksMost), drained: make(chan struct{}),
 		st: state{ports: map[string]*portState{}, phase: "starting", task: c.ECS},
@@ -133,6 +138,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		case <-work.Done():
 			err = context.Cause(work)
 		}
+	} else {
+		a.place.leave()
 	}
 	stop()
 	if ended := g.Wait(); err == nil && !errors.Is(ended, context.Canceled) {
@@ -158,7 +165,14 @@ func (a *Agent) start(ctx context.Context) error {
 	if a.binary, err = envoybin.Find(ctx, a.cfg.Envoy); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotPossible, err)
 	}
-	if err := a.hosts.Test(); err != nil {
+	p, err := a.cfg.place(ctx)
+	if err != nil {
+		return err
+	}
+	a.place = p
+	if why := a.place.noEgress; why != "" {
+		a.log.WarnContext(ctx, "the task only serves: its applications can't call the mesh", "network", a.cfg.Network, "reason", why)
+	} else if err := a.hosts.Test(); err != nil {
 		a.log.ErrorContext(ctx, "names can't be written: applications of this task will not find the mesh's names. "+
 			"Share the file with the application's container, and run the agent as a user who may write to it", "error", err)
 	}
@@ -177,13 +191,16 @@ func (a *Agent) start(ctx context.Context) error {
 		DrainTime: a.cfg.DrainTime, Log: a.log, Stdout: a.cfg.AccessLog, LogLevel: a.envoyLogLevel(),
 	})
 	a.setPhase("")
-	a.log.InfoContext(ctx, "joined", "node", a.member.Node().ID(), "wiring", a.wiring, "envoy", a.binary.Version.String(), "ports", len(a.cfg.Declaration.Ports))
+	a.log.InfoContext(ctx, "joined", "node", a.member.Node().ID(), "network", cmp.Or(a.cfg.Network, "own"), "wiring", a.wiring, "envoy", a.binary.Version.String(), "ports", len(a.cfg.Declaration.Ports))
 	return nil
 }
 
 // wire decides how connections reach Envoy, and installs the rule.
 func (a *Agent) wire(ctx context.Context) error {
-	if a.wiring == mesh.Bind {
+	if a.place.noEgress != "" {
+		a.wiring = mesh.NoEgress
+	}
+	if a.wiring == mesh.Bind || a.wiring == mesh.NoEgress {
 		return nil
 	}
 	rule, err := redirect.Install(redirect.Rule{VIPs: mesh.LiveVIPs, Port: bootstrap.RedirectPort})
@@ -209,6 +226,7 @@ func (a *Agent) unwire() error {
 // clean leaves the task as it was found. After a crash names and rule stay:
 // the next start goes on from there.
 func (a *Agent) clean() {
+	a.place.leave()
 	if _, err := a.hosts.Set(nil); err != nil {
 		a.log.Warn("names stay in the hosts file", "error", err)
 	}
@@ -233,7 +251,7 @@ func (a *Agent) hello() *agentapi.Hello {
 		AgentVersion: a.cfg.Version, EnvoyVersion: a.binary.Version.String(), Wiring: string(a.wiring), Zone: a.cfg.Zone,
 		Dependencies: a.cfg.Declaration.Dependencies,
 	}
-	for _, p := range a.cfg.Declaration.ContainerPorts {
+	for _, p := range a.containerPorts() {
 		h.ContainerPorts = append(h.ContainerPorts, uint32(p))
 	}
 	for _, p := range a.cfg.Declaration.Ports {

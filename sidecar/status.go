@@ -23,6 +23,8 @@ type Status struct {
 	Draining  bool         `json:"draining"`
 	Node      string       `json:"node,omitempty"`
 	NotAfter  time.Time    `json:"certificateNotAfter,omitzero"` // of the node certificate
+	Network   string       `json:"network,omitempty"`            // ECS's network mode
+	Wiring    string       `json:"wiring,omitempty"`             // redirect, bind, or none: then the task only serves
 	Envoy     string       `json:"envoy"`                        // Envoy's own word, such as LIVE
 	Names     int          `json:"names"`                        // names that can be called
 	Waiting   []string     `json:"namesWaiting,omitempty"`
@@ -122,6 +124,7 @@ func (a *Agent) Status() Status {
 	s.Ready, s.Serving = len(s.Reasons) == 0, len(s.Unserved()) == 0
 	if st.phase == "" {
 		s.Node, s.NotAfter = a.member.Node().ID(), a.member.NotAfter()
+		s.Network, s.Wiring = string(a.cfg.Network), string(a.wiring)
 	}
 	return s
 }

@@ -100,7 +100,7 @@ func (a *Agent) health(ctx context.Context, s seen) *agentapi.Health {
 	task := a.task()
 	for _, p := range a.cfg.Declaration.Ports {
 		all.Go(func() {
-			err := accepts(ctx, p.ContainerPort)
+			err := accepts(ctx, a.place.app(p.PortName), p.ContainerPort)
 			state := a.judge(p, err == nil)
 			why := ""
 			unhealthy := ""
@@ -129,10 +129,10 @@ func (a *Agent) health(ctx context.Context, s seen) *agentapi.Health {
 }
 
 // accepts is nil if something listens on a port of the task.
-func accepts(ctx context.Context, port uint16) error {
+func accepts(ctx context.Context, app netip.Addr, port uint16) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))))
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", netip.AddrPortFrom(app, port).String())
 	if err != nil {
 		return err
 	}
@@ -182,6 +182,10 @@ func (a *Agent) applyNames(ctx context.Context, s seen) names {
 		return names{}
 	}
 	applied := &agentapi.NamesApplied{Version: want.GetVersion()}
+	if why := a.place.noEgress; why != "" {
+		applied.Refused = []string{why}
+		return names{applied: applied}
+	}
 	standing := a.standing(ctx)
 	var entries []hosts.Entry
 	for _, n := range want.GetNames() {

@@ -71,6 +71,9 @@ func keyOf(v translate.View) string {
 	if v.Proxyless {
 		key += "/grpc"
 	}
+	if v.Exclusive {
+		key += "/exclusive"
+	}
 	if v.AWS {
 		key += "/aws"
 	}

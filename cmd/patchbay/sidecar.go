@@ -80,6 +80,7 @@ type sidecarOptions struct {
 	cfg    sidecar.Config
 	xds    []string
 	wiring string
+	net    string
 	uid    int
 	log    config.Log
 }
@@ -95,6 +96,7 @@ func (o *sidecarOptions) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.cfg.Task, "task", "", "name of this task, unique in its workload (default: on ECS the task's id, else the host name)")
 	f.StringVar(&o.cfg.State, "state", defaultState, "directory for the node certificate, Envoy's configuration and sockets; one for each task")
 	f.StringVar(&o.wiring, "wiring", string(sidecar.Auto), "how connections reach Envoy: redirect (needs NET_ADMIN), bind, or auto")
+	f.StringVar(&o.net, "network", "auto", "on ECS the task's network mode: awsvpc, host, bridge (ingress only), or auto: as the task's metadata say")
 	f.StringVar(&o.cfg.HostsFile, "hosts-file", "/etc/hosts", "the hosts file that the task's containers read")
 	f.StringVar(&o.cfg.Envoy, "envoy", "", "path of Envoy, 1.40.0 or newer (default: PATH, beside this program, or the Python wheel)")
 	f.IntVar(&o.uid, "envoy-uid", envoyUID, "user and group id that Envoy runs under, where the agent is root")
@@ -144,6 +146,9 @@ func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
 	if cfg.State, err = filepath.Abs(cfg.State); err != nil {
 		errs = append(errs, fmt.Errorf("state: %w", err))
 	}
+	if o.net != "auto" {
+		cfg.Network = ecs.Mode(o.net)
+	}
 	if err := onECS(c.Context(), &cfg); err != nil {
 		errs = append(errs, err)
 	}
@@ -189,6 +194,7 @@ func onECS(ctx context.Context, cfg *sidecar.Config) error {
 	}
 	cfg.Metadata, cfg.ECS = endpoint, t
 	cfg.Task, cfg.Zone = cmp.Or(cfg.Task, t.ID), cmp.Or(cfg.Zone, t.ZoneID)
+	cfg.Network = cmp.Or(cfg.Network, t.Mode)
 	cfg.StopTimeout = cmp.Or(cfg.StopTimeout, ecs.StopTimeout)
 	return nil
 }

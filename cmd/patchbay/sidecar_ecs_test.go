@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -95,4 +96,35 @@ func (p *plane) adminSays(page, words string) {
 		}
 		return nil
 	})
+}
+
+// TestSidecarInBridgeMode: the application is at an address of its own, what is
+// registered is the host's port, and calls are refused with the reason.
+func TestSidecarInBridgeMode(t *testing.T) {
+	p := startPlane(t)
+	l, err := net.Listen("tcp", "127.0.0.2:0") // another container's address
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "bridged") })}
+	go app.Serve(l)
+	t.Cleanup(func() { app.Close() })
+	port, ingress, alias := uint16(l.Addr().(*net.TCPAddr).Port), uint16(freePort(t)), uint16(freePort(t))
+	front := p.sidecar(p.joinDir("frontend"), "f1", clientOnly)
+	task := ecsTaskOf(ecsTask, port)
+	task.Containers[0].Networks = []metadata.Network{{NetworkMode: "bridge", IPv4Addresses: []string{"127.0.0.2"}}}
+	task.Containers[0].Health = nil
+	task.Containers[1].Networks = []metadata.Network{{NetworkMode: "bridge", IPv4Addresses: []string{"127.0.0.1"}}}
+	// No address is translated here, so that the host's port is Envoy's own.
+	task.Containers[1].Ports = []metadata.Port{{ContainerPort: ingress, HostPort: ingress}}
+	onECSTask(t, task)
+	back := p.sidecar(p.joinDir("backend", "backend"), "", declares("backend", port, ingress, alias))
+	s := back.until(serving)
+	if s.Network != "bridge" || s.Wiring != "none" || s.Names != 0 || len(s.Refused) != 1 || !strings.Contains(s.Refused[0], "use network mode awsvpc") {
+		t.Errorf("%+v", s)
+	}
+	front.answers("backend.demo", alias, "bridged")
+	if vip := back.lookup("backend.demo"); vip != "" {
+		t.Errorf("the bridged task's hosts file says %s", vip)
+	}
 }

@@ -72,6 +72,7 @@ func TestDecodeMetaListsEveryProblem(t *testing.T) {
 		"not a list":          {obj{"wiring": "bind", "ports": obj{}}, []string{"ports: not a list"}},
 		"tls not an object":   {obj{"wiring": "bind", "ports": with("tls", true)}, []string{"ports[0].tls: not an object"}},
 		"the same port twice": {obj{"wiring": "bind", "ports": []any{port, port}}, []string{"ports[1].portName", "ports[1].listenerPort"}},
+		"app's address":       {obj{"wiring": "none", "exclusive": true, "ports": with("appAddress", "10.0.0")}, []string{"ports[0].appAddress: \"10.0.0\"; allowed: the IP address"}},
 		"egress's port":       {obj{"wiring": "bind", "ports": with("listenerPort", 15001)}, []string{"ports[0].listenerPort: 15001"}},
 		"the app's port":      {obj{"wiring": "bind", "ports": with("listenerPort", 8080)}, []string{"ports[0].listenerPort: 8080"}},
 	} {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -137,8 +138,8 @@ func form(t reflect.Type) string {
 }
 
 func (c *checker) rules(m NodeMeta) {
-	if m.Wiring != mesh.Redirect && m.Wiring != mesh.Bind {
-		c.bad("wiring: %q; allowed: redirect, bind", m.Wiring)
+	if m.Wiring != mesh.Redirect && m.Wiring != mesh.Bind && m.Wiring != mesh.NoEgress {
+		c.bad("wiring: %q; allowed: redirect, bind, none", m.Wiring)
 	}
 	if len(m.Ports) > maxPorts || len(m.ContainerPorts) > maxPorts {
 		c.bad("%d ports, %d containerPorts; allowed: %d each", len(m.Ports), len(m.ContainerPorts), maxPorts)
@@ -187,6 +188,9 @@ func (c *checker) port(i int, p Port) {
 	}
 	if p.ListenerPort == 0 || p.ListenerPort == RedirectPort || p.ListenerPort == p.AppPort {
 		c.bad("ports[%d].listenerPort: %d; allowed: 1 to 65535, but not %d and not the application's port", i, p.ListenerPort, RedirectPort)
+	}
+	if a, err := netip.ParseAddr(p.AppAddress); p.AppAddress != "" && (err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast()) {
+		c.bad("ports[%d].appAddress: %.60q; allowed: the IP address of the application", i, p.AppAddress)
 	}
 	if p.TLS != nil && p.TLS.Issuer == "" {
 		c.bad("ports[%d].tls.issuer: empty; allowed: an issuer's name", i)

@@ -9,6 +9,7 @@ package bootstrap
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -33,6 +34,7 @@ type NodeMeta struct {
 	ContainerPorts []uint16    `json:"containerPorts,omitempty"` // all that the task's containers use
 	Ports          []Port      `json:"ports,omitempty"`          // what the task offers; empty: client-only
 	Dependencies   []string    `json:"dependencies,omitempty"`   // discovery names of what the task calls; empty: all of its namespace
+	Exclusive      bool        `json:"exclusive,omitempty"`      // other Envoys share the network namespace: no port is shared with them
 	AccessLog      AccessLog   `json:"accessLog,omitzero"`
 	// AWS is set by the control plane for a node in the form of AWS's agent,
 	// and is no part of the metadata.
@@ -51,8 +53,9 @@ type Port struct {
 	PortName          string        `json:"portName"`
 	DiscoveryName     string        `json:"discoveryName"`
 	Protocol          mesh.Protocol `json:"protocol"`
-	AppPort           uint16        `json:"appPort"`      // where the application listens
-	ListenerPort      uint16        `json:"listenerPort"` // where Envoy listens for the other tasks
+	AppPort           uint16        `json:"appPort"`              // where the application listens
+	AppAddress        string        `json:"appAddress,omitempty"` // IP address of the application; empty: 127.0.0.1
+	ListenerPort      uint16        `json:"listenerPort"`         // where Envoy listens for the other tasks
 	TLS               *PortTLS      `json:"tls,omitempty"`
 	IdleSeconds       *int64        `json:"idleSeconds,omitempty"`
 	PerRequestSeconds *int64        `json:"perRequestSeconds,omitempty"`
@@ -70,6 +73,7 @@ func (p Port) Ingress(namespace string) mesh.Ingress {
 		Protocol: p.Protocol, AppPort: p.AppPort, ListenerPort: p.ListenerPort,
 		Timeouts: mesh.Timeouts{Idle: seconds(p.IdleSeconds), PerRequest: seconds(p.PerRequestSeconds)},
 	}
+	in.AppAddr, _ = netip.ParseAddr(p.AppAddress) //nolint:errcheck // checked when it was read; empty is the zero Addr
 	if p.TLS != nil {
 		in.TLS = &mesh.ServiceTLS{Issuer: p.TLS.Issuer}
 	}

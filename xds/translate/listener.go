@@ -23,11 +23,12 @@ const blackhole = "blackhole"
 
 // redirectListener receives every connection to the VIP range and hands it to
 // the listener of its original destination; one without is closed.
-func redirectListener(port uint16) Resource {
+func redirectListener(port uint16, exclusive bool) Resource {
 	const name = bootstrap.EgressListener
 	return Resource{ListenerType, name, &listenerv3.Listener{
 		Name:             name,
 		Address:          socketAddress("127.0.0.1", port),
+		EnableReusePort:  reusePort(exclusive),
 		UseOriginalDst:   wrapperspb.Bool(true),
 		TrafficDirection: corev3.TrafficDirection_OUTBOUND,
 		StatPrefix:       statEgress,
@@ -37,6 +38,15 @@ func redirectListener(port uint16) Resource {
 			}),
 		}}},
 	}}
+}
+
+// reusePort is off where another Envoy may have the port: two of one user
+// would share it in silence (measured). Elsewhere it is Envoy's default, on.
+func reusePort(exclusive bool) *wrapperspb.BoolValue {
+	if exclusive {
+		return wrapperspb.Bool(false)
+	}
+	return nil
 }
 
 // egressListener is immutable for the life of its alias: routes come by RDS,
@@ -50,6 +60,8 @@ func egressListener(v View, s *mesh.Service, a mesh.Alias, name string) Resource
 	}
 	if v.Wiring == mesh.Redirect {
 		l.BindToPort = wrapperspb.Bool(false)
+	} else {
+		l.EnableReusePort = reusePort(v.Exclusive)
 	}
 	log := accessLog(v.AccessLog, s.Protocol)
 	f := tcpFilter(statEgress, s.Name.String(), or(s.Timeouts.Idle, idleTCP), tcpConnectTries, log)
@@ -79,6 +91,7 @@ func ingressListener(in mesh.Ingress, meta bootstrap.NodeMeta) Resource {
 	return Resource{ListenerType, name, &listenerv3.Listener{
 		Name:             name,
 		Address:          wildcard(in.ListenerPort, meta.IPv6),
+		EnableReusePort:  reusePort(meta.Exclusive),
 		TrafficDirection: corev3.TrafficDirection_INBOUND,
 		StatPrefix:       statIngress,
 		FilterChains:     []*listenerv3.FilterChain{chain},

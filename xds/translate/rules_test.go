@@ -10,6 +10,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
@@ -249,4 +250,56 @@ func FuzzNames(f *testing.F) {
 			validate(t, r)
 		}
 	})
+}
+
+// TestNoEgress: a task that only serves has its ingress, and nothing of any
+// service; its application may be at another address.
+func TestNoEgress(t *testing.T) {
+	meta := bootstrap.NodeMeta{Wiring: mesh.NoEgress, Ports: []bootstrap.Port{{PortName: "web", DiscoveryName: "b", Protocol: mesh.HTTP, AppPort: 8080, AppAddress: "172.17.0.3", ListenerPort: 15000}}}
+	v := ViewOf("demo", meta)
+	for _, s := range everyService() {
+		if r := Service(v, s); len(r) > 0 {
+			t.Errorf("%s: %v", describe(s), r)
+		}
+	}
+	if r := Shared(v, nil); len(r) > 0 {
+		t.Errorf("shared: %v", r)
+	}
+	n := mesh.Node{Workload: mesh.Workload{Namespace: "demo", Name: "b", DiscoveryNames: []string{"b"}}, Task: "1"}
+	for _, r := range Node(n, meta, func(mesh.ServiceName) *mesh.Leaf { return nil }) {
+		if c, ok := r.Message.(*clusterv3.Cluster); ok {
+			a := c.GetLoadAssignment().GetEndpoints()[0].GetLbEndpoints()[0].GetEndpoint().GetAddress().GetSocketAddress()
+			if a.GetAddress() != "172.17.0.3" || a.GetPortValue() != 8080 {
+				t.Errorf("the application is at %v", a)
+			}
+			return
+		}
+	}
+	t.Error("no cluster of the application")
+}
+
+// TestExclusive: where other Envoys share the network namespace, no listener
+// shares its port.
+func TestExclusive(t *testing.T) {
+	for _, exclusive := range []bool{false, true} {
+		for _, wiring := range []mesh.Wiring{mesh.Redirect, mesh.Bind} {
+			meta := bootstrap.NodeMeta{Wiring: wiring, Exclusive: exclusive, Ports: []bootstrap.Port{{PortName: "web", DiscoveryName: "b", Protocol: mesh.HTTP, AppPort: 8080, ListenerPort: 15000}}}
+			n := mesh.Node{Workload: mesh.Workload{Namespace: "demo", Name: "b", DiscoveryNames: []string{"b"}}, Task: "1"}
+			all := slices.Concat(Service(ViewOf("demo", meta), everyService()[0]), Shared(ViewOf("demo", meta), nil), Node(n, meta, func(mesh.ServiceName) *mesh.Leaf { return nil }))
+			bound := 0
+			for _, r := range all {
+				l, ok := r.Message.(*listenerv3.Listener)
+				if !ok || l.GetBindToPort() != nil {
+					continue
+				}
+				bound++
+				if shares := l.GetEnableReusePort() == nil; shares == exclusive {
+					t.Errorf("%s, exclusive %v: %s has %v", wiring, exclusive, r.Name, l.GetEnableReusePort())
+				}
+			}
+			if bound != 2 {
+				t.Errorf("%s: %d listeners are bound", wiring, bound)
+			}
+		}
+	}
 }

@@ -53,6 +53,9 @@ type View struct {
 	Collections bool
 	// Proxyless says that they are no sidecars but gRPC clients: see [Proxyless].
 	Proxyless bool
+	// Exclusive says that they share a network namespace with others' Envoys:
+	// a port that is taken is then refused instead of shared.
+	Exclusive bool
 	// AWS says that they are in the form of AWS's agent: each has the listener
 	// for redirected connections on a port of its own, see [Node].
 	AWS bool
@@ -73,7 +76,7 @@ func BlockedPorts(ports []uint16) string {
 
 // ViewOf is the view of a node.
 func ViewOf(namespace string, meta bootstrap.NodeMeta) View {
-	v := View{Namespace: namespace, Wiring: meta.Wiring, AccessLog: meta.AccessLog, Dependencies: mesh.DependenciesOf(meta.Dependencies)}
+	v := View{Namespace: namespace, Wiring: meta.Wiring, Exclusive: meta.Exclusive, AccessLog: meta.AccessLog, Dependencies: mesh.DependenciesOf(meta.Dependencies)}
 	if v.Wiring == mesh.Bind {
 		v.Blocked = BlockedPorts(meta.ContainerPorts)
 	}
@@ -103,6 +106,9 @@ func Unserved(v View, s *mesh.Service) []mesh.Alias {
 // cluster, its endpoints, and a listener (with a route configuration where
 // Envoy parses requests) for each alias. Ordered by type, then name.
 func Service(v View, s *mesh.Service) []Resource {
+	if v.Wiring == mesh.NoEgress {
+		return nil
+	}
 	out := []Resource{cluster(s), assignment(s)}
 	if v.Local != "" && s.Name == (mesh.ServiceName{Namespace: v.Namespace, DiscoveryName: v.Local}) {
 		own := Assignment(s)
@@ -128,7 +134,7 @@ func Service(v View, s *mesh.Service) []Resource {
 func Shared(v View, bundles map[string]*mesh.Bundle) []Resource {
 	var out []Resource
 	if v.Wiring == mesh.Redirect && !v.AWS {
-		out = append(out, redirectListener(redirectPort))
+		out = append(out, redirectListener(redirectPort, v.Exclusive))
 	}
 	return sorted(append(out, trustSecrets(bundles)...))
 }
@@ -143,7 +149,7 @@ func Node(n mesh.Node, meta bootstrap.NodeMeta, leaf func(mesh.ServiceName) *mes
 	var out []Resource
 	seen := map[mesh.ServiceName]bool{}
 	if meta.AWS != nil && meta.AWS.EgressPort != 0 {
-		out = append(out, redirectListener(meta.AWS.EgressPort))
+		out = append(out, redirectListener(meta.AWS.EgressPort, false))
 	}
 	for _, p := range meta.Ports {
 		in := p.Ingress(n.Workload.Namespace)
