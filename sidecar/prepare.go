@@ -157,7 +157,7 @@ func (a *Agent) meta() bootstrap.NodeMeta {
 			PortName: p.PortName, DiscoveryName: p.DiscoveryName, Protocol: p.Protocol, AppPort: p.ContainerPort, ListenerPort: p.IngressPort,
 			IdleSeconds: seconds(p.Timeouts.Idle), PerRequestSeconds: seconds(p.Timeouts.PerRequest),
 		}
-		if app := a.place.apps[p.PortName]; app.IsValid() {
+		if app, ok := a.place.At(p.PortName); ok {
 			out.AppAddress = app.String()
 		}
 		if p.TLS != nil {
@@ -191,7 +191,7 @@ func (a *Agent) helloPort(p declare.Port) *agentapi.Port {
 	namespace := a.member.Node().Workload.Namespace
 	out := &agentapi.Port{
 		PortName: p.PortName, DiscoveryName: p.DiscoveryName, AppProtocol: string(p.Protocol),
-		ContainerPort: uint32(p.ContainerPort), IngressPort: uint32(a.place.registered(p)),
+		ContainerPort: uint32(p.ContainerPort), IngressPort: uint32(a.place.Registered(p)),
 	}
 	for _, alias := range p.Aliases {
 		name := cmp.Or(alias.DNSName, p.DiscoveryName+"."+namespace)

@@ -5,8 +5,9 @@
 // It owns the order of these steps and the one loop that compares what is with
 // what should be ([Agent.tend]). It must not know how the mesh becomes Envoy's
 // configuration, nor Cloud Map. Its parts: sidecar/envoy runs the process,
-// sidecar/hosts writes names, sidecar/redirect installs the one rule. Start
-// reading at [Agent.Run].
+// sidecar/hosts writes names, sidecar/redirect installs the one rule,
+// sidecar/ecs is what ECS says of the task, sidecar/ask answers operators,
+// sidecar/traffic counts. Start reading at [Agent.Run].
 package sidecar
 
 import (
@@ -26,6 +27,7 @@ import (
 	"patchbay/identity/join"
 	"patchbay/internal/envoybin"
 	"patchbay/mesh"
+	"patchbay/sidecar/ask"
 	"patchbay/sidecar/ecs"
 	"patchbay/sidecar/envoy"
 	"patchbay/sidecar/hosts"
@@ -87,12 +89,12 @@ type Agent struct {
 	envoy  *envoy.Supervisor
 	binary envoybin.Binary
 	wiring mesh.Wiring // redirect, bind or none, once Run has found out
-	place  *place      // how the task's ports are reached
+	place  *ecs.Place  // how the task's ports are reached
 	rule   *redirect.Installed
+	desk   *ask.Desk
 
 	wake    chan struct{} // capacity 1: the loop should look at once
 	report  chan struct{} // capacity 1: there is news for the control plane
-	asks    chan struct{} // capacity asksMost: one for each question that is being answered
 	drained chan struct{} // closed when the control plane says that the drain is complete
 
 	mu sync.Mutex
@@ -105,12 +107,14 @@ func New(c Config) (*Agent, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	return &Agent{
-		cfg: c, log: c.Log, hosts: &hosts.File{Path: c.HostsFile}, admin: envoy.NewAdmin(c.adminSocket()), wiring: c.Wiring, place: &place{},
+	a := &Agent{
+		cfg: c, log: c.Log, hosts: &hosts.File{Path: c.HostsFile}, admin: envoy.NewAdmin(c.adminSocket()), wiring: c.Wiring, place: &ecs.Place{},
 		member: join.New(join.Config{Dir: c.Join, Addr: c.Agent, Task: c.Task, State: c.State, UID: c.UID, Log: c.Log}),
-		wake:   make(chan struct{}, 1), report: make(chan struct{}, 1), asks: make(chan struct{}, asksMost), drained: make(chan struct{}),
+		wake:   make(chan struct{}, 1), report: make(chan struct{}, 1), drained: make(chan struct{}),
 		st: state{ports: map[string]*portState{}, phase: "starting", task: c.ECS},
-	}, nil
+	}
+	a.desk = ask.New(a.admin, c.HostsFile, func() string { return a.member.Node().ID() })
+	return a, nil
 }
 
 // Run works until ctx ends, takes the task out of the mesh then, stops Envoy,
@@ -139,7 +143,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			err = context.Cause(work)
 		}
 	} else {
-		a.place.leave()
+		a.place.Leave()
 	}
 	stop()
 	if ended := g.Wait(); err == nil && !errors.Is(ended, context.Canceled) {
@@ -165,12 +169,12 @@ func (a *Agent) start(ctx context.Context) error {
 	if a.binary, err = envoybin.Find(ctx, a.cfg.Envoy); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotPossible, err)
 	}
-	p, err := a.cfg.place(ctx)
+	p, err := a.cfg.locator().Place(ctx)
 	if err != nil {
 		return err
 	}
 	a.place = p
-	if why := a.place.noEgress; why != "" {
+	if why := a.place.NoEgress; why != "" {
 		a.log.WarnContext(ctx, "the task only serves: its applications can't call the mesh", "network", a.cfg.Network, "reason", why)
 	} else if err := a.hosts.Test(); err != nil {
 		a.log.ErrorContext(ctx, "names can't be written: applications of this task will not find the mesh's names. "+
@@ -197,7 +201,7 @@ func (a *Agent) start(ctx context.Context) error {
 
 // wire decides how connections reach Envoy, and installs the rule.
 func (a *Agent) wire(ctx context.Context) error {
-	if a.place.noEgress != "" {
+	if a.place.NoEgress != "" {
 		a.wiring = mesh.NoEgress
 	}
 	if a.wiring == mesh.Bind || a.wiring == mesh.NoEgress {
@@ -226,7 +230,7 @@ func (a *Agent) unwire() error {
 // clean leaves the task as it was found. After a crash names and rule stay:
 // the next start goes on from there.
 func (a *Agent) clean() {
-	a.place.leave()
+	a.place.Leave()
 	if _, err := a.hosts.Set(nil); err != nil {
 		a.log.Warn("names stay in the hosts file", "error", err)
 	}

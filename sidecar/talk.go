@@ -93,7 +93,7 @@ func (a *Agent) session(ctx context.Context) error {
 				return
 			}
 			if q := down.GetAsk(); q != nil {
-				a.asked(ctx, q, answers)
+				a.desk.Answer(ctx, q, answers)
 				continue
 			}
 			a.hear(down)

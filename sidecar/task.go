@@ -33,3 +33,16 @@ func (a *Agent) told(t *ecs.Task) {
 		a.poke()
 	}
 }
+
+func (c Config) locator() ecs.Locator {
+	return ecs.Locator{Mode: c.Network, Task: c.ECS, Endpoint: c.Metadata, Container: c.Container, Ports: c.Declaration.Ports, Log: c.Log}
+}
+
+// containerPorts are those that Envoy must not take: those of containers in
+// its own network namespace.
+func (a *Agent) containerPorts() []uint16 {
+	if a.cfg.Network == ecs.Bridge {
+		return nil
+	}
+	return a.cfg.Declaration.ContainerPorts
+}

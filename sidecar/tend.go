@@ -100,7 +100,7 @@ func (a *Agent) health(ctx context.Context, s seen) *agentapi.Health {
 	task := a.task()
 	for _, p := range a.cfg.Declaration.Ports {
 		all.Go(func() {
-			err := accepts(ctx, a.place.app(p.PortName), p.ContainerPort)
+			err := accepts(ctx, a.place.App(p.PortName), p.ContainerPort)
 			state := a.judge(p, err == nil)
 			why := ""
 			unhealthy := ""
@@ -182,7 +182,7 @@ func (a *Agent) applyNames(ctx context.Context, s seen) names {
 		return names{}
 	}
 	applied := &agentapi.NamesApplied{Version: want.GetVersion()}
-	if why := a.place.noEgress; why != "" {
+	if why := a.place.NoEgress; why != "" {
 		applied.Refused = []string{why}
 		return names{applied: applied}
 	}

@@ -1,4 +1,4 @@
-package sidecar
+package ask
 
 import (
 	"bufio"
@@ -22,14 +22,14 @@ import (
 
 // see gathers what was asked for. A page that can't be had is an entry among
 // the errors.
-func (a *Agent) see(ctx context.Context, l *agentapi.Look) (*agentapi.Seen, error) { //nolint:unparam // the form of every answer
+func (d *Desk) see(ctx context.Context, l *agentapi.Look) (*agentapi.Seen, error) { //nolint:unparam // the form of every answer
 	s := &agentapi.Seen{At: time.Now().UTC(), Pages: map[string]json.RawMessage{}, Errors: map[string]string{}}
 	var silent error // an Envoy that hangs is asked once, not once for each page
 	for _, name := range l.GetPages() {
 		var b []byte
 		err := silent
 		if err == nil {
-			b, err = a.admin.Page(ctx, name, l.GetStats())
+			b, err = d.admin.Page(ctx, name, l.GetStats())
 		}
 		if n, ok := errors.AsType[net.Error](err); ok && n.Timeout() {
 			silent = err
@@ -47,7 +47,7 @@ func (a *Agent) see(ctx context.Context, l *agentapi.Look) (*agentapi.Seen, erro
 		return s, nil
 	}
 	var err error
-	if s.Hosts, err = hostLines(a.cfg.HostsFile); err != nil {
+	if s.Hosts, err = hostLines(d.hosts); err != nil {
 		s.Errors["hosts"] = err.Error()
 	}
 	if s.Listening, err = listening(); err != nil {
@@ -116,7 +116,7 @@ func socketAddr(text string) (netip.AddrPort, error) {
 }
 
 // visit resolves the name as the application does, connects and asks.
-func (a *Agent) visit(ctx context.Context, out *agentapi.Outcome) error {
+func (d *Desk) visit(ctx context.Context, out *agentapi.Outcome) error {
 	u, err := url.Parse(out.URL)
 	if err != nil {
 		return fmt.Errorf("url: %w", err)
@@ -126,7 +126,7 @@ func (a *Agent) visit(ctx context.Context, out *agentapi.Outcome) error {
 		if err != nil {
 			return nil, err
 		}
-		ip, err := a.resolve(ctx, host)
+		ip, err := d.resolve(ctx, host)
 		if err != nil {
 			return nil, err
 		}
@@ -180,11 +180,11 @@ func visitTCP(ctx context.Context, address string, dial func(context.Context, st
 }
 
 // resolve asks the hosts file that the applications read, then the system.
-func (a *Agent) resolve(ctx context.Context, host string) (string, error) {
+func (d *Desk) resolve(ctx context.Context, host string) (string, error) {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return host, nil
 	}
-	lines, err := hostLines(a.cfg.HostsFile)
+	lines, err := hostLines(d.hosts)
 	if err != nil {
 		return "", err
 	}

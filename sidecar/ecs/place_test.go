@@ -1,4 +1,4 @@
-package sidecar
+package ecs
 
 import (
 	"context"
@@ -15,7 +15,6 @@ import (
 
 	"patchbay/declare"
 	"patchbay/internal/awsfake/metadata"
-	"patchbay/sidecar/ecs"
 )
 
 // TestOneSidecarOfAMachineHasTheVirtualIPs: with network mode host the second
@@ -28,22 +27,22 @@ func TestOneSidecarOfAMachineHasTheVirtualIPs(t *testing.T) {
 			result <- err
 			return
 		}
-		c := Config{Network: ecs.Host}
-		first, err := c.place(t.Context())
-		if err != nil || first.noEgress != "" {
+		c := Locator{Mode: Host}
+		first, err := c.Place(t.Context())
+		if err != nil || first.NoEgress != "" {
 			t.Errorf("the first: %+v, %v", first, err)
 		}
-		second, err := c.place(t.Context())
-		if err != nil || !strings.Contains(second.noEgress, "another sidecar of this machine has the virtual IPs") {
+		second, err := c.Place(t.Context())
+		if err != nil || !strings.Contains(second.NoEgress, "another sidecar of this machine has the virtual IPs") {
 			t.Errorf("the second: %+v, %v", second, err)
 		}
-		second.leave()
-		first.leave()
-		third, err := c.place(t.Context())
-		if err != nil || third.noEgress != "" {
+		second.Leave()
+		first.Leave()
+		third, err := c.Place(t.Context())
+		if err != nil || third.NoEgress != "" {
 			t.Errorf("the third: %+v, %v", third, err)
 		}
-		third.leave()
+		third.Leave()
 		result <- err
 	}()
 	if err := <-result; err != nil {
@@ -67,7 +66,7 @@ func TestBridge(t *testing.T) {
 	})
 	h := httptest.NewServer(fake)
 	t.Cleanup(h.Close)
-	endpoint, err := ecs.New(metadata.URI(h.URL, id, "patchbay"))
+	endpoint, err := New(metadata.URI(h.URL, id, "patchbay"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,31 +74,31 @@ func TestBridge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := Config{
-		Network: ecs.Bridge, ECS: task, Metadata: endpoint, Log: slog.New(slog.DiscardHandler),
-		Declaration: declare.Task{Ports: []declare.Port{{PortName: "web", ContainerPort: 8080, IngressPort: 15000}}},
+	c := Locator{
+		Mode: Bridge, Task: task, Endpoint: endpoint, Log: slog.New(slog.DiscardHandler),
+		Ports: []declare.Port{{PortName: "web", ContainerPort: 8080, IngressPort: 15000}},
 	}
-	missing := strings.Join((&place{apps: map[string]netip.Addr{}, ports: map[string]uint16{}}).find(c, task), "; ")
+	missing := strings.Join((&Place{apps: map[string]netip.Addr{}, ports: map[string]uint16{}}).find(c, task), "; ")
 	for _, want := range []string{"the container app has no address yet: it must not depend on the sidecar", `port 15000 of the container patchbay has no host port: add {"containerPort": 15000, "hostPort": 0}`} {
 		if !strings.Contains(missing, want) {
 			t.Errorf("missing: %s; want %s", missing, want)
 		}
 	}
 	other := c
-	other.Declaration.Ports = []declare.Port{{PortName: "web", ContainerPort: 9090, IngressPort: 15000}}
-	if got := strings.Join((&place{}).find(other, task), "; "); !strings.Contains(got, "no container maps port 9090 of web") {
+	other.Ports = []declare.Port{{PortName: "web", ContainerPort: 9090, IngressPort: 15000}}
+	if got := strings.Join((&Place{}).find(other, task), "; "); !strings.Contains(got, "no container maps port 9090 of web") {
 		t.Errorf("missing: %s", got)
 	}
 	ctx, stop := context.WithTimeoutCause(t.Context(), 10*time.Millisecond, errors.New("stopped"))
 	defer stop()
-	if _, err := c.place(ctx); err == nil || err.Error() != "stopped" {
+	if _, err := c.Place(ctx); err == nil || err.Error() != "stopped" {
 		t.Errorf("a stop: %v", err)
 	}
 	fake.Change(id, func(m *metadata.Task) {
 		m.Containers[0].Networks, m.Containers[1].Ports = bridge("172.17.0.3"), []metadata.Port{{ContainerPort: 15000, HostPort: 32768}}
 	})
-	p, err := c.place(t.Context())
-	if err != nil || p.app("web") != netip.MustParseAddr("172.17.0.3") || p.registered(c.Declaration.Ports[0]) != 32768 || !strings.Contains(p.noEgress, "network mode bridge") {
+	p, err := c.Place(t.Context())
+	if err != nil || p.App("web") != netip.MustParseAddr("172.17.0.3") || p.Registered(c.Ports[0]) != 32768 || !strings.Contains(p.NoEgress, "network mode bridge") {
 		t.Errorf("%+v, %v", p, err)
 	}
 }

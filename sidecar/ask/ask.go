@@ -1,4 +1,11 @@
-package sidecar
+// Package ask answers an operator's questions to one task: what its Envoy and
+// its hosts file hold, how another task's port shakes hands, what a call of its
+// application would get.
+//
+// It owns the answers and their form on the agent stream. It changes nothing,
+// sends no private key, and must not know how the agent works. Start reading at
+// [Desk.Answer].
+package ask
 
 import (
 	"bytes"
@@ -12,6 +19,7 @@ import (
 
 	"patchbay/agentapi"
 	"patchbay/diagnose/verify"
+	"patchbay/sidecar/envoy"
 )
 
 const (
@@ -24,19 +32,35 @@ const (
 	partMost = 1 << 20
 )
 
-// asked answers an operator's question beside everything else.
-func (a *Agent) asked(ctx context.Context, q *agentapi.Ask, say chan<- *agentapi.Up) {
+// Desk is where questions are answered, some at once. It is safe for
+// concurrent use.
+type Desk struct {
+	admin *envoy.Admin
+	hosts string        // file
+	node  func() string // id
+	slots chan struct{}
+}
+
+// New answers for the Envoy behind admin and for a hosts file. node is the id
+// of the task.
+func New(admin *envoy.Admin, hosts string, node func() string) *Desk {
+	return &Desk{admin, hosts, node, make(chan struct{}, asksMost)}
+}
+
+// Answer sends the answer to say, beside everything else, as long as ctx
+// lasts. It does not wait.
+func (d *Desk) Answer(ctx context.Context, q *agentapi.Ask, say chan<- *agentapi.Up) {
 	select {
-	case a.asks <- struct{}{}:
+	case d.slots <- struct{}{}:
 	default:
 		reply(ctx, say, &agentapi.Answer{Id: q.GetId(), Error: fmt.Sprintf("the agent answers %d other questions", asksMost)})
 		return
 	}
 	go func() {
-		defer func() { <-a.asks }()
+		defer func() { <-d.slots }()
 		limited, cancel := context.WithTimeout(ctx, askTime)
 		defer cancel()
-		v, err := a.answer(limited, q)
+		v, err := d.answer(limited, q)
 		if err != nil {
 			reply(ctx, say, &agentapi.Answer{Id: q.GetId(), Error: err.Error()})
 			return
@@ -45,16 +69,16 @@ func (a *Agent) asked(ctx context.Context, q *agentapi.Ask, say chan<- *agentapi
 	}()
 }
 
-func (a *Agent) answer(ctx context.Context, q *agentapi.Ask) (any, error) {
+func (d *Desk) answer(ctx context.Context, q *agentapi.Ask) (any, error) {
 	switch m := q.GetQuestion().(type) {
 	case *agentapi.Ask_Look:
-		return a.see(ctx, m.Look)
+		return d.see(ctx, m.Look)
 	case *agentapi.Ask_Handshake:
 		o := verify.Probe(ctx, m.Handshake.GetAddress(), m.Handshake.GetServerName(), m.Handshake.GetH2())
-		o.From = a.member.Node().ID()
+		o.From = d.node()
 		return o, nil
 	case *agentapi.Ask_Call:
-		return a.call(ctx, m.Call), nil
+		return d.call(ctx, m.Call), nil
 	}
 	return nil, errors.New("this agent does not know the question: it is older than the control plane")
 }
@@ -109,7 +133,7 @@ func holdsKey(b []byte) bool {
 }
 
 // call makes one call as an application of the task would.
-func (a *Agent) call(ctx context.Context, c *agentapi.Call) agentapi.Outcome {
+func (d *Desk) call(ctx context.Context, c *agentapi.Call) agentapi.Outcome {
 	limit := c.GetTimeout().AsDuration()
 	if limit <= 0 || limit > askTime {
 		limit = askTime / 2
@@ -118,7 +142,7 @@ func (a *Agent) call(ctx context.Context, c *agentapi.Call) agentapi.Outcome {
 	defer cancel()
 	start := time.Now()
 	out := agentapi.Outcome{URL: c.GetUrl()}
-	if err := a.visit(ctx, &out); err != nil {
+	if err := d.visit(ctx, &out); err != nil {
 		out.Error = err.Error()
 	}
 	out.Took = time.Since(start)

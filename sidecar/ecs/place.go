@@ -1,9 +1,10 @@
-package sidecar
+package ecs
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -12,37 +13,39 @@ import (
 	"golang.org/x/sys/unix"
 
 	"patchbay/declare"
-	"patchbay/sidecar/ecs"
 )
 
 // loopback is where the application of a task is that shares its network
 // namespace with the sidecar.
 var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
-// place is what follows from the task's network mode.
-type place struct {
-	noEgress string                // why the applications can't call the mesh; empty: they can
+// Place is what follows from the task's network mode. The zero Place is that
+// of a task whose containers share a network namespace.
+type Place struct {
+	NoEgress string                // why the applications can't call the mesh; empty: they can
 	apps     map[string]netip.Addr // where the application of a port is, by portName; absent: loopback
 	ports    map[string]uint16     // under which port of the machine Envoy is reached; absent: its own
 	claim    net.Listener          // of the machine's virtual IPs, network mode host
 }
 
-func (p *place) app(portName string) netip.Addr {
-	if a, ok := p.apps[portName]; ok {
+// App is where the application of a port is.
+func (p *Place) App(portName string) netip.Addr {
+	if a, ok := p.At(portName); ok {
 		return a
 	}
 	return loopback
 }
 
-// registered is the port at which others reach Envoy.
-func (p *place) registered(port declare.Port) uint16 {
+// Registered is the port at which others reach Envoy.
+func (p *Place) Registered(port declare.Port) uint16 {
 	if n, ok := p.ports[port.PortName]; ok {
 		return n
 	}
 	return port.IngressPort
 }
 
-func (p *place) leave() {
+// Leave gives up what the task claimed of the machine.
+func (p *Place) Leave() {
 	if p.claim != nil {
 		p.claim.Close()
 	}
@@ -52,34 +55,44 @@ func (p *place) leave() {
 // whose task calls the mesh. It is known in one network namespace.
 const egressOwner = "@patchbay-egress"
 
-// place finds out where the task is. With bridge it waits for the application's
+// Locator finds a [Place].
+type Locator struct {
+	Mode      Mode
+	Task      *Task     // as it was read; needed for Bridge
+	Endpoint  *Endpoint // where it is read again; needed for Bridge
+	Container string    // of the application; empty: the one that maps the port
+	Ports     []declare.Port
+	Log       *slog.Logger
+}
+
+// Place finds out where the task is. With Bridge it waits for the application's
 // address as long as ctx lasts: its container must not depend on this one.
-func (c Config) place(ctx context.Context) (*place, error) {
-	switch c.Network {
-	case ecs.Bridge:
+func (c Locator) Place(ctx context.Context) (*Place, error) {
+	switch c.Mode {
+	case Bridge:
 		return c.bridge(ctx)
-	case ecs.Host:
+	case Host:
 		claim, err := new(net.ListenConfig).Listen(ctx, "unix", egressOwner)
 		if errors.Is(err, unix.EADDRINUSE) {
-			return &place{noEgress: "network mode host: another sidecar of this machine has the virtual IPs, and one can have them; for tasks that call others use network mode awsvpc"}, nil
+			return &Place{NoEgress: "network mode host: another sidecar of this machine has the virtual IPs, and one can have them; for tasks that call others use network mode awsvpc"}, nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("claim the virtual IPs of this machine: %w", err)
 		}
-		return &place{claim: claim}, nil
+		return &Place{claim: claim}, nil
 	}
-	return &place{}, nil
+	return &Place{}, nil
 }
 
 // bridge is a task whose containers have a network namespace each. Those of
 // the applications can't be wired from here.
-func (c Config) bridge(ctx context.Context) (*place, error) {
-	p := &place{
-		noEgress: "network mode bridge: the application has a network namespace of its own, from which its calls can't be taken; use network mode awsvpc",
+func (c Locator) bridge(ctx context.Context) (*Place, error) {
+	p := &Place{
+		NoEgress: "network mode bridge: the application has a network namespace of its own, from which its calls can't be taken; use network mode awsvpc",
 		apps:     map[string]netip.Addr{}, ports: map[string]uint16{},
 	}
 	told := ""
-	for t := c.ECS; ; {
+	for t := c.Task; ; {
 		missing := p.find(c, t)
 		if len(missing) == 0 {
 			return p, nil
@@ -91,9 +104,9 @@ func (c Config) bridge(ctx context.Context) (*place, error) {
 		select {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
-		case <-time.After(ecs.Poll):
+		case <-time.After(Poll):
 		}
-		if next, err := c.Metadata.Read(ctx); err == nil {
+		if next, err := c.Endpoint.Read(ctx); err == nil {
 			t = next
 		}
 	}
@@ -101,8 +114,8 @@ func (c Config) bridge(ctx context.Context) (*place, error) {
 
 // find takes addresses and host ports from what ECS says, and returns what is
 // missing.
-func (p *place) find(c Config, t *ecs.Task) (missing []string) {
-	for _, port := range c.Declaration.Ports {
+func (p *Place) find(c Locator, t *Task) (missing []string) {
+	for _, port := range c.Ports {
 		app, ok := t.App(c.Container, port.ContainerPort)
 		switch {
 		case !ok:
@@ -121,11 +134,8 @@ func (p *place) find(c Config, t *ecs.Task) (missing []string) {
 	return missing
 }
 
-// containerPorts are those that Envoy must not take: those of containers in
-// its own network namespace.
-func (a *Agent) containerPorts() []uint16 {
-	if a.cfg.Network == ecs.Bridge {
-		return nil
-	}
-	return a.cfg.Declaration.ContainerPorts
+// At says where the application of a port is, if that is not loopback.
+func (p *Place) At(portName string) (netip.Addr, bool) {
+	a, ok := p.apps[portName]
+	return a, ok
 }

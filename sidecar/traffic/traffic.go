@@ -1,7 +1,10 @@
-package sidecar
+// Package traffic reads what an Envoy has counted as the traffic of its task.
+//
+// It owns which statistics count and what they mean. It must not know how they
+// are got. Start reading at [Read].
+package traffic
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -10,57 +13,19 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"patchbay/agentapi"
 )
 
-// countEvery is how often Envoy's counters are read.
-const countEvery = 5 * time.Second
-
-// counted are the statistics that make a [agentapi.Traffic].
-const counted = `^(cluster\..*\.(upstream_rq_total|upstream_rq_5xx|upstream_rq_time|upstream_cx_total|upstream_cx_connect_fail|ssl\.(handshake|connection_error|fail_verify_.*|versions\..*))|` +
+// Counted is the regular expression of the statistics that make an
+// [agentapi.Traffic].
+const Counted = `^(cluster\..*\.(upstream_rq_total|upstream_rq_5xx|upstream_rq_time|upstream_cx_total|upstream_cx_connect_fail|ssl\.(handshake|connection_error|fail_verify_.*|versions\..*))|` +
 	`http\.ingress\.downstream_rq_(total|5xx)|listener\.ingress\.(downstream_cx_total|ssl\.(connection_error|versions\..*))|server\.uptime)$`
 
-// count reads Envoy's counters until ctx ends.
-func (a *Agent) count(ctx context.Context) error {
-	tick := time.NewTicker(countEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-tick.C:
-		}
-		page, err := a.admin.Page(ctx, "stats", counted)
-		if err != nil {
-			continue // Envoy is away: its counters stay as they were
-		}
-		stood, err := a.admin.Established(ctx)
-		if err != nil {
-			continue
-		}
-		t, err := traffic(page, stood, time.Now())
-		if err != nil {
-			a.log.DebugContext(ctx, "Envoy's counters are not understood", "error", err)
-			continue
-		}
-		a.set(func(s *state) {
-			if s.traffic != nil && within(s.traffic.GetEpoch(), t.GetEpoch()) {
-				t.Epoch = s.traffic.GetEpoch() // the same start, rounded otherwise
-			}
-			if !proto.Equal(s.traffic, t) {
-				s.traffic = t
-				signal(a.report)
-			}
-		})
-	}
-}
-
-// within reports whether two starts are the same, given that the age of Envoy
+// Within reports whether two starts are the same, given that the age of Envoy
 // comes in seconds.
-func within(a, b *timestamppb.Timestamp) bool {
+func Within(a, b *timestamppb.Timestamp) bool {
 	d := a.AsTime().Sub(b.AsTime())
 	return d > -3*time.Second && d < 3*time.Second
 }
@@ -84,8 +49,9 @@ type statsPage struct {
 
 var clusterStat = regexp.MustCompile(`^cluster\.(.+)\.(upstream_rq_total|upstream_rq_5xx|upstream_rq_time|upstream_cx_total|upstream_cx_connect_fail|ssl\..+)$`)
 
-// traffic reads a page of statistics.
-func traffic(page []byte, stood map[string]uint64, now time.Time) (*agentapi.Traffic, error) {
+// Read makes an agentapi.Traffic of a page of statistics (/stats?format=json)
+// and of the connections that stand, by cluster.
+func Read(page []byte, stood map[string]uint64, now time.Time) (*agentapi.Traffic, error) {
 	var p statsPage
 	if err := json.Unmarshal(page, &p); err != nil {
 		return nil, fmt.Errorf("statistics: %w", err)
