@@ -32,7 +32,7 @@ var mayImport = map[string][]string{
 	"admin":               {},
 	"diagnose":            {"admin/api", "agentapi"},
 	"demo":                {"inject"},
-	"bench":               {"xds", "internal/envoybin"},
+	"bench":               {"xds", "identity", "internal/envoybin"},
 	"internal/awsfake":    {},
 	"internal/envoybin":   {},
 	"internal/envoymodel": {},

@@ -25,6 +25,8 @@ type Options struct {
 	Dir   string    // for files of the run; removed by the caller
 	Envoy string    // the Envoy binary
 	Tools string    // directory of programs that no package manager has
+	// For is how long the parts take whose subject is time; 0: as they like.
+	For time.Duration
 }
 
 // Say prints a line of progress.
@@ -44,6 +46,7 @@ type Job struct {
 	Title string
 	About string        // what is measured and how, in a few sentences of Markdown
 	Limit time.Duration // it is cut off after this; what was measured by then stays
+	Apart bool          // it runs only if it is asked for by name
 	Run   func(context.Context, Options, *Part) error
 	Goals func(*Part) // compares what was measured with what was aimed at
 }

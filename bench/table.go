@@ -92,7 +92,7 @@ func (p *Part) rows(scenario string) [][]string {
 	}
 	rows := [][]string{append([]string{""}, variants...)}
 	for _, m := range metrics {
-		row := []string{m + ", " + units[m]}
+		row := []string{strings.TrimSuffix(m+", "+units[m], ", ")}
 		for _, v := range variants {
 			cell := "-"
 			if f := p.Find(scenario, v, m); f != nil {

@@ -1,35 +1,69 @@
 package model
 
 import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 
-	"patchbay/bench"
+	"patchbay/identity"
+	"patchbay/identity/join"
+	"patchbay/mesh"
 )
 
-// serverName is the name in the certificate that both ends of the control
-// channel show: they are one CA's, for one run.
-const serverName = "control.bench"
+// trustDomain is that of the benchmark's control channel.
+const trustDomain = "bench.patchbay"
+
+var workload = mesh.Workload{Namespace: Namespace, Name: "web"}
 
 type certs struct {
-	pair  tls.Certificate
+	nodes [][]byte // DER, by client; all of one key
+	key   *ecdsa.PrivateKey
 	roots *x509.CertPool
 }
 
-// WriteCerts makes a CA and one P-256 certificate for servers and clients.
-func WriteCerts(dir string) error {
-	ca, err := bench.NewCA()
+// WriteCerts makes, in dir, a control plane's data directory with the workload
+// of all clients, and a node certificate for each of them.
+func WriteCerts(dir string, clients int) error {
+	joined, err := identity.MakeJoin(identity.JoinRequest{Data: dir, TrustDomain: trustDomain, Workload: workload, Out: filepath.Join(dir, "join")})
 	if err != nil {
 		return err
 	}
-	chain, key, err := ca.Issue(serverName)
+	signer, err := identity.OpenSigner(identity.ControlDir(dir), trustDomain)
 	if err != nil {
 		return err
 	}
-	for name, b := range map[string][]byte{"cert.pem": chain, "key.pem": key, "ca.pem": ca.RootPEM} {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		return err
+	}
+	var chain bytes.Buffer
+	for i := range clients {
+		cert, err := signer.SignNode(mesh.Node{Workload: workload, Task: strconv.Itoa(i)}, joined.Info.KeyID, csr)
+		if err == nil {
+			err = pem.Encode(&chain, &pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	for name, b := range map[string][]byte{"nodes.pem": chain.Bytes(), "key.der": der, "ca.pem": signer.CA()} {
 		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
 			return err
 		}
@@ -37,27 +71,46 @@ func WriteCerts(dir string) error {
 	return nil
 }
 
-func readCerts(dir string) (certs, error) {
-	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
+func readCerts(dir string) (c certs, err error) {
+	chain, err := os.ReadFile(filepath.Join(dir, "nodes.pem"))
 	if err != nil {
-		return certs{}, err
+		return c, err
+	}
+	for b, rest := pem.Decode(chain); b != nil; b, rest = pem.Decode(rest) {
+		c.nodes = append(c.nodes, b.Bytes)
+	}
+	der, err := os.ReadFile(filepath.Join(dir, "key.der"))
+	if err != nil {
+		return c, err
+	}
+	key, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return c, err
 	}
 	ca, err := os.ReadFile(filepath.Join(dir, "ca.pem"))
 	if err != nil {
-		return certs{}, err
+		return c, err
 	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(ca) {
-		return certs{}, fmt.Errorf("%s holds no certificate", dir)
+	c.roots = x509.NewCertPool()
+	if c.key, _ = key.(*ecdsa.PrivateKey); c.key == nil || !c.roots.AppendCertsFromPEM(ca) {
+		return c, fmt.Errorf("%s does not hold what WriteCerts writes", dir)
 	}
-	return certs{pair, roots}, nil
+	return c, nil
 }
 
-// ServerTLS is mutual TLS with the files of [WriteCerts].
-func ServerTLS(dir string) (*tls.Config, error) {
-	c, err := readCerts(dir)
+// config is the TLS of one client.
+func (c certs) config(number int) *tls.Config {
+	pair := tls.Certificate{Certificate: [][]byte{c.nodes[number]}, PrivateKey: c.key}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: c.roots, ServerName: join.ServerName(trustDomain), MinVersion: tls.VersionTLS13}
+}
+
+// Guard is the control channel's, as the product has it, with the files of
+// [WriteCerts].
+func Guard(dir string, log *slog.Logger) (*identity.Guard, error) {
+	signer, err := identity.OpenSigner(identity.ControlDir(dir), trustDomain)
 	if err != nil {
 		return nil, err
 	}
-	return &tls.Config{Certificates: []tls.Certificate{c.pair}, ClientCAs: c.roots, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13}, nil
+	workloads := identity.NewWorkloads(identity.IdentitiesDir(dir), log)
+	return identity.NewGuard(signer, workloads, log), workloads.Load()
 }

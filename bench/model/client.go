@@ -77,7 +77,7 @@ func (c *client) misbehave(kind string, yes bool) {
 
 func (c *client) talk() (err error) {
 	// The windows are Envoy's.
-	c.conn, err = grpc.NewClient("passthrough:///"+c.fleet.address, grpc.WithTransportCredentials(c.fleet.creds),
+	c.conn, err = grpc.NewClient("passthrough:///"+c.fleet.address, grpc.WithTransportCredentials(c.fleet.creds(c.number)),
 		grpc.WithInitialWindowSize(16<<20), grpc.WithInitialConnWindowSize(24<<20), grpc.WithContextDialer(c.gate.dial))
 	if err != nil {
 		return err

@@ -3,7 +3,6 @@ package model
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -28,7 +27,7 @@ const patience = 3 * time.Minute
 type fleet struct {
 	shape   Shape
 	address string
-	creds   credentials.TransportCredentials
+	creds   func(number int) credentials.TransportCredentials
 	clients []*client
 	nodes   []raw      // the node of each, as part of a request
 	first   [kinds]raw // the first request for each type
@@ -66,22 +65,24 @@ type Heard struct {
 }
 
 // Connect is the process of model clients of the server at address. It takes
-// orders from in until it is closed. dir is a directory of [WriteCerts], or
+// orders from in until it is closed. first is the number of the first, for
+// several processes of one server. dir is a directory of [WriteCerts], or
 // empty for plain text.
-func Connect(ctx context.Context, s Shape, address, dir string, in io.Reader, out io.Writer) error {
-	f := &fleet{shape: s, address: address, creds: insecure.NewCredentials(), failed: make(chan error, 1)}
+func Connect(ctx context.Context, s Shape, first int, address, dir string, in io.Reader, out io.Writer) error {
+	f := &fleet{shape: s, address: address, failed: make(chan error, 1)}
+	f.creds = func(int) credentials.TransportCredentials { return insecure.NewCredentials() }
 	if dir != "" {
 		c, err := readCerts(dir)
 		if err != nil {
 			return err
 		}
-		f.creds = credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{c.pair}, RootCAs: c.roots, ServerName: serverName, MinVersion: tls.VersionTLS13})
+		f.creds = func(number int) credentials.TransportCredentials { return credentials.NewTLS(c.config(number)) }
 	}
 	for k := range kinds {
 		f.first[k] = encode(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURLs[k], ResourceNamesSubscribe: f.shape.names(k)})
 	}
 	for i := range s.Streams {
-		f.nodes = append(f.nodes, encode(&discoveryv3.DeltaDiscoveryRequest{Node: Node(i)}))
+		f.nodes = append(f.nodes, encode(&discoveryv3.DeltaDiscoveryRequest{Node: Node(first + i)}))
 	}
 	defer f.disconnect()
 	answers := json.NewEncoder(out)

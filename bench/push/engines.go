@@ -15,13 +15,15 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/protobuf/proto"
 
 	"patchbay/bench/model"
+	"patchbay/identity"
 	"patchbay/mesh"
 	"patchbay/xds"
 	"patchbay/xds/delta"
@@ -46,16 +48,18 @@ type engine struct {
 	// change publishes the n-th change of an endpoint. It may return before it
 	// has been sent.
 	change func(n int) error
+	// made is how many responses have been encoded; nil: that is not known.
+	made func() float64
 }
 
 // newEngine makes an engine with the mesh of s. Every stream passes the
-// interceptor; creds may be nil.
-func newEngine(name string, s model.Shape, seen grpc.StreamServerInterceptor, creds credentials.TransportCredentials) (engine, error) {
+// interceptor. guard is of mutual TLS; nil: plain text.
+func newEngine(name string, s model.Shape, seen grpc.StreamServerInterceptor, guard *identity.Guard) (engine, error) {
 	switch name {
 	case patchbay:
-		return newPatchbay(s, leds.Off, seen, creds), nil
+		return newPatchbay(s, leds.Off, seen, guard), nil
 	case withLEDS:
-		return newPatchbay(s, leds.Auto, seen, creds), nil
+		return newPatchbay(s, leds.Auto, seen, guard), nil
 	}
 	all := s.Mesh()
 	e, err := newCache(name, all, s.Streams)
@@ -69,8 +73,8 @@ func newEngine(name string, s model.Shape, seen grpc.StreamServerInterceptor, cr
 				grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 5 * time.Second}),
 				grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 30 * time.Second, PermitWithoutStream: true}),
 			}
-			if creds != nil {
-				opts = append(opts, grpc.Creds(creds))
+			if guard != nil {
+				opts = append(opts, grpc.Creds(guard.Credentials(false)))
 			}
 			g := grpc.NewServer(opts...)
 			discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, serverv3.NewServer(ctx, e.cache, e.callbacks))
@@ -85,14 +89,20 @@ func newEngine(name string, s model.Shape, seen grpc.StreamServerInterceptor, cr
 	}, nil
 }
 
-func newPatchbay(s model.Shape, mode leds.Mode, seen grpc.StreamServerInterceptor, creds credentials.TransportCredentials) engine {
+func newPatchbay(s model.Shape, mode leds.Mode, seen grpc.StreamServerInterceptor, guard *identity.Guard) engine {
 	log := slog.New(slog.DiscardHandler)
-	store, cache := mesh.NewStore(), delta.NewCache(nil)
+	metrics := delta.NewMetrics(nil)
+	store, cache := mesh.NewStore(), delta.NewCache(metrics)
 	all := s.Mesh()
 	store.SetServices(model.Namespace, all)
-	pusher := xds.NewPusher(store, cache, nil, log, xds.Collections(mode))
-	server := xds.NewServer(pusher, xds.ServerConfig{Log: log, Creds: creds, Interceptors: []grpc.StreamServerInterceptor{seen},
-		Admit: admit.Limits{Rate: 1_000_000, Burst: 1_000_000}}) // the others let everybody in at once
+	cfg := xds.ServerConfig{Log: log, Interceptors: []grpc.StreamServerInterceptor{seen},
+		Admit: admit.Limits{Rate: 1_000_000, Burst: 1_000_000}} // the others let everybody in at once
+	var identify func(context.Context) (mesh.Node, error)
+	if guard != nil {
+		cfg.Creds, cfg.Interceptors, identify = guard.Credentials(false), append(cfg.Interceptors, guard.StreamInterceptor), identity.FromContext
+	}
+	pusher := xds.NewPusher(store, cache, identify, log, xds.Collections(mode))
+	server := xds.NewServer(pusher, cfg)
 	return engine{
 		serve: func(ctx context.Context, lis net.Listener) error {
 			g, ctx := errgroup.WithContext(ctx)
@@ -105,7 +115,21 @@ func newPatchbay(s model.Shape, mode leds.Mode, seen grpc.StreamServerIntercepto
 			store.SetServices(model.Namespace, all)
 			return nil
 		},
+		made: func() (n float64) {
+			for _, k := range metrics.ByKind {
+				n += read(k.Responses) - read(k.Shared)
+			}
+			return n
+		},
 	}
+}
+
+func read(c prometheus.Counter) float64 {
+	m := &dto.Metric{}
+	if c.Write(m) != nil {
+		return 0
+	}
+	return m.GetCounter().GetValue()
 }
 
 // userCache is one of go-control-plane's caches as an ordinary user holds it.

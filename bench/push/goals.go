@@ -33,8 +33,9 @@ func goals(p *bench.Part) {
 	}
 	figure(wide, withLEDS, mBytes, 300, "B", fmt.Sprintf("one change of %d endpoints in one service, with LEDS", wide.Endpoints))
 	figure(wide, patchbay, mBytes, float64(31*wide.Endpoints+100), "B", fmt.Sprintf("one change of %d endpoints in one service, without LEDS", wide.Endpoints))
-	figure(large, patchbay, mRSS, 100, "kB", "memory per sidecar in plain text, "+at)
-	figure(large, patchbay+", mTLS", mRSS, 160, "kB", "memory per sidecar with mutual TLS, "+at)
+	figure(large, patchbay, mCalm, 100, "kB", "memory per sidecar in plain text, after the calm, "+at)
+	figure(large, patchbay+", mTLS", mCalm, 160, "kB", "memory per sidecar with mutual TLS, after the calm, "+at)
+	figure(large, patchbay, mMade, 1, "", "responses encoded for one change, whatever the number of sidecars, "+at)
 	figure(large, patchbay, mSlowX, 1.2, "×", "10 % read nothing: healthy sidecars against the undisturbed run")
 	figure(large, patchbay, mNackX, 1.2, "×", "10 % reject: healthy sidecars against the undisturbed run")
 	warm, cold := p.Find(at, patchbay, mWarmIn), p.Find(at, patchbay, mColdIn)

@@ -24,6 +24,7 @@ const (
 	mLast    = "change → last ACK"
 	mP99     = "change → heard by 99 %"
 	mBytes   = "bytes per sidecar and change"
+	mMade    = "responses encoded per change, for all"
 	mCold    = "cold connect of all"
 	mColdCPU = "cold connect, CPU"
 	mColdIn  = "cold connect, bytes per sidecar"
@@ -31,8 +32,8 @@ const (
 	mWarmCPU = "warm reconnect, CPU"
 	mWarmIn  = "warm reconnect, bytes per sidecar"
 	mWarmOut = "warm reconnect, bytes sent by a sidecar"
-	mRSS     = "memory per sidecar"
-	mInUse   = "memory per sidecar, in use"
+	mRSS     = "memory per sidecar, at once"
+	mCalm    = "memory per sidecar, after the calm"
 	mBase    = "memory before any connects"
 	mSlow    = "heard by 99 % of the healthy, 10 % read nothing"
 	mNack    = "heard by 99 % of the healthy, 10 % reject"
@@ -53,7 +54,7 @@ func Run(ctx context.Context, o bench.Options, part *bench.Part) error {
 	if err := os.Mkdir(certs, 0o700); err != nil {
 		return err
 	}
-	if err := model.WriteCerts(certs); err != nil {
+	if err := model.WriteCerts(certs, large.Streams); err != nil {
 		return fmt.Errorf("certificates: %w", err)
 	}
 	shapes := []model.Shape{wide, small, large}
@@ -145,8 +146,8 @@ func (r *runner) cold(p *pair, first bool) error {
 	if first {
 		r.add(p, mBase, "MB", c.baseline/1e6)
 		r.add(p, mRSS, "kB", c.rss/1e3)
-		r.add(p, mInUse, "kB", c.inUse/1e3)
-		r.Say("  %-24s cold connect %6.0f ms, %6.0f ms CPU, %4.0f kB a sidecar", p.variant, ms(c.took), c.cpu, c.rss/1e3)
+		r.add(p, mCalm, "kB", c.inUse/1e3)
+		r.Say("  %-24s cold connect %6.0f ms, %6.0f ms CPU, %4.0f kB a sidecar at once, %4.0f after the calm", p.variant, ms(c.took), c.cpu, c.rss/1e3, c.inUse/1e3)
 	}
 	return nil
 }
@@ -159,20 +160,23 @@ func (r *runner) changes(p *pair, round int) error {
 			return nil
 		}
 	}
-	var cpu, last, in float64
+	var cpu, last, in, made float64
 	var heard []float64
 	for range n {
 		c, err := p.push()
 		if err != nil {
 			return err
 		}
-		cpu, last, in = cpu+c.cpu, last+ms(c.lastACK), in+c.in
+		cpu, last, in, made = cpu+c.cpu, last+ms(c.lastACK), in+c.in, made+c.made
 		heard = append(heard, c.heard...)
 	}
 	r.add(p, mCPU, "ms", cpu/float64(n))
 	r.add(p, mLast, "ms", last/float64(n))
 	r.add(p, mP99, "ms", bench.Percentile(heard, 0.99))
 	r.add(p, mBytes, "B", in/float64(n))
+	if made > 0 { // go-control-plane does not say
+		r.add(p, mMade, "", made/float64(n))
+	}
 	r.Say("  %-24s change %8.2f ms CPU, last ACK %8.2f ms, %6.0f B", p.variant, cpu/float64(n), last/float64(n), in/float64(n))
 	return nil
 }

@@ -18,18 +18,40 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	fs := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
-	engine, address, certs := fs.String("engine", "", ""), fs.String("address", "", ""), fs.String("certs", "", "")
+	engine, address, certs, first := fs.String("engine", "", ""), fs.String("address", "", ""), fs.String("certs", "", ""), fs.Int("first", 0, "")
 	streams, services, endpoints := fs.Int("streams", 0, ""), fs.Int("services", 0, ""), fs.Int("endpoints", 0, "")
 	fs.Parse(os.Args[2:])
 	ctx, err := context.Background(), error(nil)
 	if os.Args[1] == "push-server" {
 		err = Serve(ctx, *engine, *streams, *services, *endpoints, *certs, os.Stdin, os.Stdout)
 	} else {
-		err = model.Connect(ctx, model.Shape{Streams: *streams, Services: *services, Endpoints: *endpoints}, *address, *certs, os.Stdin, os.Stdout)
+		err = model.Connect(ctx, model.Shape{Streams: *streams, Services: *services, Endpoints: *endpoints}, *first, *address, *certs, os.Stdin, os.Stdout)
 	}
 	if err != nil {
 		io.WriteString(os.Stderr, err.Error())
 		os.Exit(1)
+	}
+}
+
+func TestCost(t *testing.T) {
+	part := &bench.Part{}
+	if err := Cost.Run(t.Context(), bench.Options{Quick: true, Out: io.Discard}, part); err != nil {
+		t.Fatal(err)
+	}
+	Cost.Goals(part)
+	for _, name := range []string{alone, moreServices, moreStreams} {
+		if f := part.Find("one change", name, mWoken); f == nil || f.Min != 10 || f.Max != 10 {
+			t.Errorf("%s: %+v were woken, not ten", name, f)
+		}
+	}
+	if len(part.Goals) != 4 {
+		t.Errorf("%d goals", len(part.Goals))
+	}
+}
+
+func TestSlope(t *testing.T) {
+	if got := slope([]float64{1, 2, 3}, []float64{10, 12, 14}); got != 2 {
+		t.Errorf("%v", got)
 	}
 }
 
@@ -43,7 +65,7 @@ func TestEveryEngineTellsEveryClient(t *testing.T) {
 	if err := os.Mkdir(certs, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := model.WriteCerts(certs); err != nil {
+	if err := model.WriteCerts(certs, 10); err != nil {
 		t.Fatal(err)
 	}
 	for _, engine := range []string{patchbay, withLEDS, linear, shared, perNode} {

@@ -35,8 +35,10 @@ var Job = bench.Job{
 		"one connection and one delta ADS stream each, which subscribe as Envoy does (all clusters and listeners, endpoints and routes by name, a node of 60 kB),",
 		"accept everything and do not decode resources. The engines take turns within one run.",
 		"*CPU* is getrusage of the server process, from before the change until nothing is left to do, ACKs and garbage collection included.",
-		"*Last ACK* is from before the change until the server has received the last ACK. *Memory per sidecar* is resident memory after the first cold connect,",
-		"less that before it, by the number of sidecars; *in use* after everything free has been given back to the system.",
+		"With *mTLS* each client shows a certificate of its own, and patchbay's streams pass the guard of its control channel.",
+		"*Last ACK* is from before the change until the server has received the last ACK. *Memory per sidecar* is resident memory, less that before any",
+		"connected, by the number of sidecars: *at once* after the first cold connect; *after the calm* when what was free has been given back to the system,",
+		"as the product itself does ten seconds after a storm of connections.",
 	}, "\n"),
 	Run: Run, Goals: goals,
 }
@@ -124,6 +126,7 @@ type pair struct {
 	shape   model.Shape
 	server  *child
 	fleet   *child
+	address string
 	changes int // made so far
 }
 
@@ -144,13 +147,18 @@ func (r *runner) pair(ctx context.Context, variant, engine string, s model.Shape
 		p.stop()
 		return nil, fmt.Errorf("%s: %w", variant, err)
 	}
-	p.fleet, err = start(ctx, r.Options, "the clients of "+variant, "push-clients", "--address", s0.Address, "--certs", certs,
-		"--streams", strconv.Itoa(s.Streams), "--services", strconv.Itoa(s.Services), "--endpoints", strconv.Itoa(s.Endpoints))
-	if err != nil {
+	p.address = s0.Address
+	if p.fleet, err = r.clients(ctx, p, "the clients of "+variant, s, certs, 0); err != nil {
 		p.stop()
 		return nil, err
 	}
 	return p, nil
+}
+
+// clients starts a process of clients of p, the number of whose first is given.
+func (r *runner) clients(ctx context.Context, p *pair, name string, s model.Shape, certs string, first int) (*child, error) {
+	return start(ctx, r.Options, name, "push-clients", "--address", p.address, "--certs", certs, "--first", strconv.Itoa(first),
+		"--streams", strconv.Itoa(s.Streams), "--services", strconv.Itoa(s.Services), "--endpoints", strconv.Itoa(s.Endpoints))
 }
 
 func (p *pair) stop() {
@@ -219,6 +227,7 @@ type pushed struct {
 	in       float64   // bytes per sidecar that heard
 	heard    []float64 // ms until each healthy sidecar had it
 	requests int64
+	made     float64 // responses encoded
 }
 
 // push makes one change and waits until nothing is left of it.
@@ -243,7 +252,7 @@ func (p *pair) push() (pushed, error) {
 	}
 	r := pushed{
 		call: time.Duration(changed.Applied - changed.Began), lastACK: time.Duration(s.Last - changed.Began), cpu: s.CPU,
-		in: float64(f.In) / float64(max(1, f.Responses)), requests: s.Received,
+		in: float64(f.In) / float64(max(1, f.Responses)), requests: s.Received, made: s.Made,
 	}
 	for _, t := range f.At {
 		r.heard = append(r.heard, float64(t-changed.Began)/1e6)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"runtime/debug"
@@ -14,10 +15,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
 	"patchbay/bench"
 	"patchbay/bench/model"
+	"patchbay/identity"
 )
 
 // counter counts what a server receives, the same way for every engine.
@@ -53,6 +54,7 @@ type served struct {
 	CPU      float64 `json:"cpu,omitempty"`      // settle: ms since arm
 	Received int64   `json:"received,omitempty"` // settle: requests since arm
 	Last     int64   `json:"last,omitempty"`     // settle: when the last of them came
+	Made     float64 `json:"made,omitempty"`     // settle: responses encoded since arm, where that is known
 	RSS      float64 `json:"rss,omitempty"`      // memory: bytes, as it stands
 	Freed    float64 `json:"freed,omitempty"`    // memory: bytes, when what is free has been given back
 }
@@ -61,16 +63,15 @@ type served struct {
 // orders from in until it is closed. certs is a directory of [model.WriteCerts], or
 // empty for plain text.
 func Serve(ctx context.Context, name string, streams, services, endpoints int, certs string, in io.Reader, out io.Writer) error {
-	var creds credentials.TransportCredentials
+	var guard *identity.Guard
 	if certs != "" {
-		cfg, err := model.ServerTLS(certs)
-		if err != nil {
+		var err error
+		if guard, err = model.Guard(certs, slog.New(slog.DiscardHandler)); err != nil {
 			return err
 		}
-		creds = credentials.NewTLS(cfg)
 	}
 	seen := &counter{}
-	e, err := newEngine(name, model.Shape{Streams: streams, Services: services, Endpoints: endpoints}, seen.intercept, creds)
+	e, err := newEngine(name, model.Shape{Streams: streams, Services: services, Endpoints: endpoints}, seen.intercept, guard)
 	if err != nil {
 		return err
 	}
@@ -106,12 +107,22 @@ type serving struct {
 	seen     *counter
 	cpu      time.Duration
 	received int64
+	encoded  float64
+}
+
+// total is how many responses have been encoded.
+func (s *serving) total() float64 {
+	if s.made == nil {
+		return 0
+	}
+	return s.made()
 }
 
 func (s *serving) obey(o model.Order) served {
 	switch o.Do {
 	case "arm":
 		s.cpu, s.received = bench.SelfCPU(), s.seen.received.Load()
+		s.encoded = s.total()
 		return served{}
 	case "change":
 		began := bench.Mono()
@@ -121,7 +132,7 @@ func (s *serving) obey(o model.Order) served {
 		return served{Began: began, Applied: bench.Mono()}
 	case "settle":
 		cpu := s.settle()
-		return served{CPU: (cpu - s.cpu).Seconds() * 1000, Received: s.seen.received.Load() - s.received, Last: s.seen.last.Load()}
+		return served{CPU: (cpu - s.cpu).Seconds() * 1000, Received: s.seen.received.Load() - s.received, Last: s.seen.last.Load(), Made: s.total() - s.encoded}
 	case "profile": // of the processor, into a file; an empty name ends it
 		if o.Kind == "" {
 			pprof.StopCPUProfile()

@@ -33,15 +33,17 @@ func newPushServer() *cobra.Command {
 func newPushClients() *cobra.Command {
 	var address, certs string
 	var s model.Shape
+	var first int
 	c := &cobra.Command{
 		Use: "push-clients", Short: "Model Envoys under orders from standard input", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return model.Connect(c.Context(), s, address, certs, os.Stdin, c.OutOrStdout())
+			return model.Connect(c.Context(), s, first, address, certs, os.Stdin, c.OutOrStdout())
 		},
 	}
 	c.Flags().StringVar(&address, "address", "", "of the control plane")
 	c.Flags().StringVar(&certs, "certs", "", "directory of certificates for mutual TLS")
 	c.Flags().IntVar(&s.Streams, "streams", 0, "how many")
+	c.Flags().IntVar(&first, "first", 0, "number of the first")
 	c.Flags().IntVar(&s.Services, "services", 0, "services that each will be told of")
 	c.Flags().IntVar(&s.Endpoints, "endpoints", 0, "endpoints of each service")
 	return c

@@ -22,7 +22,7 @@ import (
 )
 
 // jobs are all parts, in the order of running and of the page.
-var jobs = []bench.Job{push.Job, path.Job, path.Churn, path.Memory, path.Instructions}
+var jobs = []bench.Job{push.Job, push.Cost, path.Job, path.Churn, path.Memory, path.Instructions, push.Endurance}
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
@@ -54,6 +54,7 @@ func newRoot() *cobra.Command {
 	var only []string
 	var write, envoy, tools string
 	var quick bool
+	var long time.Duration
 	c := &cobra.Command{
 		Use: "bench", Short: "Measures the push path and the data path, and writes what it finds into the documentation",
 		Example: "  bench\n  bench --only push --quick\n  bench --only push --write /tmp/results",
@@ -70,11 +71,12 @@ func newRoot() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o := bench.Options{Quick: quick, Out: c.ErrOrStderr(), Self: self, Envoy: envoy, Tools: tools}
+			o := bench.Options{Quick: quick, Out: c.ErrOrStderr(), Self: self, Envoy: envoy, Tools: tools, For: long}
 			return all(c.Context(), o, chosen, c.OutOrStdout(), write)
 		},
 	}
 	c.Flags().StringSliceVar(&only, "only", nil, "run these parts only: "+strings.Join(names(), ", "))
+	c.Flags().DurationVar(&long, "for", 0, "how long the part endurance takes (default 10m)")
 	c.Flags().BoolVar(&quick, "quick", false, "a smoke run: few and short rounds, nothing is written unless --write is given")
 	c.Flags().StringVar(&write, "write", "docs", "directory of benchmarks.json and benchmarks.md to bring up to date")
 	c.Flags().StringVar(&envoy, "envoy", os.Getenv("PATCHBAY_ENVOY"), "the Envoy binary")
@@ -84,10 +86,15 @@ func newRoot() *cobra.Command {
 }
 
 func choose(only []string) ([]bench.Job, error) {
-	if len(only) == 0 {
-		return jobs, nil
-	}
 	var out []bench.Job
+	if len(only) == 0 {
+		for _, j := range jobs {
+			if !j.Apart {
+				out = append(out, j)
+			}
+		}
+		return out, nil
+	}
 	for _, name := range only {
 		i := slices.Index(names(), name)
 		if i < 0 {

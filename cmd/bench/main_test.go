@@ -66,7 +66,7 @@ func TestStoppedWritesNothing(t *testing.T) {
 
 func TestAnUnknownPart(t *testing.T) {
 	var out, errs bytes.Buffer
-	if code := run([]string{"--only", "pusch"}, &out, &errs); code != 1 || !strings.Contains(errs.String(), "push, path") {
+	if code := run([]string{"--only", "pusch"}, &out, &errs); code != 1 || !strings.Contains(errs.String(), "push, cost") {
 		t.Errorf("%d: %s", code, errs.String())
 	}
 }
