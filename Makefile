@@ -36,11 +36,19 @@ compose-test: build compose-needs images ## the mesh in containers, proved
 images: build compose-needs ## container images, without a container registry
 	scripts/images.sh
 
-fuzz: ## every fuzz target (SECONDS_EACH=30)
-	scripts/fuzz.sh
+fuzz: ## every fuzz target (SECONDS_EACH=30 ONLY='xds/delta declare')
+	SECONDS_EACH=$(SECONDS_EACH) scripts/fuzz.sh $(ONLY)
+
+nightly: demo-needs ## what takes long: fuzzing for ten minutes each, long histories on a real Envoy, an hour of churn
+	$(MAKE) fuzz SECONDS_EACH=600 ONLY='xds declare'
+	$(MAKE) xds-soak OPS=10000 SEED=$$RANDOM
+	$(MAKE) xds-churn DURATION=1h
 
 xds-soak: demo-needs ## a random history against a real Envoy, compared all the time (OPS=10000 SEED=1)
 	PATCHBAY_SOAK_OPS=$(or $(OPS),10000) PATCHBAY_SOAK_SEED=$(or $(SEED),1) go test -tags $(TAGS) -count=1 -v -timeout 60m -run TestAnyHistoryOnTheRealEnvoy ./xds
+
+xds-churn: build ## changes and streams that come and go, and whether memory stays flat (DURATION=10m)
+	./bin/bench --only endurance --for $(or $(DURATION),10m) $(ARGS)
 
 lint: ## golangci-lint with the import rules (builds the linter: minutes)
 	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION) run
@@ -80,3 +88,4 @@ compose-needs:
 	scripts/envoy.sh
 
 .PHONY: help build demo test bench broken-meshes compose-test images fuzz xds-soak lint page pictures docs proto clean demo-needs test-needs bench-needs compose-needs
+.PHONY: nightly xds-churn
