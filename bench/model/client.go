@@ -76,9 +76,9 @@ func (c *client) misbehave(kind string, yes bool) {
 }
 
 func (c *client) talk() (err error) {
-	// The windows are Envoy's.
+	// The windows are Envoy's, which never change.
 	c.conn, err = grpc.NewClient("passthrough:///"+c.fleet.address, grpc.WithTransportCredentials(c.fleet.creds(c.number)),
-		grpc.WithInitialWindowSize(16<<20), grpc.WithInitialConnWindowSize(24<<20), grpc.WithContextDialer(c.gate.dial))
+		grpc.WithStaticStreamWindowSize(16<<20), grpc.WithStaticConnWindowSize(24<<20), grpc.WithContextDialer(c.gate.dial))
 	if err != nil {
 		return err
 	}
