@@ -14,19 +14,24 @@ import (
 // encode validates a resource as Envoy would and encodes it. Its error names
 // the field and never a value.
 func encode(r translate.Resource, source string) (*delta.Entry, error) {
-	if err := validate(r.Message); err != nil {
+	if err := valid(r); err != nil {
 		return nil, err
 	}
-	if err := keepsRules(r); err != nil {
-		return nil, fmt.Errorf("invalid: %w", err)
-	}
-	// An assignment holds no extensions, and can be long.
-	if r.TypeURL != delta.EndpointType {
-		if err := validateAnys(r.Message.ProtoReflect()); err != nil {
-			return nil, err
-		}
-	}
 	return delta.NewEntry(r.TypeURL, r.Name, source, r.Message)
+}
+
+// valid is the error of a resource that Envoy would not take.
+func valid(r translate.Resource) error {
+	if err := validate(r.Message); err != nil {
+		return err
+	}
+	if err := keepsRules(r); err != nil {
+		return fmt.Errorf("invalid: %w", err)
+	}
+	if r.TypeURL == delta.EndpointType {
+		return nil // it holds no extensions, and can be long
+	}
+	return validateAnys(r.Message.ProtoReflect())
 }
 
 func validate(m proto.Message) error {

@@ -30,6 +30,7 @@ type view struct {
 	withheld withheld
 	leds     *leds.Splitter    // nil: all endpoints are in assignments
 	versions map[string]string // of clusters as they are shown; with leds only
+	members  map[string]map[string]shownMember
 }
 
 // state is a service in the snapshot, and what the view shows of it.
@@ -51,7 +52,7 @@ func newView(v translate.View, mode leds.Mode) *view {
 		withheld: withheld{},
 	}
 	if v.Collections {
-		out.leds, out.versions = leds.New(mode), map[string]string{}
+		out.leds, out.versions, out.members = leds.New(mode), map[string]string{}, map[string]map[string]shownMember{}
 	}
 	return out
 }
@@ -114,13 +115,12 @@ func (v *view) update(snap *mesh.Snapshot, now time.Time, log *slog.Logger) (ent
 		entries = append(entries, v.encode(sharedOwner, v.shared(snap.Bundles), gone, log)...)
 	}
 	for _, s := range changed {
-		fresh := v.encode(s.Name.String(), v.service(s), gone, log)
-		if v.leds != nil {
-			var left []delta.Ref
-			fresh, left = v.collect(s, fresh)
-			removed = append(removed, left...)
+		all, apart := v.part(v.service(s))
+		entries = append(entries, v.encode(s.Name.String(), all, gone, log)...)
+		for _, r := range apart {
+			fresh, left := v.collect(s.Name.String(), r, entries, gone, log)
+			entries, removed = append(entries, fresh...), append(removed, left...)
 		}
-		entries = append(entries, fresh...)
 		for _, a := range translate.Unserved(v.View, s) {
 			log.Warn("an alias has no listener: the task itself uses its port", "view", v.key, "service", s.Name.String(),
 				"alias", a.DNSName, "port", a.Port, "remedy", "choose another client alias port, or redirect wiring")
@@ -132,6 +132,7 @@ func (v *view) update(snap *mesh.Snapshot, now time.Time, log *slog.Logger) (ent
 		if v.leds != nil && ref.TypeURL == delta.ClusterType {
 			delete(v.versions, ref.Name)
 			removed = append(removed, refs(v.leds.Drop(ref.Name))...)
+			delete(v.members, ref.Name)
 		}
 	}
 	return entries, removed
@@ -231,16 +232,9 @@ func (v *view) disown(owners map[string]bool) map[delta.Ref]bool {
 // is withheld; what the view shows under its name then stays.
 func (v *view) encode(owner string, all []translate.Resource, gone map[delta.Ref]bool, log *slog.Logger) (entries []*delta.Entry) {
 	for _, r := range all {
-		ref := delta.Ref{TypeURL: r.TypeURL, Name: r.Name}
-		if other := v.owner[ref]; other != "" {
-			// Not in the books of what is withheld: there is one row for each
-			// resource, and it is the other's.
-			log.Error("a resource is withheld", "seen_by", v.key, "source", owner, "resource", ref.String(), "problem", "it is already that of "+other)
+		if !v.claim(owner, r, gone, log) {
 			continue
 		}
-		v.owner[ref] = owner
-		v.owned[owner] = append(v.owned[owner], ref)
-		delete(gone, ref)
 		if e := v.withheld.encode(r, v.key, owner, log); e != nil {
 			entries = append(entries, e)
 		}
@@ -248,44 +242,19 @@ func (v *view) encode(owner string, all []translate.Resource, gone map[delta.Ref
 	return entries
 }
 
-// collect moves endpoints of a service from its assignment, which is valid, to
-// collections. fresh are the service's entries.
-func (v *view) collect(s *mesh.Service, fresh []*delta.Entry) (entries []*delta.Entry, left []delta.Ref) {
-	name := s.Name.String()
-	valid := false
-	for _, e := range fresh {
-		switch e.Ref().TypeURL {
-		case delta.ClusterType:
-			v.versions[name] = e.Version()
-		case delta.EndpointType:
-			valid = true
-			continue
-		}
-		entries = append(entries, e)
+// claim makes a resource its owner's, unless it is another's.
+func (v *view) claim(owner string, r translate.Resource, gone map[delta.Ref]bool, log *slog.Logger) bool {
+	ref := delta.Ref{TypeURL: r.TypeURL, Name: r.Name}
+	if other := v.owner[ref]; other != "" {
+		// Not in the books of what is withheld: there is one row for each
+		// resource, and it is the other's.
+		log.Error("a resource is withheld", "seen_by", v.key, "source", owner, "resource", ref.String(), "problem", "it is already that of "+other)
+		return false
 	}
-	if !valid {
-		return entries, nil // withheld
-	}
-	split := v.leds.Split(translate.Assignment(s), v.versions[name])
-	cla, err := delta.NewEntry(delta.EndpointType, name, name, split.Assignment)
-	if err != nil {
-		return fresh, nil // it was encoded a moment ago
-	}
-	entries = append(entries, cla.Referring(split.Collections))
-	for _, m := range split.Members {
-		if e, err := delta.NewEntry(delta.MemberType, m.Name, name, m.Endpoint); err == nil {
-			entries = append(entries, e)
-		}
-	}
-	return entries, refs(split.Gone)
-}
-
-func refs(members []string) []delta.Ref {
-	out := make([]delta.Ref, 0, len(members))
-	for _, name := range members {
-		out = append(out, delta.Ref{TypeURL: delta.MemberType, Name: name})
-	}
-	return out
+	v.owner[ref] = owner
+	v.owned[owner] = append(v.owned[owner], ref)
+	delete(gone, ref)
+	return true
 }
 
 func sameBundles(a, b map[string]*mesh.Bundle) bool {

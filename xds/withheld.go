@@ -25,19 +25,33 @@ type Withheld struct {
 // withheld are those of one view or node.
 type withheld map[delta.Ref]Withheld
 
-// encode is nil for a resource that is withheld. A problem is logged once.
+// encode is nil for a resource that is withheld.
 func (w withheld) encode(r translate.Resource, seenBy, source string, log *slog.Logger) *delta.Entry {
-	ref := delta.Ref{TypeURL: r.TypeURL, Name: r.Name}
 	e, err := encode(r, source)
+	if !w.note(err, r, seenBy, source, log) {
+		return nil
+	}
+	return e
+}
+
+// check is encode without the encoding. It is false for a resource that is
+// withheld.
+func (w withheld) check(r translate.Resource, seenBy, source string, log *slog.Logger) bool {
+	return w.note(valid(r), r, seenBy, source, log)
+}
+
+// note books what came of a resource. A problem is logged once.
+func (w withheld) note(err error, r translate.Resource, seenBy, source string, log *slog.Logger) (good bool) {
+	ref := delta.Ref{TypeURL: r.TypeURL, Name: r.Name}
 	if err == nil {
 		delete(w, ref)
-		return e
+		return true
 	}
 	if problem := err.Error(); w[ref].Problem != problem {
 		w[ref] = Withheld{SeenBy: seenBy, Resource: ref.String(), Source: source, Problem: problem, Since: time.Now()}
 		log.Error("a resource is withheld", "seen_by", seenBy, "source", source, "resource", ref.String(), "problem", problem)
 	}
-	return nil
+	return false
 }
 
 // Withheld lists what is withheld now, sorted by resource.

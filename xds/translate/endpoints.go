@@ -61,6 +61,19 @@ func lbEndpoint(e mesh.Endpoint, saysPlain bool) *endpointv3.LbEndpoint {
 	return lb
 }
 
+// Says is what an endpoint says besides its address. Two endpoints of one
+// address that say the same are equal.
+type Says struct {
+	Health corev3.HealthStatus
+	Weight uint32
+	Plain  bool
+}
+
+// SaysOf reads it. The endpoint must be of [Assignment]'s making.
+func SaysOf(e *endpointv3.LbEndpoint) Says {
+	return Says{e.GetHealthStatus(), e.GetLoadBalancingWeight().GetValue(), e.GetMetadata() != nil}
+}
+
 func socketAddress(ip string, port uint16) *corev3.Address {
 	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
 		Address: ip, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(port)},
