@@ -14,7 +14,7 @@ import (
 
 // Churn is the data path while the mesh changes.
 var Churn = bench.Job{
-	Name: "churn", Title: "Data path while the mesh changes", Limit: 4 * time.Minute,
+	Name: "churn", Title: "Data path while the mesh changes", Limit: 150 * time.Second,
 	About: strings.Join([]string{
 		"One caller, two called tasks, TLS 1.3, the fixed rate of the open loop; 100 other services in the namespace. *Endpoint churn*: five times a second one of the two",
 		"endpoints that are called leaves or comes back, ten times a second an endpoint of another service is replaced. *Leaf rotation*: four times a second",

@@ -18,7 +18,7 @@ import (
 
 // Instructions counts what Envoy executes for a request.
 var Instructions = bench.Job{
-	Name: "instructions", Title: "Instructions per request", Limit: 8 * time.Minute,
+	Name: "instructions", Title: "Instructions per request", Limit: 3 * time.Minute,
 	About: strings.Join([]string{
 		"Both Envoys run under callgrind with one worker; counting is switched on when connections are open, for 2,000 requests on 8 connections (h2load, fortio).",
 		"It counts what Envoy executes in user space: neither the kernel nor caches are in it, but it repeats to about one percent where times differ by",

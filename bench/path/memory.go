@@ -15,7 +15,7 @@ import (
 
 // Memory is what a sidecar needs by the size of its namespace.
 var Memory = bench.Job{
-	Name: "memory", Title: "Memory of a sidecar", Limit: 3 * time.Minute,
+	Name: "memory", Title: "Memory of a sidecar", Limit: 90 * time.Second,
 	About: strings.Join([]string{
 		"Resident memory of a client-only sidecar's Envoy, with two workers, when it has its configuration and before any request, by the number of services in its",
 		"namespace (http with TLS, three endpoints each): with redirect wiring, where only one port is bound, and with bind wiring, where each alias has its socket;",

@@ -22,7 +22,7 @@ import (
 
 // Job is the data path without disturbance.
 var Job = bench.Job{
-	Name: "path", Title: "Data path", Limit: 14 * time.Minute,
+	Name: "path", Title: "Data path", Limit: 7 * time.Minute,
 	About: strings.Join([]string{
 		"An ordinary client calls an application (1 kB answers): directly, through two Envoys that were tuned by hand (static configuration, the features of",
 		"patchbay's: retries, outlier detection, timeouts, request ids), and through two that patchbay configured. HTTP/2 between the two, TLS 1.3 where it says so,",

@@ -21,7 +21,7 @@ import (
 
 // Cost is what a change costs for those whom it does not concern.
 var Cost = bench.Job{
-	Name: "cost", Title: "What a change costs those whom it does not concern", Limit: 2 * time.Minute,
+	Name: "cost", Title: "What a change costs those whom it does not concern", Limit: time.Minute,
 	About: strings.Join([]string{
 		"One endpoint of one service changes, as often as there are runs, in a control plane without a network: ten sidecars see ten services, and one sees another",
 		"that its task declares as its dependency; then there are a thousand services more, or a thousand sidecars more like that one. Counted is the work of the whole process from the",

@@ -16,18 +16,21 @@ var Endurance = bench.Job{
 	About: strings.Join([]string{
 		"A control plane with 200 sidecars that stay and see 20 services × 50 endpoints: endpoints change all the time, and other sidecars come, are told everything",
 		"and go. *Memory* is resident memory of the server, with the 200 connected and the others gone, when what was free has been given back to the system.",
+		"*Live objects* are what Go's collector finds in use at that moment.",
 		"The first fifth of the time is not looked at. `make xds-churn DURATION=1h` runs it; `make bench` does not.",
 	}, "\n"),
 	Run: runEndurance, Goals: enduranceGoals,
 }
 
 const (
-	mChanges = "changes"
-	mShort   = "streams that came and went"
-	mTime    = "time"
-	mMemory  = "memory"
-	mSlope   = "slope of memory"
-	mGrowth  = "memory in the last fifth, × that in the second"
+	mChanges   = "changes"
+	mShort     = "streams that came and went"
+	mTime      = "time"
+	mMemory    = "memory"
+	mSlope     = "slope of memory"
+	mLive      = "live objects"
+	mLiveSlope = "slope of live objects"
+	mGrowth    = "memory in the last fifth, × that in the second"
 
 	wholeTime   = "the whole time"
 	enduranceBy = patchbay
@@ -60,7 +63,7 @@ func runEndurance(ctx context.Context, o bench.Options, part *bench.Part) error 
 	samples := o.Rounds(50, 5)
 	waves, changes := o.Rounds(100_000/small.Streams, samples), o.Rounds(max(3_600, int(long.Seconds())), 10*samples)
 	began := time.Now()
-	var minutes, kB []float64
+	var minutes, kB, live []float64
 	for n := range samples {
 		due := func(all int) int { return all*(n+1)/samples - all*n/samples }
 		if err := burst(p, visitors, due(waves), due(changes)); err != nil {
@@ -75,15 +78,17 @@ func runEndurance(ctx context.Context, o bench.Options, part *bench.Part) error 
 		if err := p.server.tell(model.Order{Do: "memory"}, &m); err != nil {
 			return err
 		}
-		minutes, kB = append(minutes, time.Since(began).Minutes()), append(kB, m.Freed/1e3)
+		minutes, kB, live = append(minutes, time.Since(began).Minutes()), append(kB, m.Freed/1e3), append(live, m.Heap/1e3)
+		part.Add(wholeTime, enduranceBy, mLive, "MB", m.Heap/1e6)
 		part.Add(wholeTime, enduranceBy, mMemory, "MB", m.Freed/1e6)
-		o.Say("  %5.1f min  %d changes, %d streams: %.1f MB", minutes[n], p.changes, (n+1)*waves/samples*small.Streams, m.Freed/1e6)
+		o.Say("  %5.1f min  %d changes, %d streams: %.1f MB, of which live %.2f MB", minutes[n], p.changes, (n+1)*waves/samples*small.Streams, m.Freed/1e6, m.Heap/1e6)
 	}
 	fifth := samples / 5
 	part.Add(wholeTime, enduranceBy, mTime, "min", minutes[samples-1])
 	part.Add(wholeTime, enduranceBy, mChanges, "", float64(p.changes))
 	part.Add(wholeTime, enduranceBy, mShort, "", float64(waves*small.Streams))
 	part.Add(wholeTime, enduranceBy, mSlope, "kB/min", slope(minutes[fifth:], kB[fifth:]))
+	part.Add(wholeTime, enduranceBy, mLiveSlope, "kB/min", slope(minutes[fifth:], live[fifth:]))
 	part.Add(wholeTime, enduranceBy, mGrowth, "×", bench.Median(kB[4*fifth:])/bench.Median(kB[fifth:2*fifth]))
 	return nil
 }

@@ -28,7 +28,7 @@ import (
 
 // Job is the push path.
 var Job = bench.Job{
-	Name: "push", Title: "Push path", Limit: 12 * time.Minute,
+	Name: "push", Title: "Push path", Limit: 10 * time.Minute,
 	About: strings.Join([]string{
 		"One endpoint of one service becomes unhealthy and every connected sidecar is told: by patchbay, and by go-control-plane's delta server over its linear cache,",
 		"its snapshot cache with one snapshot for all nodes, and with one for each. Each engine is a process of its own; so are its model clients,",

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
 	"sync/atomic"
@@ -57,6 +58,7 @@ type served struct {
 	Made     float64 `json:"made,omitempty"`     // settle: responses encoded since arm, where that is known
 	RSS      float64 `json:"rss,omitempty"`      // memory: bytes, as it stands
 	Freed    float64 `json:"freed,omitempty"`    // memory: bytes, when what is free has been given back
+	Heap     float64 `json:"heap,omitempty"`     // memory: bytes of live objects
 }
 
 // Serve is the server process: one engine on a loopback port, which takes
@@ -154,7 +156,9 @@ func (s *serving) obey(o model.Order) served {
 		}
 		debug.FreeOSMemory()
 		freed, _ := bench.RSS(os.Getpid())
-		return served{RSS: rss, Freed: freed}
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return served{RSS: rss, Freed: freed, Heap: float64(m.HeapAlloc)}
 	}
 	return served{Error: fmt.Sprintf("no order is called %q", o.Do)}
 }
