@@ -21,7 +21,8 @@ import (
 	"patchbay/bench/push"
 )
 
-// jobs are all parts, in the order of running and of the page.
+// jobs are all parts, in the order of running and of the page. A package that
+// measures something of its own is put here by [bench.FromRows].
 var jobs = []bench.Job{push.Job, push.Cost, path.Job, path.Churn, path.Memory, path.Instructions, push.Endurance}
 
 func main() {
