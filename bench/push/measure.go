@@ -104,14 +104,16 @@ func (r *runner) compare(ctx context.Context, s model.Shape) error {
 	}
 	for round := range r.Rounds(5, 1) {
 		for _, p := range rotated(pairs, round) {
-			if err := r.disturbed(p, round); err != nil {
+			if err := r.reconnects(p, round); err != nil {
 				return err
 			}
 		}
 	}
+	// Last: to a sidecar that has rejected endpoints, and comes back before they
+	// have changed, all are sent again.
 	for round := range r.Rounds(5, 1) {
 		for _, p := range rotated(pairs, round) {
-			if err := r.reconnects(p, round); err != nil {
+			if err := r.disturbed(p, round); err != nil {
 				return err
 			}
 		}
