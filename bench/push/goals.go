@@ -21,7 +21,9 @@ func goals(p *bench.Part) {
 		ratio(s.String(), linear, mCPU, 1, "CPU of a change against the linear cache, "+s.String())
 		ratio(s.String(), linear, mLast, 1, "change → last ACK against the linear cache, "+s.String())
 	}
-	v, ok := p.Ratio(wide.String(), withLEDS, linear, mLast)
+	v, ok := p.Ratio(wide.String(), withLEDS, linear, mCPU)
+	p.AtMost(1, "×", "CPU of a change with LEDS against the linear cache, "+wide.String(), v, ok)
+	v, ok = p.Ratio(wide.String(), withLEDS, linear, mLast)
 	p.AtMost(0.5, "×", "change → last ACK with LEDS against the linear cache, "+wide.String(), v, ok)
 	figure := func(s model.Shape, variant, metric string, limit float64, unit, text string) {
 		f := p.Find(s.String(), variant, metric)
