@@ -25,11 +25,12 @@ func checkIssuers(f *Facts, add func(Finding)) {
 		if !i.LastSeen.IsZero() {
 			seen = "last answer at " + i.LastSeen.UTC().Format(time.RFC3339)
 		}
-		add(issuerError("issuer "+i.Name, i.LastError, seen))
+		add(IssuerError("issuer "+i.Name, i.LastError, seen))
 	}
 }
 
-func issuerError(subject, text string, evidence ...string) Finding {
+// IssuerError is the finding about words of a CA.
+func IssuerError(subject, text string, evidence ...string) Finding {
 	if denied.MatchString(text) {
 		x := registryError(subject, text, evidence...)
 		x.Fix = []string{"allow the action to the role of patchbay serve (deploy/ has the least that it needs)"}
@@ -78,14 +79,14 @@ func certificate(s api.Service, issuers []string, illCA bool, now time.Time, add
 	}
 	known := slices.Contains(issuers, t.Issuer)
 	if known && t.LastError != "" && !illCA {
-		add(issuerError("issuer "+t.Issuer, t.LastError, s.Name+" asked"))
+		add(IssuerError("issuer "+t.Issuer, t.LastError, s.Name+" asked"))
 		illCA = true
 	}
 	switch {
 	case !known:
 		add(Finding{Code: "PB1207", Subject: s.Name, Cause: fmt.Sprintf("its issuer is %q; configured are %q", t.Issuer, issuers), Evidence: evidence,
 			Fix: []string{"add the issuer to `issuers` in the control plane's configuration, or declare one of these as awsPcaAuthorityArn"}})
-	case t.Serial == "" && (total(s.Endpoints) > 0 || t.LastError != ""):
+	case t.Serial == "" && (Total(s.Endpoints) > 0 || t.LastError != ""):
 		add(Finding{Code: "PB1203", Subject: s.Name, Cause: caOr(illCA, "none was issued"), Evidence: evidence,
 			Fix: []string{"the control plane tries again by itself as soon as the CA answers"}})
 	case t.Serial == "":

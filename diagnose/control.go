@@ -117,13 +117,13 @@ func checkRegistry(f *Facts, add func(Finding)) {
 			}
 			continue // its end is being confirmed: it goes by itself
 		}
-		if s.Error != "" && !ill[namespaceOf(s.Name)] {
+		if s.Error != "" && !ill[NamespaceOf(s.Name)] {
 			add(registryError(s.Name, s.Error, "what is shown is "+s.Source))
 		}
 		if s.Held > 0 {
 			add(Finding{Code: "PB1009", Subject: s.Name,
 				Cause:    fmt.Sprintf("%d endpoints vanished from the registry at once, without announcing it: they stay until that is confirmed", s.Held),
-				Evidence: []string{fmt.Sprintf("%d endpoints are shown", total(s.Endpoints))},
+				Evidence: []string{fmt.Sprintf("%d endpoints are shown", Total(s.Endpoints))},
 				Fix:      []string{"if they were stopped, wait: a second answer confirms it; if not, look who changed the registry"}})
 		}
 	}
@@ -134,12 +134,14 @@ var gone = regexp.MustCompile(`\bServiceNotFound\b`)
 // deleted reports whether the registry says that it has no such service.
 func deleted(s api.Service) bool { return gone.MatchString(s.Error) || gone.MatchString(s.Settings) }
 
-func namespaceOf(service string) string {
+// NamespaceOf is the namespace in discoveryName.namespace.
+func NamespaceOf(service string) string {
 	_, ns, _ := strings.Cut(service, ".")
 	return ns
 }
 
-func total(m map[string]int) int {
+// Total adds up counts.
+func Total(m map[string]int) int {
 	n := 0
 	for _, k := range m {
 		n += k

@@ -61,11 +61,7 @@ type check func(f *Facts, add func(Finding))
 func Check(f *Facts) []Finding {
 	out := []Finding{}
 	add := func(x Finding) {
-		c := codes[x.Code]
-		x.Severity = cmp.Or(x.Severity, c.severity)
-		x.Title = cmp.Or(x.Title, c.title)
-		x.Evidence, x.Fix = append([]string{}, x.Evidence...), append([]string{}, x.Fix...)
-		out = append(out, x)
+		out = append(out, Complete(x))
 	}
 	for _, c := range []check{checkControl, checkRegistry, checkIssuers, checkCertificates, checkConfiguration, checkSidecars, checkTasks, checkServices} {
 		c(f, add)
@@ -75,6 +71,14 @@ func Check(f *Facts) []Finding {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(a.Code, b.Code), strings.Compare(a.Subject, b.Subject))
 	})
 	return out
+}
+
+// Complete gives a finding what all of its code have in common.
+func Complete(x Finding) Finding {
+	c := codes[x.Code]
+	x.Severity, x.Title = cmp.Or(x.Severity, c.severity), cmp.Or(x.Title, c.title)
+	x.Evidence, x.Fix = append([]string{}, x.Evidence...), append([]string{}, x.Fix...)
+	return x
 }
 
 // merged makes findings of one code and subject one, with all evidence.

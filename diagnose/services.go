@@ -6,10 +6,29 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"patchbay/admin/api"
 	"patchbay/diagnose/verify"
 )
+
+// Client finds a sidecar by its node id, or by the name of its task or workload
+// if only it has that.
+func Client(st *api.Status, name string) (string, bool) {
+	var found []string
+	for _, s := range st.Sidecars {
+		if s.Node == name {
+			return name, true
+		}
+		if strings.Contains("/"+s.Node+"/", "/"+name+"/") {
+			found = append(found, s.Node)
+		}
+	}
+	if len(found) != 1 {
+		return "", false
+	}
+	return found[0], true
+}
 
 func checkServices(f *Facts, add func(Finding)) {
 	if f.Status == nil {
@@ -20,7 +39,7 @@ func checkServices(f *Facts, add func(Finding)) {
 		if s.Protocol == "" || deleted(s) {
 			continue // it has a finding of its own, or is about to go
 		}
-		n := total(s.Endpoints)
+		n := Total(s.Endpoints)
 		switch {
 		case n == 0 && !f.Status.Ready:
 		case n == 0:
@@ -36,7 +55,7 @@ func checkServices(f *Facts, add func(Finding)) {
 	}
 	for _, a := range slices.Sorted(maps.Keys(f.Ports)) {
 		if p := f.Ports[a]; f.Details[p.Service] != nil {
-			endpoint(p, f.Details[p.Service], add)
+			Endpoint(p, f.Details[p.Service], add)
 		}
 	}
 }
@@ -59,8 +78,8 @@ func nobody(service string, offered map[string][]string) string {
 	return "the tasks that offer it are not registered: their findings say why"
 }
 
-// endpoint judges a handshake with an endpoint.
-func endpoint(p verify.Endpoint, d *api.ServiceDetail, add func(Finding)) {
+// Endpoint judges a handshake with an endpoint.
+func Endpoint(p verify.Endpoint, d *api.ServiceDetail, add func(Finding)) {
 	subject := p.Service + " at " + p.Address
 	if p.Unreachable != "" {
 		fix := []string{"look whether the task still runs, and at the security group or firewall in front of its ingress port"}

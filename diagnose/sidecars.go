@@ -55,7 +55,7 @@ func agent(st *api.Status, s api.Sidecar, now time.Time, add func(Finding)) {
 			Fix: []string{"look whether the task's machine is overloaded or suspended, and at the sidecar's log"}})
 	}
 	if a.EnvoyError != "" {
-		add(Finding{Code: "PB1304", Subject: s.Node, Cause: bindCause(a.EnvoyError), Evidence: strings.Split(a.EnvoyError, "; "),
+		add(Finding{Code: "PB1304", Subject: s.Node, Cause: BindCause(a.EnvoyError), Evidence: strings.Split(a.EnvoyError, "; "),
 			Fix: []string{"free the port, or move Envoy's: ingressPortOverride in the service's block"}})
 	}
 	if s.Stream == nil && now.Sub(a.Since) > settle {
@@ -79,7 +79,8 @@ func agent(st *api.Status, s api.Sidecar, now time.Time, add func(Finding)) {
 	}
 }
 
-func bindCause(text string) string {
+// BindCause is why Envoy does not open a listener, from its own words.
+func BindCause(text string) string {
 	if strings.Contains(text, "Address already in use") || strings.Contains(text, "cannot bind") {
 		return "another program of the task has the port"
 	}
@@ -159,7 +160,7 @@ func sync(s api.Sidecar, t api.TypeSync, now time.Time, add func(Finding)) {
 	case api.Rejected:
 		for _, r := range t.Rejections {
 			if strings.Contains(r.Error, "cannot bind") {
-				add(Finding{Code: "PB1304", Subject: s.Node, Cause: bindCause(r.Error), Evidence: []string{r.Error},
+				add(Finding{Code: "PB1304", Subject: s.Node, Cause: BindCause(r.Error), Evidence: []string{r.Error},
 					Fix: []string{"free the port, or move Envoy's: ingressPortOverride in the service's block"}})
 				continue
 			}

@@ -39,7 +39,7 @@ func checkTasks(f *Facts, add func(Finding)) {
 		}
 		for _, l := range t.Listeners {
 			if l.Error != "" && l.Name != "" && l.State == api.Broken {
-				add(Finding{Code: "PB1304", Subject: node, Cause: bindCause(l.Error), Evidence: []string{l.Name + ": " + l.Error},
+				add(Finding{Code: "PB1304", Subject: node, Cause: BindCause(l.Error), Evidence: []string{l.Name + ": " + l.Error},
 					Fix: []string{"free the port, or move Envoy's: ingressPortOverride in the service's block"}})
 			}
 		}

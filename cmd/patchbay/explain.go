@@ -3,7 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"patchbay/diagnose"
+	"patchbay/diagnose/hops"
 	"patchbay/diagnose/gather"
 )
 
@@ -43,7 +43,7 @@ func (o *operator) source() (gather.Source, error) {
 
 // explainOutput is what -o json prints.
 type explainOutput struct {
-	*diagnose.Walk
+	*hops.Walk
 	Live *gather.Live `json:"live,omitempty"`
 }
 
@@ -60,7 +60,7 @@ func (o *operator) explain(c *cobra.Command, client, address string, live bool) 
 	if err != nil {
 		return err
 	}
-	w, err := diagnose.Explain(facts, client, address)
+	w, err := hops.Explain(facts, client, address)
 	if err != nil {
 		return usage(c, err)
 	}
@@ -75,7 +75,7 @@ func (o *operator) explain(c *cobra.Command, client, address string, live bool) 
 		if out.Live, err = src.Call(c.Context(), w.Client, address, nodes); err != nil {
 			return hint(err)
 		}
-		diagnose.Called(w, out.Live.Called)
+		hops.Called(w, out.Live.Called)
 	}
 	if p.ForPeople() {
 		p.Walk(w, out.Live)

@@ -17,6 +17,7 @@ import (
 	"patchbay/admin/api"
 	"patchbay/agentapi"
 	"patchbay/diagnose"
+	"patchbay/diagnose/hops"
 	"patchbay/diagnose/verify"
 )
 
@@ -69,7 +70,7 @@ func (s Source) Explain(ctx context.Context, client, address string) (*diagnose.
 		return f, nil
 	}
 	s.tasks(ctx, f, []string{node})
-	service, ok := diagnose.Target(f.Status, node, address)
+	service, ok := hops.Target(f.Status, node, address)
 	if !ok {
 		return f, nil
 	}

@@ -8,18 +8,19 @@ import (
 	"time"
 
 	"patchbay/diagnose"
+	"patchbay/diagnose/hops"
 	"patchbay/diagnose/gather"
 )
 
 // Walk prints a call hop by hop, and why it fails.
-func (p *Printer) Walk(w *diagnose.Walk, live *gather.Live) {
+func (p *Printer) Walk(w *hops.Walk, live *gather.Live) {
 	p.line("%s calls %s", p.paint(bold, w.Client), p.paint(bold, w.URL))
 	for _, h := range w.Hops {
 		mark := p.paint(good, "✓")
 		switch h.State {
-		case diagnose.Fails:
+		case hops.Fails:
 			mark = p.paint(bad, "✗")
-		case diagnose.Unseen:
+		case hops.Unseen:
 			mark = p.paint(weak, "?")
 		}
 		p.line("  %s %s %s", mark, p.paint(bold, fmt.Sprintf("%-12s", h.Name)), h.Detail)

@@ -1,4 +1,9 @@
-package diagnose
+// Package hops walks one call of a mesh, hop by hop, and says which fails.
+//
+// It owns the hops and what is compared at each: what the sidecars have, what
+// the control plane wants, what a handshake and a real call showed. It must not
+// know how facts are gathered. Start reading at [Explain].
+package hops
 
 import (
 	"fmt"
@@ -8,6 +13,7 @@ import (
 	"strings"
 
 	"patchbay/admin/api"
+	"patchbay/diagnose"
 )
 
 // The states of a [Hop].
@@ -30,25 +36,7 @@ type Walk struct {
 	URL     string   `json:"url"`
 	Service string   `json:"service,omitempty"`
 	Hops    []Hop    `json:"hops"`
-	Finding *Finding `json:"finding,omitempty"` // why it fails; absent: every hop looks right
-}
-
-// Client finds a sidecar by its node id, or by the name of its task or workload
-// if only it has that.
-func Client(st *api.Status, name string) (string, bool) {
-	var found []string
-	for _, s := range st.Sidecars {
-		if s.Node == name {
-			return name, true
-		}
-		if strings.Contains("/"+s.Node+"/", "/"+name+"/") {
-			found = append(found, s.Node)
-		}
-	}
-	if len(found) != 1 {
-		return "", false
-	}
-	return found[0], true
+	Finding *diagnose.Finding `json:"finding,omitempty"` // why it fails; absent: every hop looks right
 }
 
 // target is what a URL means to a client.
@@ -77,7 +65,7 @@ func resolve(st *api.Status, node, address string) (target, error) {
 	t := target{host: strings.ToLower(u.Hostname()), port: uint16(port)}
 	namespace, _, _ := strings.Cut(node, "/")
 	for i, s := range st.Services {
-		if namespaceOf(s.Name) != namespace {
+		if diagnose.NamespaceOf(s.Name) != namespace {
 			continue
 		}
 		for _, a := range s.Aliases {
@@ -105,16 +93,16 @@ func Target(st *api.Status, node, address string) (string, bool) {
 // Explain walks a call from the client's application to the service's, in what
 // the sidecars have and what the control plane wants them to have, and stops at
 // the first hop that fails. An error means that the question makes no sense.
-func Explain(f *Facts, client, address string) (*Walk, error) {
+func Explain(f *diagnose.Facts, client, address string) (*Walk, error) {
 	w := &walker{f: f, Walk: &Walk{Client: client, URL: address, Hops: []Hop{}}}
 	if f.Status == nil {
-		all := Check(f)
+		all := diagnose.Check(f)
 		w.fail("control plane", "it does not answer", all[0])
 		return w.Walk, nil
 	}
-	node, ok := Client(f.Status, client)
+	node, ok := diagnose.Client(f.Status, client)
 	if !ok {
-		w.fail("client", "not in the mesh", Finding{Code: "PB1601", Subject: client, Cause: "no sidecar, or more than one, is called so: name one of these, if one is meant", Evidence: nodes(f.Status),
+		w.fail("client", "not in the mesh", diagnose.Finding{Code: "PB1601", Subject: client, Cause: "no sidecar, or more than one, is called so: name one of these, if one is meant", Evidence: nodes(f.Status),
 			Fix: []string{"patchbay status    (lists the sidecars)", "start patchbay sidecar beside the application"}})
 		return w.Walk, nil
 	}
@@ -149,7 +137,7 @@ func nodes(st *api.Status) []string {
 
 type walker struct {
 	*Walk
-	f       *Facts
+	f       *diagnose.Facts
 	from    api.Sidecar
 	to      target
 	task    *api.Task
@@ -167,15 +155,8 @@ func (w *walker) unseen(name, detail string) bool {
 }
 
 // fail ends the walk.
-func (w *walker) fail(name, detail string, x Finding) bool {
-	c := codes[x.Code]
-	if x.Severity == "" {
-		x.Severity = c.severity
-	}
-	if x.Title == "" {
-		x.Title = c.title
-	}
-	x.Evidence, x.Fix = append([]string{}, x.Evidence...), append([]string{}, x.Fix...)
+func (w *walker) fail(name, detail string, x diagnose.Finding) bool {
+	x = diagnose.Complete(x)
 	w.Hops = append(w.Hops, Hop{name, Fails, detail})
 	w.Finding = &x
 	return false
@@ -183,8 +164,8 @@ func (w *walker) fail(name, detail string, x Finding) bool {
 
 // known is the first finding of the whole diagnosis about a subject that has
 // one of the codes.
-func (w *walker) known(subject string, codes ...string) *Finding {
-	for _, x := range Check(w.f) {
+func (w *walker) known(subject string, codes ...string) *diagnose.Finding {
+	for _, x := range diagnose.Check(w.f) {
 		if x.Subject == subject && slices.Contains(codes, x.Code) {
 			return &x
 		}
@@ -225,7 +206,7 @@ func (w *walker) name() bool {
 				}
 			}
 		}
-		return w.fail(hop, fmt.Sprintf("%s has no port %d", w.to.host, w.to.port), Finding{Code: "PB1603", Subject: w.to.host + ":" + strconv.Itoa(int(w.to.port)),
+		return w.fail(hop, fmt.Sprintf("%s has no port %d", w.to.host, w.to.port), diagnose.Finding{Code: "PB1603", Subject: w.to.host + ":" + strconv.Itoa(int(w.to.port)),
 			Cause: "no service of namespace " + namespace + " is called so", Evidence: ports, Fix: []string{"call one of these ports, or add a clientAlias with the port"}})
 	}
 	w.Service = w.to.one.Name
@@ -240,15 +221,15 @@ func (w *walker) name() bool {
 		return w.fail(hop, w.to.host+" is not in the task's hosts file", *x)
 	}
 	if has != "" {
-		return w.fail(hop, fmt.Sprintf("%s is %s in the hosts file; the mesh has %s", w.to.host, has, w.to.vip), Finding{Code: "PB1402", Subject: w.Client,
+		return w.fail(hop, fmt.Sprintf("%s is %s in the hosts file; the mesh has %s", w.to.host, has, w.to.vip), diagnose.Finding{Code: "PB1402", Subject: w.Client,
 			Cause: "another line of the hosts file defines " + w.to.host, Fix: []string{"remove the name from extra_hosts, or from the file"}})
 	}
-	return w.fail(hop, w.to.host+" is not in the task's hosts file", Finding{Code: "PB1403", Subject: w.Client, Cause: w.to.host + " has not been written",
+	return w.fail(hop, w.to.host+" is not in the task's hosts file", diagnose.Finding{Code: "PB1403", Subject: w.Client, Cause: w.to.host + " has not been written",
 		Fix: []string{"patchbay sidecar health --json    (in the task)"}})
 }
 
-func (w *walker) noSuchName(namespace string) Finding {
-	x := Finding{Code: "PB1602", Subject: w.to.host, Cause: "no service of namespace " + namespace + " has this alias"}
+func (w *walker) noSuchName(namespace string) diagnose.Finding {
+	x := diagnose.Finding{Code: "PB1602", Subject: w.to.host, Cause: "no service of namespace " + namespace + " has this alias"}
 	for _, s := range w.f.Status.Services {
 		for _, a := range s.Aliases {
 			switch {
@@ -256,7 +237,7 @@ func (w *walker) noSuchName(namespace string) Finding {
 				x.Evidence = append(x.Evidence, fmt.Sprintf("%s declares it, but it belongs to %s", s.Name, a.LostTo))
 			case a.DNSName == w.to.host:
 				x.Evidence = append(x.Evidence, fmt.Sprintf("%s has it, in another namespace", s.Name))
-			case namespaceOf(s.Name) == namespace && len(x.Evidence) < 8:
+			case diagnose.NamespaceOf(s.Name) == namespace && len(x.Evidence) < 8:
 				x.Evidence = append(x.Evidence, fmt.Sprintf("there is %s:%d", a.DNSName, a.Port))
 			}
 		}

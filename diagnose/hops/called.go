@@ -1,10 +1,11 @@
-package diagnose
+package hops
 
 import (
 	"fmt"
 	"strings"
 
 	"patchbay/agentapi"
+	"patchbay/diagnose"
 )
 
 // Called adds what a real call showed: it may fail although every hop looks
@@ -16,7 +17,7 @@ func Called(w *Walk, c agentapi.Outcome) {
 	}
 	if said == "" {
 		if w.Finding == nil && c.Status >= 500 {
-			w.Finding = &Finding{Code: "PB1506", Severity: Warning, Subject: w.Service, Title: codes["PB1506"].title,
+			w.Finding = &diagnose.Finding{Code: "PB1506", Severity: diagnose.Warning, Subject: w.Service, Title: diagnose.Title("PB1506"),
 				Cause: fmt.Sprintf("its application answered %d", c.Status), Evidence: []string{}, Fix: []string{"look at the application's log"}}
 		}
 		return
@@ -25,7 +26,7 @@ func Called(w *Walk, c agentapi.Outcome) {
 		w.Finding.Evidence = append(w.Finding.Evidence, "a real call: "+said)
 		return
 	}
-	x := Finding{Code: "PB1605", Subject: w.Service, Cause: said, Evidence: []string{}, Fix: []string{"patchbay verify " + w.Service, "patchbay doctor"}}
+	x := diagnose.Finding{Code: "PB1605", Subject: w.Service, Cause: said, Evidence: []string{}, Fix: []string{"patchbay verify " + w.Service, "patchbay doctor"}}
 	switch {
 	case strings.Contains(said, "RBAC"):
 		x.Code, x.Fix = "PB1510", []string{"allow the client's workload in the service's authorization, or call from one that may"}
@@ -41,6 +42,6 @@ func Called(w *Walk, c agentapi.Outcome) {
 	case strings.Contains(said, "connection refused"), strings.Contains(said, "connection failure"), strings.Contains(said, "connection timeout"):
 		x.Code = "PB1503"
 	}
-	x.Severity, x.Title = codes[x.Code].severity, codes[x.Code].title
+	x = diagnose.Complete(x)
 	w.Finding = &x
 }

@@ -1,4 +1,4 @@
-package diagnose
+package hops
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"patchbay/admin/api"
+	"patchbay/diagnose"
 	"patchbay/diagnose/verify"
 )
 
@@ -18,7 +19,7 @@ func (w *walker) lacks(hop, kind, name string) bool {
 	if x := w.known(w.Client, "PB1302", "PB1304", "PB1102", "PB1303"); x != nil {
 		return w.fail(hop, "the sidecar has no "+kind+" "+name, *x)
 	}
-	return w.fail(hop, "the sidecar has no "+kind+" "+name, Finding{Code: "PB1604", Subject: w.Client, Cause: "the control plane wants it to have " + kind + " " + name,
+	return w.fail(hop, "the sidecar has no "+kind+" "+name, diagnose.Finding{Code: "PB1604", Subject: w.Client, Cause: "the control plane wants it to have " + kind + " " + name,
 		Fix: []string{"patchbay status " + w.Client + " -o json"}})
 }
 
@@ -35,10 +36,10 @@ func (w *walker) listener() bool {
 	l := w.task.Listeners[i]
 	switch {
 	case l.State == api.Broken:
-		return w.fail(hop, l.Error, Finding{Code: "PB1304", Subject: w.Client, Cause: bindCause(l.Error), Evidence: []string{l.Name + ": " + l.Error},
+		return w.fail(hop, l.Error, diagnose.Finding{Code: "PB1304", Subject: w.Client, Cause: diagnose.BindCause(l.Error), Evidence: []string{l.Name + ": " + l.Error},
 			Fix: []string{"free the port, or use the redirect wiring (NET_ADMIN), where Envoy binds no alias"}})
 	case l.State == api.Warming:
-		return w.fail(hop, name+" waits for something", Finding{Code: "PB1303", Subject: w.Client, Cause: "listener " + name + " is warming",
+		return w.fail(hop, name+" waits for something", diagnose.Finding{Code: "PB1303", Subject: w.Client, Cause: "listener " + name + " is warming",
 			Fix: []string{"patchbay status " + w.Client + " -o json"}})
 	}
 	return w.ok(hop, "%s is open", name)
@@ -58,7 +59,7 @@ func (w *walker) route() bool {
 	}
 	r := w.task.Routes[i]
 	if !slices.ContainsFunc(r.Clusters, func(c string) bool { return c == w.to.one.Name || strings.HasPrefix(c, w.to.one.Name+"~") }) {
-		return w.fail(hop, "it leads to "+strings.Join(r.Clusters, ", "), Finding{Code: "PB1604", Subject: w.Client, Cause: "its route leads elsewhere than to " + w.to.one.Name,
+		return w.fail(hop, "it leads to "+strings.Join(r.Clusters, ", "), diagnose.Finding{Code: "PB1604", Subject: w.Client, Cause: "its route leads elsewhere than to " + w.to.one.Name,
 			Fix: []string{"patchbay status " + w.Client + " -o json"}})
 	}
 	return w.ok(hop, "to %s, timeout %s, retried on %s", strings.Join(r.Clusters, ", "), r.Timeout, r.RetryOn)
@@ -98,16 +99,16 @@ func (w *walker) cluster() bool {
 	return w.ok(hop, "%s: %s", w.current.Name, text)
 }
 
-func (w *walker) warming() Finding {
+func (w *walker) warming() diagnose.Finding {
 	for _, i := range w.f.Status.Issuers {
 		if w.to.one.TLS != nil && w.to.one.TLS.Issuer == i.Name && i.LastError != "" {
-			return issuerError("issuer "+i.Name, i.LastError)
+			return diagnose.IssuerError("issuer "+i.Name, i.LastError)
 		}
 	}
 	if x := w.known(w.to.one.Name, "PB1207", "PB1203"); x != nil {
 		return *x
 	}
-	x := Finding{Code: "PB1303", Subject: w.Client, Cause: "cluster " + w.to.one.Name + " is warming", Fix: []string{"patchbay status " + w.Client + " -o json"}}
+	x := diagnose.Finding{Code: "PB1303", Subject: w.Client, Cause: "cluster " + w.to.one.Name + " is warming", Fix: []string{"patchbay status " + w.Client + " -o json"}}
 	if w.from.Stream != nil {
 		x.Evidence = w.from.Stream.Warming
 	}
@@ -117,11 +118,11 @@ func (w *walker) warming() Finding {
 func (w *walker) endpoints() bool {
 	const hop = "endpoints"
 	s := w.to.one
-	if total(s.Endpoints) == 0 || s.Endpoints["UNHEALTHY"] == total(s.Endpoints) {
+	if diagnose.Total(s.Endpoints) == 0 || s.Endpoints["UNHEALTHY"] == diagnose.Total(s.Endpoints) {
 		return w.fail(hop, "there is none that could answer", w.nobodyServes())
 	}
 	if w.current == nil {
-		return w.unseen(hop, fmt.Sprintf("%d are wanted; the sidecar was not looked into", total(s.Endpoints)))
+		return w.unseen(hop, fmt.Sprintf("%d are wanted; the sidecar was not looked into", diagnose.Total(s.Endpoints)))
 	}
 	var failing []string
 	usable := 0
@@ -134,7 +135,7 @@ func (w *walker) endpoints() bool {
 	}
 	switch {
 	case len(w.current.Hosts) == 0:
-		return w.fail(hop, fmt.Sprintf("the sidecar has none; %d are wanted", total(s.Endpoints)), Finding{Code: "PB1604", Subject: w.Client,
+		return w.fail(hop, fmt.Sprintf("the sidecar has none; %d are wanted", diagnose.Total(s.Endpoints)), diagnose.Finding{Code: "PB1604", Subject: w.Client,
 			Cause: "its cluster " + w.current.Name + " has no host", Fix: []string{"patchbay status " + w.Client + " -o json"}})
 	case usable == 0:
 		// What follows says why it stopped calling them.
@@ -148,7 +149,7 @@ func (w *walker) endpoints() bool {
 
 // nobodyServes is the reason for which a service has no usable endpoint: that
 // of a task that offers it, if there is one.
-func (w *walker) nobodyServes() Finding {
+func (w *walker) nobodyServes() diagnose.Finding {
 	for _, s := range w.f.Status.Sidecars {
 		for _, p := range s.Ports {
 			if p.Service != w.to.one.Name {
@@ -162,7 +163,7 @@ func (w *walker) nobodyServes() Finding {
 	if x := w.known(w.to.one.Name, "PB1006", "PB1107", "PB1104", "PB1203", "PB1502", "PB1501"); x != nil {
 		return *x
 	}
-	return Finding{Code: "PB1501", Subject: w.to.one.Name, Cause: "no connected task offers it", Fix: []string{"start a task that offers it"}}
+	return diagnose.Finding{Code: "PB1501", Subject: w.to.one.Name, Cause: "no connected task offers it", Fix: []string{"start a task that offers it"}}
 }
 
 func (w *walker) tls() bool {
@@ -178,9 +179,9 @@ func (w *walker) tls() bool {
 			continue
 		}
 		seen++
-		var x *Finding
-		endpoint(p, d, func(f Finding) { x = &f })
-		if x != nil && x.Severity != Warning {
+		var x *diagnose.Finding
+		diagnose.Endpoint(p, d, func(f diagnose.Finding) { x = &f })
+		if x != nil && x.Severity != diagnose.Warning {
 			detail := x.Cause
 			if d.TLS == nil {
 				detail = "plain; " + detail
