@@ -2,6 +2,7 @@ package agents
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -28,6 +29,10 @@ type Flow struct {
 	Refused                     uint64  // at an ingress: handshakes that failed
 	Undeclared                  uint64  // connections to a service that has no TLS
 	Plain                       uint64  // connections without TLS to a service that has it
+	// Exposed, Distrusted and Knocked are when Plain or TLSOlder, Unverified and
+	// Refused last grew; zero: not since this process started. Handshakes that
+	// somebody was asked to make ([Server.Expect]) don't count.
+	Exposed, Distrusted, Knocked time.Time
 }
 
 // Ingress is what came to the tasks of one workload.
@@ -42,6 +47,7 @@ type ledger struct {
 	tasks  map[string]*account // by node id: of connected tasks
 	totals map[string]*Flow    // by service: of all tasks, since this process started
 	served Flow                // of all tasks, likewise
+	due    map[string]expected // by node id: refusals that we cause ourselves
 }
 
 // account is the newest report of a task.
@@ -54,7 +60,7 @@ type account struct {
 }
 
 func newLedger() ledger {
-	return ledger{tasks: map[string]*account{}, totals: map[string]*Flow{}}
+	return ledger{tasks: map[string]*account{}, totals: map[string]*Flow{}, due: map[string]expected{}}
 }
 
 func (s *session) onTraffic(t *agentapi.Traffic) {
@@ -87,8 +93,15 @@ func (l *ledger) report(node, workload string, t *agentapi.Traffic, now time.Tim
 		}
 		f.Plain, f.Undeclared = max(f.Plain, was.Plain), max(f.Undeclared, was.Undeclared) // its two sources are not of one moment
 		grown := f.minus(was)
+		f.Exposed, f.Distrusted = was.Exposed, was.Distrusted
 		if !first { // else it grew since nobody knows when
 			f.RequestRate, f.ErrorRate = float64(grown.Requests)/apart, float64(grown.Errors)/apart
+			if grown.Plain+grown.TLSOlder > 0 {
+				f.Exposed = now
+			}
+			if grown.Unverified > 0 {
+				f.Distrusted = now
+			}
 		}
 		next.edges[c.GetService()] = f
 		if l.totals[c.GetService()] == nil {
@@ -100,6 +113,15 @@ func (l *ledger) report(node, workload string, t *agentapi.Traffic, now time.Tim
 	next.served = Flow{Requests: v.GetRequests(), Errors: v.GetErrors(), Connections: v.GetConnections(), TLS13: v.GetTls13(), TLSOlder: v.GetTlsOlder(), Refused: v.GetRefused()}
 	grown := next.served.minus(old.served)
 	next.served.RequestRate, next.served.ErrorRate = float64(grown.Requests)/apart, float64(grown.Errors)/apart
+	next.served.Knocked = old.served.Knocked
+	caused := uint64(0)
+	if d := l.due[node]; now.Sub(d.at) < expectFor {
+		caused = min(grown.Refused, d.refusals)
+		l.due[node] = expected{d.refusals - caused, d.at}
+	}
+	if !first && grown.Refused > caused {
+		next.served.Knocked = now
+	}
 	l.served.Add(grown)
 	l.tasks[node] = next
 }
@@ -109,6 +131,49 @@ func (l *ledger) forget(node string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.tasks, node)
+	delete(l.due, node)
+}
+
+// probeRefusals are what one probe of package verify makes an ingress refuse:
+// older TLS, and plain text.
+const probeRefusals = 2
+
+// expectFor is how long they may take to be reported.
+const expectFor = 20 * time.Second
+
+type expected struct {
+	refusals uint64
+	at       time.Time
+}
+
+// Expect announces a probe of an address: what the ingress there refuses of it
+// is no stranger's attempt.
+func (s *Server) Expect(address string) {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	var node string
+	for id, one := range s.sessions {
+		one.mu.Lock()
+		if one.addr == at.Addr() && slices.ContainsFunc(one.ports, func(p *port) bool { return p.ListenerPort == at.Port() }) {
+			node = id
+		}
+		one.mu.Unlock()
+	}
+	s.mu.Unlock()
+	if node == "" {
+		return
+	}
+	s.traffic.mu.Lock()
+	defer s.traffic.mu.Unlock()
+	now := time.Now()
+	d := s.traffic.due[node]
+	if now.Sub(d.at) > expectFor {
+		d.refusals = 0
+	}
+	s.traffic.due[node] = expected{d.refusals + probeRefusals, now}
 }
 
 func (f Flow) minus(o Flow) Flow {
@@ -138,6 +203,14 @@ func (f *Flow) Add(o Flow) {
 	f.Plain += o.Plain
 	f.RequestRate += o.RequestRate
 	f.ErrorRate += o.ErrorRate
+	f.Exposed, f.Distrusted, f.Knocked = later(f.Exposed, o.Exposed), later(f.Distrusted, o.Distrusted), later(f.Knocked, o.Knocked)
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // Traffic is what connected tasks count now: edges sorted by workload and

@@ -46,3 +46,32 @@ func TestTotalsGoOnWhenAnEnvoyStartsAgain(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 }
+
+// TestWhatIsNotEncryptedHasATime: a connection that is not TLS 1.3, one whose
+// peer is not trusted, and a refusal at an ingress; but what was there before
+// this process, and what it causes itself, is none.
+func TestWhatIsNotEncryptedHasATime(t *testing.T) {
+	s := New(Options{})
+	now, epoch := time.Now(), time.Now().Add(-time.Hour)
+	report := func(at time.Time, established, tls13, unverified, refused uint64) (Edge, Ingress) {
+		c := counted(epoch, 1, established, tls13, 0)
+		c.Called[0].Unverified, c.Served.Refused = unverified, refused
+		s.traffic.report("n/w/1", "n/w", c, at)
+		e, i := s.Traffic()
+		return e[0], i[0]
+	}
+	if e, i := report(now, 5, 3, 2, 4); !e.Exposed.IsZero() || !e.Distrusted.IsZero() || !i.Knocked.IsZero() {
+		t.Errorf("what was there before: %+v %+v", e, i)
+	}
+	s.traffic.due["n/w/1"] = expected{probeRefusals, now}
+	if e, i := report(now.Add(5*time.Second), 6, 4, 2, 6); !e.Exposed.IsZero() || !i.Knocked.IsZero() || i.Refused != 6 {
+		t.Errorf("our own probe: %+v %+v", e, i)
+	}
+	at := now.Add(10 * time.Second)
+	if e, i := report(at, 8, 5, 3, 7); !e.Exposed.Equal(at) || !e.Distrusted.Equal(at) || !i.Knocked.Equal(at) {
+		t.Errorf("%+v %+v", e, i)
+	}
+	if e, i := report(now.Add(15*time.Second), 9, 6, 3, 7); !e.Exposed.Equal(at) || !e.Distrusted.Equal(at) || !i.Knocked.Equal(at) {
+		t.Errorf("it is remembered: %+v %+v", e, i)
+	}
+}

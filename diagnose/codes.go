@@ -64,6 +64,7 @@ var codes = map[string]code{
 	"PB1508": {29, Error, "a connection is not encrypted"},
 	"PB1509": {46, Warning, "a port was offered something other than TLS 1.3"},
 	"PB1510": {49, Error, "an authorization refuses the call"},
+	"PB1511": {47, Error, "not every connection to a service is encrypted"},
 	"PB1601": {2, Error, "the client is not in the mesh"},
 	"PB1602": {3, Error, "the mesh has no such name"},
 	"PB1603": {4, Error, "the name is not called at this port"},

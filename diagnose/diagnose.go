@@ -45,6 +45,8 @@ type Facts struct {
 	Unreachable string      `json:"unreachable,omitempty"`
 	Denied      string      `json:"denied,omitempty"`
 	Status      *api.Status `json:"status,omitempty"`
+	// Traffic is what the sidecars count.
+	Traffic *api.Traffic `json:"traffic,omitempty"`
 	// Tasks are what sidecars have, by node id.
 	Tasks map[string]*api.Task `json:"tasks,omitempty"`
 	// Details are services with their endpoints, by name.
@@ -63,7 +65,7 @@ func Check(f *Facts) []Finding {
 	add := func(x Finding) {
 		out = append(out, Complete(x))
 	}
-	for _, c := range []check{checkControl, checkRegistry, checkIssuers, checkCertificates, checkConfiguration, checkSidecars, checkTasks, checkServices} {
+	for _, c := range []check{checkControl, checkRegistry, checkIssuers, checkCertificates, checkConfiguration, checkSidecars, checkTasks, checkServices, checkTraffic} {
 		c(f, add)
 	}
 	out = merged(out)

@@ -158,6 +158,15 @@ func TestRootCauseFirst(t *testing.T) {
 		{"PB1504", "10.0.0.1:15000", "version", func(f *Facts) {
 			seen(f, verify.Observation{Modern: verify.Handshake{Error: "protocol version not supported"}, Older: verify.Handshake{Error: "x"}, Plain: verify.Plain{Refused: true}})
 		}},
+		{"PB1509", "demo/backend", "not with TLS 1.3", func(f *Facts) {
+			f.Traffic = &api.Traffic{Ingresses: []api.Ingress{{Workload: "demo/backend", Refused: 3, Knocked: noon.Add(-time.Minute)}}}
+		}},
+		{"PB1511", "backend.demo", "not every connection", func(f *Facts) {
+			f.Traffic = &api.Traffic{Edges: []api.Edge{{Workload: "demo/frontend", Service: "backend.demo", Encryption: api.Encryption{TLS13: 9, Plain: 1, Exposed: noon}}}}
+		}},
+		{"PB1208", "backend.demo", "broke off handshakes", func(f *Facts) {
+			f.Traffic = &api.Traffic{Edges: []api.Edge{{Workload: "demo/frontend", Service: "backend.demo", Encryption: api.Encryption{Unverified: 1, Distrusted: noon}}}}
+		}},
 		{"PB1508", "backend.demo", "plain text", func(f *Facts) { f.Status.Services[0].TLS.Only, f.Status.Services[0].Encrypted = true, 0 }},
 	} {
 		t.Run(c.want, func(t *testing.T) {

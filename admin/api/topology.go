@@ -23,6 +23,20 @@ type Encryption struct {
 	Undeclared uint64 `json:"undeclared,omitempty"` // of a service that has no TLS
 	Failed     uint64 `json:"failed,omitempty"`     // could not be made
 	Unverified uint64 `json:"unverified,omitempty"` // because of the peer's certificate
+	// Exposed is when a connection was last made with older TLS, or without it
+	// although the service has it; Distrusted when Unverified last grew.
+	Exposed    time.Time `json:"exposed,omitzero"`
+	Distrusted time.Time `json:"distrusted,omitzero"`
+}
+
+// Share is how much of what should be TLS 1.3 was, from 0 to 1; false: there
+// was nothing yet.
+func (e Encryption) Share() (float64, bool) {
+	all := e.TLS13 + e.TLSOlder + e.Plain
+	if all == 0 {
+		return 0, false
+	}
+	return float64(e.TLS13) / float64(all), true
 }
 
 // Ingress is what came to the tasks of one workload.
@@ -34,6 +48,8 @@ type Ingress struct {
 	TLS13       uint64  `json:"tls13"`
 	TLSOlder    uint64  `json:"tlsOlder,omitempty"`
 	Refused     uint64  `json:"refused,omitempty"` // plain text, older TLS, and the like
+	// Knocked is when that last happened, apart from what patchbay itself tried.
+	Knocked time.Time `json:"knocked,omitzero"`
 }
 
 // Traffic is GET /api/v1/traffic.

@@ -93,7 +93,7 @@ func (w *Watch) watched() bool {
 func (w *Watch) look() {
 	st := w.Status()
 	v := &View{Status: st, Traffic: w.Traffic()}
-	v.Findings = diagnose.Check(&diagnose.Facts{Now: st.At, Status: &st})
+	v.Findings = diagnose.Check(&diagnose.Facts{Now: st.At, Status: &st, Traffic: &v.Traffic})
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.last != nil {

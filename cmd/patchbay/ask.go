@@ -45,6 +45,7 @@ func (c *control) handshakeQuery(ctx context.Context, v url.Values) (any, error)
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	var o verify.Observation
+	c.agents.Expect(v.Get("address"))
 	h2 := found.Protocol == mesh.HTTP2 || found.Protocol == mesh.GRPC
 	err := c.agents.Ask(ctx, v.Get("node"), &agentapi.Ask{Question: &agentapi.Ask_Handshake{Handshake: &agentapi.Handshake{
 		Address: v.Get("address"), ServerName: found.Name.String(), H2: h2,

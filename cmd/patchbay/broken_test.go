@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -25,6 +26,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery"
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
 
+	"patchbay/admin/api"
 	"patchbay/config"
 	"patchbay/diagnose"
 	"patchbay/internal/envoytest"
@@ -122,6 +124,7 @@ var scripted = map[string]func(*scene, []string){
 	},
 	"registry-says": func(s *scene, w []string) { s.registry.answer(strings.Join(w, " ")) },
 	"register":      (*scene).register,
+	"knock":         (*scene).knock,
 	"unregister":    (*scene).unregister,
 	"doctor":        (*scene).doctor,
 	"explain":       (*scene).explain,
@@ -280,6 +283,30 @@ func (s *scene) calls(words []string) {
 	s.tasks["frontend"].answers(words[0]+".demo", s.port(words[0]), words[0])
 }
 
+// knock NAME sends plain text to the ingress of a task until somebody has seen
+// it.
+func (s *scene) knock(words []string) {
+	detail := api.ServiceDetail{}
+	if err := json.Unmarshal(s.p.get("/api/v1/service?name="+words[0]+".demo"), &detail); err != nil {
+		s.t.Fatal(err)
+	}
+	envoytest.Eventually(s.t, 20*time.Second, func() error {
+		if resp, err := http.Get("http://" + detail.Instances[0].Address); err == nil { //nolint:noctx // a stranger is not careful
+			s.t.Fatalf("the ingress takes plain text: %s", resp.Status)
+		}
+		var traffic api.Traffic
+		if err := json.Unmarshal(s.p.get("/api/v1/traffic"), &traffic); err != nil {
+			return err
+		}
+		for _, i := range traffic.Ingresses {
+			if !i.Knocked.IsZero() {
+				return nil
+			}
+		}
+		return errors.New("nobody has noticed")
+	})
+}
+
 // freeze NAME stops the task's Envoy with SIGSTOP.
 func (s *scene) freeze(words []string) {
 	state := s.tasks[words[0]].state
@@ -318,11 +345,11 @@ func (s *scene) register(words []string) {
 
 // unregister SERVICE deletes a service whose tasks have stopped.
 func (s *scene) unregister(words []string) {
-	api := servicediscovery.New(servicediscovery.Options{
+	registry := servicediscovery.New(servicediscovery.Options{
 		Region: "us-east-1", BaseEndpoint: aws.String("http://" + s.p.cfg.Registry.Listen), Credentials: awscredentials.NewStaticCredentialsProvider("x", "y", ""),
 	})
 	envoytest.Eventually(s.t, 20*time.Second, func() error {
-		all, err := api.ListServices(s.t.Context(), &servicediscovery.ListServicesInput{})
+		all, err := registry.ListServices(s.t.Context(), &servicediscovery.ListServicesInput{})
 		if err != nil {
 			return err
 		}
@@ -330,7 +357,7 @@ func (s *scene) unregister(words []string) {
 		if i < 0 {
 			return fmt.Errorf("no service %s", words[0])
 		}
-		_, err = api.DeleteService(s.t.Context(), &servicediscovery.DeleteServiceInput{Id: all.Services[i].Id})
+		_, err = registry.DeleteService(s.t.Context(), &servicediscovery.DeleteServiceInput{Id: all.Services[i].Id})
 		return err
 	})
 }

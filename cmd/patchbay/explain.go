@@ -3,8 +3,8 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"patchbay/diagnose/hops"
 	"patchbay/diagnose/gather"
+	"patchbay/diagnose/hops"
 )
 
 func newExplainCmd() *cobra.Command {

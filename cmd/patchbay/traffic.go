@@ -20,14 +20,14 @@ func (c *control) trafficAnswer() api.Traffic {
 	for _, i := range ingresses {
 		out.Ingresses = append(out.Ingresses, api.Ingress{
 			Workload: i.Workload, RequestRate: i.RequestRate, ErrorRate: i.ErrorRate, Connections: i.Connections,
-			TLS13: i.TLS13, TLSOlder: i.TLSOlder, Refused: i.Refused,
+			TLS13: i.TLS13, TLSOlder: i.TLSOlder, Refused: i.Refused, Knocked: i.Knocked,
 		})
 	}
 	return out
 }
 
 func encryption(f agents.Flow) api.Encryption {
-	return api.Encryption{TLS13: f.TLS13, TLSOlder: f.TLSOlder, Plain: f.Plain, Undeclared: f.Undeclared, Failed: f.Failed, Unverified: f.Unverified}
+	return api.Encryption{TLS13: f.TLS13, TLSOlder: f.TLSOlder, Plain: f.Plain, Undeclared: f.Undeclared, Failed: f.Failed, Unverified: f.Unverified, Exposed: f.Exposed, Distrusted: f.Distrusted}
 }
 
 // handlers are the parts of the admin interface that are no plain questions.

@@ -126,6 +126,10 @@ func (s Source) Doctor(ctx context.Context) (*diagnose.Facts, error) {
 	both.Go(func() { s.tasks(ctx, f, nodes) })
 	both.Go(func() { s.handshakes(ctx, f, func(address string) string { return otherTask(f.Status, address) }) })
 	both.Wait()
+	t := &api.Traffic{}
+	if s.Client.Get(ctx, "traffic", nil, t) == nil {
+		f.Traffic = t
+	}
 	return f, nil
 }
 

@@ -32,10 +32,10 @@ type Hop struct {
 
 // Walk is a call, hop by hop, up to the first that fails.
 type Walk struct {
-	Client  string   `json:"client"`
-	URL     string   `json:"url"`
-	Service string   `json:"service,omitempty"`
-	Hops    []Hop    `json:"hops"`
+	Client  string            `json:"client"`
+	URL     string            `json:"url"`
+	Service string            `json:"service,omitempty"`
+	Hops    []Hop             `json:"hops"`
 	Finding *diagnose.Finding `json:"finding,omitempty"` // why it fails; absent: every hop looks right
 }
 

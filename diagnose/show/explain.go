@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"patchbay/diagnose"
-	"patchbay/diagnose/hops"
 	"patchbay/diagnose/gather"
+	"patchbay/diagnose/hops"
 )
 
 // Walk prints a call hop by hop, and why it fails.
