@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"pki":                 {"audit"},
 	"registrar":           {"mesh/record"},
 	"registry":            {},
+	"replicas":            {"mesh/record"},
 	"tandem":              {},
 	"sidecar":             {"xds/bootstrap", "agentapi", "identity", "declare", "internal/envoybin", "diagnose/verify"},
 	"xds":                 {},

@@ -39,6 +39,7 @@ func (k *checker) check(c Config) {
 		}
 	}
 	k.registry(c, ports)
+	k.replicas(c, ports)
 	switch {
 	case c.XDS.Auth != "mtls" && c.XDS.Auth != "none":
 		k.bad("xds.auth", "%s; allowed: mtls, or none on loopback", quote(c.XDS.Auth))

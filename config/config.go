@@ -30,8 +30,10 @@ type Config struct {
 	Data string `yaml:"data"`
 	// Registry is the embedded registry; CloudMap the one to use instead.
 	// Exactly one of the two.
-	Registry *Registry         `yaml:"registry"`
-	CloudMap *CloudMap         `yaml:"cloudMap"`
+	Registry *Registry `yaml:"registry"`
+	CloudMap *CloudMap `yaml:"cloudMap"`
+	// Replicas lets several control planes share the work; absent: there is one.
+	Replicas *Replicas         `yaml:"replicas"`
 	XDS      XDS               `yaml:"xds"`
 	Agent    Agent             `yaml:"agent"`
 	Admin    Admin             `yaml:"admin"`
@@ -63,6 +65,25 @@ type CloudMap struct {
 	// task that ECS does not know and whose agent has not been connected for
 	// ten minutes is then taken out.
 	OnlyControlPlane bool `yaml:"onlyControlPlane"`
+	// Events is a queue that tells of tasks, so that polling may be slow.
+	Events *Events `yaml:"events"`
+}
+
+// Events is an Amazon SQS queue to which an EventBridge rule sends the state
+// changes of ECS tasks. Each replica needs one of its own.
+type Events struct {
+	QueueURL string `yaml:"queueURL"`
+	Region   string `yaml:"region"`   // empty: as the AWS SDK finds it
+	Endpoint string `yaml:"endpoint"` // empty: AWS's own for the region
+}
+
+// Replicas is the port at which replicas of one control plane tell each other
+// what they have seen.
+type Replicas struct {
+	Listen string `yaml:"listen"`
+	// Advertise is the address, IP:PORT, that is written down for the others;
+	// empty: Listen's, or that of the interface with the default route.
+	Advertise string `yaml:"advertise"`
 }
 
 // XDS is the port of the Envoys.

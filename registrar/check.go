@@ -7,11 +7,15 @@ import (
 	"strings"
 
 	"patchbay/mesh"
+	"patchbay/mesh/record"
 )
 
 // offers checks that the workload may act for the service at all.
 func offers(i Instance) error {
 	w := i.Node.Workload
+	if i.DiscoveryName == record.ReplicasService {
+		return &Refusal{Reason: ErrNotOffered, Service: i.Service(), What: "the name is reserved for the replicas of the control plane", Remedy: "use another discoveryName"}
+	}
 	if w.Offers(i.Service()) {
 		return nil
 	}

@@ -80,6 +80,7 @@ var (
 	descFailing    = gauge("leaves_failing", "Services with TLS whose newest attempt to get a certificate failed.")
 	descIssuerUp   = gauge("issuer_up", "1 if the issuer's newest answer was good.", "issuer")
 	descIssuerSeen = gauge("issuer_answered_timestamp_seconds", "When the issuer last answered, Unix time. Absent if never since the start.", "issuer")
+	descReplicas   = gauge("replicas", "Other replicas of the control plane that are written down, by whether they are heard. Absent without replicas in the configuration.", "heard")
 	descAgents     = gauge("agents", "Connected sidecar agents, by the state of their Envoy: ready, not_ready, draining.", "state")
 	descPorts      = gauge("ports", "Ports that connected agents offer, by whether the registry has them.", "registered")
 )
@@ -90,7 +91,7 @@ type state struct{ c *control }
 func (s state) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descReady, descSynced, descStale, descListed, descServices, descEndpoints, descHeld, descSkipped, descConflicts,
-		descSurvivable, descLeaves, descFailing, descIssuerUp, descIssuerSeen, descAgents, descPorts,
+		descSurvivable, descLeaves, descFailing, descIssuerUp, descIssuerSeen, descReplicas, descAgents, descPorts,
 		descConnections, descRequests, descErrors, descUnverified, descIngress, descFindings,
 	} {
 		ch <- d
@@ -105,6 +106,7 @@ func (s state) Collect(ch chan<- prometheus.Metric) {
 	for _, n := range s.c.discovery.Status() {
 		namespaceGauges(out, n)
 	}
+	s.replicas(out)
 	s.certificates(out)
 	s.agents(out)
 	s.traffic(ch)
@@ -171,6 +173,18 @@ func (s state) certificates(out emit) {
 			out(descIssuerSeen, float64(i.LastSeen.UnixMilli())/1000, i.Name)
 		}
 	}
+}
+
+func (s state) replicas(out emit) {
+	if s.c.replicas == nil {
+		return
+	}
+	n := map[bool]int{}
+	for _, heard := range s.c.replicas.Status() {
+		n[heard]++
+	}
+	out(descReplicas, float64(n[true]), "true")
+	out(descReplicas, float64(n[false]), "false")
 }
 
 func (s state) agents(out emit) {

@@ -37,6 +37,7 @@ import (
 	"patchbay/pki"
 	"patchbay/registrar"
 	"patchbay/registry/watch"
+	"patchbay/replicas"
 	"patchbay/xds"
 	"patchbay/xds/csds"
 	"patchbay/xds/delta"
@@ -106,6 +107,8 @@ type control struct {
 	// registryURL and registryKey are how we reach the embedded registry.
 	registryURL string
 	registryKey aws.Credentials
+	replicas    *replicas.Replicas // nil: there is one
+	line        *identity.Replica
 	discovery   *discovery.CloudMap
 	registrar   *registrar.Registrar
 	rotator     *pki.Rotator
@@ -169,11 +172,14 @@ func (c *control) buildDiscovery(ctx context.Context) error {
 			r.Namespaces[local] = n
 		}
 	}
+	if err := c.buildReplicas(endpoint, cfg, &d); err != nil {
+		return err
+	}
 	c.discovery, err = discovery.New(d, cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: endpoint}), c.store, c.log)
 	if err != nil {
 		return err
 	}
-	c.registrar = registrar.New(r, cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: endpoint, Attempts: 5}), c.discovery, c.log)
+	c.registrar = registrar.New(r, cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: endpoint, Attempts: 5}), announcer{c.discovery, c.replicas}, c.log)
 	return nil
 }
 
@@ -202,8 +208,13 @@ func (c *control) buildPush(context.Context) error {
 	}
 	c.pusher = xds.NewPusher(c.store, c.cache, identify, c.log, xds.Collections(leds.Mode(c.cfg.XDS.LEDS)))
 	c.pusher.Register(c.metrics)
+	var barrier agents.Barrier = c.pusher
+	if c.replicas != nil {
+		c.replicas.Follow(c.discovery, c.pusher)
+		barrier = c.replicas
+	}
 	c.agents = agents.New(agents.Options{
-		Store: c.store, Registrar: c.registrations(), Barrier: c.pusher, Peer: identity.FromContext, Name: "patchbay", Log: c.log,
+		Store: c.store, Registrar: c.registrations(), Barrier: barrier, Peer: identity.FromContext, Name: "patchbay", Log: c.log,
 		Lease: c.lease(),
 	})
 	return nil
@@ -234,6 +245,9 @@ func (c *control) listen(ctx context.Context, g *errgroup.Group) error {
 		return err
 	}
 	if err := c.listenNodes(ctx, g); err != nil {
+		return err
+	}
+	if err := c.runReplicas(ctx, g); err != nil {
 		return err
 	}
 	x := xds.ServerConfig{Log: c.log, MaxAge: 45 * time.Minute, StateOfTheWorld: c.cfg.XDS.StateOfTheWorld}

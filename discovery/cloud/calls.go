@@ -168,7 +168,8 @@ func httpName(n types.NamespaceSummary) string {
 	return aws.ToString(n.Name)
 }
 
-// Services lists a namespace completely, or fails.
+// Services lists a namespace completely, or fails. The service in which the
+// control plane's replicas find each other is none of the mesh.
 func (c *Calls) Services(ctx context.Context, namespaceID string) ([]Summary, error) {
 	pages := sd.NewListServicesPaginator(lister{c}, &sd.ListServicesInput{
 		MaxResults: aws.Int32(100),
@@ -181,6 +182,9 @@ func (c *Calls) Services(ctx context.Context, namespaceID string) ([]Summary, er
 			return nil, err
 		}
 		for _, s := range page.Services {
+			if aws.ToString(s.Name) == record.ReplicasService {
+				continue // the control plane's own
+			}
 			out = append(out, Summary{
 				ID: aws.ToString(s.Id), ARN: aws.ToString(s.Arn), Name: aws.ToString(s.Name),
 				Created: aws.ToTime(s.CreateDate).UTC(), Managed: aws.ToString(s.Description) == record.Description,

@@ -36,6 +36,10 @@ const (
 	AttrLease    = "PATCHBAY_LEASE_SECONDS"
 )
 
+// ReplicasService is the name of the service whose instances are the replicas of
+// the control plane. It is no service of the mesh, and nobody else's.
+const ReplicasService = "patchbay-replicas"
+
 // Attributes of a service.
 const (
 	// AttrCurrent holds the hash of the settings document that is in force.

@@ -1,0 +1,183 @@
+package replicas
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"time"
+
+	"patchbay/mesh"
+)
+
+// Limits of what another replica may ask for.
+const (
+	maxLine    = 4 << 20
+	maxWaiting = 10_000 // hints that one may leave unread
+	writeTime  = 5 * time.Second
+)
+
+// message is one line of what a replica tells. Every line is a sign of life and
+// a promise: it asks about its own services among View.
+type message struct {
+	Replica string    `json:"replica"`
+	View    []string  `json:"view"`
+	Saw     []saw     `json:"saw,omitempty"`
+	Leaving []leaving `json:"leaving,omitempty"`
+}
+
+type saw struct {
+	Namespace string `json:"namespace"`
+	Service   string `json:"service"`
+	Mark      uint64 `json:"mark,string"`
+}
+
+type leaving struct {
+	Namespace string `json:"namespace"`
+	Service   string `json:"service"`
+	Instance  string `json:"instance"`
+}
+
+// ear is one replica that listens here.
+type ear struct {
+	saw     map[mesh.ServiceName]uint64
+	leaving []leaving
+	wake    chan struct{}
+	full    bool
+}
+
+// Saw tells the others of an answer of the registry.
+func (r *Replicas) Saw(s mesh.ServiceName, mark uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if old, known := r.marks[s]; known && old == mark {
+		return
+	}
+	r.marks[s] = mark
+	for e := range r.ears {
+		e.saw[s] = mark
+		e.poke()
+	}
+}
+
+// Leaving tells the others that an instance has announced its end.
+func (r *Replicas) Leaving(s mesh.ServiceName, instance string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for e := range r.ears {
+		if e.full = e.full || len(e.leaving) >= maxWaiting; !e.full {
+			e.leaving = append(e.leaving, leaving{s.Namespace, s.DiscoveryName, instance})
+		}
+		e.poke()
+	}
+}
+
+func (e *ear) poke() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// serve answers the other replicas.
+func (r *Replicas) serve(ctx context.Context, l net.Listener) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/hear", r.tell)
+	mux.HandleFunc("POST /v1/removed", r.removed)
+	s := &http.Server{
+		Handler: mux, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10, IdleTimeout: time.Minute,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	defer context.AfterFunc(ctx, func() { s.Close() })()
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return context.Cause(ctx)
+}
+
+// tell writes lines until the other end goes.
+func (r *Replicas) tell(w http.ResponseWriter, req *http.Request) {
+	e := &ear{wake: make(chan struct{}, 1)}
+	r.mu.Lock()
+	e.saw = maps.Clone(r.marks)
+	r.ears[e] = struct{}{}
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.ears, e)
+	}()
+	beat := time.NewTicker(beatEvery)
+	defer beat.Stop()
+	out := http.NewResponseController(w)
+	enc := json.NewEncoder(w)
+	for {
+		m, news, ok := r.say(e)
+		if !ok {
+			return // it has not read for so long that it may as well begin anew
+		}
+		if errors.Join(out.SetWriteDeadline(time.Now().Add(writeTime)), enc.Encode(m), out.Flush()) != nil {
+			return
+		}
+		select {
+		case <-beat.C:
+		case <-e.wake:
+		case <-news:
+		case <-req.Context().Done():
+			return
+		}
+	}
+}
+
+func (r *Replicas) say(e *ear) (m message, news <-chan struct{}, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m = message{Replica: r.o.Self, View: r.view(), Leaving: e.leaving}
+	for s, mark := range e.saw {
+		m.Saw = append(m.Saw, saw{s.Namespace, s.DiscoveryName, mark})
+	}
+	e.saw, e.leaving = map[mesh.ServiceName]uint64{}, nil
+	return m, r.changed, !e.full
+}
+
+// Barrier knows what the subscribers of one replica have acknowledged.
+type Barrier interface {
+	// Removed waits until every connected subscriber of the service has
+	// acknowledged endpoints without addr, or ctx ends: then it returns the
+	// ids of the nodes that have not.
+	Removed(ctx context.Context, service mesh.ServiceName, addr netip.AddrPort) (missing []string, err error)
+}
+
+type removal struct {
+	Namespace string         `json:"namespace"`
+	Service   string         `json:"service"`
+	Addr      netip.AddrPort `json:"addr"`
+	Within    time.Duration  `json:"within"`
+}
+
+type outcome struct {
+	Missing []string `json:"missing"`
+	Error   string   `json:"error,omitempty"`
+}
+
+// removed waits for our own subscribers on behalf of another replica.
+func (r *Replicas) removed(w http.ResponseWriter, req *http.Request) {
+	var q removal
+	if err := json.NewDecoder(http.MaxBytesReader(w, req.Body, 64<<10)).Decode(&q); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	ctx, stop := context.WithTimeout(req.Context(), min(max(q.Within, 0), time.Minute))
+	defer stop()
+	missing, err := r.o.Barrier.Removed(ctx, mesh.ServiceName{Namespace: q.Namespace, DiscoveryName: q.Service}, q.Addr)
+	a := outcome{Missing: slices.Clone(missing)}
+	if err != nil {
+		a.Error = err.Error()
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(a) // it may have gone
+}
