@@ -530,6 +530,7 @@ type Port struct {
 	ClientAliases []*ClientAlias         `protobuf:"bytes,6,rep,name=client_aliases,json=clientAliases,proto3" json:"client_aliases,omitempty"`
 	Tls           *Tls                   `protobuf:"bytes,7,opt,name=tls,proto3" json:"tls,omitempty"`
 	Timeout       *Timeout               `protobuf:"bytes,8,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Policy        []byte                 `protobuf:"bytes,9,opt,name=policy,proto3" json:"policy,omitempty"` // JSON of mesh/policy.Policy; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -616,6 +617,13 @@ func (x *Port) GetTls() *Tls {
 func (x *Port) GetTimeout() *Timeout {
 	if x != nil {
 		return x.Timeout
+	}
+	return nil
+}
+
+func (x *Port) GetPolicy() []byte {
+	if x != nil {
+		return x.Policy
 	}
 	return nil
 }
@@ -2022,7 +2030,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x04zone\x18\x04 \x01(\tR\x04zone\x12-\n" +
 	"\x05ports\x18\x05 \x03(\v2\x17.patchbay.agent.v1.PortR\x05ports\x12'\n" +
 	"\x0fcontainer_ports\x18\x06 \x03(\rR\x0econtainerPorts\x12\"\n" +
-	"\fdependencies\x18\a \x03(\tR\fdependencies\"\xde\x02\n" +
+	"\fdependencies\x18\a \x03(\tR\fdependencies\"\xf6\x02\n" +
 	"\x04Port\x12\x1b\n" +
 	"\tport_name\x18\x01 \x01(\tR\bportName\x12%\n" +
 	"\x0ediscovery_name\x18\x02 \x01(\tR\rdiscoveryName\x12!\n" +
@@ -2031,7 +2039,8 @@ const file_agent_proto_rawDesc = "" +
 	"\fingress_port\x18\x05 \x01(\rR\vingressPort\x12E\n" +
 	"\x0eclient_aliases\x18\x06 \x03(\v2\x1e.patchbay.agent.v1.ClientAliasR\rclientAliases\x12(\n" +
 	"\x03tls\x18\a \x01(\v2\x16.patchbay.agent.v1.TlsR\x03tls\x124\n" +
-	"\atimeout\x18\b \x01(\v2\x1a.patchbay.agent.v1.TimeoutR\atimeout\"<\n" +
+	"\atimeout\x18\b \x01(\v2\x1a.patchbay.agent.v1.TimeoutR\atimeout\x12\x16\n" +
+	"\x06policy\x18\t \x01(\fR\x06policy\"<\n" +
 	"\vClientAlias\x12\x19\n" +
 	"\bdns_name\x18\x01 \x01(\tR\adnsName\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\"1\n" +

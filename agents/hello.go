@@ -9,6 +9,7 @@ import (
 
 	"patchbay/agentapi"
 	"patchbay/mesh"
+	"patchbay/mesh/policy"
 )
 
 var zoneID = regexp.MustCompile(`^[a-z0-9-]{0,32}$`)
@@ -103,6 +104,15 @@ func decodePort(namespace, at string, w *agentapi.Port) (Port, []error) {
 	if beyond(p.Timeouts.Idle) || beyond(p.Timeouts.PerRequest) {
 		bad(".timeout: out of range; allowed: 0 (off) to %.0f seconds", mesh.MaxTimeout.Seconds())
 	}
+	pol, err := policy.Decode(w.GetPolicy())
+	if err != nil {
+		bad(".policy: %w", err)
+	} else if pol != nil {
+		for _, x := range pol.Misplaced(policy.OfService, p.Protocol.L7()) {
+			bad(".policy.%s: %s", x.Path, x.Text)
+		}
+	}
+	p.Policy = pol
 	for i, a := range w.GetClientAliases() {
 		if !mesh.ValidDNSName(a.GetDnsName()) || !isPort(a.GetPort()) {
 			bad(".client_aliases[%d]: %q port %d; allowed: up to 127 of [a-z0-9_.-], neither an IP address nor localhost, and a port of 1 to 65535", i, a.GetDnsName(), a.GetPort())

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"patchbay/mesh"
+	"patchbay/mesh/policy"
 )
 
 // FirstIngressPort is where Envoy listens for the first service of a task
@@ -30,6 +31,9 @@ type Task struct {
 	// Dependencies are the discovery names of what the task calls, sorted: its
 	// sidecar is told of these only. Empty: of all in the namespace.
 	Dependencies []string
+	// Policies are the task's own word on services that it calls, by
+	// discoveryName.
+	Policies map[string]*policy.Policy
 }
 
 // Port is one entry of services, joined with its port mapping.
@@ -42,6 +46,7 @@ type Port struct {
 	Aliases       []Alias // never empty: the default alias stands in
 	TLS           *mesh.ServiceTLS
 	Timeouts      mesh.Timeouts
+	Policy        *policy.Policy // what it wants of its callers; nil: nothing said
 }
 
 // Alias is a clientAlias. An empty DNSName means discoveryName.namespace.

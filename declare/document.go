@@ -1,11 +1,14 @@
 package declare
 
+import "patchbay/mesh/policy"
+
 // The document's form, in the words of the ECS API (RegisterTaskDefinition's
 // portMappings, CreateService's serviceConnectConfiguration).
 type (
 	document struct {
-		ServiceConnect *serviceConnect `json:"serviceConnectConfiguration"`
-		PortMappings   []portMapping   `json:"portMappings"`
+		ServiceConnect *serviceConnect           `json:"serviceConnectConfiguration"`
+		PortMappings   []portMapping             `json:"portMappings"`
+		Policies       map[string]*policy.Policy `json:"policies"`
 	}
 	serviceConnect struct {
 		Enabled                 *bool            `json:"enabled"`

@@ -55,6 +55,7 @@ func (c *checker) task(d document) Task {
 		t.Ports = append(t.Ports, c.service(fmt.Sprintf("%s.services[%d]", root, i), i, s, mappings))
 	}
 	t.Dependencies = c.dependencies(root+".dependencies", sc.Dependencies)
+	c.policies(d.Policies, &t)
 	c.unique(root, t)
 	c.logs(root, sc, &t)
 	return t

@@ -1,6 +1,7 @@
 package declare
 
 import (
+	"encoding"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -14,15 +15,21 @@ import (
 // shape is the set of keys that a JSON value may have, read off the Go types
 // of the document, so that the two can't disagree.
 type shape struct {
-	keys map[string]shape // of an object; nil: not one
-	elem *shape           // of an array; nil: not one
-	text bool             // of an object: any keys, with strings
-	want string           // the JSON type in words
+	keys map[string]shape   // of an object; nil: not one
+	elem *shape             // of an array; nil: not one
+	each *shape             // of an object with any keys: what each holds; nil: not one
+	read func(string) error // of a string that must be read further; nil: any
+	want string             // the JSON type in words
 }
 
 func shapeOf[T any]() shape { return shapeOfType(reflect.TypeFor[T]()) }
 
 func shapeOfType(t reflect.Type) shape {
+	if reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+		return shape{want: "a string", read: func(s string) error {
+			return reflect.New(t).Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(s)) //nolint:forcetypeassert // asked above
+		}}
+	}
 	switch t.Kind() {
 	case reflect.Pointer:
 		return shapeOfType(t.Elem())
@@ -32,11 +39,17 @@ func shapeOfType(t reflect.Type) shape {
 	case reflect.Struct:
 		s := shape{keys: map[string]shape{}, want: "an object"}
 		for f := range t.Fields() {
-			s.keys[f.Tag.Get("json")] = shapeOfType(f.Type)
+			key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			s.keys[key] = shapeOfType(f.Type)
 		}
 		return s
 	case reflect.Map:
-		return shape{text: true, want: "an object with strings"}
+		each := shapeOfType(t.Elem())
+		want := "an object"
+		if each.want == "a string" {
+			want = "an object with strings"
+		}
+		return shape{each: &each, want: want}
 	case reflect.Bool:
 		return shape{want: "true or false"}
 	case reflect.String:
@@ -54,9 +67,9 @@ func (c *checker) compare(v any, s shape, path string) any {
 	}
 	switch v := v.(type) {
 	case map[string]any:
-		if s.text {
+		if s.each != nil {
 			for _, k := range sorted(v) {
-				v[k] = c.compare(v[k], shape{want: "a string"}, below(path, k))
+				v[k] = c.compare(v[k], *s.each, below(path, k))
 			}
 			return v
 		}
@@ -71,7 +84,14 @@ func (c *checker) compare(v any, s shape, path string) any {
 			return v
 		}
 	default:
-		if s.keys == nil && s.elem == nil && !s.text && s.want == wanted(v) {
+		if s.keys == nil && s.elem == nil && s.each == nil && s.want == wanted(v) {
+			if text, ok := v.(string); ok && s.read != nil {
+				if err := s.read(text); err != nil {
+					c.bad(path, "%s", err)
+					c.spoiled[path] = true
+					return nil
+				}
+			}
 			return v
 		}
 	}

@@ -5,7 +5,7 @@
 //
 // It owns what these words mean and how two values are compared. It must not
 // know where they come from (Cloud Map, a file) nor where they go (Envoy), and
-// imports the standard library only.
+// imports the standard library and mesh/policy only.
 //
 // Start reading at [Snapshot], then [Service], then [Store].
 package mesh
@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"patchbay/mesh/policy"
 )
 
 // Protocol is the appProtocol of a port mapping, in ECS's words. It is fixed
@@ -123,10 +125,11 @@ type Service struct {
 	Endpoints    []Endpoint  // sorted by Compare, one for each address
 	TLS          *ServiceTLS // nil: plain
 	Timeouts     Timeouts
-	Created      time.Time // creation in the registry: the older keeps a contested alias
-	Foreign      bool      // not ours: read leniently, never written
-	ARN          string    // of the Cloud Map service; for messages only
-	SettingsHash string    // of the settings document that it was read from; empty if foreign
+	Policy       *policy.Policy // what the service wants of its callers; nil: the preset
+	Created      time.Time      // creation in the registry: the older keeps a contested alias
+	Foreign      bool           // not ours: read leniently, never written
+	ARN          string         // of the Cloud Map service; for messages only
+	SettingsHash string         // of the settings document that it was read from; empty if foreign
 }
 
 // Equal reports whether a and b would be presented to sidecars identically.
@@ -140,7 +143,8 @@ func (s *Service) Equal(o *Service) bool {
 	return s.Name == o.Name && s.Protocol == o.Protocol && s.Foreign == o.Foreign && s.ARN == o.ARN &&
 		s.SettingsHash == o.SettingsHash && s.Created.Equal(o.Created) &&
 		slices.Equal(s.Aliases, o.Aliases) && slices.Equal(s.Endpoints, o.Endpoints) &&
-		equalPtr(s.TLS, o.TLS) && equalPtr(s.Timeouts.Idle, o.Timeouts.Idle) && equalPtr(s.Timeouts.PerRequest, o.Timeouts.PerRequest)
+		equalPtr(s.TLS, o.TLS) && equalPtr(s.Timeouts.Idle, o.Timeouts.Idle) && equalPtr(s.Timeouts.PerRequest, o.Timeouts.PerRequest) &&
+		s.Policy.Equal(o.Policy)
 }
 
 func equalPtr[T comparable](a, b *T) bool {
@@ -196,4 +200,5 @@ type Ingress struct {
 	ListenerPort uint16     // where Envoy listens for the other tasks
 	TLS          *ServiceTLS
 	Timeouts     Timeouts
+	Policy       *policy.Policy // nil: the preset
 }

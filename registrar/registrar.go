@@ -23,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
 
 	"patchbay/mesh"
+	"patchbay/mesh/policy"
 	"patchbay/mesh/record"
 )
 
@@ -99,10 +100,11 @@ type Request struct {
 	Aliases  []mesh.Alias // VIPs are ignored
 	TLS      *mesh.ServiceTLS
 	Timeouts mesh.Timeouts
+	Policy   *policy.Policy
 }
 
 func (r Request) settings() record.Settings {
-	return record.Settings{Protocol: r.Protocol, Aliases: r.Aliases, TLS: r.TLS, Timeouts: r.Timeouts}
+	return record.Settings{Protocol: r.Protocol, Aliases: r.Aliases, TLS: r.TLS, Timeouts: r.Timeouts, Policy: r.Policy}
 }
 
 // Registration is what has been registered.

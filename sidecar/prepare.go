@@ -148,6 +148,7 @@ func (a *Agent) meta() bootstrap.NodeMeta {
 	m := bootstrap.NodeMeta{
 		Version: a.cfg.Version, Wiring: a.wiring, Exclusive: a.cfg.Network == ecs.Host, IPv6: canIPv6(), ContainerPorts: a.containerPorts(),
 		Dependencies: a.cfg.Declaration.Dependencies,
+		Policies:     a.cfg.Declaration.Policies,
 	}
 	if l := a.cfg.Declaration.AccessLog; l != nil {
 		m.AccessLog = bootstrap.AccessLog{Format: l.Format, QueryParameters: l.QueryParameters}
@@ -156,6 +157,7 @@ func (a *Agent) meta() bootstrap.NodeMeta {
 		out := bootstrap.Port{
 			PortName: p.PortName, DiscoveryName: p.DiscoveryName, Protocol: p.Protocol, AppPort: p.ContainerPort, ListenerPort: p.IngressPort,
 			IdleSeconds: seconds(p.Timeouts.Idle), PerRequestSeconds: seconds(p.Timeouts.PerRequest),
+			Policy: p.Policy,
 		}
 		if app, ok := a.place.At(p.PortName); ok {
 			out.AppAddress = app.String()
@@ -203,6 +205,7 @@ func (a *Agent) helloPort(p declare.Port) *agentapi.Port {
 	if p.Timeouts != (mesh.Timeouts{}) {
 		out.Timeout = &agentapi.Timeout{Idle: duration(p.Timeouts.Idle), PerRequest: duration(p.Timeouts.PerRequest)}
 	}
+	out.Policy = p.Policy.Encode()
 	return out
 }
 

@@ -22,6 +22,7 @@ import (
 
 	"patchbay/internal/envoytest"
 	"patchbay/mesh"
+	"patchbay/mesh/policy"
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/delta"
 	"patchbay/xds/translate"
@@ -36,9 +37,10 @@ type control struct {
 	port   uint16
 	logged *logBook
 	stop   func()
-	// accessLog and dependencies are what tasks that start from now on ask for.
+	// accessLog, dependencies and policies are what tasks that start from now on ask for.
 	accessLog    bootstrap.AccessLog
 	dependencies []string
+	policies     map[string]*policy.Policy
 }
 
 func startControl(t *testing.T, port uint16, opts ...Option) *control {

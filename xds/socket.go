@@ -99,5 +99,8 @@ func metaOf(envoy *corev3.Node) (bootstrap.NodeMeta, error) {
 	if err != nil {
 		return meta, status.Error(codes.InvalidArgument, err.Error())
 	}
+	if wrong := policyProblems(meta); wrong != nil {
+		return meta, status.Errorf(codes.InvalidArgument, "policies of the node's metadata: %s", strings.Join(wrong, "; "))
+	}
 	return meta, nil
 }

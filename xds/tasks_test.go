@@ -27,7 +27,7 @@ import (
 // bind unless a network namespace is named: then it is redirect, inside.
 func (c *control) task(t *testing.T, id, netns string, ports ...bootstrap.Port) *envoytest.Envoy {
 	t.Helper()
-	meta := bootstrap.NodeMeta{Version: "test", Wiring: mesh.Bind, Ports: ports, AccessLog: c.accessLog, Dependencies: c.dependencies}
+	meta := bootstrap.NodeMeta{Version: "test", Wiring: mesh.Bind, Ports: ports, AccessLog: c.accessLog, Dependencies: c.dependencies, Policies: c.policies}
 	switch {
 	case netns != "":
 		meta.Wiring = mesh.Redirect

@@ -1,6 +1,8 @@
 package xds
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -80,6 +82,10 @@ func keyOf(v translate.View) string {
 	}
 	if v.Local != "" {
 		key += "/local=" + v.Local
+	}
+	if v.Policies != "" {
+		sum := sha256.Sum256([]byte(v.Policies))
+		key += "/policies=" + hex.EncodeToString(sum[:4])
 	}
 	return key
 }

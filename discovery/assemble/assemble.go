@@ -68,6 +68,7 @@ func own(s *mesh.Service, p Parts) {
 	s.Protocol = doc.Protocol
 	s.Aliases = p.Settings.Aliases()
 	s.Timeouts = doc.Timeouts
+	s.Policy = doc.Policy
 	s.TLS = doc.TLS
 	if s.TLS != nil {
 		return

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"patchbay/mesh"
+	"patchbay/mesh/policy"
 )
 
 // version is that of the settings document. A reader refuses a greater one and
@@ -21,14 +22,16 @@ type Settings struct {
 	Aliases  []mesh.Alias // VIP is ignored: VIPs are written down apart
 	TLS      *mesh.ServiceTLS
 	Timeouts mesh.Timeouts
+	Policy   *policy.Policy
 }
 
 type document struct {
-	Version  int          `json:"version"`
-	Protocol string       `json:"protocol"`
-	Aliases  []docAlias   `json:"aliases,omitempty"`
-	TLS      *docTLS      `json:"tls,omitempty"`
-	Timeouts *docTimeouts `json:"timeouts,omitempty"`
+	Version  int             `json:"version"`
+	Protocol string          `json:"protocol"`
+	Aliases  []docAlias      `json:"aliases,omitempty"`
+	TLS      *docTLS         `json:"tls,omitempty"`
+	Timeouts *docTimeouts    `json:"timeouts,omitempty"`
+	Policy   json.RawMessage `json:"policy,omitempty"`
 }
 
 type docAlias struct {
@@ -73,6 +76,7 @@ func (s Settings) Encode() (doc []byte, hash16 string, err error) {
 			d.Timeouts.PerRequest = t.PerRequest.String()
 		}
 	}
+	d.Policy = s.Policy.Encode()
 	b, err := json.Marshal(d)
 	if err != nil {
 		return nil, "", fmt.Errorf("encode settings: %w", err)
@@ -103,6 +107,10 @@ func DecodeSettings(doc []byte) (Settings, error) {
 	if d.Timeouts != nil {
 		s.Timeouts.Idle = duration("idle", d.Timeouts.Idle, &errs)
 		s.Timeouts.PerRequest = duration("perRequest", d.Timeouts.PerRequest, &errs)
+	}
+	var err error
+	if s.Policy, err = policy.Decode(d.Policy); err != nil {
+		errs = append(errs, err)
 	}
 	if err := errors.Join(append(errs, s.validate())...); err != nil {
 		return Settings{}, fmt.Errorf("decode settings: %w", err)

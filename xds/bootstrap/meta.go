@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"patchbay/mesh"
+	"patchbay/mesh/policy"
 )
 
 // MetadataKey is the key of [NodeMeta] in the node's metadata.
@@ -36,6 +37,9 @@ type NodeMeta struct {
 	Dependencies   []string    `json:"dependencies,omitempty"`   // discovery names of what the task calls; empty: all of its namespace
 	Exclusive      bool        `json:"exclusive,omitempty"`      // other Envoys share the network namespace: no port is shared with them
 	AccessLog      AccessLog   `json:"accessLog,omitzero"`
+	// Policies are the task's own word on services that it calls, by
+	// discoveryName.
+	Policies map[string]*policy.Policy `json:"policies,omitempty"`
 	// AWS is set by the control plane for a node in the form of AWS's agent,
 	// and is no part of the metadata.
 	AWS *Placed `json:"-"`
@@ -50,15 +54,16 @@ type AccessLog struct {
 
 // Port is one offered port: an ingress listener.
 type Port struct {
-	PortName          string        `json:"portName"`
-	DiscoveryName     string        `json:"discoveryName"`
-	Protocol          mesh.Protocol `json:"protocol"`
-	AppPort           uint16        `json:"appPort"`              // where the application listens
-	AppAddress        string        `json:"appAddress,omitempty"` // IP address of the application; empty: 127.0.0.1
-	ListenerPort      uint16        `json:"listenerPort"`         // where Envoy listens for the other tasks
-	TLS               *PortTLS      `json:"tls,omitempty"`
-	IdleSeconds       *int64        `json:"idleSeconds,omitempty"`
-	PerRequestSeconds *int64        `json:"perRequestSeconds,omitempty"`
+	PortName          string         `json:"portName"`
+	DiscoveryName     string         `json:"discoveryName"`
+	Protocol          mesh.Protocol  `json:"protocol"`
+	AppPort           uint16         `json:"appPort"`              // where the application listens
+	AppAddress        string         `json:"appAddress,omitempty"` // IP address of the application; empty: 127.0.0.1
+	ListenerPort      uint16         `json:"listenerPort"`         // where Envoy listens for the other tasks
+	TLS               *PortTLS       `json:"tls,omitempty"`
+	IdleSeconds       *int64         `json:"idleSeconds,omitempty"`
+	PerRequestSeconds *int64         `json:"perRequestSeconds,omitempty"`
+	Policy            *policy.Policy `json:"policy,omitempty"` // what its own sidecar does of it
 }
 
 // PortTLS says that the port speaks TLS with a leaf of this issuer.
@@ -72,6 +77,7 @@ func (p Port) Ingress(namespace string) mesh.Ingress {
 		PortName: p.PortName, Service: mesh.ServiceName{Namespace: namespace, DiscoveryName: p.DiscoveryName},
 		Protocol: p.Protocol, AppPort: p.AppPort, ListenerPort: p.ListenerPort,
 		Timeouts: mesh.Timeouts{Idle: seconds(p.IdleSeconds), PerRequest: seconds(p.PerRequestSeconds)},
+		Policy:   p.Policy,
 	}
 	in.AppAddr, _ = netip.ParseAddr(p.AppAddress) //nolint:errcheck // checked when it was read; empty is the zero Addr
 	if p.TLS != nil {

@@ -1,10 +1,11 @@
 package translate
 
 import (
+	"encoding/json"
+
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	roundrobinv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -12,6 +13,8 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"patchbay/mesh"
+	"patchbay/mesh/policy"
+	"patchbay/xds/translate/traffic"
 )
 
 const httpOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -28,26 +31,24 @@ func ads() *corev3.ConfigSource {
 // cluster is a service as its callers see it. It holds nothing of endpoints,
 // so that their changes never touch it; one thing excepted: it learns TLS
 // when the first endpoint of a plain service speaks it.
-func cluster(s *mesh.Service) Resource {
+func cluster(v View, s *mesh.Service) Resource {
 	name := s.Name.String()
 	c := &clusterv3.Cluster{
 		Name:                 name,
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads()},
 		ConnectTimeout:       durationpb.New(connectTimeout),
-		LoadBalancingPolicy:  roundRobin(),
-		CircuitBreakers:      breakers(),
-		OutlierDetection:     outliers(),
 		// The registry is the authority on who is a member.
 		IgnoreHealthOnHostRemoval: true,
 	}
 	if s.Protocol.L7() {
 		// Our ingress takes HTTP/2 for every protocol. A foreign service has
 		// none, so there the application's own version is spoken.
-		c.TypedExtensionProtocolOptions = httpOptions(!s.Foreign || s.Protocol != mesh.HTTP, s.Timeouts)
+		c.TypedExtensionProtocolOptions = httpOptions(speaksH2(s), s.Timeouts)
 	} else {
 		c.UpstreamConnectionOptions = &clusterv3.UpstreamConnectionOptions{TcpKeepalive: tcpKeepalive()}
 	}
+	traffic.Cluster(c, v.effective(s), traffic.Speak{H2: s.Protocol.L7() && speaksH2(s), Host: name})
 	sockets(c, s)
 	return Resource{ClusterType, name, c}
 }
@@ -62,7 +63,7 @@ func appCluster(in mesh.Ingress) Resource {
 		Name:                 name,
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
 		ConnectTimeout:       durationpb.New(connectTimeout),
-		CircuitBreakers:      breakers(),
+		CircuitBreakers:      traffic.Unlimited(),
 		LoadAssignment: &endpointv3.ClusterLoadAssignment{ClusterName: name, Endpoints: []*endpointv3.LocalityLbEndpoints{{
 			LbEndpoints: []*endpointv3.LbEndpoint{{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{
 				Endpoint: &endpointv3.Endpoint{Address: socketAddress(addr, in.AppPort)},
@@ -73,34 +74,6 @@ func appCluster(in mesh.Ingress) Resource {
 		c.TypedExtensionProtocolOptions = httpOptions(in.Protocol != mesh.HTTP, in.Timeouts)
 	}
 	return Resource{ClusterType, name, c}
-}
-
-func roundRobin() *clusterv3.LoadBalancingPolicy {
-	return &clusterv3.LoadBalancingPolicy{Policies: []*clusterv3.LoadBalancingPolicy_Policy{{
-		TypedExtensionConfig: &corev3.TypedExtensionConfig{Name: "envoy.load_balancing_policies.round_robin", TypedConfig: pack(&roundrobinv3.RoundRobin{})},
-	}}}
-}
-
-// outliers ejects a host after failures in a row: of connections, or answers
-// of a gateway (the peer's Envoy, when its application is gone). An
-// application's other errors are answers, and nothing is judged by
-// comparison with other hosts.
-func outliers() *clusterv3.OutlierDetection {
-	never, always, failures := wrapperspb.UInt32(0), wrapperspb.UInt32(100), wrapperspb.UInt32(outlierFailures)
-	return &clusterv3.OutlierDetection{
-		Interval:                               durationpb.New(outlierInterval),
-		BaseEjectionTime:                       durationpb.New(outlierEjection),
-		MaxEjectionTime:                        durationpb.New(outlierMax),
-		MaxEjectionPercent:                     wrapperspb.UInt32(maxEjectedPercent),
-		SplitExternalLocalOriginErrors:         true,
-		ConsecutiveLocalOriginFailure:          failures,
-		EnforcingConsecutiveLocalOriginFailure: always,
-		ConsecutiveGatewayFailure:              failures,
-		EnforcingConsecutiveGatewayFailure:     always,
-		EnforcingConsecutive_5Xx:               never,
-		EnforcingSuccessRate:                   never,
-		EnforcingLocalOriginSuccessRate:        never,
-	}
 }
 
 // tcpKeepalive finds peers that vanished without a word under connections
@@ -143,9 +116,22 @@ func h2Options() *corev3.Http2ProtocolOptions {
 	}
 }
 
-func breakers() *clusterv3.CircuitBreakers {
-	max := wrapperspb.UInt32(unlimited)
-	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
-		MaxConnections: max, MaxPendingRequests: max, MaxRequests: max, MaxRetries: max,
-	}}}
+// speaksH2 reports whether the endpoints of s take HTTP/2.
+func speaksH2(s *mesh.Service) bool { return !s.Foreign || s.Protocol != mesh.HTTP }
+
+// effective is what holds for calls to s from the view's sidecars.
+func (v View) effective(s *mesh.Service) policy.Policy {
+	return policy.Effective(s.Policy, v.own(s.Name))
+}
+
+// own is the word of the view's sidecars on a service that they call.
+func (v View) own(name mesh.ServiceName) *policy.Policy {
+	if v.Policies == "" || name.Namespace != v.Namespace {
+		return nil
+	}
+	var all map[string]*policy.Policy
+	if err := json.Unmarshal([]byte(v.Policies), &all); err != nil {
+		return nil // [ViewOf] wrote it
+	}
+	return all[name.DiscoveryName]
 }

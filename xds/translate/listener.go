@@ -14,7 +14,9 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"patchbay/mesh"
+	"patchbay/mesh/policy"
 	"patchbay/xds/bootstrap"
+	"patchbay/xds/translate/traffic"
 )
 
 // blackhole is the name of a cluster that never exists: a connection to a
@@ -64,9 +66,9 @@ func egressListener(v View, s *mesh.Service, a mesh.Alias, name string) Resource
 		l.EnableReusePort = reusePort(v.Exclusive)
 	}
 	log := accessLog(v.AccessLog, s.Protocol)
-	f := tcpFilter(statEgress, s.Name.String(), or(s.Timeouts.Idle, idleTCP), tcpConnectTries, log)
+	f := tcpFilter(statEgress, s.Name.String(), or(s.Timeouts.Idle, idleTCP), tries(v.effective(s)), log)
 	if s.Protocol.L7() {
-		f = httpFilter(statEgress, name, log)
+		f = httpFilter(statEgress, name, log, traffic.FaultFilter())
 	}
 	l.FilterChains = []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{f}}}
 	return Resource{ListenerType, name, l}
@@ -81,9 +83,18 @@ func ingressListener(in mesh.Ingress, meta bootstrap.NodeMeta) Resource {
 		idle += ingressGrace
 	}
 	log := accessLog(meta.AccessLog, in.Protocol)
-	chain := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{tcpFilter(statIngress, "app-"+in.PortName, idle, 1, log)}}
-	if in.Protocol.L7() {
+	chain := &listenerv3.FilterChain{}
+	limited := in.Policy != nil && in.Policy.RateLimit != nil
+	switch {
+	case in.Protocol.L7() && limited:
+		chain.Filters = []*listenerv3.Filter{httpFilter(statIngress, name, log, traffic.HTTPLimit(in.Policy.RateLimit))}
+	case in.Protocol.L7():
 		chain.Filters = []*listenerv3.Filter{httpFilter(statIngress, name, log)}
+	default:
+		if limited {
+			chain.Filters = append(chain.Filters, traffic.TCPLimit(in.Policy.RateLimit))
+		}
+		chain.Filters = append(chain.Filters, tcpFilter(statIngress, "app-"+in.PortName, idle, 1, log))
 	}
 	if in.TLS != nil {
 		chain.TransportSocket = downstreamTLS(in)
@@ -114,8 +125,9 @@ func wildcard(port uint16, ipv6 bool) *corev3.Address {
 
 // httpFilter changes nothing that an application would notice: host, path and
 // the server header stay, and no header of Envoy's own is added but the
-// request id. HTTP/1.0 is accepted: nginx speaks it to its upstreams.
-func httpFilter(stat, routes string, log []*accesslogv3.AccessLog) *listenerv3.Filter {
+// request id. HTTP/1.0 is accepted: nginx speaks it to its upstreams. The
+// filters in first stand before the router.
+func httpFilter(stat, routes string, log []*accesslogv3.AccessLog, first ...*hcmv3.HttpFilter) *listenerv3.Filter {
 	return filter("envoy.filters.network.http_connection_manager", &hcmv3.HttpConnectionManager{
 		StatPrefix: stat,
 		AccessLog:  log,
@@ -123,10 +135,10 @@ func httpFilter(stat, routes string, log []*accesslogv3.AccessLog) *listenerv3.F
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
 			ConfigSource: ads(), RouteConfigName: routes,
 		}},
-		HttpFilters: []*hcmv3.HttpFilter{{
+		HttpFilters: append(first, &hcmv3.HttpFilter{
 			Name:       "envoy.filters.http.router",
 			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(&routerv3.Router{SuppressEnvoyHeaders: true})},
-		}},
+		}),
 		UpgradeConfigs:             []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
 		HttpProtocolOptions:        &corev3.Http1ProtocolOptions{AcceptHttp_10: true},
 		Http2ProtocolOptions:       h2Options(),
@@ -148,3 +160,7 @@ func tcpFilter(stat, cluster string, idle time.Duration, tries uint32, log []*ac
 func filter(name string, m proto.Message) *listenerv3.Filter {
 	return &listenerv3.Filter{Name: name, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(m)}}
 }
+
+// tries is how many connections tcp attempts at most: a connection is what it
+// can try again.
+func tries(p policy.Policy) uint32 { return 1 + *p.Retries.Max }

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"patchbay/mesh"
+	"patchbay/mesh/policy"
 )
 
 // ProviderInstance is the certificate provider of a gRPC client's bootstrap
@@ -88,7 +89,7 @@ func apiListener(target string, s *mesh.Service) *listenerv3.Listener {
 			Action: &routev3.Route_Route{Route: &routev3.RouteAction{
 				ClusterSpecifier:  &routev3.RouteAction_Cluster{Cluster: s.Name.String()},
 				MaxStreamDuration: &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: durationpb.New(or(s.Timeouts.PerRequest, perRequest))},
-				RetryPolicy:       &routev3.RetryPolicy{RetryOn: "unavailable", NumRetries: wrapperspb.UInt32(retries)},
+				RetryPolicy:       &routev3.RetryPolicy{RetryOn: "unavailable", NumRetries: wrapperspb.UInt32(*policy.Effective(s.Policy, nil).Retries.Max)},
 			}},
 		}},
 	}}}

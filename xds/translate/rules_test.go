@@ -71,7 +71,9 @@ func socketFor(c *clusterv3.Cluster, e *endpointv3.LbEndpoint) *corev3.Transport
 	return c.TransportSocket
 }
 
-func clusterOf(s *mesh.Service) *clusterv3.Cluster { return cluster(s).Message.(*clusterv3.Cluster) }
+func clusterOf(s *mesh.Service) *clusterv3.Cluster {
+	return cluster(View{Namespace: "demo"}, s).Message.(*clusterv3.Cluster)
+}
 
 func endpointsOf(s *mesh.Service) (out []*endpointv3.LbEndpoint) {
 	for _, l := range assignment(s).Message.(*endpointv3.ClusterLoadAssignment).Endpoints {
@@ -184,18 +186,18 @@ func TestClusterIsFreeOfEndpoints(t *testing.T) {
 	for _, declared := range declarations[1:] {
 		s := named("b", mesh.HTTP)
 		s.TLS = declared
-		before := cluster(s).Message
+		before := cluster(View{Namespace: "demo"}, s).Message
 		for _, s.Endpoints = range populations {
-			if after := cluster(s).Message; !proto.Equal(before, after) {
+			if after := cluster(View{Namespace: "demo"}, s).Message; !proto.Equal(before, after) {
 				t.Errorf("the cluster changed with %s", describe(s))
 			}
 		}
 	}
 	s := named("b", mesh.HTTP)
-	before := cluster(s).Message
+	before := cluster(View{Namespace: "demo"}, s).Message
 	s.Endpoints = populations[1]
 	s.Endpoints[0].Weight, s.Endpoints[0].Health = 5, mesh.Unhealthy
-	if after := cluster(s).Message; !proto.Equal(before, after) {
+	if after := cluster(View{Namespace: "demo"}, s).Message; !proto.Equal(before, after) {
 		t.Error("the cluster of a plain service changed with an endpoint")
 	}
 }

@@ -8,6 +8,7 @@ package translate
 
 import (
 	"cmp"
+	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -62,6 +63,9 @@ type View struct {
 	// Local is the discovery name whose endpoints such sidecars have as
 	// "local_cluster" too; empty: they offer nothing.
 	Local string
+	// Policies is the sidecars' own word on services that they call: JSON of
+	// [bootstrap.NodeMeta.Policies]; empty: none.
+	Policies string
 }
 
 // BlockedPorts is the canonical form of a list of ports for [View].
@@ -79,6 +83,11 @@ func ViewOf(namespace string, meta bootstrap.NodeMeta) View {
 	v := View{Namespace: namespace, Wiring: meta.Wiring, Exclusive: meta.Exclusive, AccessLog: meta.AccessLog, Dependencies: mesh.DependenciesOf(meta.Dependencies)}
 	if v.Wiring == mesh.Bind {
 		v.Blocked = BlockedPorts(meta.ContainerPorts)
+	}
+	if len(meta.Policies) > 0 {
+		if b, err := json.Marshal(meta.Policies); err == nil {
+			v.Policies = string(b)
+		}
 	}
 	if v.AWS = meta.AWS != nil; v.AWS && len(meta.Ports) > 0 {
 		v.Local = meta.Ports[0].DiscoveryName
@@ -109,7 +118,7 @@ func Service(v View, s *mesh.Service) []Resource {
 	if v.Wiring == mesh.NoEgress {
 		return nil
 	}
-	out := []Resource{cluster(s), assignment(s)}
+	out := []Resource{cluster(v, s), assignment(s)}
 	if v.Local != "" && s.Name == (mesh.ServiceName{Namespace: v.Namespace, DiscoveryName: v.Local}) {
 		own := Assignment(s)
 		own.ClusterName = bootstrap.LocalCluster
@@ -122,7 +131,7 @@ func Service(v View, s *mesh.Service) []Resource {
 		name := EgressName(a)
 		out = append(out, egressListener(v, s, a, name))
 		if s.Protocol.L7() {
-			out = append(out, egressRoute(s, name))
+			out = append(out, egressRoute(v, s, name))
 		}
 	}
 	return sorted(out)

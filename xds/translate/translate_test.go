@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"patchbay/mesh"
+	"patchbay/mesh/policy"
 	"patchbay/xds/bootstrap"
 )
 
@@ -26,15 +27,17 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 // scene is the model part of a golden file, in the mesh's own words.
 type scene struct {
-	Wiring  mesh.Wiring
-	Blocked []uint16
-	Service *mesh.Service
-	Meta    *bootstrap.NodeMeta
-	Bundles map[string]*mesh.Bundle
+	Wiring   mesh.Wiring
+	Blocked  []uint16
+	Service  *mesh.Service
+	Meta     *bootstrap.NodeMeta
+	Bundles  map[string]*mesh.Bundle
+	Policies map[string]*policy.Policy
 }
 
 func (s scene) resources() []Resource {
-	v := View{Namespace: "demo", Wiring: s.Wiring, Blocked: BlockedPorts(s.Blocked)}
+	v := ViewOf("demo", bootstrap.NodeMeta{Wiring: s.Wiring, Policies: s.Policies})
+	v.Blocked = BlockedPorts(s.Blocked)
 	out := Shared(v, s.Bundles)
 	if s.Service != nil {
 		out = append(out, Service(v, s.Service)...)
@@ -177,7 +180,7 @@ func TestForeignServicesAreSpokenToInTheirOwnVersion(t *testing.T) {
 		s := named("b", p)
 		s.Foreign = true
 		var o httpv3.HttpProtocolOptions
-		if err := cluster(s).Message.(*clusterv3.Cluster).TypedExtensionProtocolOptions[httpOptionsKey].UnmarshalTo(&o); err != nil {
+		if err := cluster(View{Namespace: "demo"}, s).Message.(*clusterv3.Cluster).TypedExtensionProtocolOptions[httpOptionsKey].UnmarshalTo(&o); err != nil {
 			t.Fatal(err)
 		}
 		if got := o.GetExplicitHttpConfig().GetHttp2ProtocolOptions() != nil; got != h2 {

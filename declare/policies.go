@@ -1,0 +1,55 @@
+package declare
+
+import (
+	"slices"
+	"strings"
+
+	"patchbay/mesh"
+	"patchbay/mesh/policy"
+)
+
+// policies hands each policy to whom it concerns: that of a service which the
+// task offers to its port, any other is the task's own word as a caller.
+func (c *checker) policies(all map[string]*policy.Policy, t *Task) {
+	for _, name := range sorted(all) {
+		p, at := all[name], below("policies", name)
+		if p == nil {
+			c.bad(at, "is null; allowed: an object")
+			continue
+		}
+		if !mesh.ValidDiscoveryName(name) {
+			c.bad(at, "%s; allowed: a discoveryName, up to 64 of [a-z0-9_-], not starting with '-'", quote(name))
+		}
+		problems := p.Problems()
+		if i := slices.IndexFunc(t.Ports, func(port Port) bool { return port.DiscoveryName == name }); i >= 0 {
+			problems = append(problems, p.Misplaced(policy.OfService, t.Ports[i].Protocol.L7())...)
+			t.Ports[i].Policy = p
+		} else {
+			problems = append(problems, p.Misplaced(policy.OfCaller, true)...)
+			if t.Policies == nil {
+				t.Policies = map[string]*policy.Policy{}
+			}
+			t.Policies[name] = p
+		}
+		for _, x := range problems {
+			c.bad(at+"."+x.Path, "%s", x.Text)
+		}
+		c.targets(at, p)
+	}
+}
+
+// targets holds the services that routes name against their form.
+func (c *checker) targets(at string, p *policy.Policy) {
+	for _, name := range p.Targets() {
+		if !mesh.ValidDiscoveryName(name) {
+			c.bad(at+".routes", "%s; allowed: a discoveryName of this namespace, up to 64 of [a-z0-9_-]%s", quote(name), dotted(name))
+		}
+	}
+}
+
+func dotted(name string) string {
+	if short, _, cut := strings.Cut(name, "."); cut {
+		return ", such as " + short
+	}
+	return ""
+}

@@ -1,0 +1,226 @@
+package policy
+
+import (
+	"encoding/json"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func read(t *testing.T, text string) *Policy {
+	t.Helper()
+	p := &Policy{}
+	if err := json.Unmarshal([]byte(text), p); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return p
+}
+
+func TestEveryMistakeIsNamed(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"preset":"istio"}`:                                               `preset: "istio"; allowed: appmesh, ecs, envoy`,
+		`{"timeout":{"perRequest":"25h"}}`:                                 "timeout.perRequest: 25h0m0s; allowed: 0s to 24h0m0s",
+		`{"timeout":{"idle":"-1s"}}`:                                       "timeout.idle: -1s; allowed",
+		`{"retries":{"max":11}}`:                                           "retries.max: 11; allowed: 0 to 10",
+		`{"retries":{"on":["503","399"]}}`:                                 `retries.on[1]: "399"; allowed: a status of 400 to 599, 5xx`,
+		`{"retries":{"on":["oops"]}}`:                                      `retries.on[0]: "oops"; allowed`,
+		`{"retries":{"perTry":"0s"}}`:                                      "retries.perTry: 0s; allowed: 1ms",
+		`{"retries":{"ifMethodIs":["get"]}}`:                               `retries.ifMethodIs[0]: "get"; allowed: a method in capitals`,
+		`{"retries":{"budgetPercent":101}}`:                                "retries.budgetPercent: 101; allowed: 0 to 100",
+		`{"outlierDetection":{"interval":"1ms"}}`:                          "outlierDetection.interval: 1ms; allowed: 1s",
+		`{"outlierDetection":{"baseEjection":"0s"}}`:                       "outlierDetection.baseEjection: 0s; allowed",
+		`{"outlierDetection":{"maxEjection":"0s"}}`:                        "outlierDetection.maxEjection: 0s; allowed",
+		`{"outlierDetection":{"maxPercent":101}}`:                          "outlierDetection.maxPercent: 101; allowed",
+		`{"loadBalancing":{"algorithm":"best"}}`:                           `loadBalancing.algorithm: "best"; allowed: round_robin, least_request`,
+		`{"loadBalancing":{"algorithm":"ring_hash"}}`:                      "loadBalancing.hashOn: is missing",
+		`{"loadBalancing":{"algorithm":"ring_hash","hashOn":"header:"}}`:   `loadBalancing.hashOn: "header:"; allowed`,
+		`{"loadBalancing":{"algorithm":"ring_hash","hashOn":"query:x"}}`:   `loadBalancing.hashOn: "query:x"; allowed`,
+		`{"loadBalancing":{"hashOn":"header:x"}}`:                          "loadBalancing.hashOn: has no effect with the default algorithm",
+		`{"loadBalancing":{"algorithm":"random","slowStart":"30s"}}`:       "loadBalancing.slowStart: has no effect with random",
+		`{"loadBalancing":{"panicThreshold":200}}`:                         "loadBalancing.panicThreshold: 200; allowed",
+		`{"healthCheck":{"path":"healthz"}}`:                               `healthCheck.path: "healthz"; allowed: a path that begins with /`,
+		`{"healthCheck":{"protocol":"http"}}`:                              "healthCheck.path: \"\"; allowed",
+		`{"healthCheck":{"protocol":"grpc","path":"/x"}}`:                  "healthCheck.path: has no meaning for grpc",
+		`{"healthCheck":{"protocol":"udp"}}`:                               `healthCheck.protocol: "udp"; allowed: http, grpc, tcp`,
+		`{"healthCheck":{"path":"/","interval":"10ms"}}`:                   "healthCheck.interval: 10ms; allowed: 1s",
+		`{"healthCheck":{"path":"/","timeout":"0s"}}`:                      "healthCheck.timeout: 0s; allowed",
+		`{"healthCheck":{"path":"/","healthyThreshold":0}}`:                "healthCheck.healthyThreshold: 0; allowed: 1 or more",
+		`{"healthCheck":{"path":"/","unhealthyThreshold":0}}`:              "healthCheck.unhealthyThreshold: 0; allowed: 1 or more",
+		`{"rateLimit":{"per":"1s"}}`:                                       "rateLimit.requests: is 0 or missing",
+		`{"rateLimit":{"requests":5,"burst":2,"per":"1s"}}`:                "rateLimit.burst: 2 is less than requests; allowed: 5 or more",
+		`{"rateLimit":{"requests":5,"per":"1ms"}}`:                         "rateLimit.per: 1ms; allowed: 50ms",
+		`{"fault":{"abort":{"status":99,"percent":1}}}`:                    "fault.abort.status: 99; allowed: 200 to 599",
+		`{"fault":{"abort":{"status":503,"percent":101}}}`:                 "fault.abort.percent: 101; allowed",
+		`{"fault":{"delay":{"duration":"0s","percent":1}}}`:                "fault.delay.duration: 0s; allowed",
+		`{"fault":{"delay":{"duration":"1s","percent":101}}}`:              "fault.delay.percent: 101; allowed",
+		`{"routes":[{"match":{"path":"/a","prefix":"/b"}}]}`:               "routes[0].match: has path and prefix; allowed: one of them",
+		`{"routes":[{"match":{"path":"/a?b"}}]}`:                           `routes[0].match.path: "/a?b"; allowed`,
+		`{"routes":[{"match":{"prefix":"a"}}]}`:                            `routes[0].match.prefix: "a"; allowed`,
+		`{"routes":[{"match":{"methods":["G T"]}}]}`:                       `routes[0].match.methods[0]: "G T"; allowed`,
+		`{"routes":[{"match":{"headers":{"a b":"c"}}}]}`:                   `routes[0].match.headers: "a b": "c"; allowed`,
+		`{"routes":[{"match":{"headers":{"a":"ü"}}}]}`:                     `routes[0].match.headers: "a": "ü"; allowed`,
+		`{"routes":[{"match":{},"to":[{"service":"a","weight":0}]}]}`:      "routes[0].to: the weights add up to 0; allowed",
+		`{"routes":[{"match":{},"mirror":{"percent":5}}]}`:                 "routes[0].mirror.service: is missing",
+		`{"routes":[{"match":{},"mirror":{"service":"a","percent":500}}]}`: "routes[0].mirror.percent: 500; allowed",
+		`{"routes":[{"match":{},"rewrite":{"prefix":"x"}}]}`:               `routes[0].rewrite.prefix: "x"; allowed`,
+		`{"routes":[{"match":{},"rewrite":{"host":"a b"}}]}`:               `routes[0].rewrite.host: "a b"; allowed`,
+		`{"routes":[{"match":{},"timeout":{"idle":"-1s"}}]}`:               "routes[0].timeout.idle: -1s; allowed",
+		`{"routes":[{"match":{},"retries":{"max":99}}]}`:                   "routes[0].retries.max: 99; allowed",
+	} {
+		var got []string
+		for _, p := range read(t, text).Problems() {
+			got = append(got, p.Path+": "+p.Text)
+		}
+		if len(got) != 1 || !strings.HasPrefix(got[0], want) {
+			t.Errorf("%s\n got %q\nwant %q", text, got, want)
+		}
+		if _, err := Decode([]byte(text)); err == nil {
+			t.Errorf("%s is decoded", text)
+		}
+	}
+}
+
+func TestWhatCanHaveNoEffectIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		side Side
+		l7   bool
+		want string
+	}{
+		{`{"timeout":{"perRequest":"1s"}}`, OfService, true, "timeout"},
+		{`{"timeout":{"perRequest":"1s"}}`, OfCaller, true, ""},
+		{`{"rateLimit":{"requests":1,"per":"1s"}}`, OfCaller, true, "rateLimit"},
+		{`{"rateLimit":{"requests":1,"per":"1s"}}`, OfService, false, ""},
+		{`{"retries":{"max":1}}`, OfService, false, ""},
+		{`{"retries":{"on":["503"]}}`, OfService, false, "retries"},
+		{`{"outlierDetection":{"serverErrors":5}}`, OfService, false, "outlierDetection.serverErrors"},
+		{`{"loadBalancing":{"algorithm":"ring_hash","hashOn":"source-ip"}}`, OfService, false, ""},
+		{`{"loadBalancing":{"algorithm":"ring_hash","hashOn":"header:a"}}`, OfService, false, "loadBalancing"},
+		{`{"healthCheck":{"path":"/"}}`, OfService, false, "healthCheck"},
+		{`{"healthCheck":{}}`, OfService, false, ""},
+		{`{"fault":{"abort":{"status":503,"percent":1}}}`, OfService, false, "fault"},
+		{`{"routes":[{"match":{}}]}`, OfService, false, "routes"},
+	} {
+		got := ""
+		for _, p := range read(t, c.text).Misplaced(c.side, c.l7) {
+			got += p.Path
+		}
+		if got != c.want {
+			t.Errorf("%s of side %d, l7 %v: %q, want %q", c.text, c.side, c.l7, got, c.want)
+		}
+	}
+}
+
+func TestPresetsAreCompleteAndValid(t *testing.T) {
+	for _, name := range Presets() {
+		p := Effective(&Policy{Preset: name}, nil)
+		if got := p.Problems(); got != nil {
+			t.Errorf("%s: %v", name, got)
+		}
+		if p.Preset != name || p.Retries.Max == nil || p.LoadBalancing.Algorithm == "" || p.LoadBalancing.PanicThreshold == nil {
+			t.Errorf("%s lacks something: %s", name, p.Encode())
+		}
+		for _, part := range []any{*p.OutlierDetection, *p.ConnectionLimits} {
+			v := reflect.ValueOf(part)
+			for i := range v.NumField() {
+				if f := v.Type().Field(i).Name; v.Field(i).IsNil() && f != "ServerErrors" {
+					t.Errorf("%s: %s.%s is missing", name, v.Type().Name(), f)
+				}
+			}
+		}
+	}
+}
+
+func TestTheCallersWordIsTheLast(t *testing.T) {
+	service := read(t, `{"preset":"envoy","retries":{"max":3,"on":["503"]},"loadBalancing":{"algorithm":"least_request"},"healthCheck":{"path":"/a"}}`)
+	caller := read(t, `{"retries":{"max":0},"timeout":{"perRequest":"1s"},"healthCheck":{"protocol":"tcp"}}`)
+	before := string(service.Encode())
+	p := Effective(service, caller)
+	switch {
+	case p.Preset != "envoy" || *p.ConnectionLimits.MaxRequests != 1024:
+		t.Errorf("the service's preset does not hold: %s", p.Encode())
+	case *p.Retries.Max != 0 || len(p.Retries.On) != 1:
+		t.Errorf("members of retries are not joined: %s", p.Encode())
+	case p.LoadBalancing.Algorithm != "least_request" || *p.LoadBalancing.PanicThreshold != 50:
+		t.Errorf("load balancing: %s", p.Encode())
+	case p.HealthCheck.Path != "" || p.HealthCheck.Kind() != CheckTCP:
+		t.Errorf("health checks are mixed: %s", p.Encode())
+	case time.Duration(*p.Timeout.PerRequest) != time.Second:
+		t.Errorf("timeout: %s", p.Encode())
+	case string(service.Encode()) != before:
+		t.Error("the service's own policy was changed")
+	}
+	if q := Effective(service, read(t, `{"preset":"appmesh"}`)); q.Preset != "appmesh" || *q.Retries.Max != 3 {
+		t.Errorf("the caller's preset: %s", q.Encode())
+	}
+}
+
+// TestPage holds docs/reference/policies.md against the members, both ways.
+func TestPage(t *testing.T) {
+	b, err := os.ReadFile("../../docs/reference/policies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]bool{}
+	for line := range strings.Lines(string(b)) {
+		if cell, ok := strings.CutPrefix(line, "| `"); ok {
+			name, _, _ := strings.Cut(cell, "`")
+			rows[name] = true
+		}
+	}
+	members(reflect.TypeFor[Policy](), "", func(path string) {
+		if !rows[path] {
+			t.Errorf("the page lacks a row `%s`", path)
+		}
+		delete(rows, path)
+	})
+	for row := range rows {
+		t.Errorf("the page has a row `%s`, which is no member", row)
+	}
+	for _, words := range [][]string{Presets(), Algorithms, RetryConditions} {
+		for _, w := range words {
+			if !strings.Contains(string(b), w) {
+				t.Errorf("the page lacks the word %s", w)
+			}
+		}
+	}
+}
+
+// members calls f with the path of every member that holds a value.
+func members(t reflect.Type, at string, f func(string)) {
+	for field := range t.Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		path, ft := at+name, field.Type
+		for ft.Kind() == reflect.Pointer {
+			ft = ft.Elem()
+		}
+		switch {
+		case ft.Kind() == reflect.Struct:
+			members(ft, path+".", f)
+		case ft.Kind() == reflect.Slice && ft.Elem().Kind() == reflect.Struct:
+			members(ft.Elem(), path+"[].", f)
+		default:
+			f(path)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add(`{"retries":{"max":2,"on":["503"]},"routes":[{"match":{"prefix":"/a"},"to":[{"service":"b","weight":1}]}]}`)
+	f.Add(`{"rateLimit":{"requests":1,"per":"50ms"}}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := Decode([]byte(text))
+		if err != nil || p == nil {
+			return
+		}
+		again, err := Decode(p.Encode())
+		if err != nil || !again.Equal(p) {
+			t.Fatalf("%s is %s when it is read again (%v)", p.Encode(), again.Encode(), err)
+		}
+		Effective(p, p)
+		p.Misplaced(OfCaller, false)
+		p.Targets()
+	})
+}
