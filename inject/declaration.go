@@ -23,7 +23,7 @@ type declaration struct {
 
 // own has the keys of x-service-connect that are not of
 // serviceConnectConfiguration.
-var own = []string{"portMappings", "scalable"}
+var own = []string{"policies", "portMappings", "scalable"}
 
 // declare reads x-service-connect. It returns false if the service is not in
 // the mesh: switched off, or too wrong to go on.
@@ -42,8 +42,10 @@ func (f *file) declare(s *service, e entry) bool {
 		}
 	}
 	doc := map[string]any{"serviceConnectConfiguration": sc}
-	if m, ok := sc["portMappings"]; ok {
-		doc["portMappings"] = m
+	for _, beside := range []string{"policies", "portMappings"} {
+		if m, ok := sc[beside]; ok {
+			doc[beside] = m
+		}
 	}
 	if v, ok := sc["scalable"]; ok {
 		if s.scalable, ok = v.(bool); !ok {

@@ -19,16 +19,26 @@ func DependenciesOf(names []string) Dependencies {
 }
 
 // Told are the services of a namespace that a task with these dependencies is
-// told of, sorted by name. The result must not be changed.
+// told of, sorted by name: those that it names, and those that their routes
+// lead to. The result must not be changed.
 func (s *Snapshot) Told(namespace string, d Dependencies) []*Service {
 	if d == "" {
 		return s.Namespace(namespace)
 	}
 	var out []*Service
-	for name := range strings.SplitSeq(string(d), ",") {
-		if v := s.Service(ServiceName{Namespace: namespace, DiscoveryName: name}); v != nil {
-			out = append(out, v)
+	names := strings.Split(string(d), ",")
+	for i := 0; i < len(names); i++ {
+		v := s.Service(ServiceName{Namespace: namespace, DiscoveryName: names[i]})
+		if v == nil {
+			continue
+		}
+		out = append(out, v)
+		for _, target := range v.Policy.Targets() {
+			if !slices.Contains(names, target) {
+				names = append(names, target)
+			}
 		}
 	}
+	slices.SortFunc(out, func(a, b *Service) int { return a.Name.Compare(b.Name) })
 	return out
 }

@@ -1,0 +1,32 @@
+package mesh
+
+import (
+	"slices"
+	"testing"
+
+	"patchbay/mesh/policy"
+)
+
+func TestDependenciesReachWhatRoutesLeadTo(t *testing.T) {
+	to := func(names ...string) *policy.Policy {
+		p := &policy.Policy{}
+		for _, n := range names {
+			p.Routes = append(p.Routes, policy.Route{To: []policy.Target{{Service: n, Weight: 1}}})
+		}
+		return p
+	}
+	st := NewStore()
+	var all []*Service
+	for name, p := range map[string]*policy.Policy{"a": to("v2"), "v2": to("v3", "a", "missing"), "v3": nil, "other": nil} {
+		all = append(all, &Service{Name: ServiceName{"prod", name}, Protocol: HTTP, Policy: p})
+	}
+	slices.SortFunc(all, func(a, b *Service) int { return a.Name.Compare(b.Name) })
+	st.SetServices("prod", all)
+	var got []string
+	for _, s := range st.Snapshot().Told("prod", DependenciesOf([]string{"a", "nobody"})) {
+		got = append(got, s.Name.DiscoveryName)
+	}
+	if want := []string{"a", "v2", "v3"}; !slices.Equal(got, want) {
+		t.Errorf("told of %q, want %q", got, want)
+	}
+}
