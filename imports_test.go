@@ -37,6 +37,8 @@ var mayImport = map[string][]string{
 	"bench":               {"xds", "identity", "internal/envoybin"},
 	"internal/awsfake":    {},
 	"internal/envoybin":   {},
+	"internal/etcdclient": {},
+	"internal/etcdtest":   {"internal/etcdclient"},
 	"internal/envoymodel": {},
 	"internal/envoytest":  {},
 	"internal/devca":      {},

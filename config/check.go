@@ -95,6 +95,9 @@ func (k *checker) registry(c Config, ports map[string]string) {
 			k.bad("registry.keysFile", "is missing, but registry.listen is %s; allowed: a file of access keys, or a loopback address", c.Registry.Listen)
 		}
 		k.lease("registry.lease", c.Registry.Lease)
+		if c.Registry.Etcd != nil {
+			k.etcd("registry.etcd", c.Registry.Etcd)
+		}
 	default:
 		if c.CloudMap.Endpoint != "" {
 			k.url("cloudMap.endpoint", c.CloudMap.Endpoint, "http", "https")

@@ -52,6 +52,9 @@ type Registry struct {
 	// Lease is how long an instance lives after the last sign of its task; a
 	// whole number of seconds, MinLease to MaxLease. Default: DefaultLease.
 	Lease time.Duration `yaml:"lease"`
+	// Etcd is where it keeps its records, which any number of replicas share;
+	// nil: in the data directory.
+	Etcd *Etcd `yaml:"etcd"`
 }
 
 // CloudMap is AWS Cloud Map, or what speaks its protocol.
@@ -170,6 +173,10 @@ type TaskRole struct {
 // data directory unless it says otherwise.
 type Secrets struct {
 	SecretsManager *SecretsManager `yaml:"secretsManager"`
+	Etcd           *Etcd           `yaml:"etcd"`
+	// SealKeyFile holds the key that seals them in files or in etcd: 32 bytes
+	// in base64, mode 0600. Empty: beside the data, made on first use.
+	SealKeyFile string `yaml:"sealKeyFile"`
 }
 
 // SecretsManager is that of AWS, which replicas share.
@@ -261,9 +268,15 @@ func read(path string) ([]byte, error) {
 
 // absolute makes every path relative to dir absolute.
 func (c *Config) absolute(dir string) {
-	paths := []*string{&c.Data, &c.Admin.TokenFile}
+	paths := []*string{&c.Data, &c.Admin.TokenFile, &c.Secrets.SealKeyFile}
 	if c.Registry != nil {
 		paths = append(paths, &c.Registry.KeysFile)
+		if c.Registry.Etcd != nil {
+			paths = append(paths, c.Registry.Etcd.files()...)
+		}
+	}
+	if c.Secrets.Etcd != nil {
+		paths = append(paths, c.Secrets.Etcd.files()...)
 	}
 	for _, i := range c.Issuers {
 		if i.StepCA != nil {

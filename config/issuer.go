@@ -85,8 +85,20 @@ var secretPrefix = regexp.MustCompile(`^[A-Za-z0-9/_+=.@-]{0,200}/$`)
 
 func (k *checker) secrets(c Config) {
 	s := c.Secrets.SecretsManager
+	if e := c.Secrets.Etcd; e != nil {
+		k.etcd("secrets.etcd", e)
+		if c.Secrets.SealKeyFile == "" {
+			k.bad("secrets.sealKeyFile", "is missing, but replicas share secrets.etcd; allowed: a file with the same key on each of them, mode 0600; make one with: openssl rand -base64 32")
+		}
+		if s != nil {
+			k.bad("secrets.etcd", "stands beside secretsManager; allowed: one of the two")
+		}
+	}
 	if s == nil {
 		return
+	}
+	if c.Secrets.SealKeyFile != "" {
+		k.bad("secrets.sealKeyFile", "stands beside secretsManager, which seals by KMS; allowed: secretsManager.kmsKey")
 	}
 	if s.Endpoint != "" {
 		k.url("secrets.secretsManager.endpoint", s.Endpoint, "http", "https")

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -33,6 +34,12 @@ func parse(file string, text []byte) (Config, Problems) {
 	}
 	if c.Registry != nil && k.lines["registry.lease"] == 0 {
 		c.Registry.Lease = DefaultLease
+	}
+	if c.Registry != nil && c.Registry.Etcd != nil {
+		c.Registry.Etcd.Prefix = cmp.Or(c.Registry.Etcd.Prefix, RegistryPrefix)
+	}
+	if c.Secrets.Etcd != nil {
+		c.Secrets.Etcd.Prefix = cmp.Or(c.Secrets.Etcd.Prefix, SecretsPrefix)
 	}
 	for name, i := range c.Issuers {
 		if at := "issuers." + name + ".privateCA"; k.lines[at] > 0 && i.PrivateCA == nil && !k.spoiled[at] {

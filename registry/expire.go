@@ -1,6 +1,8 @@
 package registry
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"patchbay/registry/lease"
@@ -14,18 +16,18 @@ func (s *Server) expire() error {
 	for _, h := range held {
 		s.warnHeld(h)
 	}
-	defer func() { s.o.Metrics.setLeases(s.leases.Len()) }()
-	if len(due) == 0 {
-		return nil
+	defer func() { s.o.Metrics.SetLeases(s.leases.Len()) }()
+	missed, err := s.one.Missed(due)
+	for part := range slices.Chunk(missed, s.batch()) {
+		err = cmp.Or(err, s.db.Update(func(tx *state.Tx) error {
+			for _, d := range part {
+				s.expireOne(tx, d)
+			}
+			return nil
+		}))
 	}
-	err := s.db.Update(func(tx *state.Tx) error {
-		for _, d := range due {
-			s.expireOne(tx, d)
-		}
-		return nil
-	})
 	if err != nil {
-		for _, d := range due {
+		for _, d := range due { // those that are done are no longer theirs
 			s.leases.Undo(d, time.Now(), again)
 		}
 	}
@@ -42,12 +44,12 @@ func (s *Server) expireOne(tx *state.Tx, d lease.Due) {
 		return
 	}
 	v := tx.Services.Get(i.ServiceID)
-	log := s.o.Log.With("service", v.Name, "instance", i.ID, "lease", period(i).String())
+	log := s.o.Log.With("service", v.Name, "instance", i.ID, "lease", i.Period().String())
 	if d.Step == lease.Gone {
 		s.removeInstance(tx, v, i)
 		tx.After(func() {
 			s.leases.Drop(d.Key)
-			s.o.Metrics.expired.WithLabelValues("removed").Inc()
+			s.o.Metrics.Expired("removed")
 			log.Warn("instance removed: its lease has run out twice")
 		})
 		return
@@ -57,14 +59,14 @@ func (s *Server) expireOne(tx *state.Tx, d lease.Due) {
 		s.tellOf(tx, watch.Health, v)
 	}
 	tx.After(func() {
-		s.o.Metrics.expired.WithLabelValues("unhealthy").Inc()
+		s.o.Metrics.Expired("unhealthy")
 		log.Warn("instance UNHEALTHY: its lease has run out")
 	})
 }
 
 func (s *Server) warnHeld(h lease.Held) {
 	if h.Group == "" {
-		s.o.Metrics.held.WithLabelValues("registry").Inc()
+		s.o.Metrics.Held("registry")
 		s.o.Log.Warn("no lease of the registry is renewed any more; whoever renews them is gone, not the instances: nothing is removed", "leases", h.Of)
 		return
 	}
@@ -74,6 +76,6 @@ func (s *Server) warnHeld(h lease.Held) {
 			name = svc.Name
 		}
 	})
-	s.o.Metrics.held.WithLabelValues("service").Inc()
+	s.o.Metrics.Held("service")
 	s.o.Log.Warn("over half of a service's leases have run out together; nothing of it is removed", "service", name, "silent", h.Count, "leases", h.Of)
 }

@@ -80,7 +80,7 @@ func (s *Server) registered(tx *state.Tx, o *state.Operation) error {
 	s.leases.Touch(i.Key(), time.Now())
 	tx.After(func() {
 		if i.Lease > 0 {
-			s.leases.Grant(i.Key(), v.ID, period(i), false, time.Now())
+			s.leases.Grant(i.Key(), v.ID, i.Period(), false, time.Now())
 		} else {
 			s.leases.Drop(i.Key())
 		}
@@ -152,6 +152,9 @@ func (s *Server) setHealth(in *cloudmap.UpdateHealthRequest) (*cloudmap.Empty, e
 		found, silent := s.leases.Renew(i.Key(), time.Now())
 		if !found {
 			return nil, cloudmap.InstanceNotFound(v.ID, i.ID)
+		}
+		if err := s.one.Beat(i); err != nil {
+			return nil, err
 		}
 		renewed = renewed || silent
 	}

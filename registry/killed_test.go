@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery"
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
 
+	"patchbay/internal/etcdtest"
 	"patchbay/registry/store"
 )
 
@@ -76,10 +77,17 @@ func reopened(t *testing.T, file string) *servicediscovery.Client {
 // its file it has nothing to do.
 func TestRegisterForEver(t *testing.T) {
 	file := os.Getenv("REGISTRY_FILE")
-	if file == "" {
+	if file == "" && os.Getenv("REGISTRY_ETCD") == "" {
 		return
 	}
-	st, err := store.OpenBolt(file)
+	var st store.Store
+	var err error
+	if file != "" {
+		st, err = store.OpenBolt(file)
+	} else {
+		e := &etcdtest.Server{URL: os.Getenv("REGISTRY_ETCD")}
+		st = inEtcd(e.In(t))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

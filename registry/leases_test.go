@@ -10,7 +10,8 @@ import (
 	sd "github.com/aws/aws-sdk-go-v2/service/servicediscovery"
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
 	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
+
+	"patchbay/registry/metrics"
 )
 
 const tenSeconds = "PATCHBAY_LEASE_SECONDS=10"
@@ -136,25 +137,33 @@ func TestARestartStartsPeriodsAfresh(t *testing.T) {
 	})
 }
 
-func value(t *testing.T, m prometheus.Metric) float64 {
+// value is how often leases of a scope were held.
+func value(t *testing.T, reg *prometheus.Registry, scope string) float64 {
 	t.Helper()
-	var d dto.Metric
-	if err := m.Write(&d); err != nil {
+	all, err := reg.Gather()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return d.GetCounter().GetValue()
+	for _, f := range all {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "patchbay_registry_lease_holds_total" && m.GetLabel()[0].GetValue() == scope {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
 }
 
 func TestMassExpiryRemovesNothing(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	over(t, Options{Metrics: NewMetrics(reg)}, func(t *testing.T, l *lab) {
+	over(t, Options{Metrics: metrics.New(reg)}, func(t *testing.T, l *lab) {
 		ns := l.namespace("demo")
 		svc, other := l.service(ns, "backend"), l.service(ns, "other")
 		for i := range 5 {
 			l.register(svc, fmt.Sprint(i), tenSeconds)
 		}
 		l.register(other, "o", tenSeconds)
-		held := value(t, l.o.Metrics.held.WithLabelValues("service"))
+		held := value(t, reg, "service")
 		for range 30 { // minutes in which only two speak
 			l.sustain(5*time.Second, svc, "4")
 			l.sustain(0, other)
@@ -163,19 +172,19 @@ func TestMassExpiryRemovesNothing(t *testing.T) {
 			}
 		}
 		l.expect("four of five silent", "0:UNHEALTHY 1:UNHEALTHY 2:UNHEALTHY 3:UNHEALTHY 4:HEALTHY")
-		if n := value(t, l.o.Metrics.held.WithLabelValues("service")) - held; n != 1 {
+		if n := value(t, reg, "service") - held; n != 1 {
 			t.Errorf("the counter went up by %v", n)
 		}
 		if !strings.Contains(l.log.String(), "over half of a service's leases have run out together") || strings.Count(l.log.String(), "nothing of it is removed") != 1 {
 			t.Errorf("the log says\n%s", l.log)
 		}
-		held = value(t, l.o.Metrics.held.WithLabelValues("registry"))
+		held = value(t, reg, "registry")
 		l.sleep(time.Hour) // nobody at all
 		l.expect("all silent", "0:UNHEALTHY 1:UNHEALTHY 2:UNHEALTHY 3:UNHEALTHY 4:UNHEALTHY")
 		if got, _ := l.seen("demo", "other"); got != "o:UNHEALTHY" {
 			t.Errorf("other: %q", got)
 		}
-		if n := value(t, l.o.Metrics.held.WithLabelValues("registry")) - held; n != 1 {
+		if n := value(t, reg, "registry") - held; n != 1 {
 			t.Errorf("the counter went up by %v", n)
 		}
 		l.restart() // and a restart in the middle of it

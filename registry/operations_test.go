@@ -89,7 +89,7 @@ func TestOperationsDoNotGrowForEver(t *testing.T) {
 			}
 			l.done()
 		}
-		if n := l.rows("operations"); n < keepMost || n > keepMost+2*batch {
+		if n := l.rows("operations"); n < keepMost || n > keepMost+2*most {
 			t.Errorf("%d operations in the store", n)
 		}
 	})

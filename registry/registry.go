@@ -13,6 +13,7 @@
 package registry
 
 import (
+	"cmp"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -20,7 +21,9 @@ import (
 
 	"patchbay/registry/cloudmap"
 	"patchbay/registry/lease"
+	"patchbay/registry/metrics"
 	"patchbay/registry/protocol"
+	"patchbay/registry/replica"
 	"patchbay/registry/sigv4"
 	"patchbay/registry/state"
 	"patchbay/registry/store"
@@ -40,8 +43,8 @@ type Options struct {
 	// HealthDelay is how long a new custom health takes to be seen. AWS takes
 	// about 30 s; default none.
 	HealthDelay time.Duration
-	Log         *slog.Logger // nil: nobody is told
-	Metrics     *Metrics     // nil: nothing is counted
+	Log         *slog.Logger     // nil: nobody is told
+	Metrics     *metrics.Metrics // nil: nothing is counted
 }
 
 // events is how many changes the watch remembers for readers that fall behind
@@ -56,8 +59,9 @@ type Server struct {
 	db     *state.DB
 	leases *lease.Book
 	events *watch.Log
+	one    *replica.Replica
 	wake   chan struct{} // of Run
-	load   func() error
+	grant  sync.Once
 	http   *protocol.Handler
 }
 
@@ -74,13 +78,15 @@ func New(s store.Store, o Options) *Server {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Metrics == nil {
-		o.Metrics = NewMetrics(nil)
+		o.Metrics = metrics.New(nil)
 	}
-	v := &Server{o: o, db: state.New(s), leases: lease.NewBook(), events: watch.NewLog(events), wake: make(chan struct{}, 1)}
-	v.load = sync.OnceValue(v.read)
+	v := &Server{o: o, db: state.New(s, o.Log), leases: lease.NewBook(), events: watch.NewLog(events), wake: make(chan struct{}, 1)}
+	v.one = &replica.Replica{DB: v.db, Leases: v.leases, Events: v.events, Poke: v.poke}
+	v.db.Observe(v.one.Foreign())
+	o.Metrics.WatchSilence(v.db.Silence)
 	v.http = &protocol.Handler{
-		Operations: v.operations(), Keys: o.Keys, Others: map[string]http.Handler{watch.Path: v.events}, Ready: v.load, Log: o.Log,
-		Count: func(operation, failure string) { o.Metrics.requests.WithLabelValues(operation, failure).Inc() },
+		Operations: v.operations(), Keys: o.Keys, Others: map[string]http.Handler{watch.Path: v.events}, Ready: v.Load, Fit: v.one.Fit, Log: o.Log,
+		Count: o.Metrics.Answered,
 	}
 	return v
 }
@@ -89,20 +95,17 @@ func New(s store.Store, o Options) *Server {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.http.ServeHTTP(w, r) }
 
 // Load reads the store now, for who wants to know early whether that works.
-// Its error is that of everything else too.
-func (s *Server) Load() error { return s.load() }
-
-func (s *Server) read() error {
+// Its error is that of everything else too. It matches store.ErrUnavailable if
+// a later call may succeed.
+func (s *Server) Load() error {
 	return s.db.View(func(v *state.View) {
-		now := time.Now()
-		for i := range v.Leased() {
-			s.leases.Grant(i.Key(), i.ServiceID, period(i), i.Expired, now)
-		}
+		s.grant.Do(func() {
+			for i := range v.Leased() {
+				s.leases.Grant(i.Key(), i.ServiceID, i.Period(), i.Expired, time.Now())
+			}
+		})
 	})
 }
-
-// period is that of i's lease.
-func period(i *state.Instance) time.Duration { return time.Duration(i.Lease) * time.Second }
 
 func (s *Server) poke() {
 	select {
@@ -111,9 +114,20 @@ func (s *Server) poke() {
 	}
 }
 
-// view reads; f's error is returned.
+// view reads; f's error is returned. Before it is, the others' writes are
+// asked for: what isn't there may just have been made. f may then run again.
 func (s *Server) view(f func(v *state.View) error) error {
-	var err error
+	err := s.look(f)
+	if err == nil {
+		return nil
+	}
+	if changed, e := s.db.Sync(); e != nil || !changed {
+		return cmp.Or(e, err)
+	}
+	return s.look(f)
+}
+
+func (s *Server) look(f func(v *state.View) error) (err error) {
 	if e := s.db.View(func(v *state.View) { err = f(v) }); e != nil {
 		return e
 	}

@@ -1,9 +1,13 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"patchbay/registry/cloudmap"
 	"patchbay/registry/state"
@@ -11,8 +15,9 @@ import (
 )
 
 const (
-	// batch is how many operations share a write.
-	batch = 256
+	// most is how many operations share a write, and perOperation how many
+	// records one may change, where the store has a limit.
+	most, perOperation = 256, 3
 	// A finished operation is kept for keepFor, and no more than keepMost are:
 	// what a client still asks for, without growing for ever.
 	keepFor  = 24 * time.Hour
@@ -26,9 +31,13 @@ const (
 // error of a store that can't be read. A store that can't be written is tried
 // again. Run may run once at a time.
 func (s *Server) Run(ctx context.Context) error {
-	if err := s.load(); err != nil {
-		return err
-	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.db.Follow(ctx) })
+	g.Go(func() error { return s.runWork(ctx) })
+	return g.Wait()
+}
+
+func (s *Server) runWork(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	failing := false
@@ -39,9 +48,13 @@ func (s *Server) Run(ctx context.Context) error {
 		case <-s.wake:
 		case <-timer.C:
 		}
-		next, err := s.work()
+		var next time.Time
+		err := s.Load()
+		if err == nil {
+			next, err = s.work()
+		}
 		if err != nil {
-			s.o.Metrics.failures.Inc()
+			s.o.Metrics.Refused()
 			next = time.Now().Add(again)
 		}
 		switch {
@@ -53,6 +66,13 @@ func (s *Server) Run(ctx context.Context) error {
 		failing = err != nil
 		timer.Reset(time.Until(next))
 	}
+}
+
+func (s *Server) batch() int {
+	if n := s.db.Most(); n > 0 {
+		return n / perOperation
+	}
+	return most
 }
 
 // work does everything that is due, and returns when there will be more.
@@ -97,7 +117,7 @@ func (s *Server) work() (next time.Time, err error) {
 // reports whether there may be more.
 func (s *Server) carryOut() (more bool, err error) {
 	var due, old []string
-	at := time.Now()
+	at, batch := time.Now(), s.batch()
 	err = s.view(func(v *state.View) error {
 		for o := range v.Unfinished().All() {
 			if o.Due.After(at) || len(due) == batch {
@@ -107,7 +127,7 @@ func (s *Server) carryOut() (more bool, err error) {
 		}
 		surplus := v.Operations().Len() - v.Unfinished().Len() - keepMost
 		for o := range v.Operations().All() {
-			if !o.Done() || len(old) >= surplus && o.Finished.Add(keepFor).After(at) || len(old) == 2*batch {
+			if !o.Done() || len(old) >= surplus && o.Finished.Add(keepFor).After(at) || len(old) == batch {
 				break
 			}
 			old = append(old, o.ID)
@@ -117,10 +137,7 @@ func (s *Server) carryOut() (more bool, err error) {
 	if err != nil || len(due)+len(old) == 0 {
 		return false, err
 	}
-	return len(due) == batch || len(old) == 2*batch, s.db.Update(func(tx *state.Tx) error {
-		for _, id := range old {
-			tx.Operations.Delete(id)
-		}
+	err = s.db.Update(func(tx *state.Tx) error {
 		for _, id := range due {
 			if err := s.finish(tx, tx.Operations.Get(id)); err != nil {
 				return err
@@ -128,6 +145,15 @@ func (s *Server) carryOut() (more bool, err error) {
 		}
 		return nil
 	})
+	if len(old) > 0 && err == nil {
+		err = s.db.Update(func(tx *state.Tx) error {
+			for _, id := range old {
+				tx.Operations.Delete(id)
+			}
+			return nil
+		})
+	}
+	return len(due) == batch || len(old) == batch, err
 }
 
 // outcomes are what carries operations out, by type.
@@ -142,6 +168,9 @@ var outcomes = map[string]func(*Server, *state.Tx, *state.Operation) error{
 
 // finish carries out one operation. An error of the API is its outcome.
 func (s *Server) finish(tx *state.Tx, o *state.Operation) error {
+	if o == nil || o.Done() { // by another replica
+		return nil
+	}
 	err := outcomes[o.Type](s, tx, o)
 	failed, is := errors.AsType[*cloudmap.Error](err)
 	if err != nil && !is {
@@ -167,19 +196,19 @@ func (s *Server) showHealth() error {
 		}
 		return nil
 	})
-	if err != nil || len(due) == 0 {
-		return err
-	}
-	return s.db.Update(func(tx *state.Tx) error {
-		for _, key := range due {
-			i := tx.Instances.Get(key)
-			if i == nil || i.Next == nil || i.Next.At.After(at) {
-				continue
+	for part := range slices.Chunk(due, s.batch()) {
+		err = cmp.Or(err, s.db.Update(func(tx *state.Tx) error {
+			for _, key := range part {
+				i := tx.Instances.Get(key)
+				if i == nil || i.Next == nil || i.Next.At.After(at) {
+					continue
+				}
+				e := tx.Instances.Edit(key)
+				e.Health, e.Next = i.Next.Status, nil
+				s.tellOf(tx, watch.Health, tx.Services.Get(i.ServiceID))
 			}
-			e := tx.Instances.Edit(key)
-			e.Health, e.Next = i.Next.Status, nil
-			s.tellOf(tx, watch.Health, tx.Services.Get(i.ServiceID))
-		}
-		return nil
-	})
+			return nil
+		}))
+	}
+	return err
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # apt.sh PACKAGE...: installs the Debian packages that are missing, quietly.
-# Does nothing, and asks for no privilege, when all of them are there.
+# Starts none of the services that are in them. Does nothing, and asks for no privilege, when all of them are there.
 set -euo pipefail
 missing=()
 for p in "$@"; do
@@ -15,7 +15,7 @@ fi
 echo "installing ${missing[*]}" >&2
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+if ! { apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
   cat "$log" >&2
   exit 1
 fi

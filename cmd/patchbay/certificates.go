@@ -34,7 +34,7 @@ func (c *control) buildCertificates(ctx context.Context) error {
 		return err
 	}
 	o := pki.RotatorOptions{TrustDomain: c.cfg.TrustDomain, Audit: c.audit.Record, Unacked: c.unacked}
-	if c.cfg.Secrets.SecretsManager != nil {
+	if c.cfg.Secrets.SecretsManager != nil || c.cfg.Secrets.Etcd != nil {
 		o.TrustLead = sharedTrustLead
 	}
 	c.rotator = pki.NewRotator(c.store, issuers, secrets, o, c.log)
@@ -57,9 +57,16 @@ func (c *control) unacked(issuer string) []string {
 
 // secrets is where certificates rest.
 func (c *control) secrets(ctx context.Context) (secret.Store, error) {
+	if e := c.cfg.Secrets.Etcd; e != nil {
+		client, err := dialEtcd(e)
+		if err != nil {
+			return nil, fmt.Errorf("secrets.etcd: %w", err)
+		}
+		return secret.NewEtcd(secret.EtcdOptions{Client: client, Prefix: e.Prefix, KeyFile: c.cfg.Secrets.SealKeyFile}), nil
+	}
 	s := c.cfg.Secrets.SecretsManager
 	if s == nil {
-		return secret.NewFile(secret.FileOptions{Dir: filepath.Join(c.cfg.Data, "secrets")}), nil
+		return secret.NewFile(secret.FileOptions{Dir: filepath.Join(c.cfg.Data, "secrets"), KeyFile: c.cfg.Secrets.SealKeyFile}), nil
 	}
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithAppID("patchbay"))
 	if err != nil {

@@ -1,22 +1,17 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	awsconfig "github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -25,6 +20,7 @@ import (
 
 	"patchbay/config"
 	"patchbay/registry"
+	regmetrics "patchbay/registry/metrics"
 	"patchbay/registry/sigv4"
 	"patchbay/registry/store"
 )
@@ -32,6 +28,7 @@ import (
 // registryFlags are those of `patchbay registry`.
 type registryFlags struct {
 	listen, data, keys, metrics string
+	etcd                        config.Etcd
 	options                     registry.Options
 	log                         config.Log
 }
@@ -48,6 +45,10 @@ it, which is what a laptop wants.
 
 Without --data it keeps everything in memory and forgets it at its end. With
 --data it keeps a file, registry.db, and loses nothing that it has answered.
+With --etcd it keeps everything in an etcd cluster (3.4 or newer), and any number
+of them serve the same: each answers from memory, and hears in milliseconds
+what another has written. Without etcd they go on answering what they know, and
+refuse changes (ServiceUnavailable).
 
 On a loopback address it lets everybody in. On any other it asks for a
 signature by one of the keys in --keys, a file with mode 0600 such as
@@ -80,6 +81,10 @@ What differs from AWS, leases and the watch: docs/reference/registry.md.`,
     --attributes AWS_INSTANCE_IPV4=10.0.0.1,AWS_INSTANCE_PORT=8080
   aws servicediscovery discover-instances --namespace-name demo --service-name backend
 
+  # two of them on one etcd
+  patchbay registry --listen 127.0.0.1:18003 --etcd http://127.0.0.1:2379 &
+  patchbay registry --listen 127.0.0.1:18004 --etcd http://127.0.0.1:2379 &
+
   # kept on disk, for other machines
   patchbay registry --listen 0.0.0.0:18003 --data /var/lib/patchbay --keys /etc/patchbay/keys.yaml`,
 		Args: cobra.NoArgs,
@@ -91,6 +96,11 @@ What differs from AWS, leases and the watch: docs/reference/registry.md.`,
 	flags := c.Flags()
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:18003", "address and port; port 0 takes a free one")
 	flags.StringVar(&f.data, "data", "", "directory to keep the registry in; without it, in memory")
+	flags.StringSliceVar(&f.etcd.Endpoints, "etcd", nil, "URLs of etcd's members to keep the registry in, shared with other registries")
+	flags.StringVar(&f.etcd.Prefix, "etcd-prefix", config.RegistryPrefix, "of every key in etcd; ends with a slash")
+	flags.StringVar(&f.etcd.CAFile, "etcd-ca", "", "file of the CA of etcd's members; default the system's roots")
+	flags.StringVar(&f.etcd.CertFile, "etcd-cert", "", "file of the certificate that etcd knows us by")
+	flags.StringVar(&f.etcd.KeyFile, "etcd-key", "", "file of its key")
 	flags.StringVar(&f.keys, "keys", "", "file of access keys; needed off loopback")
 	flags.StringVar(&f.metrics, "metrics", "", "address and port to serve /metrics (Prometheus) at")
 	flags.StringVar(&f.options.Region, "region", "us-east-1", "region in ARNs")
@@ -115,6 +125,14 @@ func (f *registryFlags) check() error {
 		bad("--listen %q; allowed: IP:PORT, such as 127.0.0.1:18003", f.listen)
 	} else if f.keys == "" && !config.Loopback(f.listen) {
 		bad("--listen %s can be reached from elsewhere, and there are no --keys; allowed: a loopback address, or a file of access keys", f.listen)
+	}
+	if len(f.etcd.Endpoints) > 0 {
+		for _, p := range f.etcd.Problems() {
+			bad("--etcd: %s", p)
+		}
+		if f.data != "" {
+			bad("--etcd stands beside --data; allowed: one of the two")
+		}
 	}
 	if f.keys != "" {
 		var err error
@@ -161,7 +179,7 @@ func runRegistry(ctx context.Context, f registryFlags, out, errOut io.Writer) er
 	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	f.options.Log, f.options.Metrics = newLog(f.log, errOut), registry.NewMetrics(metrics)
+	f.options.Log, f.options.Metrics = newLog(f.log, errOut), regmetrics.New(metrics)
 	g, ctx := errgroup.WithContext(ctx)
 	if f.metrics != "" {
 		l, err := new(net.ListenConfig).Listen(ctx, "tcp", f.metrics)
@@ -172,7 +190,11 @@ func runRegistry(ctx context.Context, f registryFlags, out, errOut io.Writer) er
 		mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 		g.Go(func() error { return serveHTTP(ctx, l, mux) })
 	}
-	r, err := openRegistry(ctx, "--listen", f.listen, f.data, f.options)
+	in, err := registryStore(f.data, &f.etcd, f.options.Log)
+	if err != nil {
+		return err
+	}
+	r, err := openRegistry(ctx, "--listen", f.listen, in, f.options)
 	if err != nil {
 		return err
 	}
@@ -180,6 +202,9 @@ func runRegistry(ctx context.Context, f registryFlags, out, errOut io.Writer) er
 	where := "in memory"
 	if f.data != "" {
 		where = "kept in " + f.data
+	}
+	if len(f.etcd.Endpoints) > 0 {
+		where = "kept in etcd at " + strings.Join(f.etcd.Endpoints, ", ") + " beneath " + f.etcd.Prefix
 	}
 	who := "AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any "
 	if f.keys != "" {
@@ -197,20 +222,12 @@ type runningRegistry struct {
 	url      string // as this process reaches it
 }
 
-// openRegistry opens a registry that keeps itself in a directory, or in memory
-// if dir is empty. Without keys the port that it got must be a loopback one.
+// openRegistry opens a registry of what is in a store, which it takes over. One
+// that is shared may be away: then it is waited for. Without keys the port that it got must be a loopback one.
 // Setting is what listen is called where it was written.
-func openRegistry(ctx context.Context, setting, listen, dir string, o registry.Options) (*runningRegistry, error) {
-	r := &runningRegistry{store: &store.Memory{}}
-	if dir != "" {
-		file, err := store.OpenBolt(filepath.Join(dir, "registry.db"))
-		if err != nil {
-			return nil, err
-		}
-		r.store = file
-	}
-	r.server = registry.New(r.store, o)
-	if err := r.server.Load(); err != nil {
+func openRegistry(ctx context.Context, setting, listen string, in store.Store, o registry.Options) (*runningRegistry, error) {
+	r := &runningRegistry{store: in, server: registry.New(in, o)}
+	if err := r.server.Load(); err != nil && !errors.Is(err, store.ErrUnavailable) {
 		return nil, errors.Join(err, r.store.Close())
 	}
 	var err error
@@ -257,58 +274,4 @@ func (r *runningRegistry) run(ctx context.Context) error {
 		return nil
 	})
 	return errors.Join(g.Wait(), r.store.Close())
-}
-
-// startRegistry runs the embedded registry, if there is one.
-func (c *control) startRegistry(ctx context.Context, g *errgroup.Group) error {
-	if c.cfg.Registry == nil {
-		return nil
-	}
-	o := registry.Options{Log: c.log, Metrics: registry.NewMetrics(c.metrics)}
-	// Without keys the registry asks for no credentials, but the SDK signs in
-	// any case. With keys we have one of our own, for as long as we live.
-	c.registryKey = aws.Credentials{AccessKeyID: "patchbay-serve-" + rand.Text(), SecretAccessKey: rand.Text()}
-	if file := c.cfg.Registry.KeysFile; file != "" {
-		keys, err := sigv4.LoadKeys(file)
-		if err != nil {
-			return &exitError{exitUsage, fmt.Errorf("registry.keysFile: %w", err)}
-		}
-		keys[c.registryKey.AccessKeyID] = sigv4.Key{Secret: c.registryKey.SecretAccessKey}
-		o.Keys = keys
-	}
-	r, err := openRegistry(ctx, "registry.listen", c.cfg.Registry.Listen, c.cfg.Data, o)
-	if err != nil {
-		return err
-	}
-	c.registryURL = r.url
-	g.Go(func() error { return r.run(ctx) })
-	return nil
-}
-
-// registryClient is how the registry is reached: its endpoint (empty for
-// AWS's own) and credentials.
-func (c *control) registryClient(ctx context.Context) (endpoint string, cfg aws.Config, err error) {
-	if c.cfg.Registry != nil {
-		key := c.registryKey
-		return c.registryURL, aws.Config{Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider(key.AccessKeyID, key.SecretAccessKey, "")}, nil
-	}
-	if cfg, err = awsconfig.LoadDefaultConfig(ctx, awsconfig.WithAppID("patchbay")); err != nil {
-		return "", cfg, fmt.Errorf("AWS configuration: %w", err)
-	}
-	if c.cfg.CloudMap.Region != "" {
-		cfg.Region = c.cfg.CloudMap.Region
-	}
-	if c.cfg.CloudMap.Lease > 0 { // a patchbay registry takes any
-		cfg.Region = cmp.Or(cfg.Region, "us-east-1")
-	}
-	return c.cfg.CloudMap.Endpoint, cfg, nil
-}
-
-// lease is how long an instance lives without a sign of its task; zero where
-// the registry has no leases.
-func (c *control) lease() time.Duration {
-	if c.cfg.Registry != nil {
-		return c.cfg.Registry.Lease
-	}
-	return c.cfg.CloudMap.Lease
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -19,6 +20,7 @@ import (
 
 	"patchbay/internal/awsfake/secrets"
 	"patchbay/internal/awsfake/wire"
+	"patchbay/internal/etcdtest"
 	"patchbay/pki/secret"
 	"patchbay/pki/secret/secretsmanager"
 )
@@ -34,8 +36,16 @@ var stores = []struct {
 	{"memory", false, func(string) secret.Store { return secret.NewMemory() }},
 	{"file", true, func(place string) secret.Store { return secret.NewFile(secret.FileOptions{Dir: place}) }},
 	{"Secrets Manager", true, func(place string) secret.Store { return inAWS(place, secrets.Options{}) }},
+	{"etcd", true, onEtcd},
 	// The documents do not say which labels the first version gets.
 	{"Secrets Manager, first version current", true, func(place string) secret.Store { return inAWS(place, secrets.Options{FirstIsCurrent: true}) }},
+}
+
+// cluster is the etcd of TestConformance.
+var cluster atomic.Pointer[etcdtest.Server]
+
+func onEtcd(place string) secret.Store {
+	return secret.NewEtcd(secret.EtcdOptions{Client: cluster.Load().Client(), Prefix: place + "/", Key: bytes.Repeat([]byte("k"), 32)})
 }
 
 // accounts are the stand-ins for AWS, by place.
@@ -52,6 +62,7 @@ func inAWS(place string, o secrets.Options) secret.Store {
 }
 
 func TestConformance(t *testing.T) {
+	cluster.Store(etcdtest.Start(t))
 	for _, s := range stores {
 		t.Run(s.name, func(t *testing.T) {
 			open := func(t *testing.T) (secret.Store, string) {
@@ -442,5 +453,36 @@ func TestFileTwoProcesses(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, ".new-*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// What can't be read is put aside, what needs another key stays.
+func TestEtcdRefusesWhatItCannotRead(t *testing.T) {
+	e := etcdtest.Start(t)
+	c := e.Client()
+	open := func(key string) secret.Store {
+		return secret.NewEtcd(secret.EtcdOptions{Client: c, Prefix: "/s/", Key: bytes.Repeat([]byte(key), 32)})
+	}
+	st := open("k")
+	save(t, st, "leaf/a", 1, "the value")
+	if _, err := open("o").Load(t.Context(), "leaf/a"); !errors.Is(err, secret.ErrOtherKey) {
+		t.Errorf("another key: %v", err)
+	}
+	kept, err := c.Get(t.Context(), "/s/secret/leaf/a")
+	if err != nil || len(kept.Kvs) != 1 || bytes.Contains(kept.Kvs[0].Value, []byte("the value")) {
+		t.Fatalf("in etcd: %v, %v", kept, err)
+	}
+	if _, err := c.Put(t.Context(), "/s/secret/leaf/b", string(bytes.Replace(kept.Kvs[0].Value, []byte("leaf/a"), []byte("leaf/b"), 1))); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := st.Load(t.Context(), "leaf/b"); !errors.Is(err, secret.ErrCorrupt) || !strings.Contains(err.Error(), "/s/corrupt/leaf/b/") {
+		t.Errorf("moved from a to b: %q, %v", got.Value, err)
+	}
+	save(t, st, "leaf/b", 1, "anew")
+	e.Kill()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := st.Load(ctx, "leaf/a"); err == nil || errors.Is(err, secret.ErrNone) {
+		t.Errorf("without etcd: %v", err)
 	}
 }

@@ -146,6 +146,14 @@ func Internal() *Error {
 	return e
 }
 
+// Unavailable says that what the registry keeps its records in can't be asked
+// now. A client tries again by itself.
+func Unavailable() *Error {
+	e := newError("ServiceUnavailable", "The registry can't reach the store of its records, so it takes no changes and can't say what it does not know; its log says why. Try again.")
+	e.Status = 503
+	return e
+}
+
 // Denied says why a caller was refused. Kind is one of AWS's common errors.
 func Denied(kind, format string, args ...any) *Error {
 	e := newError(kind, format, args...)

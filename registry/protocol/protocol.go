@@ -24,6 +24,7 @@ import (
 
 	"patchbay/registry/cloudmap"
 	"patchbay/registry/sigv4"
+	"patchbay/registry/store"
 )
 
 // Request is one of package cloudmap's.
@@ -80,6 +81,8 @@ type Handler struct {
 	// Ready says why nothing can be answered; nil if it can. It is what
 	// GET /healthz asks, without a signature.
 	Ready func() error
+	// Fit says, to GET /healthz alone, why others should be asked instead.
+	Fit func() error
 	// Count hears of every answer: the operation, or "unknown", and the error's
 	// type, or nothing.
 	Count func(operation, failure string)
@@ -110,7 +113,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) healthz(w http.ResponseWriter) {
-	if err := h.Ready(); err != nil {
+	err := h.Ready()
+	if err == nil {
+		err = h.Fit()
+	}
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
@@ -197,6 +204,9 @@ func (h *Handler) answer(w http.ResponseWriter, name string, out any, err error)
 		if !is {
 			h.Log.Error("request failed", "operation", name, "error", err.Error())
 			e = cloudmap.Internal()
+			if errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrConflict) {
+				e = cloudmap.Unavailable()
+			}
 		}
 		status, failure, out = e.Status, e.Type, e
 	}

@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 
 	"patchbay/registry/store"
@@ -10,13 +11,17 @@ import (
 
 // DB is the registry's state. It is safe for concurrent use.
 type DB struct {
-	store store.Store
+	store  store.Store
+	shared store.Shared // the same store, if others write it too
+	log    *slog.Logger
 
-	load    sync.Once
-	loadErr error
+	loading sync.Mutex
+	loaded  bool
+	loadErr error // of a store that nobody else can mend
 
-	commit sync.Mutex // held by the one that writes; guards tx
-	tx     *Tx
+	commit   sync.Mutex // held by the one that writes; guards tx
+	tx       *Tx
+	absorbed int // how often something of others was taken over
 
 	visible sync.RWMutex // guards the tables' rows and view
 	view    *View
@@ -32,7 +37,8 @@ type job struct {
 }
 
 // New returns the state that is in s. It reads s at the first use.
-func New(s store.Store) *DB {
+func New(s store.Store, log *slog.Logger) *DB {
+	shared, _ := s.(store.Shared)
 	v := newView()
 	tx := &Tx{
 		Namespaces: newTable("namespaces", v.namespaceChanged),
@@ -44,30 +50,36 @@ func New(s store.Store) *DB {
 		view:       v,
 	}
 	v.tx = tx
-	return &DB{store: s, tx: tx, view: v}
+	return &DB{store: s, shared: shared, log: log, tx: tx, view: v}
 }
 
 // Load reads the store, the first time it is called. Its error is that of
-// every later call of any method.
+// every later call of any method; but a shared store that can't be reached
+// is asked again by the next.
 func (db *DB) Load() error {
-	db.load.Do(func() {
-		db.visible.Lock()
-		defer db.visible.Unlock()
-		byName := map[string]anyTable{}
-		for _, t := range db.tx.tables() {
-			byName[t.title()] = t
+	db.loading.Lock()
+	defer db.loading.Unlock()
+	if db.loaded || db.loadErr != nil {
+		return db.loadErr
+	}
+	db.visible.Lock()
+	defer db.visible.Unlock()
+	byName := db.tx.byName()
+	err := db.store.Load(func(table, key string, value []byte) error {
+		t := byName[table]
+		if t == nil {
+			return fmt.Errorf("table %s is not known", table)
 		}
-		db.loadErr = db.store.Load(func(table, key string, value []byte) error {
-			t := byName[table]
-			if t == nil {
-				return fmt.Errorf("table %s is not known", table)
-			}
-			return t.load(key, value)
-		})
-		if db.loadErr != nil {
-			db.loadErr = fmt.Errorf("read the registry's records: %w", db.loadErr)
-		}
+		return t.load(key, value)
 	})
+	switch {
+	case err == nil:
+		db.loaded = true
+		return nil
+	case errors.Is(err, store.ErrUnavailable):
+		return fmt.Errorf("read the registry's records: %w", err)
+	}
+	db.loadErr = fmt.Errorf("read the registry's records: %w", err)
 	return db.loadErr
 }
 
@@ -110,33 +122,105 @@ func (db *DB) Update(f func(*Tx) error) error {
 	return j.err
 }
 
-// write runs the jobs and writes what they changed at once.
+// write runs the jobs and writes what they changed: at once, or, where the
+// store takes no more, in parts.
 func (db *DB) write(jobs []*job) {
-	defer db.reset(jobs)
-	var good []*job
-	var after []func()
-	for _, j := range jobs {
-		db.tx.after = nil
-		if err := db.run(j.f); err != nil {
-			j.err = err
+	for len(jobs) > 0 {
+		n := db.part(jobs)
+		for _, j := range jobs[:n] {
+			j.done = true
+		}
+		jobs = jobs[n:]
+	}
+}
+
+// part runs the first of the jobs and writes what they have changed. It
+// returns how many these are. If others have written meanwhile, it takes that
+// over and runs them again: a job decides on the ground of what is.
+func (db *DB) part(jobs []*job) (n int) {
+	defer db.reset()
+	for try := 0; ; try++ {
+		db.reset()
+		if err := db.absorb(); err != nil {
+			return fail(jobs, err)
+		}
+		var after []func()
+		var failed bool
+		n, failed, after = db.runSome(jobs)
+		if failed && try == 0 && db.shared != nil {
+			// What a job has missed may be there by now.
+			if changed, err := db.sync(); err != nil {
+				return fail(jobs[:n], err)
+			} else if changed {
+				continue
+			}
+		}
+		err := db.persist()
+		if errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrUnavailable) && try < tries {
 			continue
 		}
-		good, after = append(good, j), append(after, db.tx.after...)
+		if err != nil {
+			fail(good(jobs[:n]), err)
+			return n
+		}
+		db.publish()
+		for _, f := range after {
+			f()
+		}
+		return n
 	}
-	err := db.persist()
-	for _, j := range good {
+}
+
+// tries is how often a write is run again because others were faster. Each
+// time at least one of them has got on.
+const tries = 100
+
+func fail(jobs []*job, err error) int {
+	for _, j := range jobs {
 		j.err = err
 	}
-	if err != nil {
-		return
+	return len(jobs)
+}
+
+// good are the jobs that have not failed.
+func good(jobs []*job) (out []*job) {
+	for _, j := range jobs {
+		if j.err == nil {
+			out = append(out, j)
+		}
 	}
+	return out
+}
+
+// runSome runs jobs, until what they have changed fills a write.
+func (db *DB) runSome(jobs []*job) (n int, failed bool, after []func()) {
+	for _, j := range jobs {
+		n++
+		db.tx.after = nil
+		if j.err = db.run(j.f); j.err != nil {
+			failed = true
+			continue
+		}
+		after = append(after, db.tx.after...)
+		if db.shared != nil && db.changed() >= db.shared.Most()/4 {
+			break
+		}
+	}
+	return n, failed, after
+}
+
+func (db *DB) changed() (n int) {
+	for _, t := range db.tx.tables() {
+		n += t.changed()
+	}
+	return n
+}
+
+func (db *DB) publish() {
 	db.visible.Lock()
+	defer db.visible.Unlock()
 	for _, t := range db.tx.tables() {
 		t.publish()
-	}
-	db.visible.Unlock()
-	for _, f := range after {
-		f()
 	}
 }
 
@@ -168,11 +252,8 @@ func (db *DB) run(f func(*Tx) error) error {
 	return err
 }
 
-func (db *DB) reset(jobs []*job) {
+func (db *DB) reset() {
 	for _, t := range db.tx.tables() {
 		t.drop(true)
-	}
-	for _, j := range jobs {
-		j.done = true
 	}
 }

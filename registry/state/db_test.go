@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -53,7 +54,7 @@ var errNo = errors.New("no")
 // fails takes nothing of the others with it.
 func TestAGroupSharesAWrite(t *testing.T) {
 	s := &slow{gate: make(chan error)}
-	db := New(s)
+	db := New(s, slog.New(slog.DiscardHandler))
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := db.Update(put("first")); err != nil {
@@ -115,7 +116,7 @@ func TestAGroupSharesAWrite(t *testing.T) {
 // What the store refuses is seen by nobody, and the next write is well.
 func TestARefusedWrite(t *testing.T) {
 	s := &slow{gate: make(chan error, 1)}
-	db := New(s)
+	db := New(s, slog.New(slog.DiscardHandler))
 	for _, refused := range []bool{false, true, false} {
 		if s.gate <- nil; refused {
 			<-s.gate
@@ -139,7 +140,7 @@ func TestARefusedWrite(t *testing.T) {
 	if got := services(t, db); !slices.Equal(got, []string{"false 1", "false 2"}) {
 		t.Errorf("services %v", got)
 	}
-	again := New(&s.Memory)
+	again := New(&s.Memory, slog.New(slog.DiscardHandler))
 	if got := services(t, again); !slices.Equal(got, []string{"false 1", "false 2"}) {
 		t.Errorf("services of another process: %v", got)
 	}
@@ -147,7 +148,7 @@ func TestARefusedWrite(t *testing.T) {
 
 // A transaction sees what those before it in the same write have done.
 func TestLookupsWithinAGroup(t *testing.T) {
-	db := New(&store.Memory{})
+	db := New(&store.Memory{}, slog.New(slog.DiscardHandler))
 	dns := func(id, name string) *Service {
 		return &Service{ID: id, NamespaceID: "ns", Name: name, DNS: &cloudmap.DNSConfig{}}
 	}
@@ -254,7 +255,7 @@ func TestAnUnreadableStore(t *testing.T) {
 		if err := m.Apply([]store.Change{c}); err != nil {
 			t.Fatal(err)
 		}
-		db := New(m)
+		db := New(m, slog.New(slog.DiscardHandler))
 		if db.Load() == nil || db.View(func(*View) { t.Error("it was read") }) == nil || db.Update(func(*Tx) error { return nil }) == nil {
 			t.Errorf("%s was read", c.Table)
 		}

@@ -76,6 +76,9 @@ func InstanceKey(service, instance string) string { return service + "/" + insta
 // Key is i's.
 func (i *Instance) Key() string { return InstanceKey(i.ServiceID, i.ID) }
 
+// Period is that of i's lease; zero if it has none.
+func (i *Instance) Period() time.Duration { return time.Duration(i.Lease) * time.Second }
+
 // Operation is the record of an asynchronous operation.
 type Operation struct {
 	ID, Type             string

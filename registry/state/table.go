@@ -18,6 +18,7 @@ type Table[V any] struct {
 	rows       map[string]*V
 	group, own map[string]*V // nil: deleted
 	published  func(key string, old, now *V)
+	foreign    func(old, now *V) // hears of what others have changed; may be nil
 }
 
 func newTable[V any](name string, published func(key string, old, now *V)) *Table[V] {
@@ -109,6 +110,9 @@ func (t *Table[V]) changes(to []store.Change) ([]store.Change, error) {
 	return to, nil
 }
 
+// changed is how many records the group of transactions has changed.
+func (t *Table[V]) changed() int { return len(t.group) }
+
 // keep makes this transaction's changes visible to the next one.
 func (t *Table[V]) keep() {
 	maps.Copy(t.group, t.own)
@@ -152,14 +156,36 @@ func (t *Table[V]) load(key string, value []byte) error {
 	return nil
 }
 
+// absorb takes over what another replica has written, nil for a deletion, and
+// returns what is to be said of it once it is visible.
+func (t *Table[V]) absorb(key string, value []byte) (then func(), err error) {
+	old := t.rows[key]
+	if value == nil {
+		t.set(key, nil)
+	} else if err := t.load(key, value); err != nil {
+		return nil, err
+	}
+	now := t.rows[key]
+	if t.foreign == nil || old == nil && now == nil {
+		return func() {}, nil
+	}
+	return func() { t.foreign(old, now) }, nil
+}
+
+// keys are those of all durable records.
+func (t *Table[V]) keys() iter.Seq[string] { return maps.Keys(t.rows) }
+
 func (t *Table[V]) title() string { return t.name }
 
 // anyTable is a Table of any record.
 type anyTable interface {
 	title() string
 	changes([]store.Change) ([]store.Change, error)
+	changed() int
 	keep()
 	drop(group bool)
 	publish()
 	load(key string, value []byte) error
+	absorb(key string, value []byte) (func(), error)
+	keys() iter.Seq[string]
 }

@@ -23,6 +23,14 @@ func (t *Tx) tables() []anyTable {
 	return []anyTable{t.Namespaces, t.Services, t.Members, t.Instances, t.Operations, t.Floors}
 }
 
+func (t *Tx) byName() map[string]anyTable {
+	m := map[string]anyTable{}
+	for _, t := range t.tables() {
+		m[t.title()] = t
+	}
+	return m
+}
+
 // NamespaceNamed is the namespace of that type, VPC and name; nil if there is
 // none.
 func (t *Tx) NamespaceNamed(kind, vpc, name string) *Namespace {

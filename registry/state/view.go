@@ -59,8 +59,11 @@ func (v *View) Members(service string) Members { return *v.tx.Members.rows[servi
 
 // Instance is the one of that id of a service; nil if there is none.
 func (v *View) Instance(service, id string) *Instance {
-	return v.tx.Instances.rows[InstanceKey(service, id)]
+	return v.InstanceByKey(InstanceKey(service, id))
 }
+
+// InstanceByKey is the one with that InstanceKey; nil if there is none.
+func (v *View) InstanceByKey(key string) *Instance { return v.tx.Instances.rows[key] }
 
 // Instances are a service's, by id; nil if it has none.
 func (v *View) Instances(service string) *Sorted[Instance] { return v.members[service] }

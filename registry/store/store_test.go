@@ -1,4 +1,4 @@
-package store
+package store_test
 
 import (
 	"bytes"
@@ -7,23 +7,24 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"go.etcd.io/bbolt"
+
+	"patchbay/registry/store"
+	"patchbay/registry/store/storetest"
 )
 
 // kinds makes a store of each kind; reopen gives what is left after a restart.
-var kinds = map[string]func(t *testing.T) (open func() Store){
-	"memory": func(*testing.T) func() Store {
-		m := &Memory{}
-		return func() Store { return m }
+var kinds = map[string]func(t *testing.T) (open func() store.Store){
+	"memory": func(*testing.T) func() store.Store {
+		m := &store.Memory{}
+		return func() store.Store { return m }
 	},
-	"bolt": func(t *testing.T) func() Store {
+	"bolt": func(t *testing.T) func() store.Store {
 		path := filepath.Join(t.TempDir(), "sub", "registry.db")
-		return func() Store {
-			b, err := OpenBolt(path)
+		return func() store.Store {
+			b, err := store.OpenBolt(path)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -32,76 +33,18 @@ var kinds = map[string]func(t *testing.T) (open func() Store){
 	},
 }
 
-func all(t *testing.T, s Store) map[string]string {
-	t.Helper()
-	m := map[string]string{}
-	err := s.Load(func(table, key string, value []byte) error {
-		m[table+"/"+key] = string(value)
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
-}
+func all(t *testing.T, s store.Store) map[string]string { return storetest.All(t, s) }
 
 func TestConformance(t *testing.T) {
 	for name, kind := range kinds {
-		t.Run(name, func(t *testing.T) {
-			open := kind(t)
-			s := open()
-			if got := all(t, s); len(got) != 0 {
-				t.Fatalf("a new store holds %v", got)
-			}
-			apply := func(c ...Change) {
-				t.Helper()
-				if err := s.Apply(c); err != nil {
-					t.Fatal(err)
-				}
-			}
-			value := []byte("one")
-			apply(Change{"a", "x", value}, Change{"a", "y", []byte("two")}, Change{"b", "x", []byte("three")}, Change{"b", "gone", nil})
-			copy(value, "***")
-			apply(Change{"a", "y", nil}, Change{"a", "y", []byte("again")}, Change{"b", "x", []byte("first")}, Change{"b", "x", nil}, Change{"c", "empty", []byte{}})
-			apply()
-			want := map[string]string{"a/x": "one", "a/y": "again", "c/empty": ""}
-			if diff := cmp.Diff(want, all(t, s)); diff != "" {
-				t.Fatalf("-want +got\n%s", diff)
-			}
-
-			stop := errors.New("stop")
-			if err := s.Load(func(string, string, []byte) error { return stop }); !errors.Is(err, stop) {
-				t.Errorf("Load returned %v, not the callback's error", err)
-			}
-			var wg sync.WaitGroup
-			for i := range 20 {
-				wg.Go(func() {
-					if err := s.Apply([]Change{{"many", fmt.Sprint(i), []byte("v")}}); err != nil {
-						t.Error(err)
-					}
-				})
-			}
-			wg.Wait()
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
-
-			s = open()
-			defer s.Close()
-			for i := range 20 {
-				want["many/"+fmt.Sprint(i)] = "v"
-			}
-			if diff := cmp.Diff(want, all(t, s)); diff != "" {
-				t.Errorf("after a restart: -want +got\n%s", diff)
-			}
-		})
+		t.Run(name, func(t *testing.T) { storetest.Run(t, kind(t)) })
 	}
 }
 
 func TestBoltAppliesAllOrNothing(t *testing.T) {
 	s := kinds["bolt"](t)()
 	defer s.Close()
-	if err := s.Apply([]Change{{"a", "x", []byte("1")}, {"a", "", []byte("a key can't be empty")}}); err == nil {
+	if err := s.Apply([]store.Change{{Table: "a", Key: "x", Value: []byte("1")}, {Table: "a", Key: "", Value: []byte("a key can't be empty")}}); err == nil {
 		t.Fatal("an empty key was accepted")
 	}
 	if got := all(t, s); len(got) != 0 {
@@ -111,20 +54,24 @@ func TestBoltAppliesAllOrNothing(t *testing.T) {
 
 func TestBoltRefusesWhatItCannotRead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "registry.db")
-	first, err := OpenBolt(path)
+	first, err := store.OpenBolt(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenBolt(path); err == nil || !strings.Contains(err.Error(), "another process holds it") {
+	if _, err := store.OpenBolt(path); err == nil || !strings.Contains(err.Error(), "another process holds it") {
 		t.Errorf("a locked file: %v", err)
-	}
-	if err := first.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Put(schemaKey, []byte("99")) }); err != nil {
-		t.Fatal(err)
 	}
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenBolt(path); !errors.Is(err, ErrSchema) || !strings.Contains(err.Error(), path) {
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte("meta")).Put([]byte("schema"), []byte("99")) }), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.OpenBolt(path); !errors.Is(err, store.ErrSchema) || !strings.Contains(err.Error(), path) {
 		t.Errorf("a file of another version: %v", err)
 	}
 }
@@ -133,12 +80,12 @@ func TestBoltRefusesWhatItCannotRead(t *testing.T) {
 // name or read as it was; it never ends the process.
 func TestBoltRefusesADamagedFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "registry.db")
-	s, err := OpenBolt(path)
+	s, err := store.OpenBolt(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range 200 {
-		if err := s.Apply([]Change{{"instances", fmt.Sprint(i), bytes.Repeat([]byte("x"), 300)}}); err != nil {
+		if err := s.Apply([]store.Change{{Table: "instances", Key: fmt.Sprint(i), Value: bytes.Repeat([]byte("x"), 300)}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -155,7 +102,7 @@ func TestBoltRefusesADamagedFile(t *testing.T) {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s, err := OpenBolt(path)
+		s, err := store.OpenBolt(path)
 		if err == nil {
 			defer s.Close()
 			err = s.Load(func(string, string, []byte) error { return nil })
