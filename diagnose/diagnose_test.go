@@ -63,10 +63,17 @@ func seen(f *Facts, o verify.Observation) {
 // consequence of it.
 func TestRootCauseFirst(t *testing.T) {
 	const nack = "Proto constraint validation failed"
-	for _, c := range []struct {
+	rows := []struct {
 		want, subject, cause string
 		spoil                func(*Facts)
 	}{
+		{"PB1108", "backend.demo", "no client alias", func(f *Facts) { f.Status.Services[0].Aliases = nil }},
+		{"PB1309", "demo/backend/b1", "1024 MB", func(f *Facts) {
+			f.Tasks = map[string]*api.Task{"demo/backend/b1": {At: noon, Memory: 1 << 30}}
+		}},
+		{"PB1505", "demo/frontend/f1", "10.0.0.9:15000", func(f *Facts) {
+			f.Tasks = map[string]*api.Task{"demo/frontend/f1": {At: noon, Clusters: []api.TaskCluster{{Name: "backend.demo", Hosts: []api.TaskHost{{Address: "10.0.0.9:15000", Failing: []string{"failed_outlier_check"}}}}}}}
+		}},
 		{"PB1001", "18002", "refused", func(f *Facts) { f.Status, f.Unreachable = nil, "connection refused" }},
 		{"PB1002", "18002", "token", func(f *Facts) { f.Status, f.Denied = nil, "send the admin token" }},
 		{"PB1003", "one", "roots", func(f *Facts) { f.Status.Ready, f.Status.Reasons = false, []string{"issuer: roots"} }},
@@ -168,7 +175,10 @@ func TestRootCauseFirst(t *testing.T) {
 			f.Traffic = &api.Traffic{Edges: []api.Edge{{Workload: "demo/frontend", Service: "backend.demo", Encryption: api.Encryption{Unverified: 1, Distrusted: noon}}}}
 		}},
 		{"PB1508", "backend.demo", "plain text", func(f *Facts) { f.Status.Services[0].TLS.Only, f.Status.Services[0].Encrypted = true, 0 }},
-	} {
+	}
+	rest := Codes()
+	for _, c := range rows {
+		rest = slices.DeleteFunc(rest, func(code string) bool { return code == c.want })
 		t.Run(c.want, func(t *testing.T) {
 			f := healthy()
 			c.spoil(f)
@@ -182,6 +192,10 @@ func TestRootCauseFirst(t *testing.T) {
 				}
 			}
 		})
+	}
+	// These are about one call: package hops has them.
+	if want := []string{"PB1209", "PB1506", "PB1507", "PB1510", "PB1601", "PB1602", "PB1603", "PB1604", "PB1605"}; !slices.Equal(rest, want) {
+		t.Errorf("without a mesh that has them first: %v, want %v", rest, want)
 	}
 }
 

@@ -252,7 +252,11 @@ as unhealthy: --json shows the health of each.`,
 				return errors.New("not ready: " + strings.Join(reasons, "; "))
 			}
 			if !asJSON {
-				fmt.Fprintf(c.OutOrStdout(), "ready: %s, %d names\n", s.Node, s.Names)
+				what := "names"
+				if s.Names == 1 {
+					what = "name"
+				}
+				fmt.Fprintf(c.OutOrStdout(), "ready: %s, %d %s\n", s.Node, s.Names, what)
 			}
 			return nil
 		},

@@ -28,15 +28,36 @@ type authority struct {
 
 func newAuthority(t *testing.T, name string) authority {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	return sign(t, nil, name, elliptic.P256(), x509.ECDSAWithSHA256)
+}
+
+func newRoot(t *testing.T, curve elliptic.Curve, with x509.SignatureAlgorithm) authority {
+	t.Helper()
+	return sign(t, nil, "root", curve, with)
+}
+
+// below is an intermediate.
+func (a authority) below(t *testing.T, with x509.SignatureAlgorithm) authority {
+	t.Helper()
+	return sign(t, &a, "intermediate", a.key.Curve, with)
+}
+
+// sign makes an authority; without a parent it signs itself.
+func sign(t *testing.T, parent *authority, name string, curve elliptic.Curve, with x509.SignatureAlgorithm) authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(curve, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(60 * 24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, SignatureAlgorithm: with,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	by, its := c, key
+	if parent != nil {
+		by, its = parent.cert, parent.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, by, key.Public(), its)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,6 +142,25 @@ func TestTellsBadPortsFromAGoodOne(t *testing.T) {
 	}
 	weakCert := ca.issue(t, nil, rsaKey{weak})
 	weakCert.PrivateKey = weak
+	// As ECS Service Connect has it: a P-384 root, an intermediate below it, all
+	// signed with SHA-512, a leaf of P-256 for seven days.
+	top := newRoot(t, elliptic.P384(), x509.ECDSAWithSHA512)
+	between := top.below(t, x509.ECDSAWithSHA512)
+	ecs := func(change func(*x509.Certificate)) tls.Certificate {
+		k := p256(t)
+		cert := between.issue(t, func(c *x509.Certificate) {
+			c.SignatureAlgorithm, c.NotAfter = x509.ECDSAWithSHA512, c.NotBefore.Add(DefaultMaxLife)
+			if change != nil {
+				change(c)
+			}
+		}, ecKey{k})
+		cert.PrivateKey, cert.Certificate = k, append(cert.Certificate, between.cert.Raw)
+		return cert
+	}
+	lone := ecs(nil)
+	lone.Certificate = lone.Certificate[:1]
+	roots := ca.pool()
+	roots.AddCert(top.cert)
 	for _, c := range []struct {
 		name   string
 		addr   string
@@ -128,6 +168,9 @@ func TestTellsBadPortsFromAGoodOne(t *testing.T) {
 		failed []string
 	}{
 		{"good", serve(t, config(issue(ca, nil), nil)), "abc", nil},
+		{"as ECS", serve(t, config(ecs(nil), nil)), "abc", nil},
+		{"as ECS, without its intermediate", serve(t, config(lone, nil)), "", []string{"chain"}},
+		{"as ECS, for a month", serve(t, config(ecs(func(c *x509.Certificate) { c.NotAfter = c.NotBefore.Add(30 * 24 * time.Hour) }), nil)), "", []string{"life"}},
 		{"plain", serve(t, nil), "", []string{"tls13", "plain"}},
 		{"TLS 1.2 too", serve(t, config(issue(ca, nil), func(c *tls.Config) { c.MinVersion = tls.VersionTLS12 })), "", []string{"older"}},
 		{"TLS 1.2 alone", serve(t, config(issue(ca, nil), func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS12, tls.VersionTLS12 })), "", []string{"tls13", "older"}},
@@ -144,7 +187,7 @@ func TestTellsBadPortsFromAGoodOne(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			e := Judge(Probe(t.Context(), c.addr, "backend.demo", false), Expect{Name: "backend.demo", Roots: ca.pool(), Serial: c.serial}, time.Now())
+			e := Judge(Probe(t.Context(), c.addr, "backend.demo", false), Expect{Name: "backend.demo", Roots: roots, Serial: c.serial}, time.Now())
 			var failed []string
 			for _, x := range e.Checks {
 				if x.Outcome == Fail {

@@ -1,0 +1,132 @@
+package hops
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"patchbay/admin/api"
+	"patchbay/agentapi"
+	"patchbay/diagnose"
+	"patchbay/diagnose/verify"
+)
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+const (
+	client  = "demo/frontend/f1"
+	server  = "demo/backend/b1"
+	address = "http://backend.demo:8080"
+)
+
+// healthy is a mesh whose client was looked into, and in which all is well.
+func healthy() *diagnose.Facts {
+	sidecar := func(node string, ports ...api.PortStatus) api.Sidecar {
+		return api.Sidecar{
+			Node: node, Ports: ports, Stream: &api.Stream{Opened: noon.Add(-time.Hour)},
+			Agent: &api.Agent{EnvoyVersion: "1.40.0", Wiring: "redirect", Since: noon.Add(-time.Hour), LastHealth: noon, EnvoyReady: true, NamesCurrent: true},
+		}
+	}
+	service := api.Service{
+		Name: "backend.demo", Protocol: "http", Aliases: []api.Alias{{DNSName: "backend.demo", Port: 8080, VIP: "127.128.1.1"}}, Endpoints: map[string]int{"HEALTHY": 1}, Encrypted: 1, Source: "live",
+		TLS: &api.TLS{Issuer: "default", Names: []string{"backend.demo"}, Serial: "ab", NotAfter: noon.Add(time.Hour)},
+	}
+	return &diagnose.Facts{
+		Now: noon,
+		Status: &api.Status{
+			At: noon, Ready: true, Services: []api.Service{service}, Namespaces: []api.Namespace{{Name: "demo", Synced: true, Listed: noon}}, Issuers: []api.Issuer{{Name: "default", Roots: 1}},
+			Sidecars: []api.Sidecar{sidecar(server, api.PortStatus{PortName: "web", Service: "backend.demo", Health: "HEALTHY", Registered: true}), sidecar(client)},
+		},
+		Tasks: map[string]*api.Task{client: {
+			At: noon, Hosts: map[string]string{"backend.demo": "127.128.1.1"},
+			Listeners: []api.TaskListener{{Name: "egress-127.128.1.1-8080", State: api.Active}},
+			Routes:    []api.TaskRoute{{Name: "egress-127.128.1.1-8080", Clusters: []string{"backend.demo"}}},
+			Clusters:  []api.TaskCluster{{Name: "backend.demo", State: api.Active, TLS: true, Trust: "bundle/default", Hosts: []api.TaskHost{{Address: "10.0.0.1:15000"}}}},
+		}},
+		Details: map[string]*api.ServiceDetail{"backend.demo": {Service: service, Instances: []api.Endpoint{{Address: "10.0.0.1:15000", TLS: true, Health: "HEALTHY"}}}},
+		Ports:   map[string]verify.Endpoint{"10.0.0.1:15000": {Service: "backend.demo", OK: true, Checks: []verify.Check{{ID: "tls13", Outcome: verify.Pass}}}},
+	}
+}
+
+// TestEachHop spoils one hop each and wants its code, at that hop.
+func TestEachHop(t *testing.T) {
+	for _, c := range []struct {
+		want, hop, client, url string
+		spoil                  func(*diagnose.Facts)
+	}{
+		{"", "", client, address, func(*diagnose.Facts) {}},
+		{"", "", "frontend", "backend.demo:8080", func(*diagnose.Facts) {}},
+		{"PB1001", "control plane", client, address, func(f *diagnose.Facts) { f.Status, f.Unreachable = nil, "connection refused" }},
+		{"PB1601", "client", "worker", address, func(*diagnose.Facts) {}},
+		{"PB1301", "client", client, address, func(f *diagnose.Facts) { f.Status.Sidecars[1].Stream = nil }},
+		{"PB1602", "name", client, "http://bakend.demo:8080", func(*diagnose.Facts) {}},
+		{"PB1603", "name", client, "http://backend.demo:81", func(*diagnose.Facts) {}},
+		{"PB1402", "name", client, address, func(f *diagnose.Facts) { f.Tasks[client].Hosts["backend.demo"] = "10.9.9.9" }},
+		{"PB1403", "name", client, address, func(f *diagnose.Facts) { delete(f.Tasks[client].Hosts, "backend.demo") }},
+		{"PB1604", "listener", client, address, func(f *diagnose.Facts) { f.Tasks[client].Listeners = nil }},
+		{"PB1304", "listener", client, address, func(f *diagnose.Facts) {
+			f.Tasks[client].Listeners[0].State, f.Tasks[client].Listeners[0].Error = api.Broken, "cannot bind"
+		}},
+		{"PB1303", "listener", client, address, func(f *diagnose.Facts) { f.Tasks[client].Listeners[0].State = api.Warming }},
+		{"PB1604", "route", client, address, func(f *diagnose.Facts) { f.Tasks[client].Routes[0].Clusters = []string{"other.demo"} }},
+		{"PB1604", "cluster", client, address, func(f *diagnose.Facts) { f.Tasks[client].Clusters = nil }},
+		{"PB1303", "cluster", client, address, func(f *diagnose.Facts) { f.Tasks[client].Clusters[0].State = api.Warming }},
+		{"PB1604", "endpoints", client, address, func(f *diagnose.Facts) { f.Tasks[client].Clusters[0].Hosts = nil }},
+		{"PB1502", "endpoints", client, address, func(f *diagnose.Facts) { f.Status.Services[0].Endpoints = map[string]int{"UNHEALTHY": 1} }},
+		{"PB1209", "tls", client, address, func(f *diagnose.Facts) {
+			f.Ports["10.0.0.1:15000"] = verify.Endpoint{Observation: verify.Observation{Address: "10.0.0.1:15000"}, Service: "backend.demo", Checks: []verify.Check{{ID: "san", Outcome: verify.Fail, Detail: "DNS names other.demo"}}}
+		}},
+		{"PB1401", "application", client, address, func(f *diagnose.Facts) { f.Status.Sidecars[0].Ports[0].Health = "UNHEALTHY" }},
+	} {
+		t.Run(c.want+" "+c.hop, func(t *testing.T) {
+			f := healthy()
+			c.spoil(f)
+			w, err := Explain(f, c.client, c.url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			last := w.Hops[len(w.Hops)-1]
+			switch {
+			case c.want == "":
+				if w.Finding != nil || len(w.Hops) != 9 {
+					t.Errorf("%+v %+v", w.Hops, w.Finding)
+				}
+			case w.Finding == nil || w.Finding.Code != c.want || last.Name != c.hop || last.State != Fails || len(w.Finding.Fix) == 0 || w.Finding.Title == "":
+				t.Errorf("%+v %+v", w.Hops, w.Finding)
+			}
+		})
+	}
+	if _, err := Explain(healthy(), client, "http://backend.demo:99999"); err == nil {
+		t.Error(errors.New("a port that can't be is asked for"))
+	}
+}
+
+// TestCalled: what a real call adds to hops that look right.
+func TestCalled(t *testing.T) {
+	for _, c := range []struct {
+		want string
+		out  agentapi.Outcome
+	}{
+		{"", agentapi.Outcome{Status: 200}},
+		{"", agentapi.Outcome{Status: 404}},
+		{"PB1506", agentapi.Outcome{Status: 500}},
+		{"PB1507", agentapi.Outcome{Envoy: true, Status: 504, Body: "upstream request timeout"}},
+		{"PB1507", agentapi.Outcome{Error: "context deadline exceeded"}},
+		{"PB1510", agentapi.Outcome{Envoy: true, Status: 403, Body: "RBAC: access denied"}},
+		{"PB1208", agentapi.Outcome{Envoy: true, Status: 503, Body: "TLS_error: CERTIFICATE_VERIFY_FAILED: verify cert failed"}},
+		{"PB1209", agentapi.Outcome{Envoy: true, Status: 503, Body: "TLS_error: CERTIFICATE_VERIFY_FAILED: verify SAN list"}},
+		{"PB1504", agentapi.Outcome{Envoy: true, Status: 503, Body: "TLS_error:|268435703:SSL routines"}},
+		{"PB1503", agentapi.Outcome{Envoy: true, Status: 503, Body: "upstream connect error: connection refused"}},
+		{"PB1605", agentapi.Outcome{Error: "EOF"}},
+	} {
+		w := &Walk{Service: "backend.demo"}
+		if Called(w, c.out); (w.Finding == nil) != (c.want == "") || w.Finding != nil && (w.Finding.Code != c.want || w.Finding.Title == "" || w.Finding.Severity == "") {
+			t.Errorf("want %q of %+v, got %+v", c.want, c.out, w.Finding)
+		}
+	}
+	w := &Walk{Finding: &diagnose.Finding{Code: "PB1401"}}
+	if Called(w, agentapi.Outcome{Error: "EOF"}); w.Finding.Code != "PB1401" || !strings.Contains(w.Finding.Evidence[0], "EOF") {
+		t.Errorf("%+v", w.Finding)
+	}
+}
