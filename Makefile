@@ -77,7 +77,7 @@ demo-needs:
 	scripts/envoy.sh
 
 test-needs: demo-needs
-	scripts/apt.sh gcc libc6-dev awscli python3-boto3 nftables chromium prometheus etcd-server
+	scripts/apt.sh gcc libc6-dev awscli python3-boto3 nftables systemd chromium prometheus etcd-server
 
 bench-needs: demo-needs
 	scripts/apt.sh wrk nghttp2-client valgrind

@@ -29,7 +29,7 @@ var mayImport = map[string][]string{
 	"registry":            {},
 	"replicas":            {"mesh/record"},
 	"tandem":              {},
-	"sidecar":             {"xds/bootstrap", "agentapi", "identity", "declare", "internal/envoybin", "diagnose/verify"},
+	"sidecar":             {"xds/bootstrap", "agentapi", "identity", "declare", "internal/envoybin", "internal/suggest", "diagnose/verify"},
 	"xds":                 {},
 	"admin":               {},
 	"diagnose":            {"admin/api", "agentapi"},

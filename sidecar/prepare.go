@@ -112,7 +112,7 @@ func (a *Agent) configure() error {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			return fmt.Errorf("write Envoy's configuration: %w", err)
 		}
-		if a.cfg.UID > 0 && os.Geteuid() == 0 {
+		if a.cfg.UID > 0 && a.cfg.UID != os.Geteuid() {
 			if err := os.Chown(path, a.cfg.UID, a.cfg.UID); err != nil {
 				return fmt.Errorf("write Envoy's configuration: %w", err)
 			}
@@ -127,7 +127,7 @@ func (a *Agent) configure() error {
 
 // reachable says which directory above the state keeps Envoy's user out.
 func (c Config) reachable() error {
-	if c.UID <= 0 || os.Geteuid() != 0 {
+	if c.UID <= 0 || c.UID == os.Geteuid() {
 		return nil
 	}
 	for dir := filepath.Dir(c.State); ; dir = filepath.Dir(dir) {

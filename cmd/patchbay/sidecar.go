@@ -22,6 +22,7 @@ import (
 	"patchbay/mesh"
 	"patchbay/sidecar"
 	"patchbay/sidecar/ecs"
+	"patchbay/sidecar/envoy"
 	"patchbay/xds/bootstrap"
 )
 
@@ -50,14 +51,19 @@ serviceConnectConfiguration and portMappings of ECS, as JSON. A task without
 services is client-only.
 
 Every flag can be given as an environment variable: --drain-time is
-PATCHBAY_DRAIN_TIME.`,
+PATCHBAY_DRAIN_TIME. On a machine without containers one file can hold all of
+it, the declaration included, with --config (docs/guides/ec2.md); the command
+line and the environment come before the file.`,
 		Example: `  export ` + declarationVar + `='{
     "serviceConnectConfiguration": {"enabled": true, "namespace": "prod",
       "services": [{"portName": "web", "discoveryName": "backend", "clientAliases": [{"port": 8080}]}]},
     "portMappings": [{"name": "web", "containerPort": 8080, "appProtocol": "http"}]}'
-  patchbay sidecar --xds patchbay:18000 --agent patchbay:18001 --join /join`,
-		Args:    cobra.NoArgs,
-		PreRunE: func(c *cobra.Command, _ []string) error { return fromEnv(c.Flags()) },
+  patchbay sidecar --xds patchbay:18000 --agent patchbay:18001 --join /join
+  patchbay sidecar --config /etc/patchbay/sidecar.yaml`,
+		Args: cobra.NoArgs,
+		PreRunE: func(c *cobra.Command, _ []string) error {
+			return errors.Join(fromEnv(c.Flags()), o.fromFile(c.Flags()))
+		},
 		RunE: func(c *cobra.Command, _ []string) error {
 			a, err := o.agent(c)
 			if err != nil {
@@ -71,6 +77,7 @@ PATCHBAY_DRAIN_TIME.`,
 		},
 	}
 	o.flags(c.Flags())
+	c.Flags().StringVar(&o.file, "config", "", "a YAML file with flags and declaration, for machines without containers")
 	c.AddCommand(newSidecarHealthCmd())
 	return c
 }
@@ -82,7 +89,11 @@ type sidecarOptions struct {
 	wiring string
 	net    string
 	uid    int
+	user   string
 	log    config.Log
+
+	file        string // of --config
+	declaration []byte // in it
 }
 
 func newSidecarOptions() *sidecarOptions {
@@ -100,6 +111,7 @@ func (o *sidecarOptions) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.cfg.HostsFile, "hosts-file", "/etc/hosts", "the hosts file that the task's containers read")
 	f.StringVar(&o.cfg.Envoy, "envoy", "", "path of Envoy, 1.40.0 or newer (default: PATH, beside this program, or the Python wheel)")
 	f.IntVar(&o.uid, "envoy-uid", envoyUID, "user and group id that Envoy runs under, where the agent is root")
+	f.StringVar(&o.user, "envoy-user", "", "name of Envoy's user, instead of --envoy-uid")
 	f.IntVar(&o.cfg.Concurrency, "concurrency", 2, "Envoy's worker threads; 0 means one for each core")
 	f.DurationVar(&o.cfg.DrainTime, "drain-time", 20*time.Second, "how long connections may take to end once every caller knows that the task stops")
 	f.DurationVar(&o.cfg.StopTimeout, "stop-timeout", 0, "when after the first SIGTERM the container is killed: the drain ends before (default: on ECS 30s, its own default; elsewhere no limit)")
@@ -139,10 +151,13 @@ func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
 	cfg.Log = newLog(o.log, c.ErrOrStderr())
 	cfg.AccessLog = os.Stdout
 	cfg.Wiring = mesh.Wiring(o.wiring)
-	if os.Geteuid() == 0 {
-		cfg.UID = o.uid
+	uid, err := o.envoyUser()
+	if err != nil {
+		errs = append(errs, err)
 	}
-	var err error
+	if envoy.MayChangeUser() {
+		cfg.UID = uid
+	}
 	if cfg.State, err = filepath.Abs(cfg.State); err != nil {
 		errs = append(errs, fmt.Errorf("state: %w", err))
 	}
@@ -168,6 +183,12 @@ func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
 		}
 	}
 	text, ok := os.LookupEnv(declarationVar)
+	switch {
+	case ok && o.declaration != nil:
+		errs = append(errs, fmt.Errorf("%s is set, and %s has a declaration as well; allowed: one of the two", declarationVar, o.file))
+	case o.declaration != nil:
+		text, ok = string(o.declaration), true
+	}
 	if !ok {
 		errs = append(errs, fmt.Errorf("%s is not set; a task that only calls others has: {\"serviceConnectConfiguration\": {\"enabled\": true}}", declarationVar))
 		cfg.Declaration.Enabled = true // said already

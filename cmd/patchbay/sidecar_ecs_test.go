@@ -111,6 +111,7 @@ func TestSidecarInBridgeMode(t *testing.T) {
 	t.Cleanup(func() { app.Close() })
 	port, ingress, alias := uint16(l.Addr().(*net.TCPAddr).Port), uint16(freePort(t)), uint16(freePort(t))
 	front := p.sidecar(p.joinDir("frontend"), "f1", clientOnly)
+	front.until(serving) // it has read the environment
 	task := ecsTaskOf(ecsTask, port)
 	task.Containers[0].Networks = []metadata.Network{{NetworkMode: "bridge", IPv4Addresses: []string{"127.0.0.2"}}}
 	task.Containers[0].Health = nil

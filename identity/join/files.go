@@ -93,7 +93,7 @@ func (c *certificate) write(state string, uid int) error {
 		}
 		owned = append(owned, path)
 	}
-	if uid > 0 && os.Geteuid() == 0 {
+	if uid > 0 && uid != os.Geteuid() {
 		for _, path := range owned {
 			if err := root.Lchown(path, uid, uid); err != nil {
 				return errors.Join(err, root.RemoveAll(dir))

@@ -113,6 +113,11 @@ func (s *Supervisor) run(ctx context.Context) error {
 		cmd.Stdout = s.cmd.Stdout
 	}
 	cmd.WaitDelay = time.Second
+	if cmd.SysProcAttr.Credential != nil {
+		if err := dropAmbient(); err != nil {
+			return fmt.Errorf("start Envoy %s: %w", s.cmd.Binary, err)
+		}
+	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start Envoy %s: %w", s.cmd.Binary, err)
 	}

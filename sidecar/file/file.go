@@ -1,0 +1,142 @@
+// Package file is the one file of a sidecar on a machine without containers:
+// what the flags of `patchbay sidecar` say, by their names in camel case, and
+// the task's declaration in ECS's words beside them.
+//
+// It owns the file's form. It must not know what a flag means: the command sets
+// them. Start reading at [Parse].
+package file
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"unicode"
+
+	"go.yaml.in/yaml/v3"
+
+	"patchbay/internal/suggest"
+)
+
+// Declaration are the keys that make the task's declaration.
+var Declaration = []string{"serviceConnectConfiguration", "portMappings"}
+
+// File is what a file says.
+type File struct {
+	Flags       []Flag // in the order of the file
+	Declaration []byte // JSON, as the environment variable of it has; nil if the file has none
+}
+
+// Flag is the value of one flag.
+type Flag struct {
+	Key, Name, Value string // the file's key, the flag's name and value
+	Line             int
+}
+
+// Key is the file's key of a flag.
+func Key(flag string) string {
+	var b strings.Builder
+	up := false
+	for _, r := range flag {
+		if r == '-' {
+			up = true
+			continue
+		}
+		if up {
+			r, up = unicode.ToUpper(r), false
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// Parse reads a file. flags are the names of the flags that may be in it. The
+// error lists everything that is wrong, by line.
+func Parse(name string, text []byte, flags []string) (File, error) {
+	var f File
+	var errs []error
+	bad := func(line int, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s:%d: %w", name, line, fmt.Errorf(format, args...)))
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	var doc, more yaml.Node
+	if err := dec.Decode(&doc); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = errors.New("is empty; allowed: xds, agent, serviceConnectConfiguration and so on")
+		}
+		return f, fmt.Errorf("%s: %w", name, err)
+	}
+	if dec.Decode(&more) != io.EOF {
+		bad(more.Line, "a second document; allowed: one")
+	}
+	root := doc.Content[0]
+	if root.Kind != yaml.MappingNode {
+		bad(root.Line, "is no mapping; allowed: key: value")
+		return f, errors.Join(errs...)
+	}
+	byKey := map[string]string{}
+	for _, flag := range flags {
+		byKey[Key(flag)] = flag
+	}
+	known := slices.Sorted(slices.Values(slices.Concat(slices.Collect(maps.Keys(byKey)), Declaration)))
+	declared, seen := map[string]any{}, map[string]int{}
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		key, value := root.Content[i], root.Content[i+1]
+		if first := seen[key.Value]; first != 0 {
+			bad(key.Line, "%s: stands in line %d already", key.Value, first)
+			continue
+		}
+		seen[key.Value] = key.Line
+		switch flag, isFlag := byKey[key.Value]; {
+		case slices.Contains(Declaration, key.Value):
+			var v any
+			if err := value.Decode(&v); err != nil {
+				bad(value.Line, "%s: %w", key.Value, err)
+			}
+			declared[key.Value] = v
+		case !isFlag:
+			hint := ""
+			if near := suggest.Near(key.Value, known); near != "" {
+				hint = " (did you mean " + near + "?)"
+			}
+			bad(key.Line, "%.80s: is not a key here%s; allowed: %s", key.Value, hint, strings.Join(known, ", "))
+		default:
+			text, err := scalar(value)
+			if err != nil {
+				bad(value.Line, "%s: %w", key.Value, err)
+			}
+			f.Flags = append(f.Flags, Flag{key.Value, flag, text, key.Line})
+		}
+	}
+	if len(declared) > 0 {
+		var err error
+		if f.Declaration, err = json.Marshal(declared); err != nil {
+			bad(cmp.Or(seen[Declaration[0]], seen[Declaration[1]]), "the declaration: %w", err)
+		}
+	}
+	return f, errors.Join(errs...)
+}
+
+// scalar is a value as a flag takes it; a list of values is separated by
+// commas.
+func scalar(n *yaml.Node) (string, error) {
+	switch {
+	case n.Kind == yaml.ScalarNode && n.Tag != "!!null":
+		return n.Value, nil
+	case n.Kind == yaml.SequenceNode:
+		var all []string
+		for _, e := range n.Content {
+			if e.Kind != yaml.ScalarNode || strings.Contains(e.Value, ",") {
+				return "", errors.New("allowed: a list of plain values")
+			}
+			all = append(all, e.Value)
+		}
+		return strings.Join(all, ","), nil
+	}
+	return "", errors.New("has no value; allowed: a plain value, or a list of them")
+}
