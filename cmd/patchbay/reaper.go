@@ -12,27 +12,33 @@ import (
 	"patchbay/registrar/reaper"
 )
 
-// startReaper takes ended tasks out of Cloud Map, where instances have no
-// leases.
+// startReaper runs the reaper where one is needed.
 func (c *control) startReaper(ctx context.Context, g *errgroup.Group) {
+	if r := c.reaper(); r != nil {
+		g.Go(func() error { return r.Run(ctx) })
+	}
+}
+
+// reaper takes ended tasks out of Cloud Map, where instances have no leases. It
+// is nil where they have, or where nobody can say what has ended.
+func (c *control) reaper() *reaper.Reaper {
 	if c.cfg.Registry != nil || c.cfg.CloudMap.Lease > 0 {
-		return
+		return nil
 	}
 	alone := c.cfg.CloudMap.OnlyControlPlane
 	if c.tasks == nil && !alone {
-		return
+		return nil
 	}
 	tasks := c.tasks
 	if tasks == nil {
 		tasks = taskrole.NewTasks(nil, nil, nil)
 	}
-	r := reaper.New(reaper.Config{
+	return reaper.New(reaper.Config{
 		Snapshot: c.store.Snapshot, Tasks: tasks, Registry: c.registrar, Connected: c.connected, Alone: alone, Log: c.log,
 		Reaped: func(service mesh.ServiceName, id, why string) {
 			c.audit.Record(audit.Event{Kind: audit.Deregistered, Actor: "reaper", Subject: service.String() + " " + id, Decision: audit.Allowed, Reason: why})
 		},
 	})
-	g.Go(func() error { return r.Run(ctx) })
 }
 
 // connected are the names of the tasks whose agents are connected here.
