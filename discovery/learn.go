@@ -230,6 +230,7 @@ func (s *service) rebuild() bool {
 	var list []cloud.Instance
 	for _, i := range s.belief.Good {
 		if !s.announced(i.ID()) {
+			i.Endpoint = s.avoided(i.Endpoint)
 			list = append(list, i)
 		}
 	}

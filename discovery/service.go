@@ -41,6 +41,7 @@ type service struct {
 	malformed map[string]string // id → reason
 	skipped   map[string]int    // well-formed but unusable, by reason
 	leaving   map[string]departure
+	avoid     map[string]time.Time // instances of tasks that are to stop, by an event, since when
 	built     *mesh.Service
 
 	err          error
@@ -67,7 +68,7 @@ func newService(n *namespace, discoveryName string) *service {
 	return &service{
 		ns: n, name: mesh.ServiceName{Namespace: n.want.Name, DiscoveryName: discoveryName},
 		wake: make(chan struct{}, 1), belief: hold.Belief{Rules: n.cfg.Rules},
-		unknown: map[string]time.Time{}, leaving: map[string]departure{},
+		unknown: map[string]time.Time{}, leaving: map[string]departure{}, avoid: map[string]time.Time{},
 	}
 }
 

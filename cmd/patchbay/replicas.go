@@ -45,8 +45,11 @@ func (c *control) buildReplicas(endpoint string, cfg aws.Config, d *discovery.Co
 	return nil
 }
 
-// runReplicas opens the port of the other replicas and serves them.
+// runReplicas reads events, opens the port of the other replicas and serves them.
 func (c *control) runReplicas(ctx context.Context, g *errgroup.Group) error {
+	if c.queue != nil {
+		g.Go(func() error { return c.queue.Run(ctx) })
+	}
 	if c.replicas == nil {
 		return nil
 	}

@@ -31,6 +31,7 @@ import (
 	"patchbay/config"
 	"patchbay/discovery"
 	"patchbay/discovery/cloud"
+	"patchbay/discovery/events"
 	"patchbay/identity"
 	"patchbay/identity/taskrole"
 	"patchbay/mesh"
@@ -109,6 +110,7 @@ type control struct {
 	registryKey aws.Credentials
 	replicas    *replicas.Replicas // nil: there is one
 	line        *identity.Replica
+	queue       *events.Queue // nil: no events
 	discovery   *discovery.CloudMap
 	registrar   *registrar.Registrar
 	rotator     *pki.Rotator
@@ -172,7 +174,7 @@ func (c *control) buildDiscovery(ctx context.Context) error {
 			r.Namespaces[local] = n
 		}
 	}
-	if err := c.buildReplicas(endpoint, cfg, &d); err != nil {
+	if err := c.buildHints(ctx, endpoint, cfg, &d); err != nil {
 		return err
 	}
 	c.discovery, err = discovery.New(d, cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: endpoint}), c.store, c.log)

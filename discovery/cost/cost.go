@@ -35,7 +35,7 @@ const Queue = "ReceiveMessage"
 
 // Of is the price of one call.
 func Of(operation string) float64 {
-	if operation == Queue {
+	if operation == Queue || operation == "DeleteMessageBatch" {
 		return perMillionOfQueue / 1e6
 	}
 	return perMillion / 1e6
