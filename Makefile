@@ -56,11 +56,17 @@ lint: ## golangci-lint with the import rules (builds the linter: minutes)
 page: ## what the page has from others, by npm, into admin/page/vendor
 	scripts/page.sh
 
+page-bench: test-needs ## the page of a thousand sidecars: from a change to the screen
+	go test -tags $(TAGS) -count=1 -run "^$$" -bench Thousand -benchtime 8x ./admin/page
+
 pictures: test-needs ## the pictures of docs/pictures, by the page's test
 	go test -tags $(TAGS) -count=1 -run TestReadable ./admin/page -update
 
 docs: ## write the pages that are generated (docs/reference/cli.md)
 	go test -tags $(TAGS) -count=1 -run '^TestPage$$' ./cmd/patchbay -update
+
+man: ## manual pages of all commands into bin/man
+	PATCHBAY_MAN=$(CURDIR)/bin/man go test -tags $(TAGS) -count=1 -run '^TestManPages$$' ./cmd/patchbay
 
 proto: ## generate agentapi from agent.proto
 	scripts/apt.sh protobuf-compiler libprotobuf-dev
@@ -78,6 +84,7 @@ demo-needs:
 
 test-needs: demo-needs
 	scripts/apt.sh gcc libc6-dev awscli python3-boto3 nftables systemd chromium prometheus etcd-server
+	scripts/apt.sh bash-completion zsh fish
 
 bench-needs: demo-needs
 	scripts/apt.sh wrk nghttp2-client valgrind
@@ -89,3 +96,4 @@ compose-needs:
 
 .PHONY: help build demo test bench broken-meshes compose-test images fuzz xds-soak lint page pictures docs proto clean demo-needs test-needs bench-needs compose-needs
 .PHONY: nightly xds-churn
+.PHONY: page-bench man

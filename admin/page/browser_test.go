@@ -32,7 +32,7 @@ const program = "chromium"
 
 // browser is a Chromium with one tab, and what its console has complained of.
 type browser struct {
-	t   *testing.T
+	t   testing.TB
 	ctx context.Context
 
 	mu      sync.Mutex
@@ -57,7 +57,7 @@ func TestMain(m *testing.M) {
 var chromium context.Context
 
 // open opens a tab on url, in a window of so many pixels.
-func open(t *testing.T, url string, width, height int64, first ...chromedp.Action[chromedp.Void]) *browser {
+func open(t testing.TB, url string, width, height int64, first ...chromedp.Action[chromedp.Void]) *browser {
 	t.Helper()
 	ctx, stop := chromedp.NewContext(chromium)
 	t.Cleanup(stop)
@@ -142,7 +142,7 @@ func prefers(scheme string) chromedp.Action[chromedp.Void] {
 }
 
 // shown serves the page of a made-up mesh, which is watched as a real one is.
-func shown(t *testing.T, m *sample.Mesh) string {
+func shown(t testing.TB, m *sample.Mesh) string {
 	t.Helper()
 	w := live.New(m.Status, m.Traffic)
 	ctx, stop := context.WithCancel(context.Background())

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"patchbay/diagnose"
+	"patchbay/diagnose/show"
 	"patchbay/docs/doctor"
 )
 
@@ -76,7 +77,9 @@ func (o *doctorOptions) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	done := show.Wait(c.ErrOrStderr(), "asking the control plane and the sidecars")
 	facts, err := o.facts(c.Context())
+	done()
 	if err != nil {
 		return err
 	}

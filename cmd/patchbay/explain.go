@@ -5,6 +5,7 @@ import (
 
 	"patchbay/diagnose/gather"
 	"patchbay/diagnose/hops"
+	"patchbay/diagnose/show"
 )
 
 func newExplainCmd() *cobra.Command {
@@ -56,7 +57,9 @@ func (o *operator) explain(c *cobra.Command, client, address string, live bool) 
 	if err != nil {
 		return err
 	}
+	done := show.Wait(c.ErrOrStderr(), "asking the sidecars")
 	facts, err := src.Explain(c.Context(), client, address)
+	done()
 	if err != nil {
 		return err
 	}

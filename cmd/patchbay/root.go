@@ -8,6 +8,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"patchbay/internal/suggest"
 )
 
 // Exit codes, part of the command line's contract (docs/reference/cli.md).
@@ -47,10 +50,24 @@ sidecar current over incremental xDS.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, meantFlag(c, err)) })
 	root.AddCommand(commands()...)
 	strict(root)
 	return root
+}
+
+// meantFlag adds to the error about an unknown flag the one that was meant.
+func meantFlag(c *cobra.Command, err error) error {
+	name, unknown := strings.CutPrefix(err.Error(), "unknown flag: --")
+	if !unknown {
+		return err
+	}
+	var all []string
+	c.Flags().VisitAll(func(f *pflag.Flag) { all = append(all, f.Name) })
+	if near := suggest.Near(name, all); near != "" {
+		return fmt.Errorf("%w; did you mean --%s?", err, near)
+	}
+	return err
 }
 
 // usage is an error of the command line: of what was typed.

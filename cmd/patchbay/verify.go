@@ -92,7 +92,9 @@ func (o *verifyOptions) run(c *cobra.Command, args []string) error {
 		return usage(c, errors.New("with --endpoint, the name of its certificate is needed: --name"))
 	}
 	once := func() error {
+		done := show.Wait(c.ErrOrStderr(), "making handshakes")
 		reports, err := o.reports(c.Context(), args)
+		done()
 		if err != nil {
 			return err
 		}
