@@ -45,6 +45,7 @@ var mayImport = map[string][]string{
 	"internal/suggest":    {},
 	"docs/doctor":         {},
 	"admin/live":          {"admin/api", "diagnose"},
+	"fault":               {"admin/api", "mesh/policy"},
 	"inspect":             {"admin/api", "xds"},
 }
 

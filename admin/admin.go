@@ -49,6 +49,8 @@ type Options struct {
 	// Handlers serve other patterns of http.ServeMux. They only read, and are
 	// guarded as all reading is.
 	Handlers map[string]http.Handler
+	// Acting serve other patterns, too, and are guarded as all acting is.
+	Acting map[string]http.Handler
 	// Page is everything else below /, for everybody: it must hold no data of
 	// the mesh. Nil: there is none.
 	Page http.Handler
@@ -79,6 +81,9 @@ func Handler(o Options) http.Handler {
 	}
 	mux.Handle("GET /api/v1/{part}", o.guard(false, http.HandlerFunc(o.part)))
 	mux.Handle("POST /api/v1/{action}", o.guard(true, http.HandlerFunc(o.action)))
+	for pattern, h := range o.Acting {
+		mux.Handle(pattern, o.guard(true, h))
+	}
 	for pattern, h := range o.Handlers {
 		mux.Handle(pattern, o.guard(false, h))
 	}

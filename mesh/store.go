@@ -53,6 +53,8 @@ type Store struct {
 	mu      sync.Mutex
 	now     *Snapshot
 	changed chan struct{} // closed when now is replaced
+
+	overrides map[ServiceName]override
 }
 
 // NewStore returns a store that holds the empty snapshot of generation 0.
@@ -93,6 +95,7 @@ func (s *Store) SetServices(namespace string, services []*Service) bool {
 	same := s.now.Synced[namespace]
 	next := make([]*Service, 0, len(services))
 	for _, v := range services {
+		v = s.shown(v)
 		if old := s.now.Service(v.Name); old.Equal(v) {
 			v = old
 		} else {

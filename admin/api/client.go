@@ -113,7 +113,11 @@ func (c *Client) Raw(ctx context.Context, path string) ([]byte, error) {
 
 // Stream opens a path whose answer does not end; the caller closes it.
 func (c *Client) Stream(ctx context.Context, path string) (io.ReadCloser, error) {
-	resp, err := c.send(ctx, http.MethodGet, path)
+	return c.stream(ctx, http.MethodGet, path)
+}
+
+func (c *Client) stream(ctx context.Context, method, path string) (io.ReadCloser, error) {
+	resp, err := c.send(ctx, method, path)
 	if err != nil {
 		return nil, err
 	}

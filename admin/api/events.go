@@ -6,12 +6,22 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 )
 
 // Follow reads server-sent events of a path and hands each to do, decoded,
 // until ctx ends, the control plane ends the stream, or do fails.
 func Follow[E any](ctx context.Context, c *Client, path string, do func(E) error) error {
-	body, err := c.Stream(ctx, path)
+	return follow(ctx, c, http.MethodGet, path, do)
+}
+
+// FollowPost is [Follow] of what acts for as long as it is followed.
+func FollowPost[E any](ctx context.Context, c *Client, path string, do func(E) error) error {
+	return follow(ctx, c, http.MethodPost, path, do)
+}
+
+func follow[E any](ctx context.Context, c *Client, method, path string, do func(E) error) error {
+	body, err := c.stream(ctx, method, path)
 	if err != nil {
 		return err
 	}

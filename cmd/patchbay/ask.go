@@ -86,7 +86,7 @@ func (c *control) hasAlias(u *url.URL) bool {
 }
 
 // counters are the statistics that show a call on its way.
-const counters = `^(cluster\..*\.(upstream_(rq|cx)_(total|[1-5]xx|timeout|connect_fail|retry)|ssl\.(handshake|connection_error|fail_.*|versions\..*)|outlier_detection\.ejections_active)|http\.(ingress|egress)\.downstream_rq_(total|[1-5]xx)|tcp\.(ingress|egress)\.downstream_cx_total|listener\..*\.ssl\.(handshake|connection_error|fail_.*|versions\..*))$`
+const counters = `^(cluster\..*\.(upstream_(rq|cx)_(total|[1-5]xx|timeout|connect_fail|retry)|ssl\.(handshake|connection_error|fail_.*|versions\..*)|outlier_detection\.ejections_active)|http\.(ingress|egress)\.(downstream_rq_(total|[1-5]xx)|fault\.(aborts|delays)_injected)|tcp\.(ingress|egress)\.downstream_cx_total|listener\..*\.ssl\.(handshake|connection_error|fail_.*|versions\..*))$`
 
 // taskQuery is what the sidecar of ?node has; with ?stats=only, its counters
 // alone.

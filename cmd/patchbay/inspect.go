@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"patchbay/admin"
 	"patchbay/agentapi"
+	"patchbay/config"
 	"patchbay/inspect"
 )
 
@@ -51,6 +53,15 @@ func (c *control) diffQuery(ctx context.Context, v url.Values) (any, error) {
 	}
 	out, err := c.books().Differs(v.Get("node"), seen.At, seen.Pages["config_dump"])
 	return out, invalid(err)
+}
+
+// noFaults says why a mesh may not be broken on purpose; empty: it is a local
+// one.
+func noFaults(cfg config.Config) string {
+	if cfg.Registry == nil {
+		return "faults are made on local meshes only: the registry of this one is " + cmp.Or(cfg.CloudMap.Endpoint, "AWS Cloud Map") + ", so its services may be others' too"
+	}
+	return ""
 }
 
 // invalid marks an error as the caller's, where it is.

@@ -30,6 +30,7 @@ func TestInspect(t *testing.T) {
 
 	t.Run("xds get", func(t *testing.T) { p.on(t).xdsGet(back) })
 	t.Run("xds watch", func(t *testing.T) { p.on(t).xdsWatch() })
+	t.Run("fault", func(t *testing.T) { p.on(t).faults(front, alias) })
 	t.Run("diff", func(t *testing.T) { p.on(t).diff() })
 }
 

@@ -216,6 +216,7 @@ func runRegistry(ctx context.Context, f registryFlags, out, errOut io.Writer) er
 
 // runningRegistry is a registry with its store and its open port.
 type runningRegistry struct {
+	handler  http.Handler // the server, and what stands before it
 	server   *registry.Server
 	store    store.Store
 	listener net.Listener
@@ -227,6 +228,7 @@ type runningRegistry struct {
 // Setting is what listen is called where it was written.
 func openRegistry(ctx context.Context, setting, listen string, in store.Store, o registry.Options) (*runningRegistry, error) {
 	r := &runningRegistry{store: in, server: registry.New(in, o)}
+	r.handler = r.server
 	if err := r.server.Load(); err != nil && !errors.Is(err, store.ErrUnavailable) {
 		return nil, errors.Join(err, r.store.Close())
 	}
@@ -251,7 +253,7 @@ const drainTime = 5 * time.Second
 // run serves until ctx ends, answers what is under way, and closes the store.
 func (r *runningRegistry) run(ctx context.Context) error {
 	s := &http.Server{
-		Handler: r.server, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		Handler: r.handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 64 << 10,
 		// The watch's streams end with ctx; calls don't look at it.
 		BaseContext: func(net.Listener) context.Context { return ctx },

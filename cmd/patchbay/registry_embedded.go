@@ -42,7 +42,7 @@ func (c *control) startRegistry(ctx context.Context, g *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
-	c.registryURL = r.url
+	c.registryURL, r.handler = r.url, c.faults.Registry(r.server)
 	g.Go(func() error { return r.run(ctx) })
 	return nil
 }

@@ -32,6 +32,7 @@ import (
 	"patchbay/discovery"
 	"patchbay/discovery/cloud"
 	"patchbay/discovery/events"
+	"patchbay/fault"
 	"patchbay/identity"
 	"patchbay/identity/taskrole"
 	"patchbay/mesh"
@@ -121,15 +122,32 @@ type control struct {
 	pusher      *xds.Pusher
 	agents      *agents.Server
 	watch       *live.Watch
+	faults      *fault.Injector
 }
 
-// serve builds everything, then runs it until ctx ends or a part fails.
+// errRestart ends the control plane so that it starts again.
+var errRestart = errors.New("restarted on purpose")
+
+// serve runs the control plane, again and again if it is told to restart.
 func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	for {
+		once, restart := context.WithCancelCause(ctx)
+		err := serveOnce(once, cfg, log, func() { restart(errRestart) })
+		again := ctx.Err() == nil && errors.Is(context.Cause(once), errRestart)
+		if restart(nil); !again {
+			return err
+		}
+	}
+}
+
+// serveOnce builds everything, then runs it until ctx ends or a part fails.
+func serveOnce(ctx context.Context, cfg config.Config, log *slog.Logger, restart func()) error {
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	c := &control{replica: replica(), started: time.Now(), cfg: cfg, log: log, store: mesh.NewStore(), metrics: prometheus.NewRegistry()}
 	c.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), state{c})
+	c.faults = &fault.Injector{Store: c.store, Refused: noFaults(cfg), Restart: restart, Log: log}
 	g, ctx := errgroup.WithContext(ctx)
 	if err := c.startRegistry(ctx, g); err != nil {
 		return err
@@ -297,6 +315,7 @@ func (c *control) adminOptions() (admin.Options, error) {
 		},
 		Queries:  c.inspections(c.queries()),
 		Handlers: c.watches(c.handlers()),
+		Acting:   map[string]http.Handler{"POST /api/v1/fault": c.faults},
 		Page:     page.Handler(),
 		Actions:  c.actions(),
 	}, err

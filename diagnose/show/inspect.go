@@ -161,3 +161,29 @@ func sortedKeys[V any](m map[string]V) []string {
 	slices.Sort(keys)
 	return keys
 }
+
+// Note prints a line of what happens, with its time.
+func (p *Printer) Note(at time.Time, text string) {
+	p.line("%s %s", p.paint(faint, at.Local().Format("15:04:05.000")), text)
+}
+
+// Fault prints what applications saw while a fault lasted.
+func (p *Printer) Fault(all []api.Suffered) {
+	if len(all) == 0 {
+		p.line("no application made a request meanwhile")
+		return
+	}
+	rows := make([][]string, 0, len(all))
+	for _, r := range all {
+		words := ""
+		if r.Lost {
+			words = p.paint(weak, "it did not answer afterwards")
+		}
+		failed := fmt.Sprint(r.Failed)
+		if r.Failed > 0 {
+			failed = p.paint(bad, failed)
+		}
+		rows = append(rows, []string{r.Node, fmt.Sprint(r.Requests), failed, fmt.Sprint(r.Aborted), fmt.Sprint(r.Delayed), words})
+	}
+	p.table([]string{"CALLER", "REQUESTS", "FAILED", "ABORTED", "DELAYED", ""}, rows)
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"patchbay/admin/api"
+	"patchbay/fault"
+)
+
+func newFaultCmd() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "fault",
+		Short: "Break a local mesh on purpose, for a while",
+		Long: `Breaks a mesh on this machine on purpose, to see what its applications make of
+it, and reports the requests that failed meanwhile. Every fault ends by itself,
+after --for, and on Ctrl-C, and leaves the mesh as it was; none is written
+anywhere. No connection is cut by delay and abort.
+
+It is refused where the mesh is not a local one: where the registry is AWS Cloud
+Map, its services are others' too.`,
+		Example: "  patchbay fault delay backend.demo 300ms --percent 50\n  patchbay fault abort backend.demo 503 --percent 10 --for 1m\n  patchbay fault restart",
+	}
+	c.AddCommand(
+		faultCmd(fault.Delay, "delay SERVICE TIME", "Let requests to a service wait", "  patchbay fault delay backend.demo 300ms --percent 50", 2),
+		faultCmd(fault.Abort, "abort SERVICE STATUS", "Answer requests to a service with an error", "  patchbay fault abort backend.demo 503 --percent 10", 2),
+		faultCmd(fault.Drop, "drop SERVICE [IP:PORT]", "Hide an endpoint of a service from its callers", "  patchbay fault drop backend.demo\n  patchbay fault drop backend.demo 10.0.0.7:15000 --for 1m", 1),
+		faultCmd(fault.Throttle, "throttle", "Let the registry refuse calls, as Cloud Map does above its limits", "  patchbay fault throttle --percent 80", 0),
+		faultCmd(fault.Restart, "restart", "End the control plane and start it again", "  patchbay fault restart --for 10s", 0),
+	)
+	return c
+}
+
+// faultCmd is the command of one kind.
+func faultCmd(kind, use, short, example string, args int) *cobra.Command {
+	var o operator
+	w := fault.Wanted{Kind: kind}
+	c := &cobra.Command{
+		Use: use, Short: short, Example: example,
+		Args:              cobra.RangeArgs(args, args),
+		RunE:              func(c *cobra.Command, args []string) error { return o.fault(c, w, args) },
+		ValidArgsFunction: o.completeNames,
+	}
+	if kind == fault.Drop {
+		c.Args = cobra.RangeArgs(1, 2)
+	}
+	o.flags(c.Flags())
+	c.Flags().DurationVar(&w.For, "for", fault.DefaultTime, "how long; at most "+fault.MaxTime.String())
+	if kind != fault.Drop && kind != fault.Restart {
+		c.Flags().Uint32Var(&w.Percent, "percent", 100, "how many of the requests, or calls")
+	}
+	return c
+}
+
+func (o *operator) fault(c *cobra.Command, w fault.Wanted, args []string) error {
+	p, err := o.printer(c)
+	if err != nil {
+		return err
+	}
+	if len(args) > 0 {
+		w.Service = args[0]
+	}
+	if len(args) > 1 {
+		switch w.Kind {
+		case fault.Delay:
+			if w.Delay, err = time.ParseDuration(args[1]); err != nil {
+				return usage(c, fmt.Errorf("time %q; allowed: such as 300ms", args[1]))
+			}
+		case fault.Abort:
+			n, err := strconv.ParseUint(args[1], 10, 16)
+			if err != nil {
+				return usage(c, fmt.Errorf("status %q; allowed: 200 to 599", args[1]))
+			}
+			w.Abort = uint32(n)
+		default:
+			w.Endpoint = args[1]
+		}
+	}
+	client, err := o.client()
+	if err != nil {
+		return err
+	}
+	before, err := counted(c.Context(), client)
+	if err != nil {
+		return hint(err)
+	}
+	err = api.FollowPost(c.Context(), client, "/api/v1/fault?"+w.Query().Encode(), func(e fault.Event) error {
+		if p.ForPeople() {
+			p.Note(e.At, e.Event+": "+e.Text)
+		}
+		return nil
+	})
+	if err != nil && c.Context().Err() == nil && w.Kind != fault.Restart {
+		return hint(err)
+	}
+	// After Ctrl-C, too, what happened is reported: the fault is over by now.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), askTime)
+	defer cancel()
+	rows, err := outcome(ctx, client, before)
+	if err != nil {
+		return hint(err)
+	}
+	if !p.ForPeople() {
+		return p.Value(rows)
+	}
+	p.Fault(rows)
+	return nil
+}
+
+// outcome asks until every sidecar that was asked before answers again, or ctx
+// ends.
+func outcome(ctx context.Context, client *api.Client, before map[string]map[string]uint64) ([]api.Suffered, error) {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		after, err := counted(ctx, client)
+		if err == nil && len(after) >= len(before) {
+			return fault.Report(before, after), nil
+		}
+		select {
+		case <-ctx.Done():
+			if err != nil && after == nil {
+				return nil, errors.Join(errors.New("the sidecars could not be asked for a report"), err)
+			}
+			return fault.Report(before, after), nil
+		case <-tick.C:
+		}
+	}
+}
+
+// counted are the counters of every sidecar with an agent.
+func counted(ctx context.Context, client *api.Client) (map[string]map[string]uint64, error) {
+	st := &api.Status{}
+	if err := client.Get(ctx, "status", nil, st); err != nil {
+		return nil, err
+	}
+	out := map[string]map[string]uint64{}
+	for _, s := range st.Sidecars {
+		t := &api.Task{}
+		if s.Agent != nil && client.Get(ctx, "task", url.Values{"node": {s.Node}, "stats": {"only"}}, t) == nil {
+			out[s.Node] = t.Stats
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,40 @@
+package fault
+
+import (
+	"cmp"
+	"slices"
+
+	"patchbay/admin/api"
+)
+
+// The statistics of an Envoy that a report needs.
+const (
+	requests = "http.egress.downstream_rq_total"
+	failures = "http.egress.downstream_rq_5xx"
+	aborted  = "http.egress.fault.aborts_injected"
+	delayed  = "http.egress.fault.delays_injected"
+)
+
+// Report compares counters by node from before and after, sorted by node.
+// Sidecars that made no requests are left out.
+func Report(before, after map[string]map[string]uint64) []api.Suffered {
+	out := []api.Suffered{}
+	for node, was := range before {
+		now, there := after[node]
+		since := func(stat string) uint64 {
+			if now[stat] < was[stat] { // Envoy has started anew
+				return now[stat]
+			}
+			return now[stat] - was[stat]
+		}
+		r := api.Suffered{Node: node, Requests: since(requests), Failed: since(failures), Aborted: since(aborted), Delayed: since(delayed), Lost: !there}
+		if r.Lost {
+			r = api.Suffered{Node: node, Lost: true}
+		}
+		if r.Requests > 0 || r.Lost {
+			out = append(out, r)
+		}
+	}
+	slices.SortFunc(out, func(a, b api.Suffered) int { return cmp.Compare(a.Node, b.Node) })
+	return out
+}
