@@ -13,9 +13,9 @@ import (
 	"patchbay/inject"
 )
 
-// composeCommands are what tasks in compose need.
+// composeCommands are what tasks in compose and on ECS need.
 func composeCommands() []*cobra.Command {
-	return []*cobra.Command{newInjectCmd(), newTaskCmd(), newPauseCmd()}
+	return []*cobra.Command{newInjectCmd(), newUninjectCmd(), newTaskCmd(), newPauseCmd()}
 }
 
 func newInjectCmd() *cobra.Command {
@@ -27,7 +27,7 @@ each task that asks for one. Nothing is edited by hand, and all of it can be
 taken away again.`,
 		Example: "  patchbay inject compose docker-compose.yml -o docker-compose.yml",
 	}
-	c.AddCommand(newInjectComposeCmd())
+	c.AddCommand(newInjectComposeCmd(), newInjectECSCmd())
 	return c
 }
 

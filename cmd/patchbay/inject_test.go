@@ -91,3 +91,53 @@ func TestInjectRefuses(t *testing.T) {
 		t.Errorf("an absent file: %d %s", code, out)
 	}
 }
+
+// TestInjectECS goes there and back on the command line, as docs/guides/ecs.md
+// says.
+func TestInjectECS(t *testing.T) {
+	var texts [2]string
+	for i, name := range []string{"task.json", "service.json"} {
+		b, err := os.ReadFile("../../declare/source/testdata/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[i] = string(b)
+	}
+	t.Chdir(t.TempDir())
+	for i, name := range []string{"task.json", "service.json"} {
+		if err := os.WriteFile(name, []byte(texts[i]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	args := []string{"inject", "ecs", "task.json", "service.json", "-o", "mesh", "--image", "patchbay:1", "--xds", "patchbay.internal:18000", "--agent", "patchbay.internal:18001"}
+	if code, out := command(t, args...); code != exitDone || !strings.Contains(out, "note: task.json: taskDefinition") {
+		t.Fatalf("%d %s", code, out)
+	}
+	if code, out := command(t, append(args, "--strict")...); code != exitProblems || !strings.Contains(out, "notes, with --strict") {
+		t.Errorf("strict: %d %s", code, out)
+	}
+	if code, out := command(t, "uninject", "ecs", "mesh/backend.task-definition.json", "mesh/backend.service.json", "-o", "plain"); code != exitDone {
+		t.Fatalf("%d %s", code, out)
+	}
+	for i, name := range []string{"task-definition", "service"} {
+		b, err := os.ReadFile("plain/backend." + name + ".json")
+		if err != nil || string(b) != texts[i] {
+			t.Errorf("%s came back otherwise (%v):\n%s", name, err, b)
+		}
+	}
+	if code, out := command(t, "inject", "ecs", "task.json", "-o", "other", "--xds", "a:1", "--agent", "a:2"); code != exitProblems || !strings.Contains(out, "its service is not given") {
+		t.Errorf("without a service: %d %s", code, out)
+	}
+	if _, err := os.Stat("other"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("something was written: %v", err)
+	}
+	if err := os.MkdirAll("keyed", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("keyed/join.key", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out := command(t, append(args, "--join", "keyed")...); code != exitUsage || !strings.Contains(out, "no place for one") {
+		t.Errorf("a key: %d %s", code, out)
+	}
+}

@@ -84,13 +84,14 @@ line and the environment come before the file.`,
 
 // sidecarOptions are the flags that Config does not hold as they are written.
 type sidecarOptions struct {
-	cfg    sidecar.Config
-	xds    []string
-	wiring string
-	net    string
-	uid    int
-	user   string
-	log    config.Log
+	cfg       sidecar.Config
+	xds       []string
+	wiring    string
+	net       string
+	uid       int
+	user      string
+	joinFiles string
+	log       config.Log
 
 	file        string // of --config
 	declaration []byte // in it
@@ -104,6 +105,7 @@ func (o *sidecarOptions) flags(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.xds, "xds", nil, "the control plane's xDS port, HOST:PORT (several replicas: separated by commas)")
 	f.StringVar(&o.cfg.Agent, "agent", "", "the control plane's agent port, HOST:PORT")
 	f.StringVar(&o.cfg.Join, "join", "/join", "the workload's join directory, made by 'patchbay token join'")
+	f.StringVar(&o.joinFiles, "join-files", "", "instead of --join: the files of a directory without a key, as a JSON object ('patchbay inject ecs' writes it)")
 	f.StringVar(&o.cfg.Task, "task", "", "name of this task, unique in its workload (default: on ECS the task's id, else the host name)")
 	f.StringVar(&o.cfg.State, "state", defaultState, "directory for the node certificate, Envoy's configuration and sockets; one for each task")
 	f.StringVar(&o.wiring, "wiring", string(sidecar.Auto), "how connections reach Envoy: redirect (needs NET_ADMIN), bind, or auto")
@@ -163,6 +165,11 @@ func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
 	}
 	if o.net != "auto" {
 		cfg.Network = ecs.Mode(o.net)
+	}
+	if o.joinFiles != "" {
+		if cfg.Join, err = writeJoin(o.joinFiles, cfg.State); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if err := onECS(c.Context(), &cfg); err != nil {
 		errs = append(errs, err)

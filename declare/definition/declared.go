@@ -39,9 +39,9 @@ func (d *Definition) InMesh() bool {
 	return on
 }
 
-// declaration is the document that package declare reads: the service's block
+// Declaration is the document that package declare reads: the service's block
 // and the port mappings of all containers.
-func (d *Definition) declaration() *tree.Object {
+func (d *Definition) Declaration() *tree.Object {
 	doc := &tree.Object{}
 	if d.Service.Has(block) {
 		doc.Set(block, known(d.Service.Get(block)))
@@ -91,7 +91,7 @@ func known(v any) any {
 
 // Declare reads the declaration of the task by ECS's rules.
 func (d *Definition) Declare() (declare.Task, Problems) {
-	doc := d.declaration()
+	doc := d.Declaration()
 	task, err := declare.Parse(tree.Line(doc))
 	problems, _ := errors.AsType[declare.Problems](err)
 	var out Problems

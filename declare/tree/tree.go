@@ -80,7 +80,7 @@ func (o *Object) SetAt(i int, key string, v any) {
 // Index is the place of a key; -1 if it is absent.
 func (o *Object) Index(key string) int { return slices.Index(o.keys, key) }
 
-// Delete takes keys away.
+// Delete takes keys away; from a nil object there is nothing to take.
 func (o *Object) Delete(keys ...string) {
 	for _, key := range keys {
 		if o.Has(key) {

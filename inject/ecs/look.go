@@ -1,0 +1,112 @@
+package ecs
+
+import (
+	"fmt"
+	"strings"
+
+	"patchbay/declare/definition"
+)
+
+// look notes what is often wrong around a task, and nobody's rule forbids.
+func (in *inject) look() {
+	in.lookAtTask()
+	for i := range in.d.Service.Objects("loadBalancers") {
+		in.lookAtBalancer(i)
+	}
+	in.lookAtPorts()
+	if in.s.Join == nil {
+		in.note(true, "", "the sidecar looks for its join directory at /join of the image; --join DIR puts it into the task definition")
+	}
+	if ns := in.task.Namespace; strings.HasPrefix(ns, "arn:") {
+		in.note(false, block+".namespace", "is an ARN; the control plane's namespace must be the one behind it")
+	}
+}
+
+func (in *inject) lookAtTask() {
+	for i, c := range in.d.Containers() {
+		path := fmt.Sprintf("containerDefinitions[%d]", i)
+		if ro, _ := c.Get("readonlyRootFilesystem").(bool); ro {
+			in.note(true, path+".readonlyRootFilesystem", "is true: the container itself may stay so, the sidecar may not; a rule that demands it of every container refuses this task")
+		}
+		if user := c.Text("user"); user == "101" {
+			in.note(true, path+".user", "is 101, the user of the sidecar's Envoy; another keeps the two apart")
+		}
+		if essential, ok := c.Get("essential").(bool); (!ok || essential) && c.Object("healthCheck") == nil && in.offers(c.Text("name")) {
+			in.note(true, path+".healthCheck", "is missing: the task is registered as soon as its port accepts connections; with a healthCheck, when that says so")
+		}
+	}
+	if _, _, ok := in.d.Size(); !ok && !in.d.Fargate() {
+		in.note(true, "memory", "is missing for the task: Service Connect demands it, and without it the sidecar may take what the host has")
+	}
+	if in.d.NetworkMode() != definition.AWSVPC && in.s.Join != nil {
+		in.note(true, "networkMode", "is %s: such a task can't prove its role, and needs a join directory with a key, mounted at /join (patchbay token join)", in.d.NetworkMode())
+	}
+	switch in.d.NetworkMode() {
+	case definition.Bridge:
+		in.note(true, "networkMode", "is bridge: the task offers its services, but its containers can't call others by their aliases; awsvpc can")
+	case definition.Host:
+		in.note(true, "networkMode", "is host: the ingress ports are the host's, so that one task of this service fits on an instance")
+	}
+}
+
+// offers reports whether a service of the task is in this container.
+func (in *inject) offers(container string) bool {
+	for _, p := range in.task.Ports {
+		for _, m := range in.d.Mappings() {
+			if m.Container == container && m.Fields.Text("name") == p.PortName {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// oldPolicy reports whether a listener's security policy has no TLS 1.3.
+func oldPolicy(p string) bool {
+	return !strings.Contains(p, "TLS13") && !strings.Contains(p, "TLS-1-3")
+}
+
+func (in *inject) lookAtBalancer(i int) {
+	lb := in.d.Service.Objects("loadBalancers")[i]
+	path := fmt.Sprintf("loadBalancers[%d]", i)
+	p, ours := in.portOf(lb)
+	if !ours {
+		in.note(false, path, "goes to a port that Service Connect does not offer, past the sidecar as before")
+		return
+	}
+	if in.d.Exists {
+		in.note(false, path, "is aimed at the sidecar's port %d: the security group of the load balancer must reach it", p.IngressPort)
+	}
+	t, shown := in.d.Targets[i]
+	if !shown {
+		if p.TLS != nil {
+			in.note(false, path, "its target group must speak TLS 1.3 to the ingress: HTTPS behind an Application Load Balancer, TCP or TLS behind a Network Load Balancer with a TCP health check")
+		}
+		return
+	}
+	if p.TLS != nil && t.Protocol == "HTTP" {
+		in.note(false, path, "its target group speaks HTTP, and the ingress takes TLS alone; allowed: protocol HTTPS")
+	}
+	if t.Balancer == "network" && t.HealthCheck == "HTTPS" {
+		in.note(false, path, "its target group checks by HTTPS: a Network Load Balancer verifies the certificate and finds every target unhealthy; allowed: a TCP health check")
+	}
+	if t.Balancer == "application" && p.TLS != nil && t.HealthCheck == "HTTP" {
+		in.note(false, path, "its target group checks by HTTP, and the ingress takes TLS alone; allowed: HTTPS")
+	}
+	for _, policy := range t.Policies {
+		if oldPolicy(policy) {
+			in.note(false, path, "the listener's policy %s has no TLS 1.3, which an Application Load Balancer then does not speak to the ingress either; allowed: ELBSecurityPolicy-TLS13-1-2-2021-06 or newer", policy)
+		}
+	}
+}
+
+// lookAtPorts notes which ports of applications stay open beside the ingress.
+func (in *inject) lookAtPorts() {
+	for _, m := range in.d.Mappings() {
+		for _, p := range in.task.Ports {
+			if m.Fields.Text("name") == p.PortName && p.TLS != nil {
+				in.note(true, m.Path+".containerPort", "%d stays open in plain text beside the ingress at %d; the security group should let %d in alone, or the application listen on 127.0.0.1", p.ContainerPort, p.IngressPort, p.IngressPort)
+			}
+		}
+	}
+}
