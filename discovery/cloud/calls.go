@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
 	"github.com/aws/smithy-go"
 
+	"patchbay/internal/iam"
 	"patchbay/mesh/record"
 )
 
@@ -97,7 +98,7 @@ func call[In, Out any](ctx context.Context, c *Calls, b *bucket, op string, f fu
 		if ctx.Err() == nil {
 			c.called(op, code(err))
 		}
-		return none, fmt.Errorf("%s: %w", op, err)
+		return none, fmt.Errorf("%s: %w", op, iam.Explain(err, "servicediscovery:"+op, ""))
 	}
 	c.called(op, OK)
 	return out, nil
