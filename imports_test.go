@@ -48,6 +48,8 @@ var mayImport = map[string][]string{
 	"admin/live":          {"admin/api", "diagnose"},
 	"fault":               {"admin/api", "mesh/policy"},
 	"inspect":             {"admin/api", "xds"},
+	"inspect/forecast":    {"admin/api", "xds", "inspect/compare"},
+	"inspect/plan":        {"admin/api", "declare", "inject"},
 }
 
 // standardOnly lists the packages that use nothing but the standard library.

@@ -75,7 +75,7 @@ func (p *Pusher) enter(ctx context.Context, e entrance, s *delta.Stream) (delta.
 	}
 	p.show(v, snap)
 	v.users++
-	n := &node{Node: e.who, meta: e.meta, leaves: map[mesh.ServiceName]*mesh.Leaf{}, sent: map[delta.Ref]*delta.Entry{}, withheld: withheld{}}
+	n := &node{Node: e.who, view: v, meta: e.meta, leaves: map[mesh.ServiceName]*mesh.Leaf{}, sent: map[delta.Ref]*delta.Entry{}, withheld: withheld{}}
 	p.nodes[s] = n
 	s.SetPrivate(n.private(snap, p.log))
 	return delta.Opened{View: v.key, Closed: func() { p.closed(s, v) }}, nil

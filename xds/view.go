@@ -278,6 +278,7 @@ func sameBundles(a, b map[string]*mesh.Bundle) bool {
 // node is what one stream has for itself.
 type node struct {
 	mesh.Node
+	view   *view
 	meta   bootstrap.NodeMeta
 	leaves map[mesh.ServiceName]*mesh.Leaf // as last sent
 	sent   map[delta.Ref]*delta.Entry

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -74,6 +75,20 @@ func (c *Client) Post(ctx context.Context, action string, query url.Values, v an
 	return c.do(ctx, http.MethodPost, action, query, v)
 }
 
+// Ask does POST /api/v1/QUESTION with a body, as JSON, and reads the answer into
+// v.
+func (c *Client) Ask(ctx context.Context, question string, body, v any) error {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return fmt.Errorf("ask the control plane: %w", err)
+	}
+	resp, err := c.sendBody(ctx, http.MethodPost, "/api/v1/"+question, bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	return c.decode(resp, question, v)
+}
+
 func (c *Client) do(ctx context.Context, method, part string, query url.Values, v any) error {
 	path := "/api/v1/" + part
 	if len(query) > 0 {
@@ -83,6 +98,10 @@ func (c *Client) do(ctx context.Context, method, part string, query url.Values, 
 	if err != nil {
 		return err
 	}
+	return c.decode(resp, part, v)
+}
+
+func (c *Client) decode(resp *http.Response, part string, v any) error {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
@@ -130,7 +149,11 @@ func (c *Client) stream(ctx context.Context, method, path string) (io.ReadCloser
 }
 
 func (c *Client) send(ctx context.Context, method, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
+	return c.sendBody(ctx, method, path, nil)
+}
+
+func (c *Client) sendBody(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
 		return nil, fmt.Errorf("ask the control plane: %w", err)
 	}

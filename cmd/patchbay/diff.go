@@ -1,32 +1,121 @@
 package main
 
 import (
+	"errors"
 	"net/url"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"patchbay/admin/api"
+	"patchbay/config"
+	"patchbay/inspect/plan"
 )
 
 func newDiffCmd() *cobra.Command {
 	var o operator
+	var w change
 	c := &cobra.Command{
-		Use:   "diff NODE",
-		Short: "Compare what a sidecar's Envoy has with what it should have",
-		Long: `Compares what the Envoy of NODE, a task of the mesh, has by its own dump with
+		Use:   "diff NODE | diff -f FILE",
+		Short: "Compare an Envoy with what it should have, or the mesh with a changed file",
+		Long: `With NODE, compares what the Envoy of NODE, a task of the mesh, has by its own dump with
 what the control plane wants it to have: clusters, endpoints, secrets, listeners
 and routes, field by field. A private key is never shown: one that differs shows
 in its certificate and its version.
 
-It exits with 4 if something differs.`,
+It exits with 4 if something differs.
+
+With -f or --config, says what a changed file would change before it is applied:
+services, the resources of sidecars with what is different in them, how many
+sidecars are touched, and which connections would be cut. FILE declares services:
+a compose file with x-service-connect, ECS's JSON (a task definition and its
+service), 'terraform show -json', a CloudFormation template, or a declaration as a
+sidecar has it. --config is a control plane's file. The running control plane
+computes it, by the translation that makes what is sent; nothing is changed.`,
 		Example: `  patchbay diff demo/frontend/f1
-  patchbay diff backend -o json`,
-		Args:              cobra.ExactArgs(1),
-		RunE:              func(c *cobra.Command, args []string) error { return o.diffNode(c, args[0]) },
+  patchbay diff backend -o json
+  patchbay diff -f docker-compose.yml
+  patchbay diff -f service.json --namespace prod
+  patchbay diff --config patchbay.yaml`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			planned := len(w.files) > 0 || w.config != ""
+			switch {
+			case planned == (len(args) > 0):
+				return usage(c, errors.New("compare what? name a NODE, or a changed file with -f or --config"))
+			case planned:
+				return o.diffFiles(c, w)
+			}
+			return o.diffNode(c, args[0])
+		},
 		ValidArgsFunction: o.completeNames,
 	}
 	o.flags(c.Flags())
+	c.Flags().StringArrayVarP(&w.files, "file", "f", nil, "a file that declares services; may be repeated")
+	c.Flags().StringVar(&w.config, "config", "", "a changed file of the control plane")
+	c.Flags().StringVar(&w.namespace, "namespace", "", "of services in -f that name none (default: the control plane's, if it has one)")
 	return c
+}
+
+// change is what is not applied yet.
+type change struct {
+	files             []string
+	config, namespace string
+}
+
+func (o *operator) diffFiles(c *cobra.Command, w change) error {
+	p, err := o.printer(c)
+	if err != nil {
+		return err
+	}
+	client, err := o.client()
+	if err != nil {
+		return err
+	}
+	if w.namespace == "" {
+		st := &api.Status{}
+		if err := client.Get(c.Context(), "status", nil, st); err != nil {
+			return hint(err)
+		}
+		if len(st.Namespaces) == 1 {
+			w.namespace = st.Namespaces[0].Name
+		}
+	}
+	body, err := w.plan()
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	out := &api.Forecast{}
+	if err := client.Ask(c.Context(), "diff", body, out); err != nil {
+		return hint(err)
+	}
+	if !p.ForPeople() {
+		return p.Value(out)
+	}
+	p.Forecast(out)
+	return nil
+}
+
+// plan reads the files. The error lists every problem.
+func (w change) plan() (out api.Plan, err error) {
+	var errs []error
+	for _, name := range w.files {
+		text, err := os.ReadFile(name)
+		if err == nil {
+			var more []api.Planned
+			more, err = plan.Read(w.namespace, name, text)
+			out.Services = append(out.Services, more...)
+		}
+		errs = append(errs, err)
+	}
+	if w.config != "" {
+		cfg, err := config.Load(w.config)
+		if err == nil {
+			out.Config, err = configKeys(cfg)
+		}
+		errs = append(errs, err)
+	}
+	return out, errors.Join(errs...)
 }
 
 func (o *operator) diffNode(c *cobra.Command, name string) error {

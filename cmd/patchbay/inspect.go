@@ -28,6 +28,7 @@ func (c *control) inspections(all map[string]func(context.Context, url.Values) (
 // watches are the streams of the admin interface that only read.
 func (c *control) watches(all map[string]http.Handler) map[string]http.Handler {
 	all["GET /api/v1/xds/watch"] = http.HandlerFunc(c.books().Watch)
+	all["POST /api/v1/diff"] = http.HandlerFunc(c.forecast)
 	return all
 }
 

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -29,6 +31,7 @@ func TestInspect(t *testing.T) {
 	front.answers("backend.demo", alias, "hello")
 
 	t.Run("xds get", func(t *testing.T) { p.on(t).xdsGet(back) })
+	t.Run("forecast", func(t *testing.T) { p.on(t).forecasts(port, alias) })
 	t.Run("xds watch", func(t *testing.T) { p.on(t).xdsWatch() })
 	t.Run("fault", func(t *testing.T) { p.on(t).faults(front, alias) })
 	t.Run("diff", func(t *testing.T) { p.on(t).diff() })
@@ -114,6 +117,50 @@ func (p *plane) xdsWatch() {
 		p.t.Errorf("it did not stop cleanly: %v", err)
 	}
 	p.prints(exitDone, "", "xds", "watch", "b1", "--for", "10ms")
+}
+
+// forecasts says what changed files would change.
+func (p *plane) forecasts(port, alias uint16) {
+	dir := p.t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			p.t.Fatal(err)
+		}
+		return path
+	}
+	same := declares("backend", port, 15000, alias)
+	p.prints(exitDone, `no service of the mesh would change`, "diff", "-f", write("same.json", same))
+	slow := strings.Replace(same, `"portName": "web",`, `"portName": "web", "timeout": {"perRequestTimeoutSeconds": 7},`, 1)
+	p.prints(exitDone, `(?s)~ backend\.demo: changed.*\+ /perRequestTimeout: "7s".*~ rds egress-127\S+: changed, for 1 sidecar \(demo/bind.*\+ .*timeout: "7s".*1 service, 1 resource, 1 sidecar touched: demo/frontend/f1.*no connection would be cut`, "diff", "-f", write("slow.json", slow))
+	moved := declares("backend", port, 15000, alias+1)
+	out := p.prints(exitDone, `(?s)- lds egress-127\S+: removed.*the applications' connections to this address are closed`, "diff", "-f", write("moved.json", moved))
+	if !strings.Contains(out, "would cut connections") {
+		p.t.Error(out)
+	}
+	compose := write("compose.yml", "x-patchbay: {namespace: demo}\nservices:\n  web:\n    image: x\n    x-service-connect:\n      services:\n        - {portName: web, clientAliases: [{port: 80}]}\n      portMappings:\n        - {name: web, containerPort: 80, appProtocol: http}\n")
+	p.prints(exitDone, `(?s)\+ web\.demo: added.*\+ cds web\.demo: added, for 1 sidecar`, "diff", "-f", compose, "-o", "wide")
+	p.prints(exitDone, `"kind": "added"`, "diff", "-f", compose, "-o", "json")
+	p.prints(exitUsage, `portMappings`, "diff", "-f", write("bad.json", `{"serviceConnectConfiguration": {"enabled": true, "services": [{"portName": "x"}]}, "portMappings": []}`))
+	p.prints(exitUsage, `name a NODE, or a changed file`, "diff")
+	// The control plane's own file, without the only namespace.
+	cfg := write("patchbay.yaml", "namespaces: [other]\ntrustDomain: "+testDomain+"\ncreateNamespaces: true\ndata: "+p.cfg.Data+"\nregistry: {listen: \""+p.cfg.Registry.Listen+"\"}\n")
+	p.prints(exitDone, `(?s)reads its file when it starts.*- /namespaces/0: "demo"|/namespaces/0.*- backend\.demo: removed`, "diff", "--config", cfg)
+	if s := p.store(); len(s) != 1 {
+		p.t.Errorf("the forecast has changed the mesh: %v", s)
+	}
+}
+
+// store are the services of the running mesh.
+func (p *plane) store() (names []string) {
+	var st api.Status
+	if err := json.Unmarshal(p.get("/api/v1/status"), &st); err != nil {
+		p.t.Fatal(err)
+	}
+	for _, s := range st.Services {
+		names = append(names, s.Name)
+	}
+	return names
 }
 
 func (p *plane) diff() {

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"patchbay/admin/api"
+	"patchbay/config"
+	"patchbay/inspect/compare"
+	"patchbay/inspect/forecast"
+	"patchbay/mesh"
+)
+
+// maxPlan bounds a plan.
+const maxPlan = 4 << 20
+
+// forecast is POST /api/v1/diff: it changes nothing, so it may do who may read.
+func (c *control) forecast(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	var plan api.Plan
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPlan))
+	if err == nil {
+		err = json.Unmarshal(body, &plan)
+	}
+	var out *api.Forecast
+	if err == nil {
+		out, err = c.planned(plan)
+	}
+	if err != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		json.NewEncoder(w).Encode(map[string]string{"error": "plan: " + err.Error()}) //nolint:errcheck // the caller has gone
+		return
+	}
+	json.NewEncoder(w).Encode(out) //nolint:errcheck // the caller has gone
+}
+
+func (c *control) planned(plan api.Plan) (*api.Forecast, error) {
+	now := c.store.Snapshot()
+	next, notes := forecast.Overlay(now, plan.Services, time.Now())
+	var keys []api.Change
+	if plan.Config != nil {
+		was, err := configKeys(c.cfg)
+		if err != nil {
+			return nil, err
+		}
+		if keys, err = compare.Values(was, plan.Config); err != nil {
+			return nil, err
+		}
+		var more []string
+		next, more = without(next, plan.Config)
+		notes = append(notes, more...)
+	}
+	for _, p := range plan.Services {
+		if _, there := c.cfg.Issuers[p.Issuer]; p.Issuer != "" && !there {
+			notes = append(notes, fmt.Sprintf("%s.%s asks for TLS from issuer %q, which is not among issuers of the control plane's file: the registration would be refused", p.DiscoveryName, p.Namespace, p.Issuer))
+		}
+	}
+	out, err := forecast.Of(now, next, c.pusher.Seen())
+	if err != nil {
+		return nil, err
+	}
+	out.Notes, out.Config = notes, keys
+	return out, nil
+}
+
+// configKeys is a configuration by its keys. It holds paths of secrets, never a
+// secret.
+func configKeys(cfg config.Config) (out map[string]any, err error) {
+	b, err := yaml.Marshal(cfg)
+	if err == nil {
+		err = yaml.Unmarshal(b, &out)
+	}
+	return out, err
+}
+
+// without is the mesh as a control plane with other keys would show it, and
+// what must be known of them.
+func without(snap *mesh.Snapshot, keys map[string]any) (*mesh.Snapshot, []string) {
+	notes := []string{"the control plane reads its file when it starts: until then nothing changes, and sidecars keep what they have meanwhile"}
+	next := *snap
+	named, _ := keys["namespaces"].([]any)
+	issuers, _ := keys["issuers"].(map[string]any)
+	next.Services = slices.DeleteFunc(slices.Clone(snap.Services), func(s *mesh.Service) bool {
+		return !slices.ContainsFunc(named, func(n any) bool { return strings.ToLower(fmt.Sprint(n)) == s.Name.Namespace })
+	})
+	for _, s := range next.Services {
+		if s.TLS != nil && issuers[s.TLS.Issuer] == nil {
+			notes = append(notes, fmt.Sprintf("%s has its certificate from issuer %q, which the file no longer names: it is not renewed", s.Name, s.TLS.Issuer))
+		}
+	}
+	return &next, notes
+}

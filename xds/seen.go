@@ -1,0 +1,38 @@
+package xds
+
+import (
+	"slices"
+	"strings"
+
+	"patchbay/xds/translate"
+)
+
+// Seen is a view, and the nodes that see it now.
+type Seen struct {
+	translate.View
+	Key   string
+	Nodes []string // sorted
+}
+
+// Seen are the views that connected nodes see, sorted by key.
+func (p *Pusher) Seen() []Seen {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := map[*view]int{}
+	var out []Seen
+	for _, n := range p.nodes {
+		i, there := at[n.view]
+		if !there {
+			i = len(out)
+			at[n.view] = i
+			out = append(out, Seen{View: n.view.View, Key: n.view.key})
+		}
+		out[i].Nodes = append(out[i].Nodes, n.ID())
+	}
+	for i := range out {
+		slices.Sort(out[i].Nodes)
+		out[i].Nodes = slices.Compact(out[i].Nodes)
+	}
+	slices.SortFunc(out, func(a, b Seen) int { return strings.Compare(a.Key, b.Key) })
+	return out
+}
