@@ -12,6 +12,7 @@ import (
 
 	"patchbay/admin"
 	"patchbay/agentapi"
+	"patchbay/agents"
 	"patchbay/config"
 	"patchbay/inspect"
 )
@@ -46,7 +47,10 @@ func (c *control) diffQuery(ctx context.Context, v url.Values) (any, error) {
 	defer cancel()
 	var seen agentapi.Seen
 	ask := &agentapi.Ask{Question: &agentapi.Ask_Look{Look: &agentapi.Look{Pages: []string{"config_dump"}}}}
-	if err := c.agents.Ask(ctx, v.Get("node"), ask, &seen); err != nil {
+	switch err := c.agents.Ask(ctx, v.Get("node"), ask, &seen); {
+	case errors.Is(err, agents.ErrNoAgent):
+		return nil, admin.Invalid{Err: fmt.Errorf("node %q: %w; `patchbay status` lists those that are", v.Get("node"), err)}
+	case err != nil:
 		return nil, err
 	}
 	if text := seen.Errors["config_dump"]; text != "" {
