@@ -12,6 +12,7 @@ import (
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -107,10 +108,24 @@ func (o Options) part(w http.ResponseWriter, r *http.Request) {
 func (o Options) action(w http.ResponseWriter, r *http.Request) {
 	f, ok := o.Actions[r.PathValue("action")]
 	if !ok {
-		refuse(w, http.StatusNotFound, "there is no "+r.URL.Path+"; POST /api/v1/ has: "+names(o.Actions))
+		refuse(w, http.StatusNotFound, "there is no "+r.URL.Path+"; POST /api/v1/ has: "+strings.Join(o.posts(), ", "))
 		return
 	}
 	run(w, r, f)
+}
+
+// posts are the names of everything that is asked for by POST, sorted.
+func (o Options) posts() []string {
+	all := slices.Collect(maps.Keys(o.Actions))
+	for _, more := range []map[string]http.Handler{o.Acting, o.Handlers} {
+		for pattern := range more {
+			if name, is := strings.CutPrefix(pattern, "POST /api/v1/"); is {
+				all = append(all, name)
+			}
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 func run(w http.ResponseWriter, r *http.Request, f func(context.Context, url.Values) (any, error)) {
