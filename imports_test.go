@@ -17,6 +17,7 @@ var mayImport = map[string][]string{
 	"mesh/policy":         {},
 	"mesh/record":         {},
 	"agentapi":            {},
+	"appmesh":             {"declare"},
 	"audit":               {},
 	"agents":              {"agentapi", "identity"},
 	"config":              {"internal/suggest"},

@@ -15,7 +15,7 @@ import (
 
 // composeCommands are what tasks in compose and on ECS need.
 func composeCommands() []*cobra.Command {
-	return []*cobra.Command{newInjectCmd(), newUninjectCmd(), newTaskCmd(), newPauseCmd()}
+	return []*cobra.Command{newInjectCmd(), newUninjectCmd(), newImportCmd(), newTaskCmd(), newPauseCmd()}
 }
 
 func newInjectCmd() *cobra.Command {
