@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"patchbay/mesh"
 )
 
 var (
@@ -58,24 +56,6 @@ func (k *checker) check(c Config) {
 	k.oneOf("log.format", c.Log.Format, "text", "json")
 }
 
-func (k *checker) namespaces(list []string) {
-	if len(list) == 0 {
-		k.bad("namespaces", "is missing; allowed: a list with at least one Cloud Map namespace, such as [demo]")
-	}
-	seen := map[string]bool{}
-	for i, n := range list {
-		at := "namespaces[" + strconv.Itoa(i) + "]"
-		local := strings.ToLower(n)
-		switch {
-		case !mesh.ValidDNSName(local):
-			k.bad(at, "%s; allowed: the name of a namespace that is a DNS name when written in lower case: up to 127 of [a-z0-9_.-]", quote(n))
-		case seen[local]:
-			k.bad(at, "%s stands twice; allowed: each namespace once, whatever its case", quote(n))
-		}
-		seen[local] = true
-	}
-}
-
 func (k *checker) oneOf(path, value string, allowed ...string) {
 	if !slices.Contains(allowed, value) {
 		k.bad(path, "%s; allowed: %s", quote(value), strings.Join(allowed, ", "))
@@ -99,6 +79,7 @@ func (k *checker) registry(c Config, ports map[string]string) {
 			k.etcd("registry.etcd", c.Registry.Etcd)
 		}
 	default:
+		k.cloudNamespaces(c)
 		if c.CloudMap.Endpoint != "" {
 			k.url("cloudMap.endpoint", c.CloudMap.Endpoint, "http", "https")
 		}

@@ -68,6 +68,10 @@ type CloudMap struct {
 	// task that ECS does not know and whose agent has not been connected for
 	// ten minutes is then taken out.
 	OnlyControlPlane bool `yaml:"onlyControlPlane"`
+	// Namespaces says what one of Config.Namespaces is in Cloud Map, where its
+	// name does not: an HttpName that is not a DNS name, an id or, for one that
+	// another account shares, the ARN. By name in the mesh.
+	Namespaces map[string]string `yaml:"namespaces"`
 	// Events is a queue that tells of tasks, so that polling may be slow.
 	Events *Events `yaml:"events"`
 }

@@ -13,6 +13,7 @@ var (
 	notOwn   = regexp.MustCompile(`may not offer`)
 	noIssuer = regexp.MustCompile(`asks for TLS from issuer`)
 	held     = regexp.MustCompile(`alias \S+ is held by the service`)
+	foreign  = regexp.MustCompile(`a service (of that name|\S+) (exists|was handed over)`)
 )
 
 func checkConfiguration(f *Facts, add func(Finding)) {
@@ -25,7 +26,14 @@ func checkConfiguration(f *Facts, add func(Finding)) {
 				Fix: []string{"rename or delete the service in Cloud Map: aws servicediscovery delete-service --id ID"}})
 		}
 	}
+	for _, x := range f.Status.Conflicts {
+		add(inTheWay(x.Service, x.What, x.ARN, x.Remedy))
+	}
 	for _, s := range f.Status.Services {
+		if n := len(s.Strangers); n > 0 {
+			add(Finding{Code: "PB1111", Subject: s.Name, Cause: fmt.Sprintf("%d of its instances were not registered by patchbay, and callers are sent to them: %s", n, some(s.Strangers)), Evidence: []string{s.ARN},
+				Fix: []string{"aws servicediscovery deregister-instance --service-id " + s.ARN[strings.LastIndexByte(s.ARN, '/')+1:] + " --instance-id ID    (and stop what registers them)"}})
+		}
 		for _, a := range s.Aliases {
 			if a.LostTo != "" {
 				add(Finding{Code: "PB1101", Subject: s.Name, Cause: fmt.Sprintf("%s:%d belongs to %s, which is older", a.DNSName, a.Port, a.LostTo),
@@ -61,6 +69,25 @@ func settings(name, text, source string, add func(Finding)) {
 		Fix: []string{"restart one task that offers it: the control plane then writes its settings again"}})
 }
 
+// inTheWay is the finding about a service that can't be registered because of
+// what the registry has.
+func inTheWay(service, what, arn, remedy string) Finding {
+	x := Finding{Code: "PB1110", Subject: service, Cause: what, Fix: []string{remedy}}
+	if arn != "" {
+		x.Evidence = []string{arn}
+	}
+	return x
+}
+
+// some names a few of many.
+func some(names []string) string {
+	const most = 5
+	if len(names) > most {
+		return strings.Join(names[:most], ", ") + ", …"
+	}
+	return strings.Join(names, ", ")
+}
+
 // registration is the finding about a port that was refused.
 func registration(node, port, service, text string) Finding {
 	x := Finding{Code: "PB1104", Subject: service, Cause: text, Evidence: []string{node + " port " + port}, Fix: []string{"the reason names what to change; the control plane tries again every 30 s"}}
@@ -76,6 +103,10 @@ func registration(node, port, service, text string) Finding {
 		x.Code, x.Fix = "PB1207", []string{"add the issuer to `issuers` in the control plane's configuration, or declare one that is there as awsPcaAuthorityArn"}
 	case held.MatchString(text):
 		x.Code, x.Fix = "PB1101", []string{"give " + service + " another dnsName or port in clientAliases, or remove the alias from the older service"}
+	case several.MatchString(text):
+		return registryError("namespace "+NamespaceOf(service), text, node+" port "+port)
+	case foreign.MatchString(text):
+		x.Code, x.Fix = "PB1110", []string{"the reason names what is in the way and what to do; the control plane tries again every 30 s"}
 	case denied.MatchString(text):
 		return registryError(service, text, node+" port "+port)
 	}

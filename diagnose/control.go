@@ -74,9 +74,15 @@ var (
 	action    = regexp.MustCompile(`(?:not authorized to perform:? ?)([a-z0-9-]+:[A-Za-z]+)`)
 )
 
+// several is what discovery says where a name means more than one namespace.
+var several = regexp.MustCompile(`namespaces have the HttpName .*say which is meant`)
+
 // registryError is a finding about words of the registry.
 func registryError(subject, text string, evidence ...string) Finding {
 	switch {
+	case several.MatchString(text):
+		return Finding{Code: "PB1109", Subject: subject, Cause: text, Evidence: evidence,
+			Fix: []string{"write the ARN of the one that is meant into the control plane's file: cloudMap: {namespaces: {" + strings.TrimPrefix(subject, "namespace ") + ": ARN}}, and start it again"}}
 	case denied.MatchString(text):
 		what := "the registry refuses a call"
 		fix := "allow the role of patchbay serve what deploy/ lists for discovery and registration"

@@ -114,6 +114,18 @@ func TestRootCauseFirst(t *testing.T) {
 			p.Registered, p.Error = false, `workload demo/backend may not offer "backend"; it may offer []`
 			f.Status.Services[0].Endpoints = map[string]int{}
 		}},
+		{"PB1109", "namespace demo", "arn:aws:servicediscovery", func(f *Facts) {
+			f.Status.Namespaces[0].Error = `2 namespaces have the HttpName "demo": arn:aws:servicediscovery:eu-west-1:1:namespace/ns-1 (HTTP), arn:aws:servicediscovery:eu-west-1:2:namespace/ns-2 (HTTP); say which is meant with its ARN`
+		}},
+		{"PB1110", "backend.demo", "makes DNS records", func(f *Facts) {
+			f.Status.Conflicts = []api.Conflict{{Service: "backend.demo", ARN: "arn:1", What: "a service of that name exists and makes DNS records (type DNS_HTTP)", Remedy: "delete it"}}
+		}},
+		{"PB1110", "backend.demo", "Amazon ECS", func(f *Facts) {
+			p := &f.Status.Sidecars[0].Ports[0]
+			p.Registered, p.Error = false, "register backend.demo: a service of that name exists and Amazon ECS manages it (arn:1); use another discoveryName"
+			f.Status.Services[0].Endpoints = map[string]int{}
+		}},
+		{"PB1111", "backend.demo", "i-1, i-2", func(f *Facts) { f.Status.Services[0].Strangers = []string{"i-1", "i-2"} }},
 		{"PB1201", "issuer default", "refused", func(f *Facts) {
 			f.Status.Issuers[0].LastError = "dial tcp: connection refused"
 			t := f.Status.Services[0].TLS

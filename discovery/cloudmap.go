@@ -116,13 +116,18 @@ type CloudMap struct {
 	sink  Sink
 	log   *slog.Logger
 	names map[string]*namespace
+	tally tally
 }
 
 // New makes a CloudMap; nothing happens before Run.
 func New(cfg Config, api cloud.API, sink Sink, log *slog.Logger) (*CloudMap, error) {
 	cfg = cfg.withDefaults()
 	c := &CloudMap{cfg: cfg, sink: sink, log: log, names: map[string]*namespace{}}
-	c.reg = cloud.New(api, cloud.Options{Budget: cfg.Budget, Deadline: cfg.Call, Concurrent: cfg.Concurrent, Called: cfg.Metrics.Called, Waited: cfg.Metrics.Waited})
+	called := func(operation, result string) {
+		c.tally.called(operation, result)
+		cfg.Metrics.Called(operation, result)
+	}
+	c.reg = cloud.New(api, cloud.Options{Budget: cfg.Budget, Deadline: cfg.Call, Concurrent: cfg.Concurrent, Called: called, Waited: cfg.Metrics.Waited})
 	var errs []error
 	for _, n := range cfg.Namespaces {
 		if !mesh.ValidDNSName(n.Name) {

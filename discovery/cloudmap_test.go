@@ -217,6 +217,32 @@ func TestAnAnnouncedRemovalIsNotHeld(t *testing.T) {
 	})
 }
 
+// The health of an instance that leaves may change on its way out: that is no
+// new registration.
+func TestALeaveOutlastsAChangeOfHealth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		s := m.own(t, "backend", plain(mesh.HTTP, "backend"), 1)
+		w := start(t, m)
+		after(time.Minute)
+		m.do(func() {
+			i := s.instances["a.http"]
+			i.health = "UNHEALTHY"
+			s.instances["a.http"] = i
+		})
+		w.cm.Leaving(mesh.ServiceName{Namespace: "prod", DiscoveryName: "backend"}, "a.http")
+		w.expect(t, "on its way out", "backend", "")
+		after(30 * time.Second)
+		w.expect(t, "while the registry still has it", "backend", "")
+		m.do(s.clear)
+		after(31 * time.Second)
+		w.expect(t, "gone", "backend", "")
+		if held := w.cm.Status()[0].Services[0].Held; held != 0 {
+			t.Errorf("%d are held", held)
+		}
+	})
+}
+
 func TestALowerRevisionIsDoubted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()

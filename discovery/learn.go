@@ -39,6 +39,7 @@ func (s *service) learn(now time.Time, t task) time.Duration {
 		s.missing, s.failures, s.err = 0, 0, nil
 		s.answered = now
 		if t.full {
+			s.told = 0
 			s.learnInstances(now, t)
 		}
 	}
@@ -117,7 +118,7 @@ func (s *service) learnInstances(now time.Time, t task) {
 	for id, d := range s.leaving {
 		i, there := hold.Find(next, id)
 		switch {
-		case !there, d.seen && i.Instance != d.was, now.Sub(d.at) > leavingAtMost:
+		case !there, d.seen && !sameRegistration(i.Instance, d.was), now.Sub(d.at) > leavingAtMost:
 			delete(s.leaving, id)
 		case !d.seen:
 			s.leaving[id] = departure{at: d.at, was: i.Instance, seen: true}
@@ -131,6 +132,13 @@ func (s *service) learnInstances(now time.Time, t task) {
 	case s.belief.Held == 0 && wasHeld > 0:
 		s.ns.log.Info("endpoints are no longer held", "service", s.name.DiscoveryName, "left", len(next))
 	}
+}
+
+// sameRegistration reports whether two readings are of one registration: its
+// health may have changed.
+func sameRegistration(a, b record.Instance) bool {
+	a.Endpoint.Health = b.Endpoint.Health
+	return a == b
 }
 
 // readable is the answer without what can't be understood: a malformed

@@ -14,11 +14,12 @@ import (
 
 	"patchbay/discovery/cloud"
 	"patchbay/discovery/pace"
+	"patchbay/internal/namespaces"
 	"patchbay/mesh"
 )
 
 // What it takes to believe that a service is gone: so many answers that it is
-// not cloud.Namespace, over so long, and its absence from a complete listing.
+// not there, over so long, and its absence from a complete listing.
 const (
 	goneAnswers = 3
 	goneAfter   = 30 * time.Second
@@ -38,7 +39,7 @@ type namespace struct {
 	wake chan struct{} // a dirty bit: list the services now
 
 	mu        sync.Mutex
-	cloud     cloud.Namespace
+	cloud     namespaces.Namespace
 	listings  int                 // since the id was looked up
 	services  map[string]*service // by discoveryName
 	rejected  map[string]string   // names of the registry that can't be used, and why
@@ -82,7 +83,7 @@ func (n *namespace) run(ctx context.Context) error {
 		if err := n.list(ctx); err != nil {
 			failures++
 			pause = pace.Backoff(n.cfg.Pace.First, n.cfg.Pace.Most, failures)
-			if errors.Is(err, cloud.ErrNoNamespace) {
+			if errors.Is(err, namespaces.ErrNone) {
 				pause = time.Second
 			}
 		} else {
@@ -110,11 +111,11 @@ func (n *namespace) list(ctx context.Context) error {
 	n.mu.Unlock()
 	var err error
 	if fresh {
-		where, err = n.reg.Namespace(ctx, n.want.Name, n.want.Registry)
+		where, err = n.reg.Namespace(ctx, namespaces.Want{Local: n.want.Name, Registry: n.want.Registry, Known: where.ID})
 	}
 	var sums []cloud.Summary
 	if err == nil {
-		sums, err = n.reg.Services(ctx, where.ID)
+		sums, err = n.reg.Services(ctx, where)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -122,7 +123,7 @@ func (n *namespace) list(ctx context.Context) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case errors.Is(err, cloud.ErrNoNamespace):
+	case errors.Is(err, namespaces.ErrNone):
 		if n.cfg.CreateNamespace && len(n.services) == 0 {
 			n.note(nil) // made with its first service
 		} else {

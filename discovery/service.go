@@ -7,6 +7,7 @@ import (
 	"patchbay/discovery/cloud"
 	"patchbay/discovery/hold"
 	"patchbay/discovery/pace"
+	"patchbay/internal/namespaces"
 	"patchbay/mesh"
 	"patchbay/mesh/record"
 )
@@ -54,6 +55,7 @@ type service struct {
 	wantFull, wantAttrs  bool
 	timer                pace.Timer
 	recheck, nextSetting time.Time
+	told                 uint64 // the mark that another replica told of, and that is not known here; 0: none
 	content, mark        uint64 // of the newest answer, and of that with the settings; replicas compare the mark
 }
 
@@ -116,9 +118,10 @@ func (s *service) step(ctx context.Context) time.Duration {
 
 // task is what one step asks for, and what it hears.
 type task struct {
-	namespace, cloudName, serviceID string
-	revision                        int64
-	instances, full, attributes     bool
+	namespace                   namespaces.Namespace
+	cloudName, serviceID        string
+	revision                    int64
+	instances, full, attributes bool
 
 	asked    bool
 	answer   cloud.Answer
@@ -132,7 +135,7 @@ func (s *service) take(now time.Time) (task, time.Duration) {
 	s.ns.mu.Lock()
 	defer s.ns.mu.Unlock()
 	t := task{
-		namespace: s.ns.cloud.HTTPName, cloudName: s.info.Name, serviceID: s.info.ID, revision: s.belief.Revision,
+		namespace: s.ns.cloud, cloudName: s.info.Name, serviceID: s.info.ID, revision: s.belief.Revision,
 		full:       s.wantFull || s.answered.IsZero() && s.failures == 0 || s.failures == 0 && due(now, s.recheck),
 		attributes: s.wantAttrs || s.nextSetting.IsZero() || due(now, s.nextSetting),
 	}
@@ -142,8 +145,8 @@ func (s *service) take(now time.Time) (task, time.Duration) {
 	if !t.instances && !t.attributes {
 		return t, s.pause(now)
 	}
-	if t.namespace == "" {
-		t.namespace = s.name.Namespace
+	if t.namespace.HTTPName == "" {
+		t.namespace.HTTPName = s.name.Namespace
 	}
 	s.wantFull, s.wantAttrs = false, false
 	return t, 0

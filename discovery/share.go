@@ -32,6 +32,9 @@ func (c *CloudMap) Told(name mesh.ServiceName, mark uint64) {
 	n.mu.Lock()
 	s := n.services[name.DiscoveryName]
 	same := s != nil && s.mark == mark
+	if s != nil && !same {
+		s.told = mark
+	}
 	n.mu.Unlock()
 	if !same {
 		n.hint(name, true)
@@ -63,6 +66,16 @@ func (s *service) relied() bool {
 	}
 	mark, yes := s.ns.cfg.Share.Elsewhere(s.name)
 	return yes && mark == s.mark
+}
+
+// behindAfter is how many calls in a row must fail until what another replica
+// told, and this one could not see, makes it behind.
+const behindAfter = 3
+
+// behind reports whether another replica has an answer that this one can't get.
+// It stays so when the other is gone: what is shown here is known to be old.
+func (s *service) behind() bool {
+	return s.told != 0 && s.told != s.mark && s.failures >= behindAfter
 }
 
 // hinted reports whether somebody tells of changes of the service.

@@ -69,7 +69,7 @@ func (n *namespace) load() {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.cloud.HTTPName = st.HTTPName
+	n.cloud.HTTPName, n.cloud.Owner = st.HTTPName, st.Owner
 	if st.VIPs != nil {
 		n.vips = st.VIPs
 	}
@@ -129,7 +129,7 @@ func (n *namespace) save() error {
 }
 
 func (n *namespace) state() disk.State {
-	st := disk.State{Namespace: n.want.Name, HTTPName: n.cloud.HTTPName, Saved: time.Now().UTC(), VIPs: map[string]netip.Addr{}}
+	st := disk.State{Namespace: n.want.Name, HTTPName: n.cloud.HTTPName, Owner: n.cloud.Owner, Saved: time.Now().UTC(), VIPs: map[string]netip.Addr{}}
 	for _, s := range n.services {
 		if s.built == nil {
 			continue

@@ -41,7 +41,9 @@ type ServiceStatus struct {
 	Held      int // shown although the newest answer lacks them
 	Leaving   []string
 	Skipped   map[string]int // instances left out, by reason
+	Strangers []string       // of a service of ours: instances that patchbay did not register
 	Error     string         // why it is not live
+	Behind    bool           // another replica has an answer that this one can't get
 	Settings  string         // what is wrong with its settings; empty if nothing
 }
 
@@ -89,6 +91,7 @@ func (s *service) status(now time.Time) ServiceStatus {
 	for _, reason := range s.malformed {
 		st.Skipped[reason]++
 	}
+	st.Behind = s.behind()
 	if !s.answered.IsZero() {
 		st.Age = now.Sub(s.answered)
 	}
@@ -104,6 +107,11 @@ func (s *service) status(now time.Time) ServiceStatus {
 	}
 	if s.built != nil {
 		st.Endpoints = len(s.built.Endpoints)
+	}
+	for _, i := range s.belief.Good {
+		if s.settings != nil && i.Owner == "" {
+			st.Strangers = append(st.Strangers, i.ID())
+		}
 	}
 	return st
 }

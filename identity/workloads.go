@@ -190,6 +190,23 @@ func (w *Workloads) SetRoles(all []mesh.Workload) {
 	}
 }
 
+// Offers is every service that a workload may offer, sorted, each once.
+func (w *Workloads) Offers() []mesh.ServiceName {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.refresh(fresh)
+	var all []mesh.ServiceName
+	for _, from := range []map[string]mesh.Workload{w.byName, w.roles} {
+		for _, v := range from {
+			for _, name := range v.DiscoveryNames {
+				all = append(all, mesh.ServiceName{Namespace: v.Namespace, DiscoveryName: name})
+			}
+		}
+	}
+	slices.SortFunc(all, mesh.ServiceName.Compare)
+	return slices.Compact(all)
+}
+
 // find is the workload of that namespace and name as registered now, give or
 // take a second, if the join key is one of its; else why not.
 func (w *Workloads) find(namespace, name, keyID string) (mesh.Workload, error) {

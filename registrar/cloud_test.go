@@ -2,8 +2,10 @@ package registrar
 
 import (
 	"context"
+	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -18,20 +20,54 @@ import (
 // newCloud is our registry behind the SDK's own client.
 func newCloud(t *testing.T) sdAPI {
 	t.Helper()
+	api, _ := newTapped(t)
+	return api
+}
+
+// wiretap is what went over the wire: the names of operations.
+type wiretap struct {
+	mu  sync.Mutex
+	all []string
+}
+
+// since returns what went since the last call.
+func (w *wiretap) since() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := w.all
+	w.all = nil
+	return all
+}
+
+// changing are those of operations that change something.
+func changing(all []string) []string {
+	return slices.DeleteFunc(slices.Clone(all), func(op string) bool {
+		return strings.HasPrefix(op, "List") || strings.HasPrefix(op, "Get") || strings.HasPrefix(op, "Discover")
+	})
+}
+
+func newTapped(t *testing.T) (sdAPI, *wiretap) {
+	t.Helper()
+	tap := &wiretap{}
 	reg := registry.New(&store.Memory{}, registry.Options{})
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = reg.Run(ctx) }()
-	srv := httptest.NewServer(reg)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, op, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+		tap.mu.Lock()
+		tap.all = append(tap.all, op)
+		tap.mu.Unlock()
+		reg.ServeHTTP(w, r)
+	}))
 	t.Cleanup(func() { srv.Close(); stop(); <-done })
 	cfg := aws.Config{Region: "us-east-1", Credentials: aws.AnonymousCredentials{}}
-	return cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: srv.URL, Attempts: 1})
+	return cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: srv.URL, Attempts: 1}), tap
 }
 
 // sdAPI is what the tests need besides.
 type sdAPI interface {
 	API
-	DiscoverInstances(context.Context, *sd.DiscoverInstancesInput, ...func(*sd.Options)) (*sd.DiscoverInstancesOutput, error)
 	DeleteService(context.Context, *sd.DeleteServiceInput, ...func(*sd.Options)) (*sd.DeleteServiceOutput, error)
 }
 

@@ -58,7 +58,7 @@ func (r *Registrar) put(ctx context.Context, k *known, req Request, hash string,
 		return err
 	}
 	r.mu.Lock()
-	r.live[req.key()] = &registered{owner: req.Node.Workload.String(), serviceID: k.id, health: req.Health, seen: time.Now(), look: nextLook()}
+	r.live[req.key()] = &registered{owner: req.Node.Workload.String(), serviceID: k.id, account: k.account, health: req.Health, seen: time.Now(), look: nextLook()}
 	r.forgetDead()
 	r.mu.Unlock()
 	return nil
@@ -102,7 +102,7 @@ func (r *Registrar) writeInstance(ctx context.Context, k *known, req Request, ha
 	for {
 		out, err := r.api.RegisterInstance(ctx, &sd.RegisterInstanceInput{ServiceId: &k.id, InstanceId: aws.String(req.ID()), Attributes: attrs})
 		if busy, ok := errors.AsType[*types.DuplicateRequest](err); ok { // one operation for each instance at a time
-			if err := r.settleFirst(ctx, busy); err != nil {
+			if err := r.settleFirst(ctx, busy, k.account); err != nil {
 				return err
 			}
 			continue
@@ -110,37 +110,37 @@ func (r *Registrar) writeInstance(ctx context.Context, k *known, req Request, ha
 		if err != nil {
 			return fmt.Errorf("register instance %s of %s: %w", req.ID(), req.Service(), err)
 		}
-		if _, err := r.finish(ctx, aws.ToString(out.OperationId)); err != nil {
+		if _, err := r.finish(ctx, aws.ToString(out.OperationId), k.account); err != nil {
 			return fmt.Errorf("register instance %s of %s: %w", req.ID(), req.Service(), err)
 		}
 		return nil
 	}
 }
 
-// ownedService is the id of the service of an instance that the workload owns;
-// empty if there is no such instance.
-func (r *Registrar) ownedService(ctx context.Context, i Instance) (string, error) {
+// ownedService is the id of the service of an instance that the workload owns,
+// and the account that shares it; empty if there is no such instance.
+func (r *Registrar) ownedService(ctx context.Context, i Instance) (id string, account *string, err error) {
 	r.mu.Lock()
 	l := r.live[i.key()]
 	r.mu.Unlock()
 	if l != nil && l.owner == i.Node.Workload.String() {
-		return l.serviceID, nil
+		return l.serviceID, l.account, nil
 	}
 	k, err := r.lookup(ctx, i.Service(), false)
 	if errors.Is(err, ErrNamespace) || err == nil && k == nil {
-		return "", nil
+		return "", nil, nil
 	}
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	there, err := r.present(ctx, k, i)
 	if err != nil || there == nil {
-		return "", err
+		return "", nil, err
 	}
-	return k.id, nil
+	return k.id, k.account, nil
 }
 
-func (r *Registrar) remove(ctx context.Context, serviceID, instanceID string) error {
+func (r *Registrar) remove(ctx context.Context, serviceID, instanceID string, account *string) error {
 	for {
 		out, err := r.api.DeregisterInstance(ctx, &sd.DeregisterInstanceInput{ServiceId: &serviceID, InstanceId: &instanceID})
 		var none *types.InstanceNotFound
@@ -149,14 +149,14 @@ func (r *Registrar) remove(ctx context.Context, serviceID, instanceID string) er
 		case errors.As(err, &none), isGone(err):
 			return nil
 		case errors.As(err, &busy):
-			if err := r.settleFirst(ctx, busy); err != nil {
+			if err := r.settleFirst(ctx, busy, account); err != nil {
 				return err
 			}
 			continue
 		case err != nil:
 			return fmt.Errorf("deregister instance %s: %w", instanceID, err)
 		}
-		if _, err := r.finish(ctx, aws.ToString(out.OperationId)); err != nil {
+		if _, err := r.finish(ctx, aws.ToString(out.OperationId), account); err != nil {
 			return fmt.Errorf("deregister instance %s: %w", instanceID, err)
 		}
 		return nil
@@ -232,7 +232,7 @@ func (r *Registrar) retryOne(ctx context.Context, k key, f failed) error {
 	if !still {
 		return nil
 	}
-	if err := r.remove(ctx, f.serviceID, k.id); err != nil {
+	if err := r.remove(ctx, f.serviceID, k.id, f.account); err != nil {
 		return err
 	}
 	r.mu.Lock()

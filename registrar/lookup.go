@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	sd "github.com/aws/aws-sdk-go-v2/service/servicediscovery"
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
 
+	"patchbay/internal/namespaces"
 	"patchbay/mesh"
 	"patchbay/mesh/record"
 )
@@ -22,7 +22,9 @@ const trustFor = 30 * time.Second
 
 // known is a service that may be written to.
 type known struct {
-	id, arn string
+	id      string // or the ARN, if another account shares the namespace: what calls want
+	arn     string
+	account *string // that shares the namespace; nil: it is ours
 	// current and documents are what its settings were at, as of checked;
 	// vips are the names that have a virtual IP.
 	checked   time.Time
@@ -61,7 +63,7 @@ func (r *Registrar) lookup(ctx context.Context, name mesh.ServiceName, create bo
 	if k != nil {
 		return k, nil
 	}
-	ns, err := r.namespaceID(ctx, name, create)
+	ns, err := r.namespace(ctx, name, create)
 	if err != nil {
 		return nil, err
 	}
@@ -71,14 +73,14 @@ func (r *Registrar) lookup(ctx context.Context, name mesh.ServiceName, create bo
 	}
 	for _, s := range all {
 		if strings.EqualFold(aws.ToString(s.Name), name.DiscoveryName) {
-			return r.admit(ctx, name, s)
+			return r.admit(ctx, name, ns, s)
 		}
 	}
 	return nil, nil //nolint:nilnil // "not there yet" is an answer
 }
 
 // admit takes an existing service as ours to write to, or refuses.
-func (r *Registrar) admit(ctx context.Context, name mesh.ServiceName, s types.ServiceSummary) (*known, error) {
+func (r *Registrar) admit(ctx context.Context, name mesh.ServiceName, ns namespaces.Namespace, s types.ServiceSummary) (*known, error) {
 	arn := aws.ToString(s.Arn)
 	refuse := func(what, remedy string) error {
 		return &Refusal{Reason: ErrForeign, Service: name, ARN: arn, What: what, Remedy: remedy}
@@ -103,11 +105,16 @@ func (r *Registrar) admit(ctx context.Context, name mesh.ServiceName, s types.Se
 			mine = aws.ToString(t.Value) == record.TagManagedByValue
 		}
 	}
-	if !mine {
+	switch {
+	case mine && aws.ToString(s.Description) != record.Description && aws.ToInt32(s.InstanceCount) > 0:
+		if err := r.handedOver(ctx, name, ns, s); err != nil {
+			return nil, err
+		}
+	case !mine:
 		return nil, refuse("a service of that name exists and was not made by patchbay",
 			fmt.Sprintf("delete it, use another discoveryName, or hand it over with the tag %s=%s", record.TagManagedBy, record.TagManagedByValue))
 	}
-	k := &known{id: aws.ToString(s.Id), arn: arn}
+	k := &known{id: ns.ServiceRef(s.Id, s.Arn), arn: arn, account: ns.Account()}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if first := r.services[name]; first != nil {
@@ -117,65 +124,52 @@ func (r *Registrar) admit(ctx context.Context, name mesh.ServiceName, s types.Se
 	return k, nil
 }
 
-// namespaceID finds the id of a namespace, and makes the namespace if that is
-// wanted and allowed.
-func (r *Registrar) namespaceID(ctx context.Context, service mesh.ServiceName, create bool) (string, error) {
+// namespace finds a namespace, and makes it if that is wanted and allowed.
+func (r *Registrar) namespace(ctx context.Context, service mesh.ServiceName, create bool) (namespaces.Namespace, error) {
 	name := service.Namespace
-	r.mu.Lock()
-	id := r.namespaces[name]
-	r.mu.Unlock()
-	if id != "" {
-		return id, nil
+	known := func() (namespaces.Namespace, bool) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		n, ok := r.namespaces[name]
+		return n, ok
+	}
+	if n, ok := known(); ok {
+		return n, nil
 	}
 	done, err := r.turns.take(ctx, "namespace "+name)
 	if err != nil {
-		return "", err
+		return namespaces.Namespace{}, err
 	}
 	defer done()
-	ids, err := r.findNamespace(ctx, name)
+	if n, ok := known(); ok {
+		return n, nil
+	}
+	refuse := func(what, remedy string) error {
+		return &Refusal{Reason: ErrNamespace, Service: service, What: what, Remedy: remedy}
+	}
+	n, err := namespaces.Find(ctx, r.api, namespaces.Want{Local: name, Registry: r.cfg.Namespaces[name]})
 	switch {
-	case err != nil:
-		return "", err
-	case len(ids) > 1:
-		return "", &Refusal{Reason: ErrNamespace, Service: service, What: "several namespaces have that name: " + strings.Join(ids, ", "),
-			Remedy: "name one by its id or ARN in the control plane's configuration"}
-	case len(ids) == 1:
-		id = ids[0]
+	case err == nil:
+	case errors.Is(err, namespaces.ErrSeveral):
+		return n, refuse("the namespace is not certain", err.Error())
+	case !errors.Is(err, namespaces.ErrNone):
+		return n, fmt.Errorf("find namespace %s: %w", name, err)
 	case !create || !r.cfg.CreateNamespace || r.cfg.Namespaces[name] != "":
-		return "", &Refusal{Reason: ErrNamespace, Service: service, What: "the namespace does not exist",
-			Remedy: "create it in Cloud Map, or let the control plane create namespaces"}
+		return n, refuse("the namespace does not exist", "create it in Cloud Map, or let the control plane create namespaces")
 	default:
-		if id, err = r.createNamespace(ctx, name); err != nil {
-			return "", err
+		if n.ID, err = r.createNamespace(ctx, name); err != nil {
+			return n, err
+		}
+		if found, err := namespaces.Find(ctx, r.api, namespaces.Want{Local: name, Registry: n.ID}); err == nil {
+			n = found
+		} else { // not listed yet
+			n.HTTPName = name
 		}
 	}
 	r.mu.Lock()
-	r.namespaces[name] = id
+	r.namespaces[name] = n
 	r.mu.Unlock()
-	return id, nil
-}
-
-func (r *Registrar) findNamespace(ctx context.Context, name string) ([]string, error) {
-	want := r.cfg.Namespaces[name]
-	var ids []string
-	pages := sd.NewListNamespacesPaginator(r.api, &sd.ListNamespacesInput{MaxResults: aws.Int32(100)})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("find namespace %s: %w", name, err)
-		}
-		for _, n := range page.Namespaces {
-			http := aws.ToString(n.Name)
-			if p := n.Properties; p != nil && p.HttpProperties != nil && aws.ToString(p.HttpProperties.HttpName) != "" {
-				http = *p.HttpProperties.HttpName
-			}
-			if want == "" && strings.ToLower(http) == name ||
-				want != "" && slices.Contains([]string{http, aws.ToString(n.Id), aws.ToString(n.Arn)}, want) {
-				ids = append(ids, aws.ToString(n.Id))
-			}
-		}
-	}
-	return ids, nil
+	return n, nil
 }
 
 func (r *Registrar) createNamespace(ctx context.Context, name string) (string, error) {
@@ -188,7 +182,7 @@ func (r *Registrar) createNamespace(ctx context.Context, name string) (string, e
 			return aws.ToString(exists.NamespaceId), nil // another replica was faster
 		}
 		if busy, ok := errors.AsType[*types.DuplicateRequest](err); ok { // another replica is at it
-			if err := r.settleFirst(ctx, busy); err != nil {
+			if err := r.settleFirst(ctx, busy, nil); err != nil {
 				return "", fmt.Errorf("create namespace %s: %w", name, err)
 			}
 			continue
@@ -196,7 +190,7 @@ func (r *Registrar) createNamespace(ctx context.Context, name string) (string, e
 		if err != nil {
 			return "", fmt.Errorf("create namespace %s: %w", name, err)
 		}
-		targets, err := r.finish(ctx, aws.ToString(out.OperationId))
+		targets, err := r.finish(ctx, aws.ToString(out.OperationId), nil)
 		if err != nil {
 			return "", fmt.Errorf("create namespace %s: %w", name, err)
 		}
@@ -204,16 +198,16 @@ func (r *Registrar) createNamespace(ctx context.Context, name string) (string, e
 	}
 }
 
-func (r *Registrar) list(ctx context.Context, namespaceID string) ([]types.ServiceSummary, error) {
+func (r *Registrar) list(ctx context.Context, ns namespaces.Namespace) ([]types.ServiceSummary, error) {
 	var all []types.ServiceSummary
 	pages := sd.NewListServicesPaginator(r.api, &sd.ListServicesInput{
 		MaxResults: aws.Int32(100),
-		Filters:    []types.ServiceFilter{{Name: types.ServiceFilterNameNamespaceId, Values: []string{namespaceID}, Condition: types.FilterConditionEq}},
+		Filters:    []types.ServiceFilter{{Name: types.ServiceFilterNameNamespaceId, Values: []string{ns.Ref()}, Condition: types.FilterConditionEq}},
 	})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("list services of %s: %w", namespaceID, err)
+			return nil, fmt.Errorf("list services of %s: %w", ns.Ref(), err)
 		}
 		all = append(all, page.Services...)
 	}

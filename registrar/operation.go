@@ -14,12 +14,13 @@ import (
 
 // finish waits for an asynchronous operation. Our registry needs about a
 // millisecond, AWS seconds: the pauses triple from two milliseconds to a
-// second. It returns what the operation made, by kind.
-func (r *Registrar) finish(ctx context.Context, id string) (map[string]string, error) {
+// second. It returns what the operation made, by kind. account is that which
+// shares the namespace with ours, if one does.
+func (r *Registrar) finish(ctx context.Context, id string, account *string) (map[string]string, error) {
 	ctx, stop := context.WithTimeoutCause(ctx, r.cfg.Operation, fmt.Errorf("operation %s has not finished in %s", id, r.cfg.Operation))
 	defer stop()
 	for pause := 2 * time.Millisecond; ; pause = min(3*pause, time.Second) {
-		out, err := r.api.GetOperation(ctx, &sd.GetOperationInput{OperationId: &id})
+		out, err := r.api.GetOperation(ctx, &sd.GetOperationInput{OperationId: &id, OwnerAccount: account})
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -40,12 +41,12 @@ func (r *Registrar) finish(ctx context.Context, id string) (map[string]string, e
 
 // settleFirst waits until the operation that is in the way is over, whatever
 // comes of it.
-func (r *Registrar) settleFirst(ctx context.Context, busy *types.DuplicateRequest) error {
+func (r *Registrar) settleFirst(ctx context.Context, busy *types.DuplicateRequest, account *string) error {
 	id := aws.ToString(busy.DuplicateOperationId)
 	if id == "" {
 		return sleep(ctx, time.Second)
 	}
-	_, err := r.finish(ctx, id)
+	_, err := r.finish(ctx, id, account)
 	if err != nil && (ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded)) {
 		return err
 	}

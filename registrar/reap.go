@@ -41,7 +41,7 @@ func (r *Registrar) Reap(ctx context.Context, service mesh.ServiceName, instance
 		return false, nil
 	}
 	r.disc.Leaving(service, instanceID)
-	if err := r.remove(ctx, k.id, instanceID); err != nil {
+	if err := r.remove(ctx, k.id, instanceID, k.account); err != nil {
 		return false, err
 	}
 	r.mu.Lock()

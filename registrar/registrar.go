@@ -22,6 +22,7 @@ import (
 	sd "github.com/aws/aws-sdk-go-v2/service/servicediscovery"
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
 
+	"patchbay/internal/namespaces"
 	"patchbay/mesh"
 	"patchbay/mesh/policy"
 	"patchbay/mesh/record"
@@ -38,6 +39,7 @@ type API interface {
 	GetServiceAttributes(context.Context, *sd.GetServiceAttributesInput, ...func(*sd.Options)) (*sd.GetServiceAttributesOutput, error)
 	UpdateServiceAttributes(context.Context, *sd.UpdateServiceAttributesInput, ...func(*sd.Options)) (*sd.UpdateServiceAttributesOutput, error)
 	DeleteServiceAttributes(context.Context, *sd.DeleteServiceAttributesInput, ...func(*sd.Options)) (*sd.DeleteServiceAttributesOutput, error)
+	DiscoverInstances(context.Context, *sd.DiscoverInstancesInput, ...func(*sd.Options)) (*sd.DiscoverInstancesOutput, error)
 	GetInstance(context.Context, *sd.GetInstanceInput, ...func(*sd.Options)) (*sd.GetInstanceOutput, error)
 	RegisterInstance(context.Context, *sd.RegisterInstanceInput, ...func(*sd.Options)) (*sd.RegisterInstanceOutput, error)
 	DeregisterInstance(context.Context, *sd.DeregisterInstanceInput, ...func(*sd.Options)) (*sd.DeregisterInstanceOutput, error)
@@ -126,12 +128,12 @@ type Registrar struct {
 
 	turns      turns
 	mu         sync.Mutex
-	namespaces map[string]string           // mesh name → id
-	services   map[mesh.ServiceName]*known // those that may be written to
-	attributes map[string]cached           // by service id
-	live       map[key]*registered         // registered by this process
-	swept      time.Time                   // when live was last looked through
-	failed     map[key]failed              // deregistrations to try again
+	namespaces map[string]namespaces.Namespace // by mesh name
+	services   map[mesh.ServiceName]*known     // those that may be written to
+	attributes map[string]cached               // by service id
+	live       map[key]*registered             // registered by this process
+	swept      time.Time                       // when live was last looked through
+	failed     map[key]failed                  // deregistrations to try again
 	wake       chan struct{}
 }
 
@@ -153,20 +155,24 @@ func (i Instance) key() key { return key{i.Service(), i.ID()} }
 type registered struct {
 	owner     string
 	serviceID string
+	account   *string // as known.account
 	health    mesh.Health
 	seen      time.Time // its last sign
 	look      time.Time // when to look whether the registry still has it
 }
 
 // failed is a deregistration that did not go through.
-type failed struct{ serviceID, turn string }
+type failed struct {
+	serviceID, turn string
+	account         *string // as known.account
+}
 
 // New makes a Registrar; nothing happens before a method is called.
 func New(cfg Config, api API, disc Discovery, log *slog.Logger) *Registrar {
 	cfg.Operation = cmp.Or(cfg.Operation, time.Minute)
 	return &Registrar{
 		cfg: cfg, api: api, disc: disc, log: log,
-		namespaces: map[string]string{}, services: map[mesh.ServiceName]*known{}, attributes: map[string]cached{},
+		namespaces: map[string]namespaces.Namespace{}, services: map[mesh.ServiceName]*known{}, attributes: map[string]cached{},
 		live: map[key]*registered{}, failed: map[key]failed{}, wake: make(chan struct{}, 1),
 	}
 }
@@ -257,7 +263,7 @@ func (r *Registrar) Deregister(ctx context.Context, i Instance) error {
 		return err
 	}
 	defer done()
-	id, err := r.ownedService(ctx, i)
+	id, account, err := r.ownedService(ctx, i)
 	if err != nil || id == "" {
 		return err
 	}
@@ -265,9 +271,9 @@ func (r *Registrar) Deregister(ctx context.Context, i Instance) error {
 	r.mu.Lock()
 	delete(r.live, i.key())
 	r.mu.Unlock()
-	if err := r.remove(ctx, id, i.ID()); err != nil {
+	if err := r.remove(ctx, id, i.ID(), account); err != nil {
 		r.mu.Lock()
-		r.failed[i.key()] = failed{serviceID: id, turn: i.turn()}
+		r.failed[i.key()] = failed{serviceID: id, turn: i.turn(), account: account}
 		r.mu.Unlock()
 		poke(r.wake)
 		return err
@@ -283,7 +289,7 @@ func (r *Registrar) SetHealth(ctx context.Context, i Instance, h mesh.Health) er
 	if err := offers(i); err != nil {
 		return err
 	}
-	id, err := r.ownedService(ctx, i)
+	id, _, err := r.ownedService(ctx, i)
 	if err != nil {
 		return err
 	}

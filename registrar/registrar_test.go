@@ -195,13 +195,16 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+func ours() []types.Tag {
+	return []types.Tag{{Key: aws.String(record.TagManagedBy), Value: aws.String(record.TagManagedByValue)}}
+}
+
 func TestHandedOverByTag(t *testing.T) {
 	api := newCloud(t)
 	r, _ := replica(api)
 	must(t, r, request("backend", "t1", 1))
 	ns := namespaceOf(t, api, "prod")
-	createService(t, api, &sd.CreateServiceInput{Name: aws.String("prepared"), NamespaceId: &ns,
-		Tags: []types.Tag{{Key: aws.String(record.TagManagedBy), Value: aws.String(record.TagManagedByValue)}}})
+	createService(t, api, &sd.CreateServiceInput{Name: aws.String("prepared"), NamespaceId: &ns, Tags: ours()})
 	must(t, r, request("prepared", "t1", 1))
 }
 
@@ -326,7 +329,7 @@ func TestHealthAndHeartbeat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.finish(t.Context(), *out.OperationId); err != nil {
+	if _, err := r.finish(t.Context(), *out.OperationId, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Heartbeat(t.Context(), req.Instance); !errors.Is(err, ErrNotRegistered) {
@@ -538,7 +541,7 @@ func TestReap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.finish(t.Context(), *foreign.OperationId); err != nil {
+	if _, err := r.finish(t.Context(), *foreign.OperationId, nil); err != nil {
 		t.Fatal(err)
 	}
 	backend := mesh.ServiceName{Namespace: "prod", DiscoveryName: "backend"}

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
 	"golang.org/x/sync/errgroup"
 
+	"patchbay/internal/namespaces"
 	"patchbay/mesh"
 	"patchbay/mesh/record"
 )
@@ -120,7 +121,7 @@ func (r *Registrar) write(ctx context.Context, req Request, k *known, attrs map[
 		return nil, err
 	}
 	defer done()
-	ns, err := r.namespaceID(ctx, name, true)
+	ns, err := r.namespace(ctx, name, true)
 	if err != nil {
 		return nil, err
 	}
@@ -164,10 +165,10 @@ func (r *Registrar) apply(ctx context.Context, id string, c record.Change) error
 	return nil
 }
 
-func (r *Registrar) create(ctx context.Context, namespaceID string, req Request) (*known, error) {
+func (r *Registrar) create(ctx context.Context, ns namespaces.Namespace, req Request) (*known, error) {
 	name := req.Service()
 	out, err := r.api.CreateService(ctx, &sd.CreateServiceInput{
-		Name: &name.DiscoveryName, NamespaceId: &namespaceID, Description: aws.String(record.Description),
+		Name: &name.DiscoveryName, NamespaceId: aws.String(ns.Ref()), Description: aws.String(record.Description),
 		// No DNS records, whatever the type of the namespace.
 		Type:                    types.ServiceTypeOptionHttp,
 		HealthCheckCustomConfig: &types.HealthCheckCustomConfig{FailureThreshold: aws.Int32(1)}, //nolint:staticcheck // the one value that it can have
@@ -186,7 +187,7 @@ func (r *Registrar) create(ctx context.Context, namespaceID string, req Request)
 	if err != nil {
 		return nil, fmt.Errorf("create service %s: %w", name, err)
 	}
-	k := &known{id: aws.ToString(out.Service.Id), arn: aws.ToString(out.Service.Arn)}
+	k := &known{id: ns.ServiceRef(out.Service.Id, out.Service.Arn), arn: aws.ToString(out.Service.Arn), account: ns.Account()}
 	r.mu.Lock()
 	r.services[name] = k
 	r.mu.Unlock()
@@ -195,8 +196,8 @@ func (r *Registrar) create(ctx context.Context, namespaceID string, req Request)
 }
 
 // others reads what the other services of the namespace claim.
-func (r *Registrar) others(ctx context.Context, namespaceID string, except mesh.ServiceName) ([]other, error) {
-	all, err := r.list(ctx, namespaceID)
+func (r *Registrar) others(ctx context.Context, ns namespaces.Namespace, except mesh.ServiceName) ([]other, error) {
+	all, err := r.list(ctx, ns)
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +207,7 @@ func (r *Registrar) others(ctx context.Context, namespaceID string, except mesh.
 	g.SetLimit(readers)
 	for i, s := range all {
 		g.Go(func() error {
-			attrs, err := r.remembered(ctx, aws.ToString(s.Id))
+			attrs, err := r.remembered(ctx, ns.ServiceRef(s.Id, s.Arn))
 			if _, ok := errors.AsType[*types.ServiceNotFound](err); ok {
 				err = nil // deleted since it was listed: it claims nothing
 			}

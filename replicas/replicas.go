@@ -52,12 +52,15 @@ type Follower interface {
 	Reconsider()
 }
 
-// Options are those of New. All are required.
+// Options are those of New. All but Fit are required.
 type Options struct {
 	Self      string // the address, IP:PORT, at which the others reach this replica; also its name
 	Directory Directory
 	Follower  Follower
 	Barrier   Barrier
+	// Fit reports whether the registry answers this replica. One that is not fit
+	// promises nothing, so that the others ask about its services. nil: always.
+	Fit func() bool
 	// Dial opens a connection to another replica that has proved to be one.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 	Log  *slog.Logger
@@ -181,9 +184,13 @@ func (r *Replicas) learn(ctx context.Context, g *errgroup.Group, list []string) 
 	}
 }
 
-// view is this replica and those that it hears, sorted. r.mu is held.
+// view is this replica, if it is fit, and those that it hears, sorted. r.mu is
+// held.
 func (r *Replicas) view() []string {
-	v := []string{r.o.Self}
+	var v []string
+	if r.o.Fit == nil || r.o.Fit() {
+		v = append(v, r.o.Self)
+	}
 	for name, p := range r.listed {
 		if p.heard {
 			v = append(v, name)

@@ -21,6 +21,15 @@ type Status struct {
 	Services   []Service   `json:"services"`
 	Namespaces []Namespace `json:"namespaces"`
 	Issuers    []Issuer    `json:"issuers"`
+	// Conflicts are services that workloads may offer and the registrar may not
+	// write to.
+	Conflicts []Conflict `json:"conflicts,omitempty"`
+	// Events is the queue that tells of ECS tasks; absent without one.
+	Events *Events `json:"events,omitempty"`
+	// Replicas are the others of this control plane; absent if there is one only.
+	Replicas []Replica `json:"replicas,omitempty"`
+	// Registry is how the calls of the registry fare.
+	Registry *Calls `json:"registry,omitempty"`
 	// SurvivableSeconds is how long all certificates are valid if no CA ever
 	// answers again; absent if no service has TLS.
 	SurvivableSeconds *float64 `json:"survivableSeconds,omitempty"`
@@ -124,6 +133,7 @@ type Service struct {
 	AgeSeconds *float64       `json:"ageSeconds,omitempty"`
 	Held       int            `json:"held,omitempty"` // endpoints shown although the newest answer lacks them
 	Skipped    map[string]int `json:"skipped,omitempty"`
+	Strangers  []string       `json:"strangers,omitempty"` // instances in a service of ours that patchbay did not register
 	Error      string         `json:"error,omitempty"`
 	Settings   string         `json:"settings,omitempty"` // what is wrong with its settings
 }

@@ -75,6 +75,11 @@ var (
 	descHeld       = gauge("endpoints_held", "Of these, those that the registry's newest answer lacks.", "namespace")
 	descSkipped    = gauge("instances_skipped", "Instances that are left out now, by reason.", "namespace", "reason")
 	descConflicts  = gauge("alias_conflicts", "Aliases that two services claim.", "namespace")
+	descForeseen   = gauge("service_conflicts", "Services that a workload may offer and the registrar may not write to, because of what is in the registry.")
+	descStrangers  = gauge("instances_strange", "Instances in services of ours that patchbay did not register.", "namespace")
+	descSlowed     = gauge("registry_rate_share", "The share of its budget that an operation of the registry keeps to, less than 1 after it was throttled.", "operation")
+	descStanding   = gauge("events_standing", "1 if events of ECS arrive; if not, changes are found by polling. Absent without a queue in the configuration.")
+	descTasks      = prometheus.NewDesc("patchbay_events_tasks_total", "Changes of ECS tasks that were taken as hints.", nil, nil)
 	descSurvivable = gauge("survivable_outage_seconds", "How long every service with TLS has a valid certificate if no CA answers from now on. Absent while no service has TLS.")
 	descLeaves     = gauge("leaves", "Services with TLS, by the state of their certificate: ok, alarm (less than a tenth of its life is left), missing.", "state")
 	descFailing    = gauge("leaves_failing", "Services with TLS whose newest attempt to get a certificate failed.")
@@ -91,6 +96,7 @@ type state struct{ c *control }
 func (s state) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descReady, descSynced, descStale, descListed, descServices, descEndpoints, descHeld, descSkipped, descConflicts,
+		descForeseen, descStrangers, descSlowed, descStanding, descTasks,
 		descSurvivable, descLeaves, descFailing, descIssuerUp, descIssuerSeen, descReplicas, descAgents, descPorts,
 		descConnections, descRequests, descErrors, descUnverified, descIngress, descFindings,
 	} {
@@ -107,6 +113,7 @@ func (s state) Collect(ch chan<- prometheus.Metric) {
 		namespaceGauges(out, n)
 	}
 	s.replicas(out)
+	s.registry(out, ch)
 	s.certificates(out)
 	s.agents(out)
 	s.traffic(ch)
@@ -124,11 +131,12 @@ func namespaceGauges(out emit, n discovery.NamespaceStatus) {
 	out(descConflicts, float64(len(n.Conflicts)), n.Name)
 	sources := map[string]int{discovery.Live: 0, discovery.LastKnownGood: 0, discovery.Waiting: 0, discovery.Unfinished: 0}
 	skipped := map[string]int{}
-	endpoints, held := 0, 0
+	endpoints, held, strangers := 0, 0, 0
 	for _, v := range n.Services {
 		sources[v.Source]++
 		endpoints += v.Endpoints
 		held += v.Held
+		strangers += len(v.Strangers)
 		for reason, k := range v.Skipped {
 			skipped[reason] += k
 		}
@@ -141,6 +149,7 @@ func namespaceGauges(out emit, n discovery.NamespaceStatus) {
 	}
 	out(descEndpoints, float64(endpoints), n.Name)
 	out(descHeld, float64(held), n.Name)
+	out(descStrangers, float64(strangers), n.Name)
 }
 
 func (s state) certificates(out emit) {
@@ -185,6 +194,18 @@ func (s state) replicas(out emit) {
 	}
 	out(descReplicas, float64(n[true]), "true")
 	out(descReplicas, float64(n[false]), "false")
+}
+
+func (s state) registry(out emit, ch chan<- prometheus.Metric) {
+	out(descForeseen, float64(len(s.c.foreseen.conflicts())))
+	for op, share := range s.c.discovery.Tally().Rates {
+		out(descSlowed, share, op)
+	}
+	if s.c.queue != nil {
+		q := s.c.queue.Status()
+		out(descStanding, one(q.Standing))
+		ch <- prometheus.MustNewConstMetric(descTasks, prometheus.CounterValue, float64(q.Tasks))
+	}
 }
 
 func (s state) agents(out emit) {

@@ -84,11 +84,16 @@ func register(t *testing.T, registry, service string, instances map[string]map[s
 		return nil
 	})
 	made, err := api.CreateService(t.Context(), &servicediscovery.CreateServiceInput{Name: aws.String(service), NamespaceId: id})
-	if err != nil {
+	var in *string
+	if there, is := errors.AsType[*types.ServiceAlreadyExists](err); is {
+		in = there.ServiceId
+	} else if err != nil {
 		t.Fatal(err)
+	} else {
+		in = made.Service.Id
 	}
 	for name, attributes := range instances {
-		if _, err := api.RegisterInstance(t.Context(), &servicediscovery.RegisterInstanceInput{ServiceId: made.Service.Id, InstanceId: aws.String(name), Attributes: attributes}); err != nil {
+		if _, err := api.RegisterInstance(t.Context(), &servicediscovery.RegisterInstanceInput{ServiceId: in, InstanceId: aws.String(name), Attributes: attributes}); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 	}
@@ -157,8 +162,10 @@ func TestMalformedInstances(t *testing.T) {
 		"no-port":     {"AWS_INSTANCE_IPV4": "10.0.0.2"},
 		"unspecified": {"AWS_INSTANCE_IPV4": "0.0.0.0", "AWS_INSTANCE_PORT": "80"},
 	})
+	queue := startQueue(t)
 	p := startPlane(t, func(c *config.Config) {
-		c.Registry, c.CloudMap = nil, &config.CloudMap{Endpoint: laxRegistry(t, registry), Region: "us-east-1"}
+		c.Registry, c.CloudMap = nil, &config.CloudMap{Endpoint: laxRegistry(t, registry), Region: "us-east-1", Events: queue.config()}
+		c.Replicas = &config.Replicas{Listen: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
 	})
 	var namespaces []namespaceAnswer
 	if err := json.Unmarshal(p.get("/api/v1/namespaces"), &namespaces); err != nil {

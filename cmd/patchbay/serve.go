@@ -115,6 +115,8 @@ type control struct {
 	discovery   *discovery.CloudMap
 	registrar   *registrar.Registrar
 	rotator     *pki.Rotator
+	workloads   *identity.Workloads
+	foreseen    *foreseen
 	guard       *identity.Guard
 	enrolment   *identity.Server
 	tasks       *taskrole.Tasks // nil: none joins by its role
@@ -145,7 +147,7 @@ func serveOnce(ctx context.Context, cfg config.Config, log *slog.Logger, restart
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	c := &control{replica: replica(), started: time.Now(), cfg: cfg, log: log, store: mesh.NewStore(), metrics: prometheus.NewRegistry()}
+	c := &control{replica: replica(), started: time.Now(), cfg: cfg, log: log, store: mesh.NewStore(), metrics: prometheus.NewRegistry(), foreseen: &foreseen{}}
 	c.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), state{c})
 	c.faults = &fault.Injector{Store: c.store, Refused: noFaults(cfg), Restart: restart, Log: log}
 	g, ctx := errgroup.WithContext(ctx)
@@ -164,6 +166,7 @@ func serveOnce(ctx context.Context, cfg config.Config, log *slog.Logger, restart
 	}
 	g.Go(func() error { return c.discovery.Run(ctx) })
 	g.Go(func() error { return c.registrar.Run(ctx) })
+	g.Go(func() error { return c.foresee(ctx) })
 	g.Go(func() error { return c.rotator.Run(ctx) })
 	g.Go(func() error { return c.pusher.Run(ctx) })
 	c.startReaper(ctx, g)
@@ -187,9 +190,10 @@ func (c *control) buildDiscovery(ctx context.Context) error {
 	}
 	for _, n := range c.cfg.Namespaces {
 		local := strings.ToLower(n)
-		d.Namespaces = append(d.Namespaces, discovery.Namespace{Name: local, Registry: n})
-		if local != n {
-			r.Namespaces[local] = n
+		ref := c.cfg.Namespace(local)
+		d.Namespaces = append(d.Namespaces, discovery.Namespace{Name: local, Registry: ref})
+		if ref != local {
+			r.Namespaces[local] = ref
 		}
 	}
 	if err := c.buildHints(ctx, endpoint, cfg, &d); err != nil {
@@ -212,6 +216,7 @@ func (c *control) buildIdentity(ctx context.Context) error {
 	if err := workloads.Load(); err != nil {
 		c.log.Error("some identities are not well-formed", "error", err.Error())
 	}
+	c.workloads = workloads
 	c.guard = identity.NewGuard(signer, workloads, c.log)
 	if c.enrolment, err = identity.NewServer(c.cfg.Data, signer, workloads, c.log); err != nil {
 		return err
@@ -270,9 +275,9 @@ func (c *control) listen(ctx context.Context, g *errgroup.Group) error {
 	if err := c.runReplicas(ctx, g); err != nil {
 		return err
 	}
-	x := xds.ServerConfig{Log: c.log, MaxAge: 45 * time.Minute, StateOfTheWorld: c.cfg.XDS.StateOfTheWorld}
+	x := xds.ServerConfig{Log: c.log, MaxAge: 45 * time.Minute, StateOfTheWorld: c.cfg.XDS.StateOfTheWorld, Interceptors: []grpc.StreamServerInterceptor{c.fresh}}
 	if c.cfg.XDS.Auth == "mtls" {
-		x.Creds, x.Interceptors = c.guard.Credentials(false), []grpc.StreamServerInterceptor{c.guard.StreamInterceptor}
+		x.Creds, x.Interceptors = c.guard.Credentials(false), []grpc.StreamServerInterceptor{c.guard.StreamInterceptor, c.fresh}
 	}
 	agentServer := grpc.NewServer(append(c.guard.Options(), grpc.Creds(c.guard.Credentials(true)))...)
 	agentapi.RegisterEnrolmentServer(agentServer, c.enrolment)

@@ -152,6 +152,10 @@ type task struct {
 
 // join enrols a task and writes what its Envoy needs.
 func (p *plane) join(workload string, names ...string) (*task, *agentapi.EnrolResponse) {
+	return p.joinAs(workload, "t1", names...)
+}
+
+func (p *plane) joinAs(workload, name string, names ...string) (*task, *agentapi.EnrolResponse) {
 	t := p.t
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "join")
@@ -177,7 +181,7 @@ func (p *plane) join(workload string, names ...string) (*task, *agentapi.EnrolRe
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(d.CA)
 	trust := &tls.Config{RootCAs: roots, ServerName: join.ServerName(testDomain), MinVersion: tls.VersionTLS13}
-	resp, err := agentapi.NewEnrolmentClient(p.dial(trust)).Enrol(t.Context(), &agentapi.EnrolRequest{Proof: proof, Namespace: "demo", Workload: workload, Task: "t1", CsrDer: csr})
+	resp, err := agentapi.NewEnrolmentClient(p.dial(trust)).Enrol(t.Context(), &agentapi.EnrolRequest{Proof: proof, Namespace: "demo", Workload: workload, Task: name, CsrDer: csr})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,6 +54,7 @@ func (c *control) statusAnswer() api.Status {
 	}
 	st.Services = servicesAnswer(namespaces, c.store.Snapshot(), leaves)
 	st.Sidecars = c.sidecarsAnswer(leaves)
+	c.registryAnswer(&st)
 	return st
 }
 
@@ -62,7 +63,7 @@ func servicesAnswer(namespaces []discovery.NamespaceStatus, snap *mesh.Snapshot,
 	for _, n := range namespaces {
 		for _, s := range n.Services {
 			one := api.Service{
-				Name: s.Name.String(), ARN: s.ARN, Source: s.Source, Held: s.Held, Skipped: s.Skipped, Error: s.Error, Settings: s.Settings,
+				Name: s.Name.String(), ARN: s.ARN, Source: s.Source, Held: s.Held, Skipped: s.Skipped, Strangers: s.Strangers, Error: s.Error, Settings: s.Settings,
 				Aliases: []api.Alias{}, Endpoints: map[string]int{},
 			}
 			if s.Age >= 0 {

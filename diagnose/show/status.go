@@ -68,6 +68,40 @@ func (p *Printer) heading(st *api.Status) {
 			p.line("issuer %s: %s", i.Name, p.paint(bad, i.LastError))
 		}
 	}
+	p.around(st)
+}
+
+// around says how what the control plane works with fares: the other replicas,
+// events, and the registry where it limits the rate.
+func (p *Printer) around(st *api.Status) {
+	if len(st.Replicas) > 0 {
+		var all []string
+		for _, r := range st.Replicas {
+			state := p.paint(good, "heard")
+			if !r.Heard {
+				state = p.paint(bad, "not heard")
+			}
+			all = append(all, r.Address+" "+state)
+		}
+		p.line("replicas: %s", strings.Join(all, ", "))
+	}
+	if e := st.Events; e != nil {
+		switch {
+		case e.Standing && e.Error == "":
+			p.line("events of ECS: %s, %s taken", p.paint(good, "arrive"), plural(int(e.Tasks), "hint"))
+		case e.Error != "":
+			p.line("events of ECS: %s; changes are found by polling", p.paint(bad, e.Error))
+		default:
+			p.line("events of ECS: %s; changes are found by polling", p.paint(bad, "none yet"))
+		}
+	}
+	if r := st.Registry; r != nil && !r.LastThrottled.IsZero() {
+		slowed := ""
+		for _, op := range slices.Sorted(maps.Keys(r.Slowed)) {
+			slowed += fmt.Sprintf(", %s at %.0f %% of its budget", op, 100*r.Slowed[op])
+		}
+		p.line("registry: throttled %s, last %s ago%s", plural(int(r.Throttled), "call"), span(st.At.Sub(r.LastThrottled)), slowed)
+	}
 }
 
 func (p *Printer) sidecars(st *api.Status, findings []diagnose.Finding) {

@@ -75,9 +75,18 @@ func (b *bucket) recover() {
 	}
 }
 
+// share is the part of the full rate that is in force.
+func (b *bucket) share() float64 {
+	b.recover()
+	if b.full == rate.Inf {
+		return 1
+	}
+	return float64(b.lim.Limit() / b.full)
+}
+
 // told learns from the outcome of a call.
 func (b *bucket) told(err error) {
-	if !throttled(err) || b.full == rate.Inf {
+	if !Throttled(err) || b.full == rate.Inf {
 		return
 	}
 	b.mu.Lock()
@@ -89,11 +98,14 @@ func (b *bucket) told(err error) {
 	b.since = time.Now()
 }
 
-func throttled(err error) bool {
+// Throttled reports whether the registry answered that there are too many calls.
+func Throttled(err error) bool {
 	var api smithy.APIError
-	if !errors.As(err, &api) {
-		return false
-	}
-	_, yes := retry.DefaultThrottleErrorCodes[api.ErrorCode()]
-	return yes || slices.Contains([]string{"RequestLimitExceeded", "ThrottlingException"}, api.ErrorCode())
+	return errors.As(err, &api) && ThrottleCode(api.ErrorCode())
+}
+
+// ThrottleCode reports whether a result, as Options.Called is told it, says so.
+func ThrottleCode(result string) bool {
+	_, yes := retry.DefaultThrottleErrorCodes[result]
+	return yes || slices.Contains([]string{"RequestLimitExceeded", "ThrottlingException"}, result)
 }

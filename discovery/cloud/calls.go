@@ -14,6 +14,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"patchbay/internal/iam"
+	"patchbay/internal/namespaces"
 	"patchbay/mesh/record"
 )
 
@@ -23,7 +24,7 @@ const maxResults = 1000
 
 // Summary is what a listing says of a service.
 type Summary struct {
-	ID      string
+	ID      string // or the ARN, if another account shares the namespace: what calls want
 	ARN     string
 	Name    string // as Cloud Map spells it
 	Created time.Time
@@ -75,6 +76,15 @@ func New(api API, o Options) *Calls {
 	}
 }
 
+// Rates is the share of its budget that each limited operation keeps to: less
+// than 1 after the registry has throttled it.
+func (c *Calls) Rates() map[string]float64 {
+	return map[string]float64{
+		"DiscoverInstancesRevision": c.revisions.share(), "DiscoverInstances": c.discovers.share(),
+		"ListServices": c.lists.share(), "GetServiceAttributes": c.attributes.share(),
+	}
+}
+
 func call[In, Out any](ctx context.Context, c *Calls, b *bucket, op string, f func(context.Context, In, ...func(*sd.Options)) (Out, error), in In) (Out, error) {
 	var none Out
 	began := time.Now()
@@ -116,65 +126,17 @@ func code(err error) string {
 	return "unreachable"
 }
 
-// ErrNoNamespace says that a complete listing does not have the namespace.
-var ErrNoNamespace = errors.New("the registry has no such namespace; make it there, or set createNamespaces")
-
-// Namespace is one of the registry. HTTPName is what the discover calls want.
-type Namespace struct{ ID, HTTPName string }
-
-// Namespace finds a namespace by its HttpName, id or ARN if want is not empty,
-// else by an HttpName that is local, whatever its case. Two of the same name
-// are an error that names their ids; none is ErrNoNamespace.
-func (c *Calls) Namespace(ctx context.Context, local, want string) (Namespace, error) {
-	var exact, folded []types.NamespaceSummary
-	pages := sd.NewListNamespacesPaginator(lister{c}, &sd.ListNamespacesInput{MaxResults: aws.Int32(100)})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return Namespace{}, err
-		}
-		for _, n := range page.Namespaces {
-			name := httpName(n)
-			switch {
-			case want != "" && slices.Contains([]string{aws.ToString(n.Id), aws.ToString(n.Arn)}, want):
-				return Namespace{aws.ToString(n.Id), name}, nil
-			case want != "" && name == want:
-				exact = append(exact, n)
-			case want == "" && strings.ToLower(name) == local:
-				folded = append(folded, n)
-			}
-		}
-	}
-	all := slices.Concat(exact, folded)
-	switch len(all) {
-	case 0:
-		return Namespace{}, ErrNoNamespace
-	case 1:
-		return Namespace{aws.ToString(all[0].Id), httpName(all[0])}, nil
-	}
-	var list []string
-	for _, n := range all {
-		list = append(list, aws.ToString(n.Id)+" ("+aws.ToString(n.Arn)+")")
-	}
-	slices.Sort(list)
-	return Namespace{}, fmt.Errorf("%d namespaces have the HttpName %q: %s; name one by its id or ARN", len(all), httpName(all[0]), strings.Join(list, ", "))
-}
-
-// httpName is the name that the discover calls want. It differs from Name when
-// a name has been used again.
-func httpName(n types.NamespaceSummary) string {
-	if p := n.Properties; p != nil && p.HttpProperties != nil && aws.ToString(p.HttpProperties.HttpName) != "" {
-		return *p.HttpProperties.HttpName
-	}
-	return aws.ToString(n.Name)
+// Namespace finds the one that is meant. Errors are those of namespaces.Find.
+func (c *Calls) Namespace(ctx context.Context, w namespaces.Want) (namespaces.Namespace, error) {
+	return namespaces.Find(ctx, lister{c}, w)
 }
 
 // Services lists a namespace completely, or fails. The service in which the
 // control plane's replicas find each other is none of the mesh.
-func (c *Calls) Services(ctx context.Context, namespaceID string) ([]Summary, error) {
+func (c *Calls) Services(ctx context.Context, ns namespaces.Namespace) ([]Summary, error) {
 	pages := sd.NewListServicesPaginator(lister{c}, &sd.ListServicesInput{
 		MaxResults: aws.Int32(100),
-		Filters:    []types.ServiceFilter{{Name: types.ServiceFilterNameNamespaceId, Values: []string{namespaceID}, Condition: types.FilterConditionEq}},
+		Filters:    []types.ServiceFilter{{Name: types.ServiceFilterNameNamespaceId, Values: []string{ns.Ref()}, Condition: types.FilterConditionEq}},
 	})
 	var out []Summary
 	for pages.HasMorePages() {
@@ -187,7 +149,7 @@ func (c *Calls) Services(ctx context.Context, namespaceID string) ([]Summary, er
 				continue // the control plane's own
 			}
 			out = append(out, Summary{
-				ID: aws.ToString(s.Id), ARN: aws.ToString(s.Arn), Name: aws.ToString(s.Name),
+				ID: ns.ServiceRef(s.Id, s.Arn), ARN: aws.ToString(s.Arn), Name: aws.ToString(s.Name),
 				Created: aws.ToTime(s.CreateDate).UTC(), Managed: aws.ToString(s.Description) == record.Description,
 				Checked: s.HealthCheckConfig != nil || s.HealthCheckCustomConfig != nil,
 			})
@@ -220,9 +182,9 @@ func (c *Calls) ServiceAttributes(ctx context.Context, serviceID string) (map[st
 }
 
 // Revision is that of the list of instances of a service.
-func (c *Calls) Revision(ctx context.Context, namespace, service string) (int64, error) {
+func (c *Calls) Revision(ctx context.Context, ns namespaces.Namespace, service string) (int64, error) {
 	out, err := call(ctx, c, c.revisions, "DiscoverInstancesRevision", c.api.DiscoverInstancesRevision,
-		&sd.DiscoverInstancesRevisionInput{NamespaceName: &namespace, ServiceName: &service})
+		&sd.DiscoverInstancesRevisionInput{NamespaceName: &ns.HTTPName, ServiceName: &service, OwnerAccount: ns.Account()})
 	if err != nil {
 		return 0, err
 	}
@@ -238,9 +200,9 @@ type Answer struct {
 }
 
 // Instances fetches all instances of a service, in whatever health.
-func (c *Calls) Instances(ctx context.Context, namespace, service string) (Answer, error) {
+func (c *Calls) Instances(ctx context.Context, ns namespaces.Namespace, service string) (Answer, error) {
 	out, err := call(ctx, c, c.discovers, "DiscoverInstances", c.api.DiscoverInstances, &sd.DiscoverInstancesInput{
-		NamespaceName: &namespace, ServiceName: &service,
+		NamespaceName: &ns.HTTPName, ServiceName: &service, OwnerAccount: ns.Account(),
 		MaxResults: aws.Int32(maxResults), HealthStatus: types.HealthStatusFilterAll,
 	})
 	if err != nil {

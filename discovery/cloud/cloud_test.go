@@ -15,6 +15,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sd "github.com/aws/aws-sdk-go-v2/service/servicediscovery"
 	"github.com/aws/smithy-go"
+
+	"patchbay/internal/namespaces"
 )
 
 // answering serves a fixed answer for each operation and records what came.
@@ -60,15 +62,17 @@ func calls(t *testing.T, bodies map[string][]string) (*Calls, *answering, *[]str
 	return c, a, &failed
 }
 
+var prod = namespaces.Namespace{ID: "ns-1", HTTPName: "prod"}
+
 func TestTheHostPrefixIsLeftOutWhereItLeadsNowhere(t *testing.T) {
 	c, a, _ := calls(t, map[string][]string{
 		"DiscoverInstances":         {`{"InstancesRevision":7,"Instances":[{"InstanceId":"b","HealthStatus":"HEALTHY","Attributes":{"AWS_INSTANCE_IPV4":"10.0.0.2","AWS_INSTANCE_PORT":"80"}},{"InstanceId":"a","Attributes":{"AWS_INSTANCE_PORT":"80"}}]}`},
 		"DiscoverInstancesRevision": {`{"InstancesRevision":7}`},
 	})
-	if rev, err := c.Revision(t.Context(), "prod", "backend"); err != nil || rev != 7 {
+	if rev, err := c.Revision(t.Context(), prod, "backend"); err != nil || rev != 7 {
 		t.Fatalf("%d, %v", rev, err)
 	}
-	ans, err := c.Instances(t.Context(), "prod", "backend")
+	ans, err := c.Instances(t.Context(), prod, "backend")
 	if err != nil || ans.Revision != 7 || len(ans.Instances) != 1 || ans.Malformed["a"] != "no_address" {
 		t.Fatalf("%+v, %v", ans, err)
 	}
@@ -90,49 +94,18 @@ func TestListingsAreCompleteOrFail(t *testing.T) {
 			`{"Services":[{"Id":"srv-2","Name":"two"}]}`,
 		},
 	})
-	got, err := c.Services(t.Context(), "ns-1")
+	got, err := c.Services(t.Context(), prod)
 	if err != nil || len(got) != 2 || !got[0].Managed || got[1].Managed || !got[0].Checked || got[1].Checked {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	c, _, failed := calls(t, map[string][]string{"ListServices": {`{"Services":[{"Id":"srv-1","Name":"one"}],"NextToken":"2"}`, `{"Services":`}})
-	if got, err := c.Services(t.Context(), "ns-1"); err == nil || got != nil || len(*failed) != 1 {
+	if got, err := c.Services(t.Context(), prod); err == nil || got != nil || len(*failed) != 1 {
 		t.Errorf("half a listing: %v, %v, %v", got, err, *failed)
 	}
 	_, err = c.ServiceAttributes(t.Context(), "srv-1")
 	var limit smithy.APIError
-	if !errors.As(err, &limit) || !throttled(err) || (*failed)[1] != "GetServiceAttributes RequestLimitExceeded" {
+	if !errors.As(err, &limit) || !Throttled(err) || (*failed)[1] != "GetServiceAttributes RequestLimitExceeded" {
 		t.Errorf("%v, %v", err, *failed)
-	}
-}
-
-func TestNamespaces(t *testing.T) {
-	list := `{"Namespaces":[
-		{"Id":"ns-1","Arn":"arn:1","Name":"Prod","Properties":{"HttpProperties":{"HttpName":"Prod"}}},
-		{"Id":"ns-2","Arn":"arn:2","Name":"shared","Properties":{"HttpProperties":{"HttpName":"shared-2"}}},
-		{"Id":"ns-3","Arn":"arn:3","Name":"twice","Properties":{"HttpProperties":{"HttpName":"twice"}}},
-		{"Id":"ns-4","Arn":"arn:4","Name":"twice","Properties":{"HttpProperties":{"HttpName":"TWICE"}}},
-		{"Id":"ns-5","Arn":"arn:5","Name":"dns"}]}`
-	c, _, _ := calls(t, map[string][]string{"ListNamespaces": {list}})
-	for _, k := range []struct {
-		local, want string
-		found       Namespace
-	}{
-		{"prod", "", Namespace{"ns-1", "Prod"}},
-		{"shared-2", "", Namespace{"ns-2", "shared-2"}},
-		{"x", "arn:3", Namespace{"ns-3", "twice"}},
-		{"x", "ns-4", Namespace{"ns-4", "TWICE"}},
-		{"dns", "", Namespace{"ns-5", "dns"}},
-	} {
-		if got, err := c.Namespace(t.Context(), k.local, k.want); err != nil || got != k.found {
-			t.Errorf("%s %s: %v, %v", k.local, k.want, got, err)
-		}
-	}
-	_, err := c.Namespace(t.Context(), "twice", "")
-	if err == nil || !strings.Contains(err.Error(), "ns-3") || !strings.Contains(err.Error(), "ns-4") {
-		t.Errorf("two of a name: %v", err)
-	}
-	if _, err := c.Namespace(t.Context(), "shared", ""); !errors.Is(err, ErrNoNamespace) {
-		t.Errorf("Name is not HttpName: %v", err)
 	}
 }
 
@@ -149,7 +122,7 @@ func TestEveryCallEnds(t *testing.T) {
 		var failed []string
 		c := New(hanging{}, Options{Deadline: 2 * time.Second, Concurrent: 1, Called: func(op, code string) { failed = append(failed, op+" "+code) }})
 		start := time.Now()
-		if _, err := c.Revision(t.Context(), "prod", "backend"); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 2*time.Second {
+		if _, err := c.Revision(t.Context(), prod, "backend"); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 2*time.Second {
 			t.Errorf("%v after %s", err, time.Since(start))
 		}
 		if len(failed) != 1 || failed[0] != "DiscoverInstancesRevision timeout" {

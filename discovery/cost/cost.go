@@ -102,11 +102,15 @@ func (m Mesh) Month(s Schedule) Bill {
 	if m.Shared {
 		relied = (replicas - 1) * float64(m.Services) * times(s.Pace.Relied)
 	}
+	found := 0.0 // the replicas look for one another
+	if m.Shared {
+		found = replicas * (float64(Month)/float64(30*time.Second) + float64(Month)/float64(time.Minute))
+	}
 	changes := m.ChangesPerMinute * Month.Minutes()
 	settings := float64(m.Managed)*times(s.Settings) + float64(m.Services-m.Managed)*times(5*s.Settings)
 	lines := []Line{
 		{Operation: "DiscoverInstancesRevision", Calls: pollers*max(0, polls-full) + pollers*changes*float64(len(s.Pace.Hot)), What: "has anything changed?"},
-		{Operation: "DiscoverInstances", Calls: pollers*full + relied + replicas*changes, What: "what has changed, and health"},
+		{Operation: "DiscoverInstances", Calls: pollers*full + relied + replicas*changes + found, What: "what has changed, and health"},
 		{Operation: "GetServiceAttributes", Calls: pollers*settings + relied, What: "settings of services"},
 		{Operation: "ListServices", Calls: replicas * (float64(max(m.Namespaces, 1)) + float64(m.Services/100)) * times(s.Topology), What: "which services there are"},
 		{Operation: "ListNamespaces", Calls: replicas * float64(max(m.Namespaces, 1)) * times(s.Topology) / 10, What: "is it still the same namespace?"},

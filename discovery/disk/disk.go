@@ -28,6 +28,7 @@ type State struct {
 	Version   int                   `json:"version"`
 	Namespace string                `json:"namespace"`
 	HTTPName  string                `json:"http_name"`
+	Owner     string                `json:"owner,omitempty"` // the account that shares it
 	Saved     time.Time             `json:"saved"`
 	VIPs      map[string]netip.Addr `json:"vips"`
 	Services  []Service             `json:"services"`

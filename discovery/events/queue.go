@@ -53,6 +53,26 @@ type Queue struct {
 	mu       sync.Mutex
 	answered time.Time
 	versions map[string]int64 // of tasks, by id
+	tasks    uint64
+	err      error // of the newest call
+}
+
+// Status is what an operator should know of a queue.
+type Status struct {
+	Queue    string // its URL
+	Standing bool
+	Answered time.Time // when it last answered; zero: never
+	Tasks    uint64    // changes that were told
+	Error    error     // of the newest call
+}
+
+// Status is a copy of the present state.
+func (q *Queue) Status() Status {
+	s := Status{Queue: q.o.QueueURL, Standing: q.Standing()}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s.Answered, s.Tasks, s.Error = q.answered, q.tasks, q.err
+	return s
 }
 
 // New does no I/O.
@@ -79,6 +99,9 @@ func (q *Queue) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		q.mu.Lock()
+		q.err = err
+		q.mu.Unlock()
 		if err == nil {
 			if failures > 0 {
 				q.o.Log.Info("the queue of events answers again", "queue", q.o.QueueURL)
@@ -166,5 +189,6 @@ func (q *Queue) newer(t Task) bool {
 		clear(q.versions) // an old event may pass once more
 	}
 	q.versions[t.ID] = t.Version
+	q.tasks++
 	return true
 }

@@ -20,6 +20,7 @@ import (
 	sd "github.com/aws/aws-sdk-go-v2/service/servicediscovery"
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
 
+	"patchbay/internal/namespaces"
 	"patchbay/mesh/record"
 )
 
@@ -52,9 +53,9 @@ type Directory struct {
 	o   Options
 	api API
 
-	mu       sync.Mutex
-	service  string // id
-	httpName string // of the namespace
+	mu      sync.Mutex
+	service string // id, or ARN if another account shares the namespace
+	ns      namespaces.Namespace
 }
 
 // New does no I/O.
@@ -128,7 +129,7 @@ func (d *Directory) List(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	out, err := d.api.DiscoverInstances(ctx, &sd.DiscoverInstancesInput{
-		NamespaceName: &d.httpName, ServiceName: aws.String(record.ReplicasService),
+		NamespaceName: &d.ns.HTTPName, ServiceName: aws.String(record.ReplicasService), OwnerAccount: d.ns.Account(),
 		MaxResults: aws.Int32(1000), HealthStatus: types.HealthStatusFilterAll,
 	})
 	if err != nil {
@@ -195,12 +196,12 @@ func (d *Directory) find(ctx context.Context, make bool) error {
 	if d.service != "" {
 		return nil
 	}
-	ns, httpName, err := d.namespace(ctx, make)
+	ns, err := d.namespace(ctx, make)
 	if err != nil {
 		return err
 	}
 	pages := sd.NewListServicesPaginator(d.api, &sd.ListServicesInput{
-		Filters: []types.ServiceFilter{{Name: types.ServiceFilterNameNamespaceId, Values: []string{ns}, Condition: types.FilterConditionEq}},
+		Filters: []types.ServiceFilter{{Name: types.ServiceFilterNameNamespaceId, Values: []string{ns.Ref()}, Condition: types.FilterConditionEq}},
 	})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
@@ -209,7 +210,7 @@ func (d *Directory) find(ctx context.Context, make bool) error {
 		}
 		for _, s := range page.Services {
 			if aws.ToString(s.Name) == record.ReplicasService {
-				return d.admit(ctx, s, httpName)
+				return d.admit(ctx, s, ns)
 			}
 		}
 	}
@@ -217,26 +218,26 @@ func (d *Directory) find(ctx context.Context, make bool) error {
 		return fmt.Errorf("namespace %s has no service %s yet", d.o.Namespace, record.ReplicasService)
 	}
 	out, err := d.api.CreateService(ctx, &sd.CreateServiceInput{
-		Name: aws.String(record.ReplicasService), NamespaceId: &ns, Type: types.ServiceTypeOptionHttp, Description: aws.String(record.Description),
+		Name: aws.String(record.ReplicasService), NamespaceId: aws.String(ns.Ref()), Type: types.ServiceTypeOptionHttp, Description: aws.String(record.Description),
 		HealthCheckCustomConfig: &types.HealthCheckCustomConfig{FailureThreshold: aws.Int32(1)}, //nolint:staticcheck // the one value that it can have
 		Tags:                    []types.Tag{{Key: aws.String(record.TagManagedBy), Value: aws.String(record.TagManagedByValue)}},
 	})
 	if err != nil {
 		return fmt.Errorf("create service %s: %w", record.ReplicasService, err)
 	}
-	d.service, d.httpName = aws.ToString(out.Service.Id), httpName
+	d.service, d.ns = ns.ServiceRef(out.Service.Id, out.Service.Arn), ns
 	return nil
 }
 
 // admit takes the service if it is ours.
-func (d *Directory) admit(ctx context.Context, s types.ServiceSummary, httpName string) error {
+func (d *Directory) admit(ctx context.Context, s types.ServiceSummary, ns namespaces.Namespace) error {
 	out, err := d.api.ListTagsForResource(ctx, &sd.ListTagsForResourceInput{ResourceARN: s.Arn})
 	if err != nil {
 		return fmt.Errorf("read the tags of %s: %w", aws.ToString(s.Arn), err)
 	}
 	for _, t := range out.Tags {
 		if aws.ToString(t.Key) == record.TagManagedBy && aws.ToString(t.Value) == record.TagManagedByValue {
-			d.service, d.httpName = aws.ToString(s.Id), httpName
+			d.service, d.ns = ns.ServiceRef(s.Id, s.Arn), ns
 			return nil
 		}
 	}
@@ -244,32 +245,20 @@ func (d *Directory) admit(ctx context.Context, s types.ServiceSummary, httpName 
 		record.ReplicasService, aws.ToString(s.Arn))
 }
 
-func (d *Directory) namespace(ctx context.Context, make bool) (id, httpName string, err error) {
-	pages := sd.NewListNamespacesPaginator(d.api, &sd.ListNamespacesInput{})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return "", "", fmt.Errorf("find namespace %s: %w", d.o.Namespace, err)
-		}
-		for _, n := range page.Namespaces {
-			http := aws.ToString(n.Name)
-			if p := n.Properties; p != nil && p.HttpProperties != nil && aws.ToString(p.HttpProperties.HttpName) != "" {
-				http = *p.HttpProperties.HttpName
-			}
-			if slices.Contains([]string{http, aws.ToString(n.Id), aws.ToString(n.Arn)}, d.o.Namespace) {
-				return aws.ToString(n.Id), http, nil
-			}
-		}
+func (d *Directory) namespace(ctx context.Context, make bool) (namespaces.Namespace, error) {
+	n, err := namespaces.Find(ctx, d.api, namespaces.Want{Local: strings.ToLower(d.o.Namespace), Registry: d.o.Namespace})
+	if err == nil {
+		return n, nil
 	}
-	if !make || !d.o.Create {
-		return "", "", fmt.Errorf("namespace %s does not exist yet", d.o.Namespace)
+	if !errors.Is(err, namespaces.ErrNone) || !make || !d.o.Create {
+		return n, fmt.Errorf("find namespace %s of the replicas: %w", d.o.Namespace, err)
 	}
 	_, err = d.api.CreateHttpNamespace(ctx, &sd.CreateHttpNamespaceInput{
 		Name: &d.o.Namespace, Description: aws.String(record.Description),
 		Tags: []types.Tag{{Key: aws.String(record.TagManagedBy), Value: aws.String(record.TagManagedByValue)}},
 	})
 	if err != nil {
-		return "", "", fmt.Errorf("create namespace %s: %w", d.o.Namespace, err)
+		return n, fmt.Errorf("create namespace %s: %w", d.o.Namespace, err)
 	}
-	return "", "", fmt.Errorf("namespace %s is being made", d.o.Namespace) // asked for again soon
+	return n, fmt.Errorf("namespace %s is being made", d.o.Namespace) // asked for again soon
 }
