@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"patchbay/bench/day"
 	"patchbay/bench/load"
 	"patchbay/bench/model"
 	"patchbay/bench/push"
@@ -73,4 +74,17 @@ func newLoad() *cobra.Command {
 	c.Flags().DurationVar(&d, "duration", time.Second, "for how long")
 	c.Flags().BoolVar(&fresh, "fresh", false, "a connection for each request, where the protocol is tcp")
 	return c
+}
+
+func newDay() *cobra.Command {
+	return &cobra.Command{
+		Use: "day CASE LENGTH FILE", Short: "Simulates a day of discovery", Hidden: true, Args: cobra.ExactArgs(3),
+		RunE: func(_ *cobra.Command, args []string) error {
+			length, err := time.ParseDuration(args[1])
+			if err == nil {
+				day.Main(args[0], length, args[2])
+			}
+			return err
+		},
+	}
 }

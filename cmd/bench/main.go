@@ -17,13 +17,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"patchbay/bench"
+	"patchbay/bench/day"
 	"patchbay/bench/path"
 	"patchbay/bench/push"
 )
 
 // jobs are all parts, in the order of running and of the page. A package that
 // measures something of its own is put here by [bench.FromRows].
-var jobs = []bench.Job{push.Job, push.Cost, path.Job, path.Churn, path.Memory, path.Instructions, push.Endurance}
+var jobs = []bench.Job{push.Job, push.Cost, path.Job, path.Churn, path.Memory, path.Instructions, day.Job, push.Endurance}
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
@@ -82,7 +83,7 @@ func newRoot() *cobra.Command {
 	c.Flags().StringVar(&write, "write", "docs", "directory of benchmarks.json and benchmarks.md to bring up to date")
 	c.Flags().StringVar(&envoy, "envoy", os.Getenv("PATCHBAY_ENVOY"), "the Envoy binary")
 	c.Flags().StringVar(&tools, "tools", ".tools/bin", "directory of load generators that are not on PATH")
-	c.AddCommand(newPushServer(), newPushClients(), newApp(), newLoad())
+	c.AddCommand(newPushServer(), newPushClients(), newApp(), newLoad(), newDay())
 	return c
 }
 
