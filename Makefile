@@ -30,6 +30,9 @@ bench: build bench-needs ## measure, and write docs/benchmarks.md (ARGS='--only 
 broken-meshes: test-needs ## every mesh of testdata/broken, diagnosed
 	go test -tags $(TAGS),broken -count=1 -parallel 8 -timeout 8m -run '^TestBrokenMeshes$$' ./cmd/patchbay
 
+fault-rows: test-needs ## an ill registry, an absent CA and a stale replica, under requests through real Envoys
+	go test -tags $(TAGS),faultrows -count=1 -v -timeout 4m -run '^Test(Registry|Certificate)Rows$$' ./cmd/patchbay
+
 compose-test: build compose-needs images ## the mesh in containers, proved
 	scripts/compose-test.sh
 
@@ -94,6 +97,6 @@ compose-needs:
 	scripts/apt.sh docker.io docker-compose iptables iproute2 util-linux
 	scripts/envoy.sh
 
-.PHONY: help build demo test bench broken-meshes compose-test images fuzz xds-soak lint page pictures docs proto clean demo-needs test-needs bench-needs compose-needs
+.PHONY: help build demo test bench broken-meshes fault-rows compose-test images fuzz xds-soak lint page pictures docs proto clean demo-needs test-needs bench-needs compose-needs
 .PHONY: nightly xds-churn
 .PHONY: page-bench man
