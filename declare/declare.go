@@ -34,6 +34,8 @@ type Task struct {
 	// Policies are the task's own word on services that it calls, by
 	// discoveryName.
 	Policies map[string]*policy.Policy
+	// Revision is the deployment that the task is of; empty: not said here.
+	Revision string
 }
 
 // Port is one entry of services, joined with its port mapping.

@@ -9,6 +9,7 @@ type (
 		ServiceConnect *serviceConnect           `json:"serviceConnectConfiguration"`
 		PortMappings   []portMapping             `json:"portMappings"`
 		Policies       map[string]*policy.Policy `json:"policies"`
+		Revision       string                    `json:"revision"`
 	}
 	serviceConnect struct {
 		Enabled                 *bool            `json:"enabled"`

@@ -23,6 +23,9 @@ func (c *checker) policies(all map[string]*policy.Policy, t *Task) {
 		problems := p.Problems()
 		if i := slices.IndexFunc(t.Ports, func(port Port) bool { return port.DiscoveryName == name }); i >= 0 {
 			problems = append(problems, p.Misplaced(policy.OfService, t.Ports[i].Protocol.L7())...)
+			if rules := t.Ports[i].Policy; rules != nil && p.TestTraffic == nil {
+				p.TestTraffic = rules.TestTraffic
+			}
 			t.Ports[i].Policy = p
 		} else {
 			problems = append(problems, p.Misplaced(policy.OfCaller, true)...)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"patchbay/mesh"
+	"patchbay/mesh/policy"
 )
 
 // redirectPort is where the task's Envoy takes redirected connections
@@ -56,6 +57,9 @@ func (c *checker) task(d document) Task {
 	}
 	t.Dependencies = c.dependencies(root+".dependencies", sc.Dependencies)
 	c.policies(d.Policies, &t)
+	if t.Revision = d.Revision; t.Revision != "" && !mesh.ValidRevision(t.Revision) {
+		c.bad("revision", "%s; allowed: up to 64 of [0-9a-zA-Z_.-]", quote(t.Revision))
+	}
 	c.unique(root, t)
 	c.logs(root, sc, &t)
 	return t
@@ -160,13 +164,13 @@ func (c *checker) service(path string, index int, s serviceEntry, mappings map[s
 		c.port(path+".ingressPortOverride", o)
 		p.IngressPort = portOf(o)
 	}
-	p.Aliases = c.aliases(path, s, p)
+	p.Aliases = c.aliases(path, s, &p)
 	p.Timeouts = c.timeouts(path+".timeout", s.Timeout, found && p.Protocol == mesh.TCP)
 	p.TLS = c.tls(path+".tls", s.TLS)
 	return p
 }
 
-func (c *checker) aliases(path string, s serviceEntry, p Port) []Alias {
+func (c *checker) aliases(path string, s serviceEntry, p *Port) []Alias {
 	if len(s.ClientAliases) == 0 {
 		return []Alias{{Port: p.ContainerPort}}
 	}
@@ -180,20 +184,30 @@ func (c *checker) aliases(path string, s serviceEntry, p Port) []Alias {
 		if a.DNSName != "" && !mesh.ValidDNSName(a.DNSName) {
 			c.bad(at+".dnsName", "%s; allowed: up to 127 of [a-z0-9_.-], not starting with '-', neither an IP address nor localhost", quote(a.DNSName))
 		}
-		c.rules(at+".testTrafficRules", a.TestTrafficRules)
+		c.rules(at+".testTrafficRules", a.TestTrafficRules, p)
 		out = append(out, Alias{DNSName: a.DNSName, Port: portOf(a.Port)})
 	}
 	return out
 }
 
-// rules checks what blue/green deployments use; it has no effect yet.
-func (c *checker) rules(path string, r *trafficRules) {
+// rules checks what blue/green deployments use. A tcp port has no headers, and
+// nothing follows for it.
+func (c *checker) rules(path string, r *trafficRules, p *Port) {
 	switch {
 	case r == nil:
 	case r.Header == nil || r.Header.Name == "":
 		c.bad(path+".header.name", "is missing; allowed: the name of a header")
 	case r.Header.Value != nil && r.Header.Value.Exact == "":
 		c.bad(path+".header.value.exact", "is missing; allowed: the header's value")
+	case p.Protocol.L7():
+		t := &policy.TestTraffic{Header: r.Header.Name}
+		if r.Header.Value != nil {
+			t.Value = r.Header.Value.Exact
+		}
+		p.Policy = &policy.Policy{TestTraffic: t}
+		for _, x := range p.Policy.Problems() {
+			c.bad(path+strings.TrimPrefix(x.Path, "testTraffic"), "%s", x.Text)
+		}
 	}
 }
 

@@ -126,6 +126,7 @@ type Service struct {
 	TLS          *ServiceTLS // nil: plain
 	Timeouts     Timeouts
 	Policy       *policy.Policy // what the service wants of its callers; nil: the preset
+	Deployment   *Deployment    // how calls are divided among revisions; nil: not at all
 	Created      time.Time      // creation in the registry: the older keeps a contested alias
 	Foreign      bool           // not ours: read leniently, never written
 	ARN          string         // of the Cloud Map service; for messages only
@@ -144,7 +145,7 @@ func (s *Service) Equal(o *Service) bool {
 		s.SettingsHash == o.SettingsHash && s.Created.Equal(o.Created) &&
 		slices.Equal(s.Aliases, o.Aliases) && slices.Equal(s.Endpoints, o.Endpoints) &&
 		equalPtr(s.TLS, o.TLS) && equalPtr(s.Timeouts.Idle, o.Timeouts.Idle) && equalPtr(s.Timeouts.PerRequest, o.Timeouts.PerRequest) &&
-		s.Policy.Equal(o.Policy)
+		s.Policy.Equal(o.Policy) && s.Deployment.Equal(o.Deployment)
 }
 
 func equalPtr[T comparable](a, b *T) bool {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -41,7 +42,7 @@ func (o socketOpener) openAWS(ctx context.Context, envoy *corev3.Node, s *delta.
 	if err := mayOffer(who, meta); err != nil {
 		return delta.Opened{}, err
 	}
-	opened, err := o.enter(ctx, entrance{who: who, meta: meta}, s)
+	opened, err := o.enter(ctx, entrance{who: who, meta: meta, region: regionOf(envoy)}, s)
 	if err != nil {
 		return opened, err
 	}
@@ -53,6 +54,17 @@ func (o socketOpener) openAWS(ctx context.Context, envoy *corev3.Node, s *delta.
 	opened.Known = delta.Peer{ID: who.ID(), Cluster: o.Workload.String()}
 	return opened, nil
 }
+
+var zoneName = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
+
+// zoneIn is the zone where a node says that it is; empty if that can be none.
+func zoneIn(n *corev3.Node) string { return zoneName.FindString(n.GetLocality().GetZone()) }
+
+var regionName = regexp.MustCompile(`^[a-z0-9-]{1,40}$`)
+
+// regionOf is where a node says that it is: AWS's agent says the region besides
+// the zone, and an Envoy compares both.
+func regionOf(n *corev3.Node) string { return regionName.FindString(n.GetLocality().GetRegion()) }
 
 const ingressPrefix = "ingress-"
 

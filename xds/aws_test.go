@@ -165,8 +165,10 @@ func (a awsTask) says(t *testing.T, to, want string) func() error {
 func inLocalCluster(t *testing.T, e *envoytest.Envoy, host string) func() error {
 	return func() error {
 		all, err := e.Get("/clusters")
-		if err == nil && !strings.Contains(all, "local_cluster::"+host+"::") {
-			err = errors.New("local_cluster lacks " + host)
+		for _, place := range []string{"region::eu-west-1", "zone::euw1-az1"} { // as the node's own
+			if err == nil && !strings.Contains(all, "local_cluster::"+host+"::"+place) {
+				err = errors.New("local_cluster lacks " + host + " in " + place)
+			}
 		}
 		return err
 	}

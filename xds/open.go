@@ -33,7 +33,7 @@ func (p *Pusher) Identify(ctx context.Context) (delta.Peer, error) {
 
 // Open implements [delta.Opener].
 func (p *Pusher) Open(ctx context.Context, envoy *corev3.Node, s *delta.Stream) (delta.Opened, error) {
-	e := entrance{proxyless: isProxyless(envoy)}
+	e := entrance{proxyless: isProxyless(envoy), zone: zoneIn(envoy)}
 	var err error
 	if e.meta, err = metaOf(envoy); err != nil {
 		return delta.Opened{}, err
@@ -50,7 +50,9 @@ type entrance struct {
 	who         mesh.Node
 	meta        bootstrap.NodeMeta
 	proxyless   bool
-	collections bool // it can take them
+	collections bool   // it can take them
+	zone        string // empty: not known
+	region      string
 }
 
 // enter gives a stream its view and its private entries. It waits until the
@@ -67,15 +69,18 @@ func (p *Pusher) enter(ctx context.Context, e entrance, s *delta.Stream) (delta.
 	if key.Proxyless = e.proxyless; e.proxyless {
 		key.Wiring = ""
 	}
+	key.Region = e.region
 	key.Collections = p.leds != leds.Off && e.collections
 	v := p.views[key]
 	if v == nil {
 		v = newView(key, p.leds)
+		v.counted = p.crowds
 		p.views[key] = v
 	}
+	alone := p.kind(v, e)
 	p.show(v, snap)
 	v.users++
-	n := &node{Node: e.who, view: v, meta: e.meta, leaves: map[mesh.ServiceName]*mesh.Leaf{}, sent: map[delta.Ref]*delta.Entry{}, withheld: withheld{}}
+	n := &node{Node: e.who, view: v, zone: alone, meta: e.meta, leaves: map[mesh.ServiceName]*mesh.Leaf{}, sent: map[delta.Ref]*delta.Entry{}, withheld: withheld{}}
 	p.nodes[s] = n
 	s.SetPrivate(n.private(snap, p.log))
 	return delta.Opened{View: v.key, Closed: func() { p.closed(s, v) }}, nil
@@ -88,9 +93,29 @@ func takesCollections(n *corev3.Node) bool {
 	return n.GetUserAgentName() == "envoy" && (v.GetMajorNumber() > 1 || v.GetMajorNumber() == 1 && v.GetMinorNumber() >= 40)
 }
 
+// kind has the view show a sidecar in a known zone how its like are spread. It
+// returns the zone if the sidecar is one of a crowd. p.mu is held.
+func (p *Pusher) kind(v *view, e entrance) (zone string) {
+	if e.zone == "" || e.proxyless || e.meta.AWS != nil || e.meta.Wiring == mesh.NoEgress {
+		return ""
+	}
+	if own, ok := e.meta.LocalService(e.who.Workload.Namespace); ok {
+		v.want(own)
+		return ""
+	}
+	if w := e.who.Workload.String(); v.crowds[w] == nil {
+		v.crowds[w], v.asked = map[string]int{}, true
+	}
+	p.count(e.who.Workload, e.zone, 1)
+	return e.zone
+}
+
 func (p *Pusher) closed(s *delta.Stream, v *view) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if n := p.nodes[s]; n != nil {
+		p.count(n.Workload, n.zone, -1)
+	}
 	delete(p.nodes, s)
 	if v.users--; v.users == 0 {
 		v.left = time.Now()

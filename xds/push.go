@@ -51,11 +51,13 @@ type Pusher struct {
 	leds     leds.Mode
 
 	streams atomic.Uint64 // of nodes that have no task of their own
+	crowded chan struct{} // capacity 1: a crowd has changed
 
 	mu     sync.Mutex
 	views  map[translate.View]*view
 	nodes  map[*delta.Stream]*node
 	trust  map[string]trust // by issuer
+	crowds map[string]crowd // by workload: of tasks that offer nothing
 	pushed *mesh.Snapshot   // every view shows at least this
 	news   chan struct{}    // closed when pushed is replaced
 	// leafWaits says that a leaf of pushed has not been sent: its issuer is not
@@ -70,6 +72,7 @@ func NewPusher(store *mesh.Store, cache *delta.Cache, identify func(context.Cont
 	p := &Pusher{
 		store: store, cache: cache, identify: identify, log: log,
 		views: map[translate.View]*view{}, nodes: map[*delta.Stream]*node{}, trust: map[string]trust{},
+		crowds: map[string]crowd{}, crowded: make(chan struct{}, 1),
 		pushed: store.Snapshot(), news: make(chan struct{}), leds: leds.Off,
 	}
 	for _, o := range opts {
@@ -113,6 +116,7 @@ func (p *Pusher) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-changed:
+		case <-p.crowded:
 		case now := <-sweep.C:
 			p.sweep(now)
 		}
@@ -171,7 +175,7 @@ func sameMap[K comparable, V any](a, b map[K]V) bool {
 
 func (p *Pusher) show(v *view, snap *mesh.Snapshot) {
 	for name, h := range v.held {
-		h.over = len(p.cache.Unacked(delta.ClusterType, name.String())) == 0
+		h.over = !slices.ContainsFunc(v.clusters(name), func(c string) bool { return len(p.cache.Unacked(delta.ClusterType, c)) > 0 })
 	}
 	entries, removed := v.update(snap, time.Now(), p.log)
 	if len(entries)+len(removed) > 0 {
@@ -219,9 +223,13 @@ func (p *Pusher) sweep(now time.Time) {
 // was not even published by then: the registry still lists the address.
 func (p *Pusher) Removed(ctx context.Context, name mesh.ServiceName, addr netip.AddrPort) (missing []string, err error) {
 	for {
-		listed, news := p.lists(name, addr)
+		listed, assignments, news := p.lists(name, addr)
 		if !listed {
-			return p.cache.WaitAcked(ctx, delta.EndpointType, name.String()), nil
+			for _, a := range assignments {
+				missing = append(missing, p.cache.WaitAcked(ctx, delta.EndpointType, a)...)
+			}
+			slices.Sort(missing)
+			return slices.Compact(missing), nil
 		}
 		select {
 		case <-news:
@@ -231,16 +239,19 @@ func (p *Pusher) Removed(ctx context.Context, name mesh.ServiceName, addr netip.
 	}
 }
 
-// lists reports whether any view shows name with addr, and returns a channel
-// that is closed when that may have changed.
-func (p *Pusher) lists(name mesh.ServiceName, addr netip.AddrPort) (bool, <-chan struct{}) {
+// lists reports whether any view shows name with addr, and returns the
+// assignments that may have had it, and a channel that is closed when that may
+// have changed.
+func (p *Pusher) lists(name mesh.ServiceName, addr netip.AddrPort) (bool, []string, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	listed := lists(p.pushed.Service(name), addr)
+	listed, assignments := lists(p.pushed.Service(name), addr), []string{name.String()}
 	for _, v := range p.views {
 		listed = listed || lists(v.services[name].shown, addr)
+		assignments = append(assignments, v.clusters(name)...)
 	}
-	return listed, p.news
+	slices.Sort(assignments)
+	return listed, slices.Compact(assignments), p.news
 }
 
 func lists(s *mesh.Service, addr netip.AddrPort) bool {

@@ -58,7 +58,7 @@ func (o socketOpener) Open(ctx context.Context, envoy *corev3.Node, s *delta.Str
 	if err != nil {
 		return delta.Opened{}, err
 	}
-	e := entrance{who: who, proxyless: isProxyless(envoy)}
+	e := entrance{who: who, proxyless: isProxyless(envoy), zone: zoneIn(envoy)}
 	if e.meta, err = metaOf(envoy); err != nil {
 		return delta.Opened{}, err
 	}

@@ -30,13 +30,25 @@ type view struct {
 	owner    map[delta.Ref]string // of each resource: a service, or sharedOwner
 	owned    map[string][]delta.Ref
 	withheld withheld
-	leds     *leds.Splitter    // nil: all endpoints are in assignments
-	versions map[string]string // of clusters as they are shown; with leds only
+	locals   map[mesh.ServiceName]*mesh.Service // of sidecars of the view, as shown to them; nil: not yet, or gone
+	crowds   map[string]map[string]int          // of sidecars of the view that offer nothing, by workload, as shown
+	counted  map[string]crowd                   // all crowds, as they are
+	asked    bool                               // for one more
+	leds     *leds.Splitter                     // nil: all endpoints are in assignments
+	versions map[string]string                  // of clusters as they are shown; with leds only
 	members  map[string]map[string]shownMember
 }
 
 // state is a service in the snapshot, and what the view shows of it.
 type state struct{ stored, shown *mesh.Service }
+
+// clusters are those that the view shows of a service.
+func (v *view) clusters(n mesh.ServiceName) []string {
+	if s := v.services[n].shown; s != nil {
+		return translate.Clusters(s)
+	}
+	return nil
+}
 
 // hold is a service of which an interim is shown, see [translate.Interim].
 type hold struct {
@@ -51,7 +63,7 @@ func newView(v translate.View, mode leds.Mode) *view {
 	out := &view{
 		View: v, key: keyOf(v),
 		services: map[mesh.ServiceName]state{}, held: map[mesh.ServiceName]*hold{}, owner: map[delta.Ref]string{}, owned: map[string][]delta.Ref{},
-		withheld: withheld{},
+		withheld: withheld{}, locals: map[mesh.ServiceName]*mesh.Service{}, crowds: map[string]map[string]int{},
 	}
 	if v.Collections {
 		out.leds, out.versions, out.members = leds.New(mode), map[string]string{}, map[string]map[string]shownMember{}
@@ -83,6 +95,9 @@ func keyOf(v translate.View) string {
 	if v.Local != "" {
 		key += "/local=" + v.Local
 	}
+	if v.Region != "" {
+		key += "/region=" + v.Region
+	}
 	if v.Policies != "" {
 		sum := sha256.Sum256([]byte(v.Policies))
 		key += "/policies=" + hex.EncodeToString(sum[:4])
@@ -93,7 +108,7 @@ func keyOf(v translate.View) string {
 // update compares the view with a snapshot by pointer and translates what
 // differs. The view then counts as brought to the snapshot.
 func (v *view) update(snap *mesh.Snapshot, now time.Time, log *slog.Logger) (entries []*delta.Entry, removed []delta.Ref) {
-	if snap == v.snap && len(v.held) == 0 {
+	if snap == v.snap && len(v.held) == 0 && !v.asked {
 		return nil, nil
 	}
 	v.snap = snap
@@ -111,6 +126,13 @@ func (v *view) update(snap *mesh.Snapshot, now time.Time, log *slog.Logger) (ent
 		stale[s.Name.String()] = true
 		changed = append(changed, show)
 	}
+	locals, crowds := v.staleLocals(snap), v.staleCrowds()
+	for _, n := range locals {
+		stale[localOwner(n)] = true
+	}
+	for _, w := range crowds {
+		stale[crowdOwner(w)] = true
+	}
 	trust := !sameBundles(v.bundles, snap.Bundles)
 	if trust {
 		stale[sharedOwner] = true
@@ -120,6 +142,8 @@ func (v *view) update(snap *mesh.Snapshot, now time.Time, log *slog.Logger) (ent
 		v.bundles = snap.Bundles
 		entries = append(entries, v.encode(sharedOwner, v.shared(snap.Bundles), gone, log)...)
 	}
+	entries = append(entries, v.showLocals(locals, snap, gone, log)...)
+	entries = append(entries, v.showCrowds(crowds, gone, log)...)
 	for _, s := range changed {
 		all, apart := v.part(v.service(s))
 		entries = append(entries, v.encode(s.Name.String(), all, gone, log)...)
@@ -280,6 +304,7 @@ type node struct {
 	mesh.Node
 	view   *view
 	meta   bootstrap.NodeMeta
+	zone   string                          // if it is one of a crowd
 	leaves map[mesh.ServiceName]*mesh.Leaf // as last sent
 	sent   map[delta.Ref]*delta.Entry
 

@@ -102,6 +102,7 @@ type caller struct {
 	node   string   // what the node claims; "" is id
 	ports  []bootstrap.Port
 	wiring mesh.Wiring
+	zone   string
 }
 
 func envoyNode(t *testing.T, id string, meta bootstrap.NodeMeta) *corev3.Node {
@@ -147,6 +148,7 @@ func (w *world) connect(t *testing.T, c caller) *sidecar {
 		c.wiring = mesh.Redirect
 	}
 	node := envoyNode(t, c.node, bootstrap.NodeMeta{Version: "test", Wiring: c.wiring, Ports: c.ports})
+	node.Locality = &corev3.Locality{Zone: c.zone}
 	s.send(&discoveryv3.DeltaDiscoveryRequest{Node: node, TypeUrl: delta.ClusterType})
 	s.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: delta.ListenerType})
 	go s.run()

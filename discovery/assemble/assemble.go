@@ -59,6 +59,9 @@ func Service(p Parts) (*mesh.Service, map[string]int) {
 		s.Endpoints = append(s.Endpoints, i.Endpoint)
 	}
 	s.Endpoints = onePerAddress(s.Endpoints, p.Instances)
+	if p.Settings != nil && p.Settings.Shift != nil {
+		s.Deployment = mesh.Deploy(*p.Settings.Shift, births(p.Instances))
+	}
 	return s, skipped
 }
 
@@ -88,6 +91,24 @@ func own(s *mesh.Service, p Parts) {
 			return
 		}
 	}
+}
+
+// births is since when each revision has instances.
+func births(all []cloud.Instance) (out []mesh.Birth) {
+	for _, i := range all {
+		r := i.Endpoint.Revision
+		if r == "" {
+			continue
+		}
+		at := slices.IndexFunc(out, func(b mesh.Birth) bool { return b.Revision == r })
+		switch {
+		case at < 0:
+			out = append(out, mesh.Birth{Revision: r, At: i.Since})
+		case i.Since.Before(out[at].At):
+			out[at].At = i.Since
+		}
+	}
+	return out
 }
 
 func foreign(s *mesh.Service, p Parts) {

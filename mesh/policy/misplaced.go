@@ -22,6 +22,9 @@ func (p *Policy) Misplaced(side Side, l7 bool) []Problem {
 	if side == OfCaller && p.RateLimit != nil {
 		c.bad("rateLimit", "is counted by the service's own sidecar; allowed: in the policy of the task that offers it")
 	}
+	if side == OfCaller && p.TestTraffic != nil {
+		c.bad("testTraffic", "is for the service whose revisions it tells apart; allowed: in the policy of the task that offers it")
+	}
 	if l7 {
 		return c.problems
 	}
@@ -40,6 +43,9 @@ func (p *Policy) Misplaced(side Side, l7 bool) []Problem {
 	}
 	if p.Fault != nil {
 		c.bad("fault", why)
+	}
+	if p.TestTraffic != nil {
+		c.bad("testTraffic", why)
 	}
 	if p.Routes != nil {
 		c.bad("routes", why)

@@ -34,6 +34,15 @@ type Policy struct {
 	RateLimit        *RateLimit        `json:"rateLimit,omitempty"` // of a service only: its own sidecar counts
 	Fault            *Fault            `json:"fault,omitempty"`
 	Routes           []Route           `json:"routes,omitempty"` // the first that matches decides
+	// TestTraffic says which requests reach a revision before it is in
+	// production; of a service only. ECS's block says it as testTrafficRules.
+	TestTraffic *TestTraffic `json:"testTraffic,omitempty"`
+}
+
+// TestTraffic is a header that marks test traffic of a deployment.
+type TestTraffic struct {
+	Header string `json:"header,omitempty"` // absent: x-amzn-ecs-blue-green-test
+	Value  string `json:"value,omitempty"`  // exactly; absent: any
 }
 
 // Timeout replaces the service's for one caller. Zero disables.
@@ -73,6 +82,8 @@ type LoadBalancing struct {
 	HashOn         string    `json:"hashOn,omitempty"`
 	SlowStart      *Duration `json:"slowStart,omitempty"`      // a new endpoint's share grows over this time
 	PanicThreshold *uint32   `json:"panicThreshold,omitempty"` // percent: with fewer healthy, all are used
+	// ZoneAware prefers endpoints of the caller's own zone; absent is on.
+	ZoneAware *bool `json:"zoneAware,omitempty"`
 }
 
 // ConnectionLimits are those of one caller's Envoy towards the service; what

@@ -25,6 +25,12 @@ func ForGRPC(on string) bool {
 // report (ORCA, in the answer's endpoint-load-metrics headers).
 var Algorithms = []string{"round_robin", "least_request", "random", "ring_hash", "client_side_weighted_round_robin"}
 
+// ZoneAware reports whether an algorithm can prefer the caller's own zone; the
+// empty one, the default, can.
+func ZoneAware(algorithm string) bool {
+	return slices.Contains([]string{"", "round_robin", "least_request", "random"}, algorithm)
+}
+
 // MaxDuration bounds every time in a policy: a day is more than any of them
 // can sensibly be, and Envoy holds it.
 const MaxDuration = Duration(24 * time.Hour)
@@ -79,6 +85,14 @@ func (p *Policy) Problems() []Problem {
 			c.bad("rateLimit.burst", "%d is less than requests; allowed: %d or more", r.Burst, r.Requests)
 		}
 		c.between("rateLimit.per", &r.Per, Duration(50*time.Millisecond)) // Envoy's shortest fill interval
+	}
+	if x := p.TestTraffic; x != nil {
+		if x.Header != "" && !token(x.Header) {
+			c.bad("testTraffic.header", "%s; allowed: the name of a header", strconv.Quote(x.Header))
+		}
+		if !printable(x.Value) {
+			c.bad("testTraffic.value", "%s; allowed: visible ASCII", strconv.Quote(x.Value))
+		}
 	}
 	c.fault(p.Fault)
 	if n := len(p.Routes); n > maxRoutes {
@@ -164,6 +178,9 @@ func (c *checker) balancing(b LoadBalancing) {
 		c.bad("loadBalancing.slowStart", "has no effect with %s; allowed: with round_robin or least_request", b.Algorithm)
 	}
 	c.percent("loadBalancing.panicThreshold", b.PanicThreshold)
+	if b.ZoneAware != nil && !ZoneAware(b.Algorithm) {
+		c.bad("loadBalancing.zoneAware", "has no effect with %s; allowed: with round_robin, least_request or random", b.Algorithm)
+	}
 }
 
 func (c *checker) fault(f *Fault) {

@@ -31,7 +31,7 @@ func TestPage(t *testing.T) {
 			t.Errorf("the page names %s; the code does not know it", a[1])
 		}
 	}
-	for _, s := range []string{AttrCurrent, AttrVIPs, settingsPrefix + "HASH.N", TagManagedBy + "=" + TagManagedByValue, TagWorkload + "=NAMESPACE/NAME", Description} {
+	for _, s := range []string{AttrCurrent, AttrVIPs, AttrShift, AttrShiftStep, AttrShiftEnd, settingsPrefix + "HASH.N", TagManagedBy + "=" + TagManagedByValue, TagWorkload + "=NAMESPACE/NAME", Description} {
 		if !strings.Contains(page, "`"+s+"`") {
 			t.Errorf("the page lacks %s", s)
 		}

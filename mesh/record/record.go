@@ -48,6 +48,15 @@ const (
 	// Further chunks are AttrVIPs + ".1" and so on.
 	AttrVIPs = "patchbay.vips"
 
+	// AttrShift holds how calls are to move between revisions, as JSON; only
+	// orders of operators write it.
+	AttrShift = "patchbay.shift"
+	// AttrShiftStep is how far that is: "ID STEP TIME", the time in Unix
+	// milliseconds. Control planes write it.
+	AttrShiftStep = "patchbay.shift.step"
+	// AttrShiftEnd says that it was called off: "ID TIME REASON".
+	AttrShiftEnd = "patchbay.shift.end"
+
 	settingsPrefix = "patchbay.settings."
 )
 

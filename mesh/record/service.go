@@ -25,6 +25,7 @@ type Service struct {
 	Current   string              // hash of the document in force
 	Documents map[string]Settings // by hash; at least the current one
 	VIPs      map[string]netip.Addr
+	Shift     *mesh.Shift // nil: none, or none that can be understood
 }
 
 // Settings is the document in force.
@@ -50,7 +51,7 @@ func ParseService(attrs map[string]string) (Service, error) {
 	if !ok {
 		return Service{}, ErrNoSettings
 	}
-	s := Service{Current: current, Documents: map[string]Settings{}, VIPs: ParseVIPs(attrs)}
+	s := Service{Current: current, Documents: map[string]Settings{}, VIPs: ParseVIPs(attrs), Shift: ParseShift(attrs)}
 	for _, h := range hashes(attrs) {
 		doc := joined(attrs, settingsPrefix+h+".", 0)
 		settings, err := DecodeSettings([]byte(doc))

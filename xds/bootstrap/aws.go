@@ -24,8 +24,9 @@ const (
 	awsPlatform     = "aws.appmesh.platformInfo"
 )
 
-// LocalCluster is the cluster of its own service in the bootstrap that AWS's
-// agent writes. Its Envoy asks for the endpoints before anything else.
+// LocalCluster is the cluster of an Envoy's own kind in the bootstrap, and its
+// endpoints' name in the one that AWS's agent writes. They are asked for before
+// anything else.
 const LocalCluster = "local_cluster"
 
 // EgressListener is the listener's name for redirected connections, and its key

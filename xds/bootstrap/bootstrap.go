@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"patchbay/mesh"
 )
 
 // Config is what one sidecar's Envoy starts with.
@@ -83,7 +85,8 @@ func (c Config) JSON() ([]byte, error) {
 		node["locality"] = obj{"zone": c.Zone}
 	}
 	fromADS := obj{"ads": obj{}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
-	return json.MarshalIndent(obj{
+	clusters := []obj{c.xdsCluster()}
+	file := obj{
 		"node":  node,
 		"admin": obj{"address": obj{"pipe": obj{"path": c.AdminSocket, "mode": 0o600}}},
 		"dynamic_resources": obj{
@@ -97,10 +100,19 @@ func (c Config) JSON() ([]byte, error) {
 			"cds_config": fromADS,
 			"lds_config": fromADS,
 		},
-		"static_resources":      obj{"clusters": []obj{c.xdsCluster()}},
+		"static_resources":      obj{"clusters": clusters},
 		"stats_config":          obj{"stats_matcher": obj{"inclusion_list": obj{"patterns": statPatterns}}},
 		"deferred_stat_options": obj{"enable_deferred_creation_stats": true},
-	}, "", "  ")
+	}
+	if c.Zone != "" && c.Meta.Wiring != mesh.NoEgress {
+		kind := LocalCrowd(c.NodeCluster)
+		if own, ok := c.Meta.LocalService(filepath.Dir(c.NodeCluster)); ok {
+			kind = LocalName(own)
+		}
+		file["static_resources"] = obj{"clusters": append(clusters, localCluster(kind))}
+		file["cluster_manager"] = obj{"local_cluster_name": LocalCluster}
+	}
+	return json.MarshalIndent(file, "", "  ")
 }
 
 // maxPath is what a Unix socket's address can hold.

@@ -9,12 +9,18 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/encoding/protojson"
+
+	"patchbay/mesh/policy"
 )
 
 // keysBelow lists the JSON keys of t, and of the structs in it.
 func keysBelow(t reflect.Type, path string, into map[string]bool) {
 	switch t.Kind() {
 	case reflect.Pointer:
+		if t == reflect.TypeFor[*policy.Policy]() {
+			into[path] = true // it has a page of its own
+			return
+		}
 		keysBelow(t.Elem(), path, into)
 	case reflect.Slice:
 		if t.Elem().Kind() == reflect.Struct {

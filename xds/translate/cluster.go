@@ -29,8 +29,9 @@ func ads() *corev3.ConfigSource {
 }
 
 // cluster is a service as its callers see it. It holds nothing of endpoints,
-// so that their changes never touch it; one thing excepted: it learns TLS
-// when the first endpoint of a plain service speaks it.
+// so that their changes never touch it; two things excepted: it learns TLS
+// when the first endpoint of a plain service speaks it, and in how many zones
+// the endpoints are.
 func cluster(v View, s *mesh.Service) Resource {
 	name := s.Name.String()
 	c := &clusterv3.Cluster{
@@ -48,7 +49,7 @@ func cluster(v View, s *mesh.Service) Resource {
 	} else {
 		c.UpstreamConnectionOptions = &clusterv3.UpstreamConnectionOptions{TcpKeepalive: tcpKeepalive()}
 	}
-	traffic.Cluster(c, v.effective(s), traffic.Speak{H2: s.Protocol.L7() && speaksH2(s), Host: name})
+	traffic.Cluster(c, v.effective(s), traffic.Speak{H2: s.Protocol.L7() && speaksH2(s), Host: name}, zones(s))
 	sockets(c, s)
 	return Resource{ClusterType, name, c}
 }

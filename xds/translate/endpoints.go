@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"net/netip"
 	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -8,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"patchbay/mesh"
+	"patchbay/xds/bootstrap"
 )
 
 var healths = map[mesh.Health]corev3.HealthStatus{
@@ -16,8 +18,53 @@ var healths = map[mesh.Health]corev3.HealthStatus{
 	mesh.Unknown:   corev3.HealthStatus_UNKNOWN,
 }
 
-func assignment(s *mesh.Service) Resource {
-	return Resource{EndpointType, s.Name.String(), Assignment(s)}
+func assignment(v View, s *mesh.Service) Resource {
+	return Resource{EndpointType, s.Name.String(), v.placed(Assignment(s))}
+}
+
+// Local are the endpoints of a service as its own tasks have them besides: to
+// know how they are spread over zones, as callers of others.
+func Local(s *mesh.Service) Resource {
+	own := Assignment(s)
+	own.ClusterName = bootstrap.LocalName(s.Name)
+	return Resource{EndpointType, own.ClusterName, own}
+}
+
+// Crowd is the same for sidecars that offer nothing: so many in each zone. The
+// addresses are nobody's (240.0.0.0/4 is reserved), and are never called.
+func Crowd(name string, zones map[string]int) Resource {
+	cla := &endpointv3.ClusterLoadAssignment{ClusterName: name}
+	for i, zone := range sortedKeys(zones) {
+		l := &endpointv3.LocalityLbEndpoints{Locality: &corev3.Locality{Zone: zone}}
+		for n := range zones[zone] {
+			l.LbEndpoints = append(l.LbEndpoints, lbEndpoint(mesh.Endpoint{
+				Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{240, 0, byte(i), byte(n)}), 1), Health: mesh.Healthy,
+			}, false))
+		}
+		cla.Endpoints = append(cla.Endpoints, l)
+	}
+	return Resource{EndpointType, name, cla}
+}
+
+// placed puts zones in the view's region. Envoy compares the whole of it with
+// its own place.
+func (v View) placed(a *endpointv3.ClusterLoadAssignment) *endpointv3.ClusterLoadAssignment {
+	for _, l := range a.GetEndpoints() {
+		if l.Locality != nil {
+			l.Locality.Region = v.Region
+		}
+	}
+	return a
+}
+
+// zones is in how many zones the endpoints of s are; those of which it is not
+// known count as one.
+func zones(s *mesh.Service) int {
+	seen := map[string]bool{}
+	for _, e := range callable(s) {
+		seen[e.Zone] = true
+	}
+	return len(seen)
 }
 
 // Assignment is the ClusterLoadAssignment of a service: a locality for each

@@ -56,20 +56,36 @@ func sockets(c *clusterv3.Cluster, s *mesh.Service) {
 }
 
 // Interim is what to show between old and now, two states of one service, or
-// nil if now may be shown at once. It is not nil when old's cluster does not
-// know TLS and now has endpoints that speak it: an Envoy would call these in
-// plain text until its cluster has been replaced. The interim has now's
-// cluster and old's endpoints; show now when all have acknowledged that
-// cluster, which they do when it is in use.
+// nil if now may be shown at once. It is not nil in two cases.
+//
+// When old's cluster does not know TLS and now has endpoints that speak it: an
+// Envoy would call these in plain text until its cluster has been replaced. The
+// interim has now's cluster and old's endpoints.
+//
+// When now calls a revision for which old has no cluster: an Envoy would refuse
+// requests until it is in use. The interim has now's clusters and old's routes.
+//
+// Show now when all have acknowledged the interim's [Clusters], which they do
+// when these are in use.
 func Interim(old, now *mesh.Service) *mesh.Service {
-	if old == nil || knowsTLS(old) || !slices.ContainsFunc(now.Endpoints, func(e mesh.Endpoint) bool { return e.TLS }) {
+	if old == nil {
 		return nil
+	}
+	between := *now
+	cold := unready(old, now)
+	if cold != nil {
+		between.Deployment = warming(old.Deployment, cold)
+	}
+	if knowsTLS(old) || !slices.ContainsFunc(now.Endpoints, func(e mesh.Endpoint) bool { return e.TLS }) {
+		if cold == nil {
+			return nil
+		}
+		return &between
 	}
 	declared := mesh.ServiceTLS{}
 	if now.TLS != nil {
 		declared.Issuer = now.TLS.Issuer // not Only: it would drop the old endpoints
 	}
-	between := *now
 	between.Endpoints, between.TLS = old.Endpoints, &declared
 	return &between
 }

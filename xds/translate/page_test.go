@@ -18,7 +18,7 @@ func TestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	placeholders := strings.NewReplacer(
-		"DISCOVERYNAME", "[a-z0-9_-]+", "NAMESPACE", "[a-z0-9_.-]+", "VIP", `127\.[0-9.]+`, "PORTNAME", "[a-z0-9_-]+", "PORT", "[0-9]+", "ISSUER", ".+", ".", `\.`,
+		"DISCOVERYNAME", "[a-z0-9_-]+", "NAMESPACE", "[a-z0-9_.-]+", "VIP", `127\.[0-9.]+`, "PORTNAME", "[a-z0-9_-]+", "PORT", "[0-9]+", "ISSUER", ".+", "WORKLOAD", "[a-z]+", "REVISION", "[0-9a-zA-Z_.-]+", ".", `\.`,
 	)
 	type row struct {
 		kind string

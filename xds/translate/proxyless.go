@@ -69,8 +69,8 @@ func proxylessCluster(s *mesh.Service) *clusterv3.Cluster {
 // proxylessAssignment lists the endpoints that speak what the cluster speaks.
 // gRPC wants a locality everywhere, and leaves out those without a weight.
 func proxylessAssignment(s *mesh.Service) *endpointv3.ClusterLoadAssignment {
-	fitting := *s
-	fitting.Endpoints = slices.DeleteFunc(slices.Clone(s.Endpoints), func(e mesh.Endpoint) bool { return e.TLS != (s.TLS != nil) })
+	fitting := *produced(s)
+	fitting.Endpoints = slices.DeleteFunc(slices.Clone(fitting.Endpoints), func(e mesh.Endpoint) bool { return e.TLS != (s.TLS != nil) })
 	a := Assignment(&fitting)
 	for _, l := range a.Endpoints {
 		if l.Locality == nil {

@@ -22,6 +22,8 @@ func egressRoute(v View, s *mesh.Service, name string) Resource {
 		Of: func(other string) string {
 			return mesh.ServiceName{Namespace: s.Name.Namespace, DiscoveryName: other}.String()
 		},
+		Split:      split(s),
+		Test:       test(s),
 		GRPC:       s.Protocol == mesh.GRPC,
 		PerRequest: or(s.Timeouts.PerRequest, perRequest),
 		Idle:       or(s.Timeouts.Idle, idleL7),

@@ -76,7 +76,7 @@ func clusterOf(s *mesh.Service) *clusterv3.Cluster {
 }
 
 func endpointsOf(s *mesh.Service) (out []*endpointv3.LbEndpoint) {
-	for _, l := range assignment(s).Message.(*endpointv3.ClusterLoadAssignment).Endpoints {
+	for _, l := range assignment(View{}, s).Message.(*endpointv3.ClusterLoadAssignment).Endpoints {
 		out = append(out, l.LbEndpoints...)
 	}
 	return out

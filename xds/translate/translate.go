@@ -63,6 +63,9 @@ type View struct {
 	// Local is the discovery name whose endpoints such sidecars have as
 	// "local_cluster" too; empty: they offer nothing.
 	Local string
+	// Region is where such sidecars say that they are; their endpoints are said
+	// to be there too.
+	Region string
 	// Policies is the sidecars' own word on services that they call: JSON of
 	// [bootstrap.NodeMeta.Policies]; empty: none.
 	Policies string
@@ -118,9 +121,9 @@ func Service(v View, s *mesh.Service) []Resource {
 	if v.Wiring == mesh.NoEgress {
 		return nil
 	}
-	out := []Resource{cluster(v, s), assignment(s)}
+	out := append([]Resource{cluster(v, s), assignment(v, produced(s))}, revisions(v, s)...)
 	if v.Local != "" && s.Name == (mesh.ServiceName{Namespace: v.Namespace, DiscoveryName: v.Local}) {
-		own := Assignment(s)
+		own := v.placed(Assignment(s))
 		own.ClusterName = bootstrap.LocalCluster
 		out = append(out, Resource{EndpointType, own.ClusterName, own})
 	}

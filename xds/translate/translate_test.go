@@ -29,6 +29,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 type scene struct {
 	Wiring   mesh.Wiring
 	Blocked  []uint16
+	Local    bool // what the service's own tasks get besides
 	Service  *mesh.Service
 	Meta     *bootstrap.NodeMeta
 	Bundles  map[string]*mesh.Bundle
@@ -41,6 +42,9 @@ func (s scene) resources() []Resource {
 	out := Shared(v, s.Bundles)
 	if s.Service != nil {
 		out = append(out, Service(v, s.Service)...)
+		if s.Local {
+			out = append(out, Local(s.Service), Crowd(bootstrap.LocalCrowd("demo/web"), map[string]int{"use1-az1": 2, "use1-az2": 1}))
+		}
 	}
 	if s.Meta != nil {
 		n := mesh.Node{Workload: mesh.Workload{Namespace: "demo", Name: "backend", DiscoveryNames: []string{"backend", "echo"}}, Task: "b1"}
@@ -156,7 +160,7 @@ func TestHealthZonesAndWeights(t *testing.T) {
 		{Addr: netip.MustParseAddrPort("10.0.0.5:1"), Weight: 1},
 	}
 	var got []string
-	for _, l := range assignment(s).Message.(*endpointv3.ClusterLoadAssignment).Endpoints {
+	for _, l := range assignment(View{}, s).Message.(*endpointv3.ClusterLoadAssignment).Endpoints {
 		for _, e := range l.LbEndpoints {
 			got = append(got, fmt.Sprint(l.GetLocality().GetZone(), " ", e.GetEndpoint().Address.GetSocketAddress().Address, " ", e.HealthStatus, " ", e.GetLoadBalancingWeight().GetValue()))
 		}
@@ -167,7 +171,7 @@ func TestHealthZonesAndWeights(t *testing.T) {
 }
 
 func TestNoEndpointIsAnEmptyAssignment(t *testing.T) {
-	r := assignment(named("b", mesh.TCP))
+	r := assignment(View{}, named("b", mesh.TCP))
 	if m := r.Message.(*endpointv3.ClusterLoadAssignment); m.ClusterName != "b.demo" || len(m.Endpoints) != 0 {
 		t.Errorf("%v", m)
 	}

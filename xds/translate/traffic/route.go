@@ -27,6 +27,8 @@ const hostTries = 5
 type Call struct {
 	Cluster          string
 	Of               func(discoveryName string) string // the cluster of another service of the namespace
+	Split            []Part                            // of what goes to Cluster; empty: nothing is divided
+	Test             *Test                             // nil: there is none
 	GRPC             bool
 	PerRequest, Idle time.Duration // the service's own; zero disables
 }
@@ -37,12 +39,16 @@ func Routes(c Call, p policy.Policy) []*routev3.Route {
 	var out []*routev3.Route
 	for _, r := range p.Routes {
 		action := c.action(p, r)
+		if c.Test != nil && len(r.To) == 0 {
+			out = append(out, c.Test.route(match(r.Match), action))
+		}
 		out = append(out, &routev3.Route{Match: match(r.Match), Action: &routev3.Route_Route{Route: action}})
 	}
-	return append(out, &routev3.Route{
-		Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
-		Action: &routev3.Route_Route{Route: c.action(p, policy.Route{})},
-	})
+	all, action := &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}}, c.action(p, policy.Route{})
+	if c.Test != nil {
+		out = append(out, c.Test.route(all, action))
+	}
+	return append(out, &routev3.Route{Match: all, Action: &routev3.Route_Route{Route: action}})
 }
 
 func (c Call) action(p policy.Policy, r policy.Route) *routev3.RouteAction {
@@ -79,7 +85,7 @@ func (c Call) action(p policy.Policy, r policy.Route) *routev3.RouteAction {
 func (c Call) aim(a *routev3.RouteAction, targets []policy.Target) {
 	switch len(targets) {
 	case 0:
-		a.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: c.Cluster}
+		divide(a, c.Cluster, c.Split)
 		return
 	case 1:
 		a.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: c.target(targets[0])}

@@ -1,0 +1,55 @@
+package mesh
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+func births(names ...string) (out []Birth) {
+	for i, n := range names {
+		out = append(out, Birth{n, time.Unix(int64(i), 0)})
+	}
+	return out
+}
+
+func TestDeploy(t *testing.T) {
+	half := Shift{From: "blue", To: "green", Weights: []uint32{500}}
+	held := half
+	held.Weights = []uint32{0}
+	whole := half
+	whole.Weights = []uint32{50, 1000}
+	whole.Step = 1
+	ended := whole
+	ended.Ended = "aborted"
+	first := half
+	first.From = ""
+	for _, c := range []struct {
+		name   string
+		s      Shift
+		there  []Birth
+		shares []Share
+		test   string
+	}{
+		{"both", half, births("blue", "green"), []Share{{"blue", 500}, {"green", 500}}, "green"},
+		{"another revision gets nothing", half, births("blue", "green", "red"), []Share{{"blue", 500}, {"green", 500}}, "green"},
+		{"to has no endpoint yet", half, births("blue"), []Share{{"blue", 1000}}, ""},
+		{"from has no endpoint left", held, births("green"), []Share{{"green", 1000}}, "green"},
+		{"neither has: the newest, not the greatest", half, births("zebra", "ape"), []Share{{"ape", 1000}}, ""},
+		{"test traffic only", held, births("blue", "green"), []Share{{"blue", 1000}, {"green", 0}}, "green"},
+		{"at its end", whole, births("blue", "green"), []Share{{"blue", 0}, {"green", 1000}}, ""},
+		{"rolled back", ended, births("blue", "green"), []Share{{"blue", 1000}, {"green", 0}}, ""},
+		{"there was none before", first, births("blue", "green"), []Share{{"green", 1000}}, ""},
+	} {
+		d := Deploy(c.s, c.there)
+		if !slices.Equal(d.Shares, c.shares) || d.Test != c.test {
+			t.Errorf("%s: %v, test %q; want %v, %q", c.name, d.Shares, d.Test, c.shares, c.test)
+		}
+	}
+}
+
+func TestNewestIsByTime(t *testing.T) {
+	if got := Newest([]Birth{{"9", time.Unix(1, 0)}, {"7", time.Unix(2, 0)}, {"8", time.Unix(2, 0)}}); got != "8" {
+		t.Errorf("newest %q", got)
+	}
+}
