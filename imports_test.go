@@ -29,6 +29,7 @@ var mayImport = map[string][]string{
 	"registrar":           {"mesh/record", "internal/namespaces"},
 	"registry":            {},
 	"replicas":            {"mesh/record", "internal/namespaces"},
+	"shift":               {"mesh/record", "admin/api"},
 	"tandem":              {},
 	"sidecar":             {"xds/bootstrap", "agentapi", "identity", "declare", "internal/envoybin", "internal/suggest", "diagnose/verify"},
 	"xds":                 {},

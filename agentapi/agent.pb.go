@@ -435,6 +435,7 @@ type Hello struct {
 	Ports          []*Port                `protobuf:"bytes,5,rep,name=ports,proto3" json:"ports,omitempty"`                                                 // empty: client-only
 	ContainerPorts []uint32               `protobuf:"varint,6,rep,packed,name=container_ports,json=containerPorts,proto3" json:"container_ports,omitempty"` // every port that a container of the task uses
 	Dependencies   []string               `protobuf:"bytes,7,rep,name=dependencies,proto3" json:"dependencies,omitempty"`                                   // discovery names that the task calls; empty: all
+	Revision       string                 `protobuf:"bytes,8,opt,name=revision,proto3" json:"revision,omitempty"`                                           // the deployment that the task is of; may be empty
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -516,6 +517,13 @@ func (x *Hello) GetDependencies() []string {
 		return x.Dependencies
 	}
 	return nil
+}
+
+func (x *Hello) GetRevision() string {
+	if x != nil {
+		return x.Revision
+	}
+	return ""
 }
 
 // Port is one entry of serviceConnectConfiguration.services, joined with its
@@ -991,6 +999,7 @@ type Called struct {
 	P99Ms         float64                `protobuf:"fixed64,10,opt,name=p99_ms,json=p99Ms,proto3" json:"p99_ms,omitempty"`
 	Tls           bool                   `protobuf:"varint,11,opt,name=tls,proto3" json:"tls,omitempty"`                 // its cluster speaks TLS
 	Established   uint64                 `protobuf:"varint,12,opt,name=established,proto3" json:"established,omitempty"` // connections that stood, their handshake included
+	Revisions     []*Revision            `protobuf:"bytes,13,rep,name=revisions,proto3" json:"revisions,omitempty"`      // of the requests, those to each revision that has a cluster of its own, sorted
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1109,6 +1118,74 @@ func (x *Called) GetEstablished() uint64 {
 	return 0
 }
 
+func (x *Called) GetRevisions() []*Revision {
+	if x != nil {
+		return x.Revisions
+	}
+	return nil
+}
+
+// Revision is one deployment of a service that is called.
+type Revision struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      string                 `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	Requests      uint64                 `protobuf:"varint,2,opt,name=requests,proto3" json:"requests,omitempty"`
+	Errors        uint64                 `protobuf:"varint,3,opt,name=errors,proto3" json:"errors,omitempty"` // of these, 5xx
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Revision) Reset() {
+	*x = Revision{}
+	mi := &file_agent_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Revision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Revision) ProtoMessage() {}
+
+func (x *Revision) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Revision.ProtoReflect.Descriptor instead.
+func (*Revision) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Revision) GetRevision() string {
+	if x != nil {
+		return x.Revision
+	}
+	return ""
+}
+
+func (x *Revision) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *Revision) GetErrors() uint64 {
+	if x != nil {
+		return x.Errors
+	}
+	return 0
+}
+
 // Served is what came to the task's ingress ports.
 type Served struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1124,7 +1201,7 @@ type Served struct {
 
 func (x *Served) Reset() {
 	*x = Served{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1136,7 +1213,7 @@ func (x *Served) String() string {
 func (*Served) ProtoMessage() {}
 
 func (x *Served) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1149,7 +1226,7 @@ func (x *Served) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Served.ProtoReflect.Descriptor instead.
 func (*Served) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Served) GetRequests() uint64 {
@@ -1204,7 +1281,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1216,7 +1293,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1229,7 +1306,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_proto_rawDescGZIP(), []int{15}
 }
 
 type Down struct {
@@ -1248,7 +1325,7 @@ type Down struct {
 
 func (x *Down) Reset() {
 	*x = Down{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1260,7 +1337,7 @@ func (x *Down) String() string {
 func (*Down) ProtoMessage() {}
 
 func (x *Down) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1273,7 +1350,7 @@ func (x *Down) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Down.ProtoReflect.Descriptor instead.
 func (*Down) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Down) GetMessage() isDown_Message {
@@ -1379,7 +1456,7 @@ type Ask struct {
 
 func (x *Ask) Reset() {
 	*x = Ask{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1391,7 +1468,7 @@ func (x *Ask) String() string {
 func (*Ask) ProtoMessage() {}
 
 func (x *Ask) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1404,7 +1481,7 @@ func (x *Ask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ask.ProtoReflect.Descriptor instead.
 func (*Ask) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Ask) GetId() uint64 {
@@ -1482,7 +1559,7 @@ type Look struct {
 
 func (x *Look) Reset() {
 	*x = Look{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1494,7 +1571,7 @@ func (x *Look) String() string {
 func (*Look) ProtoMessage() {}
 
 func (x *Look) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1507,7 +1584,7 @@ func (x *Look) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Look.ProtoReflect.Descriptor instead.
 func (*Look) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Look) GetPages() []string {
@@ -1544,7 +1621,7 @@ type Handshake struct {
 
 func (x *Handshake) Reset() {
 	*x = Handshake{}
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1556,7 +1633,7 @@ func (x *Handshake) String() string {
 func (*Handshake) ProtoMessage() {}
 
 func (x *Handshake) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1569,7 +1646,7 @@ func (x *Handshake) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Handshake.ProtoReflect.Descriptor instead.
 func (*Handshake) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Handshake) GetAddress() string {
@@ -1605,7 +1682,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1617,7 +1694,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1630,7 +1707,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Call) GetUrl() string {
@@ -1661,7 +1738,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1673,7 +1750,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1686,7 +1763,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Answer) GetId() uint64 {
@@ -1726,7 +1803,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1738,7 +1815,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1751,7 +1828,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Welcome) GetControlPlane() string {
@@ -1772,7 +1849,7 @@ type Names struct {
 
 func (x *Names) Reset() {
 	*x = Names{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1784,7 +1861,7 @@ func (x *Names) String() string {
 func (*Names) ProtoMessage() {}
 
 func (x *Names) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1797,7 +1874,7 @@ func (x *Names) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Names.ProtoReflect.Descriptor instead.
 func (*Names) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Names) GetVersion() string {
@@ -1825,7 +1902,7 @@ type Name struct {
 
 func (x *Name) Reset() {
 	*x = Name{}
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1837,7 +1914,7 @@ func (x *Name) String() string {
 func (*Name) ProtoMessage() {}
 
 func (x *Name) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1850,7 +1927,7 @@ func (x *Name) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Name.ProtoReflect.Descriptor instead.
 func (*Name) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{23}
+	return file_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Name) GetDnsName() string {
@@ -1888,7 +1965,7 @@ type Registration struct {
 
 func (x *Registration) Reset() {
 	*x = Registration{}
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1900,7 +1977,7 @@ func (x *Registration) String() string {
 func (*Registration) ProtoMessage() {}
 
 func (x *Registration) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1913,7 +1990,7 @@ func (x *Registration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registration.ProtoReflect.Descriptor instead.
 func (*Registration) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{24}
+	return file_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Registration) GetPortName() string {
@@ -1960,7 +2037,7 @@ type DrainComplete struct {
 
 func (x *DrainComplete) Reset() {
 	*x = DrainComplete{}
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1972,7 +2049,7 @@ func (x *DrainComplete) String() string {
 func (*DrainComplete) ProtoMessage() {}
 
 func (x *DrainComplete) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1985,7 +2062,7 @@ func (x *DrainComplete) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainComplete.ProtoReflect.Descriptor instead.
 func (*DrainComplete) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{25}
+	return file_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DrainComplete) GetMissing() []string {
@@ -2022,7 +2099,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x05drain\x18\x04 \x01(\v2\x18.patchbay.agent.v1.DrainH\x00R\x05drain\x123\n" +
 	"\x06answer\x18\x05 \x01(\v2\x19.patchbay.agent.v1.AnswerH\x00R\x06answer\x126\n" +
 	"\atraffic\x18\x06 \x01(\v2\x1a.patchbay.agent.v1.TrafficH\x00R\atrafficB\t\n" +
-	"\amessage\"\xf9\x01\n" +
+	"\amessage\"\x95\x02\n" +
 	"\x05Hello\x12#\n" +
 	"\ragent_version\x18\x01 \x01(\tR\fagentVersion\x12#\n" +
 	"\renvoy_version\x18\x02 \x01(\tR\fenvoyVersion\x12\x16\n" +
@@ -2030,7 +2107,8 @@ const file_agent_proto_rawDesc = "" +
 	"\x04zone\x18\x04 \x01(\tR\x04zone\x12-\n" +
 	"\x05ports\x18\x05 \x03(\v2\x17.patchbay.agent.v1.PortR\x05ports\x12'\n" +
 	"\x0fcontainer_ports\x18\x06 \x03(\rR\x0econtainerPorts\x12\"\n" +
-	"\fdependencies\x18\a \x03(\tR\fdependencies\"\xf6\x02\n" +
+	"\fdependencies\x18\a \x03(\tR\fdependencies\x12\x1a\n" +
+	"\brevision\x18\b \x01(\tR\brevision\"\xf6\x02\n" +
 	"\x04Port\x12\x1b\n" +
 	"\tport_name\x18\x01 \x01(\tR\bportName\x12%\n" +
 	"\x0ediscovery_name\x18\x02 \x01(\tR\rdiscoveryName\x12!\n" +
@@ -2076,7 +2154,7 @@ const file_agent_proto_rawDesc = "" +
 	"\aTraffic\x120\n" +
 	"\x05epoch\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05epoch\x121\n" +
 	"\x06called\x18\x02 \x03(\v2\x19.patchbay.agent.v1.CalledR\x06called\x121\n" +
-	"\x06served\x18\x03 \x01(\v2\x19.patchbay.agent.v1.ServedR\x06served\"\xc5\x02\n" +
+	"\x06served\x18\x03 \x01(\v2\x19.patchbay.agent.v1.ServedR\x06served\"\x80\x03\n" +
 	"\x06Called\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x1a\n" +
 	"\brequests\x18\x02 \x01(\x04R\brequests\x12\x16\n" +
@@ -2092,7 +2170,12 @@ const file_agent_proto_rawDesc = "" +
 	"\x06p99_ms\x18\n" +
 	" \x01(\x01R\x05p99Ms\x12\x10\n" +
 	"\x03tls\x18\v \x01(\bR\x03tls\x12 \n" +
-	"\vestablished\x18\f \x01(\x04R\vestablished\"\xab\x01\n" +
+	"\vestablished\x18\f \x01(\x04R\vestablished\x129\n" +
+	"\trevisions\x18\r \x03(\v2\x1b.patchbay.agent.v1.RevisionR\trevisions\"Z\n" +
+	"\bRevision\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\tR\brevision\x12\x1a\n" +
+	"\brequests\x18\x02 \x01(\x04R\brequests\x12\x16\n" +
+	"\x06errors\x18\x03 \x01(\x04R\x06errors\"\xab\x01\n" +
 	"\x06Served\x12\x1a\n" +
 	"\brequests\x18\x01 \x01(\x04R\brequests\x12\x16\n" +
 	"\x06errors\x18\x02 \x01(\x04R\x06errors\x12 \n" +
@@ -2172,7 +2255,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_agent_proto_goTypes = []any{
 	(Health_State)(0),             // 0: patchbay.agent.v1.Health.State
 	(*EnrolRequest)(nil),          // 1: patchbay.agent.v1.EnrolRequest
@@ -2188,65 +2271,67 @@ var file_agent_proto_goTypes = []any{
 	(*NamesApplied)(nil),          // 11: patchbay.agent.v1.NamesApplied
 	(*Traffic)(nil),               // 12: patchbay.agent.v1.Traffic
 	(*Called)(nil),                // 13: patchbay.agent.v1.Called
-	(*Served)(nil),                // 14: patchbay.agent.v1.Served
-	(*Drain)(nil),                 // 15: patchbay.agent.v1.Drain
-	(*Down)(nil),                  // 16: patchbay.agent.v1.Down
-	(*Ask)(nil),                   // 17: patchbay.agent.v1.Ask
-	(*Look)(nil),                  // 18: patchbay.agent.v1.Look
-	(*Handshake)(nil),             // 19: patchbay.agent.v1.Handshake
-	(*Call)(nil),                  // 20: patchbay.agent.v1.Call
-	(*Answer)(nil),                // 21: patchbay.agent.v1.Answer
-	(*Welcome)(nil),               // 22: patchbay.agent.v1.Welcome
-	(*Names)(nil),                 // 23: patchbay.agent.v1.Names
-	(*Name)(nil),                  // 24: patchbay.agent.v1.Name
-	(*Registration)(nil),          // 25: patchbay.agent.v1.Registration
-	(*DrainComplete)(nil),         // 26: patchbay.agent.v1.DrainComplete
-	nil,                           // 27: patchbay.agent.v1.Health.PortsEntry
-	nil,                           // 28: patchbay.agent.v1.Health.WhyEntry
-	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 30: google.protobuf.Duration
+	(*Revision)(nil),              // 14: patchbay.agent.v1.Revision
+	(*Served)(nil),                // 15: patchbay.agent.v1.Served
+	(*Drain)(nil),                 // 16: patchbay.agent.v1.Drain
+	(*Down)(nil),                  // 17: patchbay.agent.v1.Down
+	(*Ask)(nil),                   // 18: patchbay.agent.v1.Ask
+	(*Look)(nil),                  // 19: patchbay.agent.v1.Look
+	(*Handshake)(nil),             // 20: patchbay.agent.v1.Handshake
+	(*Call)(nil),                  // 21: patchbay.agent.v1.Call
+	(*Answer)(nil),                // 22: patchbay.agent.v1.Answer
+	(*Welcome)(nil),               // 23: patchbay.agent.v1.Welcome
+	(*Names)(nil),                 // 24: patchbay.agent.v1.Names
+	(*Name)(nil),                  // 25: patchbay.agent.v1.Name
+	(*Registration)(nil),          // 26: patchbay.agent.v1.Registration
+	(*DrainComplete)(nil),         // 27: patchbay.agent.v1.DrainComplete
+	nil,                           // 28: patchbay.agent.v1.Health.PortsEntry
+	nil,                           // 29: patchbay.agent.v1.Health.WhyEntry
+	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
 }
 var file_agent_proto_depIdxs = []int32{
-	29, // 0: patchbay.agent.v1.EnrolResponse.not_after:type_name -> google.protobuf.Timestamp
+	30, // 0: patchbay.agent.v1.EnrolResponse.not_after:type_name -> google.protobuf.Timestamp
 	5,  // 1: patchbay.agent.v1.Up.hello:type_name -> patchbay.agent.v1.Hello
 	10, // 2: patchbay.agent.v1.Up.health:type_name -> patchbay.agent.v1.Health
 	11, // 3: patchbay.agent.v1.Up.names_applied:type_name -> patchbay.agent.v1.NamesApplied
-	15, // 4: patchbay.agent.v1.Up.drain:type_name -> patchbay.agent.v1.Drain
-	21, // 5: patchbay.agent.v1.Up.answer:type_name -> patchbay.agent.v1.Answer
+	16, // 4: patchbay.agent.v1.Up.drain:type_name -> patchbay.agent.v1.Drain
+	22, // 5: patchbay.agent.v1.Up.answer:type_name -> patchbay.agent.v1.Answer
 	12, // 6: patchbay.agent.v1.Up.traffic:type_name -> patchbay.agent.v1.Traffic
 	6,  // 7: patchbay.agent.v1.Hello.ports:type_name -> patchbay.agent.v1.Port
 	7,  // 8: patchbay.agent.v1.Port.client_aliases:type_name -> patchbay.agent.v1.ClientAlias
 	8,  // 9: patchbay.agent.v1.Port.tls:type_name -> patchbay.agent.v1.Tls
 	9,  // 10: patchbay.agent.v1.Port.timeout:type_name -> patchbay.agent.v1.Timeout
-	30, // 11: patchbay.agent.v1.Timeout.idle:type_name -> google.protobuf.Duration
-	30, // 12: patchbay.agent.v1.Timeout.per_request:type_name -> google.protobuf.Duration
-	27, // 13: patchbay.agent.v1.Health.ports:type_name -> patchbay.agent.v1.Health.PortsEntry
-	28, // 14: patchbay.agent.v1.Health.why:type_name -> patchbay.agent.v1.Health.WhyEntry
-	29, // 15: patchbay.agent.v1.Traffic.epoch:type_name -> google.protobuf.Timestamp
+	31, // 11: patchbay.agent.v1.Timeout.idle:type_name -> google.protobuf.Duration
+	31, // 12: patchbay.agent.v1.Timeout.per_request:type_name -> google.protobuf.Duration
+	28, // 13: patchbay.agent.v1.Health.ports:type_name -> patchbay.agent.v1.Health.PortsEntry
+	29, // 14: patchbay.agent.v1.Health.why:type_name -> patchbay.agent.v1.Health.WhyEntry
+	30, // 15: patchbay.agent.v1.Traffic.epoch:type_name -> google.protobuf.Timestamp
 	13, // 16: patchbay.agent.v1.Traffic.called:type_name -> patchbay.agent.v1.Called
-	14, // 17: patchbay.agent.v1.Traffic.served:type_name -> patchbay.agent.v1.Served
-	22, // 18: patchbay.agent.v1.Down.welcome:type_name -> patchbay.agent.v1.Welcome
-	23, // 19: patchbay.agent.v1.Down.names:type_name -> patchbay.agent.v1.Names
-	25, // 20: patchbay.agent.v1.Down.registration:type_name -> patchbay.agent.v1.Registration
-	26, // 21: patchbay.agent.v1.Down.drain_complete:type_name -> patchbay.agent.v1.DrainComplete
-	17, // 22: patchbay.agent.v1.Down.ask:type_name -> patchbay.agent.v1.Ask
-	18, // 23: patchbay.agent.v1.Ask.look:type_name -> patchbay.agent.v1.Look
-	19, // 24: patchbay.agent.v1.Ask.handshake:type_name -> patchbay.agent.v1.Handshake
-	20, // 25: patchbay.agent.v1.Ask.call:type_name -> patchbay.agent.v1.Call
-	30, // 26: patchbay.agent.v1.Call.timeout:type_name -> google.protobuf.Duration
-	24, // 27: patchbay.agent.v1.Names.names:type_name -> patchbay.agent.v1.Name
-	0,  // 28: patchbay.agent.v1.Health.PortsEntry.value:type_name -> patchbay.agent.v1.Health.State
-	1,  // 29: patchbay.agent.v1.Enrolment.Enrol:input_type -> patchbay.agent.v1.EnrolRequest
-	2,  // 30: patchbay.agent.v1.Enrolment.Renew:input_type -> patchbay.agent.v1.RenewRequest
-	4,  // 31: patchbay.agent.v1.Agent.Connect:input_type -> patchbay.agent.v1.Up
-	3,  // 32: patchbay.agent.v1.Enrolment.Enrol:output_type -> patchbay.agent.v1.EnrolResponse
-	3,  // 33: patchbay.agent.v1.Enrolment.Renew:output_type -> patchbay.agent.v1.EnrolResponse
-	16, // 34: patchbay.agent.v1.Agent.Connect:output_type -> patchbay.agent.v1.Down
-	32, // [32:35] is the sub-list for method output_type
-	29, // [29:32] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	15, // 17: patchbay.agent.v1.Traffic.served:type_name -> patchbay.agent.v1.Served
+	14, // 18: patchbay.agent.v1.Called.revisions:type_name -> patchbay.agent.v1.Revision
+	23, // 19: patchbay.agent.v1.Down.welcome:type_name -> patchbay.agent.v1.Welcome
+	24, // 20: patchbay.agent.v1.Down.names:type_name -> patchbay.agent.v1.Names
+	26, // 21: patchbay.agent.v1.Down.registration:type_name -> patchbay.agent.v1.Registration
+	27, // 22: patchbay.agent.v1.Down.drain_complete:type_name -> patchbay.agent.v1.DrainComplete
+	18, // 23: patchbay.agent.v1.Down.ask:type_name -> patchbay.agent.v1.Ask
+	19, // 24: patchbay.agent.v1.Ask.look:type_name -> patchbay.agent.v1.Look
+	20, // 25: patchbay.agent.v1.Ask.handshake:type_name -> patchbay.agent.v1.Handshake
+	21, // 26: patchbay.agent.v1.Ask.call:type_name -> patchbay.agent.v1.Call
+	31, // 27: patchbay.agent.v1.Call.timeout:type_name -> google.protobuf.Duration
+	25, // 28: patchbay.agent.v1.Names.names:type_name -> patchbay.agent.v1.Name
+	0,  // 29: patchbay.agent.v1.Health.PortsEntry.value:type_name -> patchbay.agent.v1.Health.State
+	1,  // 30: patchbay.agent.v1.Enrolment.Enrol:input_type -> patchbay.agent.v1.EnrolRequest
+	2,  // 31: patchbay.agent.v1.Enrolment.Renew:input_type -> patchbay.agent.v1.RenewRequest
+	4,  // 32: patchbay.agent.v1.Agent.Connect:input_type -> patchbay.agent.v1.Up
+	3,  // 33: patchbay.agent.v1.Enrolment.Enrol:output_type -> patchbay.agent.v1.EnrolResponse
+	3,  // 34: patchbay.agent.v1.Enrolment.Renew:output_type -> patchbay.agent.v1.EnrolResponse
+	17, // 35: patchbay.agent.v1.Agent.Connect:output_type -> patchbay.agent.v1.Down
+	33, // [33:36] is the sub-list for method output_type
+	30, // [30:33] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -2262,14 +2347,14 @@ func file_agent_proto_init() {
 		(*Up_Answer)(nil),
 		(*Up_Traffic)(nil),
 	}
-	file_agent_proto_msgTypes[15].OneofWrappers = []any{
+	file_agent_proto_msgTypes[16].OneofWrappers = []any{
 		(*Down_Welcome)(nil),
 		(*Down_Names)(nil),
 		(*Down_Registration)(nil),
 		(*Down_DrainComplete)(nil),
 		(*Down_Ask)(nil),
 	}
-	file_agent_proto_msgTypes[16].OneofWrappers = []any{
+	file_agent_proto_msgTypes[17].OneofWrappers = []any{
 		(*Ask_Look)(nil),
 		(*Ask_Handshake)(nil),
 		(*Ask_Call)(nil),
@@ -2280,7 +2365,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   28,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -29,6 +29,8 @@ import (
 type Port struct {
 	mesh.Ingress
 	Aliases []mesh.Alias // without VIPs; sorted, never empty
+	// Revision is the deployment that the task is of; may be empty.
+	Revision string
 }
 
 // Instance says under which names a port stands in the registry.

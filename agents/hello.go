@@ -26,6 +26,9 @@ func decodeHello(n mesh.Node, h *agentapi.Hello) ([]Port, error) {
 	if !zoneID.MatchString(h.GetZone()) {
 		bad("zone: %q; allowed: an availability zone id, up to 32 of [a-z0-9-]", h.GetZone())
 	}
+	if r := h.GetRevision(); r != "" && !mesh.ValidRevision(r) {
+		bad("revision: %q; allowed: up to 64 of [0-9a-zA-Z_.-]", r)
+	}
 	for i, p := range h.GetContainerPorts() {
 		if p == 0 || p > 65535 {
 			bad("container_ports[%d]: %d; allowed: 1 to 65535", i, p)
@@ -57,6 +60,7 @@ func decodeHello(n mesh.Node, h *agentapi.Hello) ([]Port, error) {
 		}
 		p, problems := decodePort(n.Workload.Namespace, at, w)
 		errs = append(errs, problems...)
+		p.Revision = h.GetRevision()
 		ports = append(ports, p)
 	}
 	return ports, errors.Join(errs...)

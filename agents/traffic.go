@@ -46,6 +46,7 @@ type ledger struct {
 	mu     sync.Mutex
 	tasks  map[string]*account // by node id: of connected tasks
 	totals map[string]*Flow    // by service: of all tasks, since this process started
+	split  map[revision]*Flow  // of these, by revision
 	served Flow                // of all tasks, likewise
 	due    map[string]expected // by node id: refusals that we cause ourselves
 }
@@ -56,11 +57,12 @@ type account struct {
 	traffic  *agentapi.Traffic
 	at       time.Time
 	edges    map[string]Flow // by service: as last reported
+	split    map[revision]Flow
 	served   Flow
 }
 
 func newLedger() ledger {
-	return ledger{tasks: map[string]*account{}, totals: map[string]*Flow{}, due: map[string]expected{}}
+	return ledger{tasks: map[string]*account{}, totals: map[string]*Flow{}, split: map[revision]*Flow{}, due: map[string]expected{}}
 }
 
 func (s *session) onTraffic(t *agentapi.Traffic) {
@@ -78,6 +80,7 @@ func (l *ledger) report(node, workload string, t *agentapi.Traffic, now time.Tim
 		old = &account{edges: map[string]Flow{}, at: now.Add(-5 * time.Second)}
 	}
 	next := &account{workload: workload, traffic: t, at: now, edges: map[string]Flow{}}
+	next.split = l.divide(old.split, t)
 	apart := max(now.Sub(old.at).Seconds(), 1)
 	for _, c := range t.GetCalled() {
 		f := Flow{

@@ -595,3 +595,42 @@ func TestTakenOutByMistake(t *testing.T) {
 		t.Errorf("registered again: %v", err)
 	}
 }
+
+// Amending leaves everything else alone, waits for its word to be read back,
+// and is refused for services of others.
+func TestAmend(t *testing.T) {
+	api := newCloud(t)
+	r, told := replica(api)
+	reg := must(t, r, request("api", "1", 1))
+	asked := 0
+	set := func(value string) func(map[string]string) (record.Change, error) {
+		return func(attrs map[string]string) (record.Change, error) {
+			asked++
+			if _, err := record.ParseService(attrs); err != nil {
+				t.Errorf("the settings: %v", err)
+			}
+			return record.Change{Put: map[string]string{"patchbay.test": value}}, nil
+		}
+	}
+	if err := r.Amend(t.Context(), reg.Service, set("a")); err != nil || asked != 2 {
+		t.Errorf("asked %d times, %v", asked, err)
+	}
+	if !strings.HasSuffix(told.String(), "settings api.prod") {
+		t.Errorf("discovery was told %s", told)
+	}
+	// Registering again, and with other settings, keeps it.
+	other := request("api", "2", 2)
+	other.Aliases[0].Port = 9090
+	must(t, r, other)
+	out, err := api.GetServiceAttributes(t.Context(), &sd.GetServiceAttributesInput{ServiceId: aws.String(serviceID(reg))})
+	if err != nil || out.ServiceAttributes.Attributes["patchbay.test"] != "a" {
+		t.Errorf("%v, %v", out, err)
+	}
+	stop := errors.New("no")
+	if err := r.Amend(t.Context(), reg.Service, func(map[string]string) (record.Change, error) { return record.Change{}, stop }); !errors.Is(err, stop) {
+		t.Errorf("%v", err)
+	}
+	if err := r.Amend(t.Context(), mesh.ServiceName{Namespace: "prod", DiscoveryName: "nobody"}, set("a")); !errors.Is(err, ErrInvalid) {
+		t.Errorf("%v", err)
+	}
+}

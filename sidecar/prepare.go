@@ -53,6 +53,9 @@ func (c Config) check() error {
 	if !mesh.ValidTask(c.Task) {
 		bad("task: %q; allowed: 1 to 64 of [0-9a-zA-Z_-]", c.Task)
 	}
+	if c.Revision != "" && !mesh.ValidRevision(c.Revision) {
+		bad("revision: %q; allowed: up to 64 of [0-9a-zA-Z_.-]", c.Revision)
+	}
 	if longest := filepath.Join(c.State, statusSocket); !filepath.IsAbs(c.State) || len(longest) > maxSocket {
 		bad("state: %q; allowed: an absolute path of at most %d bytes", c.State, maxSocket-len(statusSocket)-1)
 	}

@@ -43,7 +43,7 @@ const Auto mesh.Wiring = "auto"
 // Envoy, or a privilege.
 var ErrNotPossible = errors.New("not possible here")
 
-// Config of an [Agent]. Everything but Zone, ECS, Metadata, Container, Envoy,
+// Config of an [Agent]. Everything but Zone, Revision, ECS, Metadata, Container, Envoy,
 // UID, Network, Concurrency and StopTimeout is required.
 type Config struct {
 	Declaration declare.Task
@@ -55,6 +55,7 @@ type Config struct {
 	Wiring      mesh.Wiring
 	HostsFile   string
 	Zone        string // availability zone id
+	Revision    string // the deployment that the task is of; may be empty
 	// ECS is the task as ECS tells it, and Metadata where it is asked for
 	// again; both nil outside ECS.
 	ECS      *ecs.Task
@@ -253,7 +254,7 @@ func signal(c chan struct{}) {
 func (a *Agent) hello() *agentapi.Hello {
 	h := &agentapi.Hello{
 		AgentVersion: a.cfg.Version, EnvoyVersion: a.binary.Version.String(), Wiring: string(a.wiring), Zone: a.cfg.Zone,
-		Dependencies: a.cfg.Declaration.Dependencies,
+		Dependencies: a.cfg.Declaration.Dependencies, Revision: a.cfg.Revision,
 	}
 	for _, p := range a.containerPorts() {
 		h.ContainerPorts = append(h.ContainerPorts, uint32(p))

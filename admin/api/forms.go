@@ -124,10 +124,11 @@ type Service struct {
 	Foreign    bool           `json:"foreign,omitempty"`
 	Created    time.Time      `json:"created,omitzero"`
 	Aliases    []Alias        `json:"aliases"`
-	Endpoints  map[string]int `json:"endpoints"`           // health → how many
-	Zones      map[string]int `json:"zones,omitempty"`     // zone id → how many
-	Revisions  map[string]int `json:"revisions,omitempty"` // deployment → weight
-	Encrypted  int            `json:"encrypted"`           // of the endpoints, those that speak TLS
+	Endpoints  map[string]int `json:"endpoints"`            // health → how many
+	Zones      map[string]int `json:"zones,omitempty"`      // zone id → how many
+	Revisions  map[string]int `json:"revisions,omitempty"`  // deployment → weight
+	Deployment *Deployment    `json:"deployment,omitempty"` // absent: its endpoints are called alike
+	Encrypted  int            `json:"encrypted"`            // of the endpoints, those that speak TLS
 	TLS        *TLS           `json:"tls,omitempty"`
 	Source     string         `json:"source"` // live, last-known-good, waiting, unfinished
 	AgeSeconds *float64       `json:"ageSeconds,omitempty"`
@@ -136,6 +137,21 @@ type Service struct {
 	Strangers  []string       `json:"strangers,omitempty"` // instances in a service of ours that patchbay did not register
 	Error      string         `json:"error,omitempty"`
 	Settings   string         `json:"settings,omitempty"` // what is wrong with its settings
+}
+
+// Deployment is how the calls of a service are divided among its revisions.
+type Deployment struct {
+	ID       string             `json:"id"` // of the order
+	From     string             `json:"from,omitempty"`
+	To       string             `json:"to"`
+	Percent  map[string]float64 `json:"percent"`                   // revision → share of the calls
+	Test     string             `json:"test,omitempty"`            // the revision that test traffic reaches
+	Weights  []float64          `json:"weights"`                   // of To, step by step, in percent
+	Step     int                `json:"step"`                      // which of them is in force, from 0
+	Since    time.Time          `json:"since"`                     // since when
+	Next     time.Time          `json:"next,omitzero"`             // when the next step is due
+	Rollback float64            `json:"rollbackPercent,omitempty"` // of failed requests, above which it is called off
+	Ended    string             `json:"ended,omitempty"`           // why it was called off
 }
 
 // Alias is a name and port under which a service is called.

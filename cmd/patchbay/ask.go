@@ -22,7 +22,7 @@ const askTime = 15 * time.Second
 
 // actions are what POST /api/v1/NAME does.
 func (c *control) actions() map[string]func(context.Context, url.Values) (any, error) {
-	return map[string]func(context.Context, url.Values) (any, error){"rotate": c.rotate, "call": c.callAction}
+	return map[string]func(context.Context, url.Values) (any, error){"rotate": c.rotate, "call": c.callAction, "shift": c.shiftAction}
 }
 
 // queries are what GET /api/v1/NAME?… answers.

@@ -49,7 +49,7 @@ func request(n mesh.Node, p agents.Port) registrar.Request {
 	return registrar.Request{
 		Instance:     instance(n, p),
 		ListenerPort: p.ListenerPort, Protocol: p.Protocol, Aliases: p.Aliases, TLS: p.TLS, Timeouts: p.Timeouts,
-		Policy: p.Policy,
+		Policy: p.Policy, Revision: p.Revision,
 	}
 }
 

@@ -117,6 +117,7 @@ func (o *sidecarOptions) flags(f *pflag.FlagSet) {
 	f.IntVar(&o.cfg.Concurrency, "concurrency", 2, "Envoy's worker threads; 0 means one for each core")
 	f.DurationVar(&o.cfg.DrainTime, "drain-time", 20*time.Second, "how long connections may take to end once every caller knows that the task stops")
 	f.DurationVar(&o.cfg.StopTimeout, "stop-timeout", 0, "when after the first SIGTERM the container is killed: the drain ends before (default: on ECS 30s, its own default; elsewhere no limit)")
+	f.StringVar(&o.cfg.Revision, "revision", "", "deployment that the task is of, such as green or 7 (default: on ECS the revision of its task definition)")
 	f.StringVar(&o.cfg.Zone, "zone", "", "availability zone id, such as use1-az1 (default: on ECS the task's)")
 	f.StringVar(&o.cfg.Container, "app-container", "", "on ECS: the container whose health check counts (default: the one that maps the port)")
 	f.StringVar(&o.log.Level, "log-level", "info", "debug, info, warn or error")
@@ -203,6 +204,7 @@ func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
 		errs = append(errs, fmt.Errorf("%s:\n%w", declarationVar, err))
 		cfg.Declaration = declare.Task{Enabled: true}
 	}
+	cfg.Revision = cmp.Or(o.cfg.Revision, cfg.Declaration.Revision, cfg.Revision)
 	a, err := sidecar.New(cfg)
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, err
@@ -222,6 +224,7 @@ func onECS(ctx context.Context, cfg *sidecar.Config) error {
 	}
 	cfg.Metadata, cfg.ECS = endpoint, t
 	cfg.Task, cfg.Zone = cmp.Or(cfg.Task, t.ID), cmp.Or(cfg.Zone, t.ZoneID)
+	cfg.Revision = cmp.Or(cfg.Revision, t.Revision)
 	cfg.Network = cmp.Or(cfg.Network, t.Mode)
 	cfg.StopTimeout = cmp.Or(cfg.StopTimeout, ecs.StopTimeout)
 	return nil

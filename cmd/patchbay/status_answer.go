@@ -15,6 +15,7 @@ import (
 	"patchbay/discovery"
 	"patchbay/mesh"
 	"patchbay/pki"
+	"patchbay/shift"
 	"patchbay/xds/delta"
 )
 
@@ -110,6 +111,7 @@ func describe(one *api.Service, v *mesh.Service) {
 			one.Encrypted++
 		}
 	}
+	one.Deployment = shift.Answer(v.Deployment)
 	if v.TLS != nil {
 		one.TLS = &api.TLS{Issuer: v.TLS.Issuer, Only: v.TLS.Only, Names: []string{}}
 	}

@@ -298,7 +298,7 @@ func (p *Printer) endpoints(s api.Service) string {
 	if len(out) == 0 {
 		return p.paint(bad, "none")
 	}
-	return strings.Join(out, ", ")
+	return strings.Join(append(out, divided(s.Deployment)...), ", ")
 }
 
 func counts(m map[string]int) string {

@@ -57,7 +57,7 @@ func Read(page []byte, stood map[string]uint64, now time.Time) (*agentapi.Traffi
 		return nil, fmt.Errorf("statistics: %w", err)
 	}
 	t := &agentapi.Traffic{Served: &agentapi.Served{}}
-	called := map[string]*agentapi.Called{}
+	called, divided := map[string]*agentapi.Called{}, revisions{}
 	of := func(service string) *agentapi.Called {
 		if called[service] == nil {
 			called[service] = &agentapi.Called{Service: service}
@@ -84,6 +84,7 @@ func Read(page []byte, stood map[string]uint64, now time.Time) (*agentapi.Traffi
 		if m := clusterStat.FindStringSubmatch(s.Name); m != nil {
 			if mine(m[1]) {
 				add(of(service(m[1])), m[2], n)
+				divided.add(m[1], m[2], n)
 			}
 			continue
 		}
@@ -96,6 +97,7 @@ func Read(page []byte, stood map[string]uint64, now time.Time) (*agentapi.Traffi
 	}
 	for _, name := range slices.Sorted(maps.Keys(called)) {
 		if c := called[name]; c.GetConnections() > 0 || c.GetFailed() > 0 {
+			c.Revisions = divided.of(name)
 			t.Called = append(t.Called, c)
 		}
 	}

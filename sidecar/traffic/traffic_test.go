@@ -10,7 +10,7 @@ func TestTrafficOfAPage(t *testing.T) {
 		{"name":"cluster.backend.demo.upstream_rq_total","value":12}, {"name":"cluster.backend.demo.upstream_rq_5xx","value":2},
 		{"name":"cluster.backend.demo.upstream_cx_total","value":5}, {"name":"cluster.backend.demo.upstream_cx_connect_fail","value":1},
 		{"name":"cluster.backend.demo.ssl.versions.TLSv1.3","value":3}, {"name":"cluster.backend.demo.ssl.fail_verify_san","value":1},
-		{"name":"cluster.backend.demo~v2.upstream_rq_total","value":8}, {"name":"cluster.backend.demo.external.upstream_rq_5xx","value":2},
+		{"name":"cluster.backend.demo~v2.upstream_rq_total","value":8}, {"name":"cluster.backend.demo~v2.upstream_rq_5xx","value":1}, {"name":"cluster.backend.demo.external.upstream_rq_5xx","value":2},
 		{"name":"cluster.app-web.upstream_rq_total","value":99}, {"name":"cluster.xds.upstream_rq_total","value":99},
 		{"name":"cluster.idle.demo.upstream_cx_total","value":0},
 		{"name":"http.ingress.downstream_rq_total","value":7}, {"name":"listener.ingress.ssl.connection_error","value":4},
@@ -24,9 +24,12 @@ func TestTrafficOfAPage(t *testing.T) {
 		t.Fatalf("%v %+v", err, got)
 	}
 	c := got.GetCalled()[0]
-	if c.GetService() != "backend.demo" || c.GetRequests() != 20 || c.GetErrors() != 2 || c.GetConnections() != 5 || c.GetFailed() != 1 ||
+	if c.GetService() != "backend.demo" || c.GetRequests() != 20 || c.GetErrors() != 3 || c.GetConnections() != 5 || c.GetFailed() != 1 ||
 		c.GetTls13() != 3 || c.GetEstablished() != 4 || c.GetUnverified() != 1 || c.GetP50Ms() != 1.5 || c.GetP99Ms() != 9 || !c.GetTls() {
 		t.Errorf("%+v", c)
+	}
+	if r := c.GetRevisions(); len(r) != 1 || r[0].GetRevision() != "v2" || r[0].GetRequests() != 8 || r[0].GetErrors() != 1 {
+		t.Errorf("by revision: %v", r)
 	}
 	if s := got.GetServed(); s.GetRequests() != 7 || s.GetRefused() != 4 || s.GetTls13() != 6 {
 		t.Errorf("%+v", s)

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"patchbay/internal/envoytest"
+)
+
+// offers is a service without TLS.
+func offers(name string, appPort, ingress, alias uint16) string {
+	return fmt.Sprintf(`{"serviceConnectConfiguration": {"enabled": true, "namespace": "demo", "services": [{
+		"portName": "web", "discoveryName": %q, "ingressPortOverride": %d, "clientAliases": [{"port": %d}]}]},
+		"portMappings": [{"name": "web", "containerPort": %d, "appProtocol": "http"}]}`, name, ingress, alias, appPort)
+}
+
+var shiftBlock = regexp.MustCompile("(?s)```sh\n(.*?)```\\s*```text\n(.*?)```")
+
+// follow runs a block of a guide: its commands in their order, the last one
+// until everything that was printed is as the guide shows. "…" stands for
+// anything.
+func (p *plane) follow(commands, shows string) {
+	p.t.Helper()
+	want := strings.ReplaceAll(regexp.QuoteMeta(strings.TrimSpace(shows)), "…", ".*")
+	lines := strings.Split(strings.TrimSpace(commands), "\n")
+	printed := ""
+	run := func(line string) string {
+		out, exit := p.command(strings.Fields(line)[1:]...)
+		if exit != exitDone {
+			p.t.Fatalf("%s: exit code %d\n%s", line, exit, out)
+		}
+		return out
+	}
+	for _, line := range lines[:len(lines)-1] {
+		printed += run(line)
+	}
+	last := lines[len(lines)-1]
+	envoytest.Eventually(p.t, 10*time.Second, func() error {
+		if out := printed + run(last); !regexp.MustCompile(want).MatchString(out) {
+			if !strings.Contains(last, "--status") {
+				p.t.Fatalf("%s\nprints\n%s\nand not\n%s", commands, out, shows)
+			}
+			return fmt.Errorf("%s\nprints\n%s\nand not\n%s", commands, out, shows)
+		}
+		return nil
+	})
+}
+
+// TestDeployments runs docs/guides/deployments.md on a real mesh.
+func TestDeployments(t *testing.T) {
+	page, err := os.ReadFile("../../docs/guides/deployments.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := shiftBlock.FindAllStringSubmatch(string(page), -1)
+	if len(blocks) != 7 {
+		t.Fatalf("%d blocks of commands", len(blocks))
+	}
+	p := startPlane(t)
+	alias := uint16(freePort(t))
+	front := p.sidecar(p.joinDir("frontend"), "f1", clientOnly)
+	front.until(serving)
+	join := p.joinDir("backend", "backend")
+	var broken atomic.Bool
+	for i, revision := range []string{"blue", "green"} {
+		app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if revision == "green" && broken.Load() {
+				w.WriteHeader(http.StatusInternalServerError)
+			}
+			io.WriteString(w, revision)
+		}))
+		t.Cleanup(app.Close)
+		t.Setenv("PATCHBAY_REVISION", revision)
+		m := p.sidecar(join, revision, offers("backend", uint16(app.Listener.Addr().(*net.TCPAddr).Port), uint16(freePort(t)), alias))
+		m.until(serving)
+		if i == 0 {
+			front.answers("backend.demo", alias, "blue")
+			p.follow(blocks[0][1], blocks[0][2])
+		}
+	}
+	p.prints(exitDone, `backend\.demo .* 2 healthy, blue 100 %`, "status")
+	tested := func(want string) {
+		t.Helper()
+		envoytest.Eventually(t, 10*time.Second, func() error {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://%s:%d/", front.lookup("backend.demo"), alias), http.NoBody)
+			if err != nil {
+				return err
+			}
+			req.Header.Set("x-amzn-ecs-blue-green-test", "yes")
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			if b, err := io.ReadAll(resp.Body); err != nil || string(b) != want {
+				return fmt.Errorf("test traffic reaches %s, %w", b, err)
+			}
+			return nil
+		})
+	}
+	for i, after := range []func(){
+		1: func() { tested("green"); front.answers("backend.demo", alias, "blue") },
+		2: func() { front.answers("backend.demo", alias, "green") },
+		3: func() { front.answers("backend.demo", alias, "blue") },
+		4: func() { tested("green") },
+		5: func() { tested("blue") },
+		6: func() { front.answers("backend.demo", alias, "green") },
+	} {
+		if i == 0 {
+			continue
+		}
+		p.follow(blocks[i][1], blocks[i][2])
+		after()
+	}
+	p.rollsBack(front, alias, &broken)
+	p.prints(exitFailed, `to: "gren" has no endpoint; backend\.demo has: blue, green`, "shift", "backend.demo", "--to", "gren")
+	p.prints(exitUsage, `allowed: --to with what moves, or one of --status, --abort, --end`, "shift", "backend.demo", "--weight", "3")
+	p.needsToken()
+}
+
+// rollsBack: a revision whose requests fail loses them.
+func (p *plane) rollsBack(front *member, alias uint16, broken *atomic.Bool) {
+	t := p.t
+	t.Helper()
+	p.follow("patchbay shift backend.demo --to green --from blue --weight 50 --rollback-on-failures 5%", "backend.demo moves from blue to green: 50 % of the calls")
+	broken.Store(true)
+	envoytest.Eventually(t, 40*time.Second, func() error {
+		for range 20 {
+			front.get("backend.demo", alias) // half of them fail
+		}
+		if out, _ := p.command("shift", "backend.demo", "--status"); !strings.Contains(out, "rolled back: ") {
+			return fmt.Errorf("%s", out)
+		}
+		return nil
+	})
+	for range 5 {
+		front.answers("backend.demo", alias, "blue")
+	}
+}
+
+// needsToken: moving calls is an action, and every one is audited.
+func (p *plane) needsToken() {
+	t := p.t
+	t.Helper()
+	resp, err := http.Post("http://"+p.cfg.Admin.Listen+"/api/v1/shift?"+url.Values{"service": {"backend.demo"}, "end": {"yes"}}.Encode(), "", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("without the token: %s", resp.Status)
+	}
+	envoytest.Eventually(t, 5*time.Second, func() error {
+		log, err := os.ReadFile(auditFile(p.cfg.Data))
+		if err == nil && strings.Count(string(log), "POST /api/v1/shift") < 9 {
+			err = fmt.Errorf("the audit log has\n%s", log)
+		}
+		return err
+	})
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"patchbay/admin"
+	"patchbay/admin/api"
+	"patchbay/mesh"
+	"patchbay/shift"
+)
+
+// shiftAction is POST /api/v1/shift.
+func (c *control) shiftAction(ctx context.Context, v url.Values) (any, error) {
+	sh, err := shift.Orders{Store: c.store, Registry: c.registrar}.Do(ctx, v)
+	if _, wrong := errors.AsType[*shift.Wrong](err); wrong {
+		return nil, admin.Invalid{Err: err}
+	}
+	if err != nil || sh == nil {
+		return &api.Deployment{}, err
+	}
+	return shift.Answer(&mesh.Deployment{Shift: *sh}), nil
+}
+
+func newShiftCmd() *cobra.Command {
+	var o operator
+	v := url.Values{}
+	var status bool
+	c := &cobra.Command{
+		Use:   "shift SERVICE",
+		Short: "Move the calls of a service from one revision to another",
+		Long: `Moves the calls of a service to another revision of it: a share, a share first
+and everything after a while, or step by step. What a revision is, its tasks say
+(patchbay sidecar --revision; on ECS the revision of the task definition).
+Weights change at run time; no connection is touched.
+
+Until it has everything, requests with the header x-amzn-ecs-blue-green-test, or
+the one that testTrafficRules names, reach the new revision. With a weight of 0
+they are all that reaches it.
+
+The control plane carries the steps out, whether or not this command still runs.
+With --rollback-on-failures the old revision gets everything again as soon as
+more of the requests to the new one fail in a step (of at least 20).`,
+		Example: `  patchbay shift backend.demo --to green --weight 0
+  patchbay shift backend.demo --to green --canary 5% --bake 5m --rollback-on-failures 1%
+  patchbay shift backend.demo --to green --linear 10% --every 1m
+  patchbay shift backend.demo --status
+  patchbay shift backend.demo --abort`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: o.completeNames,
+	}
+	o.flags(c.Flags())
+	f := c.Flags()
+	for _, flag := range []struct{ name, key, text string }{
+		{"to", "to", "revision that calls move to"},
+		{"from", "from", "revision that they move from (default: the one in production)"},
+		{"weight", "weight", "percent of the calls, and no more"},
+		{"canary", "canary", "percent of the calls at first; everything after --bake"},
+		{"bake", "bake", "how long the canary lasts (default 10m)"},
+		{"linear", "linear", "percent by which each step grows, 3 to 100"},
+		{"every", "every", "how long each step lasts (default 6m)"},
+		{"rollback-on-failures", "rollback", "percent of failed requests above which the old revision gets everything again"},
+	} {
+		f.Func(flag.name, flag.text, func(s string) error { v.Set(flag.key, s); return nil })
+	}
+	f.BoolVar(&status, "status", false, "say how calls are divided now, and what comes next")
+	f.BoolFunc("abort", "give everything back to the old revision, now", func(string) error { v.Set("abort", "aborted by an operator"); return nil })
+	f.BoolFunc("end", "divide no longer: all endpoints are called alike", func(string) error { v.Set("end", "yes"); return nil })
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := oneOf(v, status); err != nil {
+			return usage(c, err)
+		}
+		v.Set("service", args[0])
+		return o.shift(c, v, status)
+	}
+	return c
+}
+
+// oneOf refuses what does not go together.
+func oneOf(v url.Values, status bool) error {
+	n := 0
+	for _, is := range []bool{status, v.Has("abort"), v.Has("end"), v.Has("to")} {
+		if is {
+			n++
+		}
+	}
+	if n != 1 || !v.Has("to") && slices.ContainsFunc([]string{"from", "weight", "canary", "bake", "linear", "every", "rollback"}, v.Has) {
+		return errors.New("allowed: --to with what moves, or one of --status, --abort, --end")
+	}
+	return nil
+}
+
+func (o *operator) shift(c *cobra.Command, v url.Values, status bool) error {
+	p, err := o.printer(c)
+	if err != nil {
+		return err
+	}
+	client, err := o.client()
+	if err != nil {
+		return err
+	}
+	name := v.Get("service")
+	if status {
+		s := &api.ServiceDetail{}
+		if err := client.Get(c.Context(), "service", url.Values{"name": {name}}, s); err != nil {
+			return hint(err)
+		}
+		if !p.ForPeople() {
+			return p.Value(s.Deployment)
+		}
+		p.Shift(name, s.Deployment, time.Now())
+		return nil
+	}
+	d := &api.Deployment{}
+	if err := client.Post(c.Context(), "shift", v, d); err != nil {
+		return hint(err)
+	}
+	switch {
+	case !p.ForPeople():
+		return p.Value(d)
+	case v.Has("end"):
+		p.Shift(name, nil, time.Now())
+	case v.Has("abort"):
+		p.Back(name, d.From)
+	default:
+		p.Moved(name, d)
+	}
+	return nil
+}

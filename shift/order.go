@@ -1,0 +1,280 @@
+package shift
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"patchbay/mesh"
+	"patchbay/mesh/record"
+)
+
+// Wrong is an error that is the caller's: the order makes no sense.
+type Wrong struct{ Text string }
+
+func (w *Wrong) Error() string { return w.Text }
+
+func wrong(format string, args ...any) error { return &Wrong{fmt.Sprintf(format, args...)} }
+
+// Orders are given by operators.
+type Orders struct {
+	Store    *mesh.Store
+	Registry Registry
+}
+
+// Keys are what an order consists of.
+var Keys = []string{"service", "to", "from", "weight", "canary", "bake", "linear", "every", "rollback", "abort", "end"}
+
+// Do carries out an order, and returns the shift as it now is; nil if there is
+// none any more. An error that is *Wrong is the caller's.
+//
+//	service=NAME to=REVISION [from=REVISION]  what moves; then one of
+//	weight=10                                 as much, and no more
+//	canary=5 bake=5m                          a little, and after a while all
+//	linear=10 every=1m                        step by step
+//	rollback=1                                back where more of the requests fail
+//	service=NAME abort=REASON                 back, now
+//	service=NAME end=yes                      no division any more
+func (o Orders) Do(ctx context.Context, v url.Values) (*mesh.Shift, error) {
+	for _, k := range slices.Sorted(maps.Keys(v)) {
+		if !slices.Contains(Keys, k) {
+			return nil, wrong("%s: is not known; allowed: %s", k, strings.Join(Keys, ", "))
+		}
+	}
+	s, err := o.service(v.Get("service"))
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case v.Get("abort") != "":
+		return o.abort(ctx, s, v.Get("abort"))
+	case v.Get("end") != "":
+		err := o.Registry.Amend(ctx, s.Name, func(attrs map[string]string) (record.Change, error) { return record.ForgetShift(attrs), nil })
+		if err == nil {
+			o.seen(ctx, s.Name, func(d *mesh.Deployment) bool { return d == nil })
+		}
+		return nil, err
+	}
+	sh, err := order(s, v)
+	if err != nil {
+		return nil, err
+	}
+	before, known := "", false
+	err = o.Registry.Amend(ctx, s.Name, func(attrs map[string]string) (record.Change, error) {
+		now := ""
+		if is := record.ParseShift(attrs); is != nil {
+			now = is.ID
+		}
+		if !known {
+			before, known = now, true
+		}
+		if now != before && now != sh.ID {
+			return record.Change{}, wrong("another order for %s was given at the same time; look at it with --status", s.Name)
+		}
+		return record.StartShift(attrs, sh)
+	})
+	if err == nil {
+		o.seen(ctx, s.Name, func(d *mesh.Deployment) bool { return d != nil && d.Shift.ID == sh.ID })
+	}
+	return &sh, err
+}
+
+// seen waits a moment until the control plane itself has read what it wrote, so
+// that whoever asks next finds it.
+func (o Orders) seen(ctx context.Context, name mesh.ServiceName, ok func(*mesh.Deployment) bool) {
+	ctx, stop := context.WithTimeout(ctx, 2*time.Second)
+	defer stop()
+	for {
+		snap := o.Store.Snapshot()
+		if s := snap.Service(name); s == nil || ok(s.Deployment) {
+			return
+		}
+		select {
+		case <-o.Store.Changed(snap.Generation):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (o Orders) abort(ctx context.Context, s *mesh.Service, reason string) (*mesh.Shift, error) {
+	if s.Deployment == nil {
+		return nil, wrong("no shift of %s is under way", s.Name)
+	}
+	sh := s.Deployment.Shift
+	if sh.From == "" {
+		return nil, wrong("the shift of %s to %s has nothing to go back to", s.Name, sh.To)
+	}
+	err := o.Registry.Amend(ctx, s.Name, func(attrs map[string]string) (record.Change, error) {
+		return record.EndShift(attrs, sh.ID, reason, time.Now())
+	})
+	if err == nil {
+		o.seen(ctx, s.Name, func(d *mesh.Deployment) bool { return d == nil || d.Shift.ID != sh.ID || d.Shift.Ended != "" })
+	}
+	sh.Ended = cmp.Or(sh.Ended, reason)
+	return &sh, err
+}
+
+func (o Orders) service(name string) (*mesh.Service, error) {
+	var known []string
+	for _, s := range o.Store.Snapshot().Services {
+		if s.Name.String() == name {
+			if s.Foreign {
+				return nil, wrong("%s is not patchbay's to write to", name)
+			}
+			return s, nil
+		}
+		known = append(known, s.Name.String())
+	}
+	return nil, wrong("service %q is not in the mesh; allowed: %s", name, strings.Join(known, ", "))
+}
+
+// order is the shift that is wanted. The error lists every problem.
+func order(s *mesh.Service, v url.Values) (mesh.Shift, error) {
+	sh := mesh.Shift{ID: strings.ToLower(rand.Text()[:10]), At: time.Now().UTC().Truncate(time.Millisecond), To: v.Get("to"), From: v.Get("from")}
+	var errs []error
+	percent := func(key string) uint32 {
+		n, err := ParsePercent(v.Get(key))
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", key, err))
+		}
+		return n
+	}
+	duration := func(key string, otherwise time.Duration) time.Duration {
+		if v.Get(key) == "" {
+			return otherwise
+		}
+		d, err := time.ParseDuration(v.Get(key))
+		if err != nil || d < time.Second || d > 24*time.Hour {
+			errs = append(errs, fmt.Errorf("%s: %q; allowed: 1s to 24h", key, v.Get(key)))
+		}
+		return d
+	}
+	ways := slices.DeleteFunc([]string{"weight", "canary", "linear"}, func(k string) bool { return v.Get(k) == "" })
+	switch {
+	case len(ways) > 1:
+		errs = append(errs, fmt.Errorf("%s: allowed: one of them", strings.Join(ways, ", ")))
+	case len(ways) == 0:
+		sh.Weights = []uint32{mesh.Whole}
+	case ways[0] == "weight":
+		sh.Weights = []uint32{percent("weight")}
+	case ways[0] == "canary": // ECS's defaults: 10 minutes, and 6 for linear
+		sh.Weights, sh.Every = []uint32{percent("canary"), mesh.Whole}, duration("bake", 10*time.Minute)
+	default:
+		sh.Weights, sh.Every = linear(percent("linear")), duration("every", 6*time.Minute)
+		if sh.Weights == nil {
+			errs = append(errs, fmt.Errorf("linear: %q; allowed: 3 to 100 percent", v.Get("linear")))
+		}
+	}
+	for key, way := range map[string]string{"bake": "canary", "every": "linear"} {
+		if v.Get(key) != "" && !slices.Contains(ways, way) {
+			errs = append(errs, fmt.Errorf("%s: allowed: with %s", key, way))
+		}
+	}
+	if v.Get("rollback") != "" {
+		sh.Rollback = percent("rollback")
+	}
+	errs = append(errs, revisions(s, &sh))
+	if err := errors.Join(errs...); err != nil {
+		return sh, wrong("%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	if _, err := record.StartShift(nil, sh); err != nil {
+		return sh, wrong("%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	return sh, nil
+}
+
+// linear is ECS's rule: equal steps, at least 3 %.
+func linear(step uint32) (out []uint32) {
+	if step < 30 || step > mesh.Whole {
+		return nil
+	}
+	for w := step; w < mesh.Whole; w += step {
+		out = append(out, w)
+	}
+	return append(out, mesh.Whole)
+}
+
+// revisions holds a shift against what there is, and finds out what is in
+// production.
+func revisions(s *mesh.Service, sh *mesh.Shift) error {
+	there := map[string]bool{}
+	for _, e := range s.Endpoints {
+		if e.Revision != "" {
+			there[e.Revision] = true
+		}
+	}
+	all := slices.Sorted(maps.Keys(there))
+	list := strings.Join(all, ", ")
+	if list == "" {
+		list = "none: no task says of which revision it is (patchbay sidecar --revision)"
+	}
+	if sh.To == "" {
+		return fmt.Errorf("to: is missing; allowed: a revision of %s: %s", s.Name, list)
+	}
+	if !there[sh.To] && !slices.Equal(sh.Weights, []uint32{0}) {
+		return fmt.Errorf("to: %q has no endpoint; %s has: %s", sh.To, s.Name, list)
+	}
+	if sh.From == "" {
+		var err error
+		if sh.From, err = production(s, sh.To, all); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// production is the revision that has most of the calls, apart from to.
+func production(s *mesh.Service, to string, there []string) (string, error) {
+	others := slices.DeleteFunc(slices.Clone(there), func(r string) bool { return r == to })
+	if s.Deployment != nil {
+		best := mesh.Share{}
+		for _, x := range s.Deployment.Shares {
+			if x.Revision != to && x.Weight > best.Weight {
+				best = x
+			}
+		}
+		if best.Revision != "" {
+			return best.Revision, nil
+		}
+		if f := s.Deployment.Shift.From; f != to && slices.Contains(others, f) {
+			return f, nil
+		}
+	}
+	switch len(others) {
+	case 0:
+		return "", nil
+	case 1:
+		return others[0], nil
+	}
+	return "", fmt.Errorf("from: is missing, and %s are all in production; allowed: one of them", strings.Join(others, ", "))
+}
+
+// ParsePercent reads "10", "10%" or "0.5%" as tenths of a percent.
+func ParsePercent(text string) (uint32, error) {
+	f, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(text, "%")), 64)
+	tenths := uint32(0)
+	if err == nil && f >= 0 && f <= 100 {
+		tenths = uint32(f*10 + 0.5)
+	}
+	if err != nil || !(f >= 0 && f <= 100) || f*10-float64(tenths) > 1e-6 || float64(tenths)-f*10 > 1e-6 {
+		return 0, fmt.Errorf("%q; allowed: 0 to 100 percent, in tenths", text)
+	}
+	return tenths, nil
+}
+
+// Percent is tenths of a percent in words: "10 %".
+func Percent(tenths uint32) string {
+	return strconv.FormatFloat(float64(tenths)/10, 'f', -1, 64) + " %"
+}
+
+// Of is "3 of 100".
+func Of(a, b uint64) string { return fmt.Sprintf("%d of %d", a, b) }
