@@ -70,8 +70,8 @@ func soonest(all []api.Service) []string {
 
 var (
 	throttled = regexp.MustCompile(`(?i)throttl|too many requests|RequestLimitExceeded|rate exceeded|\b429\b`)
-	denied    = regexp.MustCompile(`(?i)AccessDenied|not authorized to perform|UnauthorizedOperation`)
-	action    = regexp.MustCompile(`(?:not authorized to perform:? ?)([a-z0-9-]+:[A-Za-z]+)`)
+	denied    = regexp.MustCompile(`(?i)AccessDenied|not authorized to perform|UnauthorizedOperation|\bmay not [a-z0-9-]+:[A-Z]`)
+	action    = regexp.MustCompile(`(?:not authorized to perform:? ?|\bmay not )([a-z0-9-]+:[A-Za-z]+)(?:.* allows it: (\{.*\}))?`)
 )
 
 // several is what discovery says where a name means more than one namespace.
@@ -88,6 +88,9 @@ func registryError(subject, text string, evidence ...string) Finding {
 		fix := "allow the role of patchbay serve what deploy/ lists for discovery and registration"
 		if m := action.FindStringSubmatch(text); m != nil {
 			what, fix = "the role may not "+m[1], "allow "+m[1]+" to the role of patchbay serve"
+			if m[2] != "" {
+				fix += ", with this statement in its policy: " + m[2]
+			}
 		}
 		return Finding{Code: "PB1006", Subject: subject, Cause: what, Evidence: append([]string{text}, evidence...), Fix: []string{fix}}
 	case throttled.MatchString(text):

@@ -86,6 +86,9 @@ func TestRootCauseFirst(t *testing.T) {
 		{"PB1006", "namespace demo", "servicediscovery:ListServices", func(f *Facts) {
 			f.Status.Namespaces[0].Error = "AccessDeniedException: User is not authorized to perform: servicediscovery:ListServices on resource: *"
 		}},
+		{"PB1006", "namespace demo", "servicediscovery:ListServices", func(f *Facts) {
+			f.Status.Namespaces[0].Error = `ListServices: the role of this process may not servicediscovery:ListServices on *; this statement in its policy allows it: {"Effect":"Allow","Action":"servicediscovery:ListServices","Resource":"*"}`
+		}},
 		{"PB1007", "one", "ends in", func(f *Facts) { f.Status.SurvivableSeconds = new(20.0) }},
 		{"PB1008", "one", "ahead of", func(f *Facts) { f.Status.At = noon.Add(time.Hour) }},
 		{"PB1009", "backend.demo", "vanished", func(f *Facts) { f.Status.Services[0].Held = 3 }},

@@ -108,7 +108,7 @@ func call[In, Out any](ctx context.Context, c *Calls, b *bucket, op string, f fu
 		if ctx.Err() == nil {
 			c.called(op, code(err))
 		}
-		return none, fmt.Errorf("%s: %w", op, iam.Explain(err, "servicediscovery:"+op, ""))
+		return none, fmt.Errorf("%s: %w", op, iam.Explain(err, "servicediscovery:"+op, "")) // also of an API that is not NewClient's
 	}
 	c.called(op, OK)
 	return out, nil

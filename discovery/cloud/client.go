@@ -21,6 +21,8 @@ import (
 	sd "github.com/aws/aws-sdk-go-v2/service/servicediscovery"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"patchbay/internal/iam"
 )
 
 // API is the part of Cloud Map that discovery uses. The AWS SDK's client has
@@ -52,6 +54,8 @@ type ClientOptions struct {
 // name of the endpoint with "data-" in front. With an endpoint of one's own
 // that name often does not exist; then the client leaves the prefix out. It
 // looks the name up once, at the first such call. It does no I/O before.
+//
+// A call that IAM refuses is a *iam.Denied, which says what would allow it.
 func NewClient(cfg aws.Config, o ClientOptions) *sd.Client {
 	attempts, conns := max(o.Attempts, 1), o.Connections
 	if conns == 0 {
@@ -62,6 +66,7 @@ func NewClient(cfg aws.Config, o ClientOptions) *sd.Client {
 			opt.BaseEndpoint = aws.String(o.Endpoint)
 		}
 		opt.RetryMaxAttempts = attempts
+		opt.APIOptions = append(opt.APIOptions, iam.Client("servicediscovery", about))
 		if cfg.HTTPClient == nil {
 			opt.HTTPClient = awshttp.NewBuildableClient().
 				WithDialerOptions(func(d *net.Dialer) { d.Timeout = 2 * time.Second }).
@@ -72,6 +77,22 @@ func NewClient(cfg aws.Config, o ClientOptions) *sd.Client {
 			opt.APIOptions = append(opt.APIOptions, withoutPrefix(*opt.BaseEndpoint))
 		}
 	})
+}
+
+// about is the resource of a call that IAM takes one for, and whose input names
+// it. Accounts and partitions may differ: what AWS says itself counts first.
+func about(input any) string {
+	id := ""
+	switch in := input.(type) {
+	case *sd.RegisterInstanceInput:
+		id = aws.ToString(in.ServiceId)
+	case *sd.DeregisterInstanceInput:
+		id = aws.ToString(in.ServiceId)
+	}
+	if id == "" {
+		return ""
+	}
+	return "arn:aws:servicediscovery:*:*:service/" + id
 }
 
 // withoutPrefix switches the host prefix off if the endpoint has no sibling

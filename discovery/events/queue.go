@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"patchbay/discovery/pace"
+	"patchbay/internal/iam"
 )
 
 // API is the part of SQS that a Queue uses; the SDK's client has it.
@@ -131,7 +134,7 @@ func (q *Queue) once(ctx context.Context) error {
 		QueueUrl: &q.o.QueueURL, MaxNumberOfMessages: 10, WaitTimeSeconds: int32(wait / time.Second),
 	})
 	if q.called(ctx, "ReceiveMessage", err); err != nil {
-		return fmt.Errorf("receive events: %w", err)
+		return fmt.Errorf("receive events: %w", q.explain("ReceiveMessage", err))
 	}
 	q.mu.Lock()
 	q.answered = time.Now()
@@ -147,9 +150,31 @@ func (q *Queue) once(ctx context.Context) error {
 	// What is not deleted comes again, and does no harm.
 	_, err = q.api.DeleteMessageBatch(limited, &sqs.DeleteMessageBatchInput{QueueUrl: &q.o.QueueURL, Entries: batch})
 	if q.called(ctx, "DeleteMessageBatch", err); err != nil {
-		return fmt.Errorf("delete events: %w", err)
+		return fmt.Errorf("delete events: %w", q.explain("DeleteMessage", err)) // IAM has no action for a batch
 	}
 	return nil
+}
+
+// explain says of a refusal what would allow it.
+func (q *Queue) explain(action string, err error) error {
+	return iam.Explain(err, "sqs:"+action, arnOf(q.o.QueueURL))
+}
+
+var queueURL = regexp.MustCompile(`^https://sqs\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?/([0-9]{12})/([A-Za-z0-9_-]+)$`)
+
+// arnOf is the ARN of a queue; empty if the URL does not say it.
+func arnOf(url string) string {
+	m := queueURL.FindStringSubmatch(url)
+	if m == nil {
+		return ""
+	}
+	partition := "aws"
+	if m[2] != "" {
+		partition = "aws-cn"
+	} else if strings.HasPrefix(m[1], "us-gov-") {
+		partition = "aws-us-gov"
+	}
+	return "arn:" + partition + ":sqs:" + m[1] + ":" + m[3] + ":" + m[4]
 }
 
 func (q *Queue) called(ctx context.Context, operation string, err error) {

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 	"github.com/aws/smithy-go"
 
+	"patchbay/internal/iam"
 	"patchbay/mesh"
 )
 
@@ -225,13 +226,8 @@ func comesFrom(task types.Task, id string, from netip.Addr) error {
 
 // explain says what to do about an error of ECS.
 func explain(operation string, role Role, err error) error {
-	if e, ok := errors.AsType[smithy.APIError](err); ok {
-		switch e.ErrorCode() {
-		case "ClusterNotFoundException":
-			return refuse("there is no ECS cluster %s: compare identities.taskRoles with ECS", role.Cluster)
-		case "AccessDeniedException", "AccessDenied":
-			return fmt.Errorf(`%s: %w; the control plane's role lacks an action; this statement allows it: {"Effect":"Allow","Action":"ecs:%s","Resource":"*"}`, operation, err, operation)
-		}
+	if e, ok := errors.AsType[smithy.APIError](err); ok && e.ErrorCode() == "ClusterNotFoundException" {
+		return refuse("there is no ECS cluster %s: compare identities.taskRoles with ECS", role.Cluster)
 	}
-	return fmt.Errorf("%s: %w", operation, err)
+	return fmt.Errorf("%s: %w", operation, iam.Explain(err, "ecs:"+operation, ""))
 }

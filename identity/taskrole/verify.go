@@ -2,6 +2,7 @@ package taskrole
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"encoding/base64"
@@ -15,6 +16,10 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/aws/smithy-go"
+
+	"patchbay/internal/iam"
 )
 
 // ErrRefused is matched by every refusal of a proof or of a task. Other errors
@@ -234,6 +239,11 @@ func said(text []byte) string {
 	}
 	if xml.Unmarshal(text, &e) != nil || e.Code == "" {
 		return ""
+	}
+	err := iam.Explain(&smithy.GenericAPIError{Code: e.Code, Message: fmt.Sprintf("%.500s", e.Message)}, "sts:GetCallerIdentity", "")
+	if denied, is := errors.AsType[*iam.Denied](err); is {
+		denied.Who = cmp.Or(denied.Who, "the role of the task")
+		return fmt.Sprintf(": %v (every role may, unless the policy of a VPC endpoint or of the organization takes it away)", denied)
 	}
 	return fmt.Sprintf(": %.60s: %.200s", e.Code, e.Message)
 }

@@ -23,14 +23,20 @@ type Denied struct {
 	Who      string // ARN of the caller; empty: AWS does not say
 	Action   string
 	Resource string // ARN, or "*"
-	Explicit bool   // a statement denies it: allowing it does not help
-	Err      error
+	// Condition is what the statement may ask besides, by operator and key; the
+	// caller of Explain knows it.
+	Condition map[string]map[string]string
+	Explicit  bool // a statement denies it: allowing it does not help
+	Err       error
 }
 
 // Explain makes a *Denied of an error by which AWS refuses a call, and returns
-// any other as it is. Action and resource are for a refusal that does not name
-// its own; an empty resource is "*".
+// any other, and one that it has made, as it is. Action and resource are for a
+// refusal that does not name its own; an empty resource is "*".
 func Explain(err error, action, resource string) error {
+	if _, done := errors.AsType[*Denied](err); done {
+		return err
+	}
 	var api smithy.APIError
 	if !errors.As(err, &api) {
 		return err
@@ -49,7 +55,10 @@ func Explain(err error, action, resource string) error {
 
 // Statement is what would allow the call, as it stands in a policy.
 func (d *Denied) Statement() string {
-	b, err := json.Marshal(struct{ Effect, Action, Resource string }{"Allow", d.Action, d.Resource})
+	b, err := json.Marshal(struct {
+		Effect, Action, Resource string
+		Condition                map[string]map[string]string `json:",omitempty"`
+	}{"Allow", d.Action, d.Resource, d.Condition})
 	if err != nil {
 		panic(err) // strings alone
 	}

@@ -75,7 +75,7 @@ func (c *CA) ask(ctx context.Context) (*facts, error) {
 	defer stop()
 	d, err := c.api.DescribeCertificateAuthority(ctx, &acmpca.DescribeCertificateAuthorityInput{CertificateAuthorityArn: &c.o.ARN})
 	if err != nil {
-		return nil, c.explain("DescribeCertificateAuthority", err)
+		return nil, c.explain("DescribeCertificateAuthority", c.o.ARN, err)
 	}
 	ca := d.CertificateAuthority
 	if ca == nil || ca.CertificateAuthorityConfiguration == nil {
@@ -101,7 +101,7 @@ func (c *CA) ask(ctx context.Context) (*facts, error) {
 func (c *CA) path(ctx context.Context, arn string) ([]*x509.Certificate, error) {
 	got, err := c.api.GetCertificateAuthorityCertificate(ctx, &acmpca.GetCertificateAuthorityCertificateInput{CertificateAuthorityArn: &arn})
 	if err != nil {
-		return nil, c.explain("GetCertificateAuthorityCertificate", err)
+		return nil, c.explain("GetCertificateAuthorityCertificate", arn, err)
 	}
 	path, err := issue.ParseCertificates([]byte(aws.ToString(got.Certificate) + "\n" + aws.ToString(got.CertificateChain)))
 	if err != nil {

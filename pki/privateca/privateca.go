@@ -186,7 +186,7 @@ func (c *CA) issue(ctx context.Context, r issue.Request) (*mesh.Leaf, error) {
 	})
 	if err != nil {
 		c.doubt(err)
-		return nil, c.explain("IssueCertificate", err)
+		return nil, c.explain("IssueCertificate", c.o.ARN, err)
 	}
 	chain, err := c.collect(ctx, aws.ToString(out.CertificateArn))
 	if err != nil {
@@ -216,7 +216,7 @@ func (c *CA) collect(ctx context.Context, arn string) ([]*x509.Certificate, erro
 	}
 	out, err := waiter.WaitForOutput(ctx, &acmpca.GetCertificateInput{CertificateAuthorityArn: &c.o.ARN, CertificateArn: &arn}, longest)
 	if err != nil {
-		return nil, c.explain("GetCertificate", fmt.Errorf("%s: %w", arn, err))
+		return nil, c.explain("GetCertificate", c.o.ARN, fmt.Errorf("%s: %w", arn, err))
 	}
 	chain, err := issue.ParseCertificates([]byte(aws.ToString(out.Certificate)))
 	if err == nil && aws.ToString(out.CertificateChain) != "" {

@@ -145,7 +145,7 @@ func TestThrottled(t *testing.T) {
 // statement that allows it; with all of these statements it works.
 func TestMissingPermissions(t *testing.T) {
 	w := newWorld(t, pca.Options{}, wire.Options{}, pca.Spec{})
-	statement := regexp.MustCompile(`this statement allows it: (\{.*?\}) \(`)
+	statement := regexp.MustCompile(`this statement in its policy allows it: (\{.*?\}) \(`)
 	role := wire.Principal{Secret: "secret", ARN: "arn:aws:sts::111122223333:assumed-role/patchbay/1", Statements: []wire.Statement{{Effect: "Allow", Action: wire.List{"s3:*"}, Resource: wire.List{"*"}}}}
 	seen := map[string]bool{}
 	for range 10 {
@@ -162,7 +162,7 @@ func TestMissingPermissions(t *testing.T) {
 		if err := json.Unmarshal([]byte(found[1]), &s); err != nil {
 			t.Fatalf("%s: %v", found[1], err)
 		}
-		if seen[s.Action[0]] || s.Resource[0] != w.arn || !strings.Contains(err.Error(), "action "+s.Action[0]+" on "+w.arn) {
+		if seen[s.Action[0]] || s.Resource[0] != w.arn || !strings.Contains(err.Error(), "may not "+s.Action[0]+" on "+w.arn) {
 			t.Fatalf("said again, or unclear: %v", err)
 		}
 		seen[s.Action[0]] = true

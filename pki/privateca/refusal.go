@@ -1,12 +1,12 @@
 package privateca
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/aws/smithy-go"
 
+	"patchbay/internal/iam"
 	"patchbay/pki/issue"
 )
 
@@ -38,12 +38,17 @@ func passing(err error) bool {
 	return throttled(err)
 }
 
-// explain says what to do about an error of an operation.
-func (c *CA) explain(operation string, err error) error {
+// explain says what to do about an error of an operation on a CA.
+func (c *CA) explain(operation, arn string, err error) error {
+	err = iam.Explain(err, "acm-pca:"+operation, arn)
+	if denied, is := errors.AsType[*iam.Denied](err); is {
+		if denied.Action == "acm-pca:IssueCertificate" {
+			denied.Condition = map[string]map[string]string{"StringEquals": {"acm-pca:TemplateArn": c.o.Template}}
+		}
+		return fmt.Errorf("%s: %w (another account's CA must also be shared by AWS RAM with that action and template; AWS's own managed policy asks for the tag AmazonECSManaged=true on the CA)", operation, err)
+	}
 	advice := ""
 	switch code(err) {
-	case "AccessDeniedException", "AccessDenied":
-		advice = c.statement(operation)
 	case "ResourceNotFoundException":
 		advice = fmt.Sprintf("there is no such CA in region %s, or it is not shared with this account: compare the ARN, and accept the share in AWS RAM", c.o.Region)
 	case "InvalidStateException":
@@ -72,21 +77,4 @@ func stateAdvice(status string) string {
 		return "restore it (RestoreCertificateAuthority, up to 30 days after its deletion), or configure another"
 	}
 	return "it must be ACTIVE: enable it (UpdateCertificateAuthority), give it a new certificate if its own has expired, or restore it if it was deleted"
-}
-
-// statement is the part of an IAM policy that would allow an operation.
-func (c *CA) statement(operation string) string {
-	type statement struct {
-		Effect, Action, Resource string
-		Condition                map[string]map[string]string `json:",omitempty"`
-	}
-	s := statement{Effect: "Allow", Action: "acm-pca:" + operation, Resource: c.o.ARN}
-	if operation == "IssueCertificate" {
-		s.Condition = map[string]map[string]string{"StringEquals": {"acm-pca:TemplateArn": c.o.Template}}
-	}
-	text, err := json.Marshal(s)
-	if err != nil {
-		panic(err) // strings alone
-	}
-	return fmt.Sprintf("the control plane's role lacks action %s on %s; this statement allows it: %s (another account's CA must also be shared by AWS RAM with that action and template; AWS's own managed policy asks for the tag AmazonECSManaged=true on the CA)", s.Action, s.Resource, text)
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 	"github.com/aws/smithy-go"
+
+	"patchbay/internal/iam"
 )
 
 // maxName is Secrets Manager's.
@@ -58,6 +60,20 @@ func (s *Store) explain(operation, name string, err error) error {
 	if err == nil {
 		return nil
 	}
+	action, resource := "secretsmanager:"+operation, "arn:aws:secretsmanager:*:*:secret:"+s.o.Prefix+"*"
+	if strings.Contains(err.Error(), "Access to KMS") { // AWS often says no more
+		action, resource = "kms:GenerateDataKey", s.o.KMSKey
+		if operation == "GetSecretValue" {
+			action = "kms:Decrypt"
+		}
+	}
+	err = iam.Explain(err, action, resource)
+	if d, is := errors.AsType[*iam.Denied](err); is {
+		// Of all secrets of this mesh, not of one after the other.
+		if before, _, named := strings.Cut(d.Resource, ":secret:"); named {
+			d.Resource = before + ":secret:" + s.o.Prefix + "*"
+		}
+	}
 	advice := ""
 	api, _ := errors.AsType[smithy.APIError](err)
 	code := ""
@@ -65,8 +81,6 @@ func (s *Store) explain(operation, name string, err error) error {
 		code = api.ErrorCode()
 	}
 	switch code {
-	case "AccessDeniedException", "AccessDenied":
-		advice = s.statement(operation, err)
 	case "InvalidRequestException":
 		advice = "if the secret is scheduled for deletion, restore it (RestoreSecret): without it no certificate of this name can be renewed"
 	case "EncryptionFailure", "DecryptionFailure":
@@ -78,16 +92,4 @@ func (s *Store) explain(operation, name string, err error) error {
 		return fmt.Errorf("%s %s: %w", operation, s.id(name), err)
 	}
 	return fmt.Errorf("%s %s: %w; %s", operation, s.id(name), err, advice)
-}
-
-// statement is the part of an IAM policy that would allow an operation.
-func (s *Store) statement(operation string, err error) string {
-	action, resource := "secretsmanager:"+operation, "arn:aws:secretsmanager:*:*:secret:"+s.o.Prefix+"*"
-	switch text := err.Error(); {
-	case strings.Contains(text, "secretsmanager:TagResource"):
-		action = "secretsmanager:TagResource"
-	case strings.Contains(text, "KMS") || strings.Contains(text, "kms:"):
-		action, resource = `kms:GenerateDataKey","kms:Decrypt`, "the KMS key's ARN"
-	}
-	return fmt.Sprintf(`the control plane's role lacks an action; this statement allows it: {"Effect":"Allow","Action":["%s"],"Resource":"%s"}`, action, resource)
 }
