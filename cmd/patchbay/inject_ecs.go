@@ -11,16 +11,23 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"patchbay/declare/definition"
 	"patchbay/declare/source"
 	"patchbay/inject/ecs"
 )
 
+// injectECS are the flags of inject ecs.
+type injectECS struct {
+	settings      ecs.Settings
+	source        source.Options
+	out, join     string
+	previous      string
+	only          []string
+	strict, plain bool // plain: print a diff
+}
+
 func newInjectECSCmd() *cobra.Command {
-	var s ecs.Settings
-	var out, join string
-	var only []string
-	var strict bool
-	parameters := map[string]string{}
+	f := &injectECS{}
 	c := &cobra.Command{
 		Use:   "ecs FILE [FILE]",
 		Short: "Put patchbay's sidecar into an ECS task definition, in the place of Service Connect's",
@@ -37,64 +44,89 @@ sidecar's port. On Fargate it needs no privileges.
 
 Everything that is wrong is said at once, in the words of the file; exit code 4
 then, and nothing is written. What is often a mistake is noted; with --strict that
-is exit code 4, too. 'patchbay uninject ecs' gives back what was there.`,
+is exit code 4, too. With --previous it is wrong to change a port's appProtocol: a
+service keeps its own for ever. --diff prints what would change, and writes
+nothing. 'patchbay uninject ecs' gives back what was there.`,
 		Example: `  aws ecs describe-task-definition --task-definition backend > task.json
   aws ecs describe-services --cluster prod --services backend > service.json
   patchbay inject ecs task.json service.json -o mesh --join join \
     --image REGISTRY/patchbay:1 --xds patchbay.internal:18000 --agent patchbay.internal:18001
   aws ecs register-task-definition --cli-input-json file://mesh/backend.task-definition.json
-  aws ecs update-service --cli-input-json file://mesh/backend.service.json`,
+  aws ecs update-service --cli-input-json file://mesh/backend.service.json
+  patchbay inject ecs new.json service.json --previous task.json --diff \
+    --xds patchbay.internal:18000 --agent patchbay.internal:18001`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
+			if (f.out != "") == f.plain {
+				return usage(c, errors.New("allowed: either --output DIR, or --diff"))
+			}
 			files, err := sourceFiles(c.InOrStdin(), args)
 			if err != nil {
 				return err
 			}
-			if s.Join, err = joinFiles(join); err != nil {
+			if f.settings.Join, err = joinFiles(f.join); err != nil {
 				return err
 			}
-			return injectECS(c.ErrOrStderr(), out, only, strict, s, source.Options{Namespace: s.Namespace, Parameters: parameters}, files)
+			f.source.Namespace = f.settings.Namespace
+			return f.run(c.OutOrStdout(), c.ErrOrStderr(), files)
 		},
 	}
-	f := c.Flags()
-	f.StringVarP(&out, "output", "o", "", "directory for NAME.task-definition.json and NAME.service.json")
-	f.StringVar(&s.Image, "image", "patchbay:dev", "the sidecar's image")
-	f.StringSliceVar(&s.XDS, "xds", nil, "the control plane's xDS port, HOST:PORT (several replicas: separated by commas)")
-	f.StringVar(&s.Agent, "agent", "", "the control plane's agent port, HOST:PORT")
-	f.StringVar(&join, "join", "", "join directory without a key (patchbay token join --task-role), which goes into the task definition")
-	f.StringVar(&s.Wiring, "wiring", "", "redirect or bind (default: bind on Fargate, redirect on EC2)")
-	f.StringVar(&s.Namespace, "namespace", "", "the namespace of services that name none: the cluster's default")
-	f.StringToStringVar(&parameters, "parameter", nil, "a parameter of a CloudFormation template, NAME=VALUE")
-	f.StringSliceVar(&only, "service", nil, "of several services in a file, only these")
-	f.IntVar(&s.Requests, "requests", 0, "requests a second of a task at the peak; above 500 the sidecar gets 512 CPU units")
-	f.IntVar(&s.Services, "services", 0, "services of the namespace; above 100 the sidecar gets 128 MiB")
-	f.IntVar(&s.Tasks, "tasks", 0, "tasks of the namespace; above 2000 the sidecar gets 128 MiB")
-	f.BoolVar(&strict, "strict", false, "exit 4 if there is anything to note")
-	for _, name := range []string{"output", "xds", "agent"} {
+	f.register(c)
+	return c
+}
+
+func (f *injectECS) register(c *cobra.Command) {
+	s, l := &f.settings, c.Flags()
+	l.StringVarP(&f.out, "output", "o", "", "directory for NAME.task-definition.json and NAME.service.json")
+	l.BoolVar(&f.plain, "diff", false, "print what would change as a unified diff, and write nothing")
+	l.StringVar(&f.previous, "previous", "", "the task definition as it is registered now (describe-task-definition), whose protocols must stay")
+	l.StringVar(&s.Image, "image", "patchbay:dev", "the sidecar's image")
+	l.StringSliceVar(&s.XDS, "xds", nil, "the control plane's xDS port, HOST:PORT (several replicas: separated by commas)")
+	l.StringVar(&s.Agent, "agent", "", "the control plane's agent port, HOST:PORT")
+	l.StringVar(&f.join, "join", "", "join directory without a key (patchbay token join --task-role), which goes into the task definition")
+	l.StringVar(&s.Wiring, "wiring", "", "redirect or bind (default: bind on Fargate, redirect on EC2)")
+	l.StringVar(&s.Namespace, "namespace", "", "the namespace of services that name none: the cluster's default")
+	l.StringToStringVar(&f.source.Parameters, "parameter", nil, "a parameter of a CloudFormation template, NAME=VALUE")
+	l.StringSliceVar(&f.only, "service", nil, "of several services in a file, only these")
+	l.IntVar(&s.Requests, "requests", 0, "requests a second of a task at the peak; above 500 the sidecar gets 512 CPU units")
+	l.IntVar(&s.Services, "services", 0, "services of the namespace; above 100 the sidecar gets 128 MiB")
+	l.IntVar(&s.Tasks, "tasks", 0, "tasks of the namespace; above 2000 the sidecar gets 128 MiB")
+	l.BoolVar(&f.strict, "strict", false, "exit 4 if there is anything to note")
+	for _, name := range []string{"xds", "agent"} {
 		if err := c.MarkFlagRequired(name); err != nil {
 			panic(err) // the flag is defined above
 		}
 	}
-	return c
 }
 
-func injectECS(stderr io.Writer, out string, only []string, strict bool, s ecs.Settings, o source.Options, files []source.File) error {
-	found, err := source.Read(o, files...)
+func (f *injectECS) run(stdout, stderr io.Writer, files []source.File) error {
+	found, err := source.Read(f.source, files...)
 	if err != nil {
 		return &exitError{exitProblems, fmt.Errorf("nothing was written:\n%w", err)}
 	}
-	var results []*ecs.Result
+	before, err := f.before()
+	if err != nil {
+		return err
+	}
+	type both struct {
+		d *definition.Definition
+		r *ecs.Result
+	}
+	var results []both
 	var errs []error
 	for _, d := range found {
-		if len(only) > 0 && !slices.Contains(only, d.Name) || len(found) > 1 && len(only) == 0 && !d.InMesh() {
+		if len(f.only) > 0 && !slices.Contains(f.only, d.Name) || len(found) > 1 && len(f.only) == 0 && !d.InMesh() {
 			continue
 		}
-		r, problems := ecs.Inject(d, s, ecs.OriginalOf(d, files...))
+		r, problems := ecs.Inject(d, f.settings, ecs.OriginalOf(d, files...))
+		if len(problems) == 0 {
+			problems = changed(d, before, len(found))
+		}
 		if len(problems) > 0 {
 			errs = append(errs, problems)
 			continue
 		}
-		results = append(results, r)
+		results = append(results, both{d, r})
 	}
 	switch {
 	case len(errs) > 0:
@@ -103,18 +135,52 @@ func injectECS(stderr io.Writer, out string, only []string, strict bool, s ecs.S
 		return &exitError{exitProblems, errors.New("nothing was written: no service asks for Service Connect, or is named by --service")}
 	}
 	notes := 0
-	for _, r := range results {
-		for _, n := range r.Notes {
+	for _, x := range results {
+		for _, n := range x.r.Notes {
 			notes++
 			fmt.Fprintln(stderr, "note:", n)
 		}
-		name := strings.ReplaceAll(r.Name, string(filepath.Separator), "-")
-		if err := writeBoth(out, name, string(r.Task), string(r.Service)); err != nil {
+		if f.plain {
+			_, err = stdout.Write(ecs.Diff(x.d, x.r))
+		} else {
+			err = writeBoth(f.out, strings.ReplaceAll(x.r.Name, string(filepath.Separator), "-"), string(x.r.Task), string(x.r.Service))
+		}
+		if err != nil {
 			return err
 		}
 	}
-	if strict && notes > 0 {
+	if f.strict && notes > 0 {
 		return &exitError{exitProblems, fmt.Errorf("%d notes, with --strict", notes)}
+	}
+	return nil
+}
+
+// before are the definitions of --previous.
+func (f *injectECS) before() ([]*definition.Definition, error) {
+	if f.previous == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(f.previous)
+	if err != nil {
+		return nil, err
+	}
+	found, err := source.Read(f.source, source.File{Name: f.previous, Text: text})
+	if err == nil && !slices.ContainsFunc(found, func(d *definition.Definition) bool { return d.Task != nil }) {
+		err = fmt.Errorf("%s: has no task definition", f.previous)
+	}
+	if err != nil {
+		return nil, &exitError{exitProblems, fmt.Errorf("nothing was written:\n%w", err)}
+	}
+	return found, nil
+}
+
+// changed are the protocols that are not what they were: of the definition of
+// that family, or of the only one.
+func changed(d *definition.Definition, before []*definition.Definition, of int) definition.Problems {
+	for _, b := range before {
+		if b.Task != nil && (b.Task.Text("family") == d.Task.Text("family") || len(before) == 1 && of == 1) {
+			return ecs.Changed(d, b)
+		}
 	}
 	return nil
 }

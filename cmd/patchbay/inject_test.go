@@ -141,3 +141,47 @@ func TestInjectECS(t *testing.T) {
 		t.Errorf("a key: %d %s", code, out)
 	}
 }
+
+// TestInjectECSDiff prints what would change and writes nothing, and holds a
+// port's protocol against the revision before.
+func TestInjectECSDiff(t *testing.T) {
+	var texts [2]string
+	for i, name := range []string{"task.json", "service.json"} {
+		b, err := os.ReadFile("../../declare/source/testdata/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[i] = string(b)
+	}
+	t.Chdir(t.TempDir())
+	changed := strings.Replace(texts[0], `"appProtocol": "http"`, `"appProtocol": "grpc"`, 1)
+	for name, text := range map[string]string{"task.json": texts[0], "service.json": texts[1], "new.json": changed} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	args := []string{"inject", "ecs", "task.json", "service.json", "--xds", "patchbay.internal:18000", "--agent", "patchbay.internal:18001", "--previous", "task.json"}
+	code, out := command(t, append(args, "--diff")...)
+	for _, want := range []string{
+		"--- task.json\n+++ backend.task-definition.json\n@@", "+++ backend.service.json", "\n+            \"name\": \"patchbay-sidecar\"", "\n-    \"serviceConnectConfiguration\"",
+		"(what was there before, ",
+	} {
+		if code != exitDone || !strings.Contains(out, want) {
+			t.Errorf("%d, and not printed: %q\n%s", code, want, out)
+		}
+	}
+	if files, err := filepath.Glob("*"); err != nil || len(files) != 3 {
+		t.Errorf("there are %v", files)
+	}
+	args[2] = "new.json"
+	if code, out := command(t, append(args, "-o", "mesh")...); code != exitProblems || !strings.Contains(out, "appProtocol: is grpc, and port web was http in task.json; allowed: http") {
+		t.Errorf("another protocol: %d %s", code, out)
+	}
+	args[len(args)-1] = "service.json"
+	if code, out := command(t, append(args, "-o", "mesh")...); code != exitProblems || !strings.Contains(out, "service.json: has no task definition") {
+		t.Errorf("no task definition: %d %s", code, out)
+	}
+	if code, out := command(t, args...); code != exitUsage || !strings.Contains(out, "output") {
+		t.Errorf("neither -o nor --diff: %d %s", code, out)
+	}
+}

@@ -51,7 +51,8 @@ on to count until 'patchbay token withdraw'.
 
 With --task-role the directory has no key, and nothing in it is secret: the
 tasks of an ECS service prove their AWS role instead
-(docs/reference/task-roles.md). Nothing is registered then.`,
+(docs/reference/task-roles.md). Nothing is registered then, and --json prints the
+files, too: for a command that runs where nobody can fetch them.`,
 		Example: `  patchbay token join --data /var/lib/patchbay --namespace prod \
     --workload backend --discovery-name backend --out /join/backend
   patchbay token join --data /var/lib/patchbay --task-role --namespace prod \
@@ -68,7 +69,13 @@ tasks of an ECS service prove their AWS role instead
 			}
 			if asJSON {
 				did := append([]string{}, done.Changed...) // [] in JSON
-				return json.NewEncoder(c.OutOrStdout()).Encode(map[string]any{"changed": len(did) > 0, "did": did, "join": done.Info, "directory": r.Out})
+				answer := map[string]any{"changed": len(did) > 0, "did": did, "join": done.Info, "directory": r.Out}
+				if r.ByRole { // no secret is in them
+					if answer["files"], err = joinFiles(r.Out); err != nil {
+						return err
+					}
+				}
+				return json.NewEncoder(c.OutOrStdout()).Encode(answer)
 			}
 			for _, did := range done.Changed {
 				fmt.Fprintln(c.OutOrStdout(), did)

@@ -239,10 +239,29 @@ var serviceAnswerOnly = []string{
 // notUpdated are what create-service takes and update-service does not.
 var notUpdated = []string{"launchType", "schedulingStrategy", "role", "clientToken", "tags"}
 
+// serviceOf is a copy of the service with what the API demands and other forms
+// leave out: its name, and its task definition by family.
+func serviceOf(d *definition.Definition) *tree.Object {
+	s := d.Service.Clone()
+	if d.Form == definition.ECS {
+		return s
+	}
+	if _, text := s.Get("taskDefinition").(string); !text {
+		s.Set("taskDefinition", d.Task.Text("family"))
+	}
+	if !s.Has("serviceName") && !d.Exists {
+		s.SetAt(0, "serviceName", d.Name)
+	}
+	return s
+}
+
 // makeService is the service without Service Connect, so that ECS adds no
 // second sidecar.
 func (in *inject) makeService() {
-	s := in.d.Service.Clone()
+	s := serviceOf(in.d)
+	if !in.d.Service.Has("serviceName") && !in.d.Exists {
+		in.note(false, "serviceName", "is missing, and CloudFormation would make one: it is %s here", s.Text("serviceName"))
+	}
 	cluster := cmp.Or(s.Text("cluster"), s.Text("clusterArn"))
 	s.Delete(serviceAnswerOnly...)
 	s.Delete(block)
@@ -257,7 +276,7 @@ func (in *inject) makeService() {
 	if cluster != "" && !s.Has("cluster") {
 		s.SetAt(0, "cluster", cluster)
 	}
-	if in.d.Form == definition.ECS || !s.Has("taskDefinition") {
+	if in.d.Form == definition.ECS {
 		s.Set("taskDefinition", family)
 	}
 	for _, lb := range s.Objects("loadBalancers") {

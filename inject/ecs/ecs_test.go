@@ -93,7 +93,17 @@ func examples(t *testing.T) []example {
 		{"host", settings, mode("host")},
 		{"running", settings, []source.File{task, file(t, "services.answer.json")}},
 		{"terraform", settings, []source.File{file(t, "plan.json")}},
+		{"template", settings, []source.File{plainTemplate(t)}},
 	}
+}
+
+// plainTemplate is a CloudFormation template that says what its functions would.
+func plainTemplate(t *testing.T) source.File {
+	return replaced(file(t, "template.yaml"),
+		"TaskRoleArn: !GetAtt Role.Arn", "TaskRoleArn: arn:aws:iam::111122223333:role/backend", "Image: !Ref Image", "Image: backend:1",
+		"!Ref Logs", "/backend", `!Ref "AWS::Region"`, "eu-west-1", "Cluster: !Ref Cluster", "Cluster: prod", "Subnets: !Ref Subnets", "Subnets: [subnet-1]",
+		"{TargetGroupArn: !Ref Group, ContainerName", "{TargetGroupArn: arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/backend/1, ContainerName",
+		"Namespace: !GetAtt Namespace.Arn", "Namespace: mesh-prod", "!GetAtt Key.Arn", "k", "!GetAtt TLSRole.Arn", "r")
 }
 
 // TestInject: what is written, what is noted, and that it can be undone.
@@ -298,7 +308,7 @@ func TestCommandLine(t *testing.T) {
 		return nil
 	}
 	for _, e := range examples(t) {
-		if !slices.Contains([]string{"fargate", "running", "ec2"}, e.name) {
+		if !slices.Contains([]string{"fargate", "running", "ec2", "terraform", "template"}, e.name) {
 			continue
 		}
 		r, _ := injected(t, e.s, e.files...)
@@ -313,7 +323,8 @@ func TestCommandLine(t *testing.T) {
 			t.Error("the command line takes anything")
 		}
 	}
-	want := []string{"RegisterTaskDefinition", "CreateService", "RegisterTaskDefinition", "CreateService", "RegisterTaskDefinition", "UpdateService"}
+	want := []string{"RegisterTaskDefinition", "CreateService", "RegisterTaskDefinition", "CreateService", "RegisterTaskDefinition", "UpdateService",
+		"RegisterTaskDefinition", "CreateService", "RegisterTaskDefinition", "CreateService"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}

@@ -283,7 +283,7 @@ func OriginalOf(d *definition.Definition, files ...source.File) Original {
 	if d.Task == nil || d.Service == nil {
 		return Original{}
 	}
-	o := Original{Task: string(tree.Write(d.Task, "    ")), Service: string(tree.Write(d.Service, "    "))}
+	o := Original{Task: string(tree.Write(d.Task, "    ")), Service: string(tree.Write(serviceOf(d), "    "))}
 	if d.Form != definition.ECS || d.TaskFile() == d.ServiceFile() {
 		return o
 	}
