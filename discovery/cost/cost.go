@@ -19,7 +19,7 @@ import (
 const (
 	// Dated is the month of the list, Source where it comes from.
 	Dated  = "2025-08"
-	Source = "AWS Cloud Map price list: $1.00 per million API calls, $0.10 per registered resource and month; Amazon SQS: $0.40 per million requests"
+	Source = "AWS Cloud Map price list: $1.00 per million API calls, $0.10 per registered resource and month; Amazon SQS: $0.40 per million requests (public AWS price list, to be checked)"
 
 	perMillion        = 1.00
 	perMillionOfQueue = 0.40
