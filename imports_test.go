@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	"admin":               {},
 	"diagnose":            {"admin/api", "agentapi"},
 	"demo":                {"inject"},
+	"deploy":              {},
 	"bench":               {"xds", "identity", "internal/envoybin"},
 	"bench/day":           {"bench", "discovery", "replicas", "mesh/record"},
 	"internal/awsfake":    {},
