@@ -83,7 +83,7 @@ func newLab(t *testing.T, change ...func(*discovery.Config)) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.registrar = registrar.New(registrar.Config{CreateNamespace: true}, cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: direct.URL, Attempts: 3}), l.discovery, log)
+	l.registrar = registrar.New(registrar.Config{CreateNamespace: true}, cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: direct.URL, Attempts: 5}), l.discovery, log)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = l.discovery.Run(ctx) }()
@@ -184,7 +184,9 @@ func TestARegistrationReachesTheStore(t *testing.T) {
 func TestTheWatchTellsOfOthers(t *testing.T) {
 	l := newLab(t)
 	cfg := aws.Config{Region: "us-east-1", Credentials: aws.AnonymousCredentials{}}
-	other := registrar.New(registrar.Config{CreateNamespace: true}, cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: l.url}), silent{}, slog.New(slog.DiscardHandler))
+	// As many attempts as the control plane's own has: a connection that ends while
+	// it is taken from the pool costs one.
+	other := registrar.New(registrar.Config{CreateNamespace: true}, cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: l.url, Attempts: 5}), silent{}, slog.New(slog.DiscardHandler))
 	for i := range 20 {
 		began := time.Now()
 		name := fmt.Sprintf("s%d", i)
