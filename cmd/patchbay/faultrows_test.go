@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/admin/api"
 	"patchbay/agentapi"
 	"patchbay/config"
 	"patchbay/discovery"
@@ -36,11 +39,11 @@ import (
 type door struct {
 	http.Handler
 	mu    sync.Mutex
-	spoil func(op string, w http.ResponseWriter) bool
+	spoil func(op string, w http.ResponseWriter, r *http.Request) bool
 	calls int
 }
 
-func (d *door) is(f func(op string, w http.ResponseWriter) bool) {
+func (d *door) is(f func(op string, w http.ResponseWriter, r *http.Request) bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.spoil, d.calls = f, 0
@@ -58,42 +61,46 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	spoil := d.spoil
 	d.calls++
 	d.mu.Unlock()
-	if spoil != nil && spoil(op, w) {
+	if spoil != nil && spoil(op, w, r) {
 		return
 	}
 	d.Handler.ServeHTTP(w, r)
 }
 
 // away answers every question with an error.
-func away(status int, body string) func(string, http.ResponseWriter) bool {
-	return func(_ string, w http.ResponseWriter) bool {
+func away(status int, body string) func(string, http.ResponseWriter, *http.Request) bool {
+	return func(_ string, w http.ResponseWriter, _ *http.Request) bool {
 		w.WriteHeader(status)
 		io.WriteString(w, body) //nolint:errcheck // test
 		return true
 	}
 }
 
-// instead answers the discover calls with so many instances, at a revision that
-// grows with every answer.
-func instead(n int) func(string, http.ResponseWriter) bool {
-	rev := 1000
-	var mu sync.Mutex
-	return func(op string, w http.ResponseWriter) bool {
-		mu.Lock()
-		defer mu.Unlock()
-		rev++
-		var all []map[string]any
-		for i := range n {
-			all = append(all, map[string]any{"InstanceId": fmt.Sprintf("t%d.web", i+1), "HealthStatus": "HEALTHY", "Attributes": map[string]string{"AWS_INSTANCE_IPV4": "127.0.0.1", "AWS_INSTANCE_PORT": "1"}})
-		}
-		switch op {
-		case "DiscoverInstances":
-			json.NewEncoder(w).Encode(map[string]any{"Instances": all, "InstancesRevision": rev}) //nolint:errcheck // test
-		case "DiscoverInstancesRevision":
-			json.NewEncoder(w).Encode(map[string]any{"InstancesRevision": rev}) //nolint:errcheck // test
-		default:
+// thinned lets the discover calls show so many instances at most, at a revision
+// that grows with every answer.
+func (d *door) thinned(most int) func(string, http.ResponseWriter, *http.Request) bool {
+	var rev atomic.Int64
+	return func(op string, w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(op, "Discover") {
 			return false
 		}
+		rec := httptest.NewRecorder()
+		d.Handler.ServeHTTP(rec, r)
+		var answer map[string]any
+		if err := json.Unmarshal(rec.Body.Bytes(), &answer); err != nil {
+			return false
+		}
+		if all, ok := answer["Instances"].([]any); ok {
+			slices.SortFunc(all, func(a, b any) int {
+				id := func(i any) string { return fmt.Sprint(i.(map[string]any)["InstanceId"]) } //nolint:forcetypeassert // it is one
+				return strings.Compare(id(a), id(b))
+			})
+			answer["Instances"] = all[:min(most, len(all))]
+		}
+		if now, ok := answer["InstancesRevision"].(float64); ok {
+			answer["InstancesRevision"] = int64(now) + rev.Add(1)
+		}
+		json.NewEncoder(w).Encode(answer) //nolint:errcheck // test
 		return true
 	}
 }
@@ -326,12 +333,12 @@ func (r *rows) caller(service string) target {
 func TestRegistryRows(t *testing.T) {
 	t.Parallel()
 	r := newRows(t)
-	for i := range 3 {
+	for i := range 4 {
 		app, _ := hello()
 		r.offer("steady", fmt.Sprintf("t%d", i+1), "default", app)
 	}
 	steady := r.caller("steady")
-	r.until("three endpoints", r.a, "steady", func(s serviceAnswer) bool { return s.Endpoints == 3 })
+	r.until("four endpoints", r.a, "steady", func(s serviceAnswer) bool { return s.Endpoints == 4 })
 	r.registryRows(steady)
 	r.replicaRow(steady)
 }
@@ -351,13 +358,16 @@ func TestCertificateRows(t *testing.T) {
 
 // registryRows are F4 to F6.
 func (r *rows) registryRows(steady target) {
-	three := func(s serviceAnswer) bool { return s.Endpoints == 3 }
+	whole := func(s serviceAnswer) bool { return s.Endpoints == 4 }
 	r.during("F4, throttled, broken, silent", steady, func() {
 		const each = 5 * time.Second
-		for _, ill := range []func(string, http.ResponseWriter) bool{
+		for _, ill := range []func(string, http.ResponseWriter, *http.Request) bool{
 			away(400, `{"__type":"ThrottlingException","Message":"Rate exceeded"}`),
 			away(503, "<html>busy</html>"),
-			func(string, http.ResponseWriter) bool { time.Sleep(2500 * time.Millisecond); return false }, //nolint:forbidigo // a slow registry
+			func(string, http.ResponseWriter, *http.Request) bool {
+				time.Sleep(2500 * time.Millisecond)
+				return false
+			}, //nolint:forbidigo // a slow registry
 		} {
 			r.doors[0].is(ill)
 			r.hint("steady")
@@ -365,7 +375,7 @@ func (r *rows) registryRows(steady target) {
 				select {
 				case <-end:
 				case <-time.After(100 * time.Millisecond):
-					if s := r.status(r.a, "steady"); !three(s) {
+					if s := r.status(r.a, "steady"); !whole(s) {
 						r.t.Errorf("F4: endpoints were lost: %+v", s)
 					}
 					continue
@@ -377,28 +387,27 @@ func (r *rows) registryRows(steady target) {
 			}
 		}
 		r.doors[0].is(nil)
-		r.until("F4: live again", r.a, "steady", func(s serviceAnswer) bool { return three(s) && s.Source == discovery.Live && s.Error == "" })
+		r.until("F4: live again", r.a, "steady", func(s serviceAnswer) bool { return whole(s) && s.Source == discovery.Live && s.Error == "" })
 	})
 	r.during("F5, nothing for 12 s", steady, func() {
-		r.doors[0].is(instead(0))
+		r.doors[0].is(r.doors[0].thinned(0))
 		r.hint("steady")
-		r.until("F5: held", r.a, "steady", func(s serviceAnswer) bool { return s.Held == 3 && three(s) })
+		r.until("F5: held", r.a, "steady", func(s serviceAnswer) bool { return s.Held == 4 && whole(s) })
 		for end := time.Now().Add(12 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) { //nolint:forbidigo // as long as the row says
-			if s := r.status(r.a, "steady"); !three(s) {
+			if s := r.status(r.a, "steady"); !whole(s) {
 				r.t.Fatalf("F5: endpoints were lost: %+v", s)
 			}
 		}
 		r.doors[0].is(nil)
 		r.hint("steady")
-		r.until("F5: over", r.a, "steady", func(s serviceAnswer) bool { return s.Held == 0 && three(s) })
+		r.until("F5: over", r.a, "steady", func(s serviceAnswer) bool { return s.Held == 0 && whole(s) })
 	})
-	r.during("F6, two of three gone in one answer", steady, func() {
-		left := instead(1)
-		r.doors[0].is(left)
+	r.during("F6, three of four gone in one answer", steady, func() {
+		r.doors[0].is(r.doors[0].thinned(1))
 		r.hint("steady")
 		r.until("F6: held", r.a, "steady", func(s serviceAnswer) bool { return s.Held > 0 })
 		r.doors[0].is(nil) // the second answer does not confirm it
-		r.until("F6: over", r.a, "steady", func(s serviceAnswer) bool { return s.Held == 0 && three(s) })
+		r.until("F6: over", r.a, "steady", func(s serviceAnswer) bool { return s.Held == 0 && whole(s) })
 	})
 }
 
@@ -451,8 +460,15 @@ func (r *rows) certificates() {
 		resp.Body.Close()
 		t.Errorf("F8: plain text is answered: %s", resp.Status)
 	}
-	if err := get(short.client, short.url); err == nil {
-		t.Error("F8: a caller accepts a certificate that has expired")
+	var detail api.ServiceDetail
+	if err := json.Unmarshal(r.a.get("/api/v1/service?name=short.demo"), &detail); err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(detail.RootsPEM))
+	if conn, err := tls.Dial("tcp", ingress, &tls.Config{RootCAs: roots, ServerName: "short.demo"}); err == nil {
+		conn.Close()
+		t.Error("F8: the certificate has not expired")
 	}
 	if v := value(r.a.metrics()["patchbay_leaves_failing"], nil); v < 1 {
 		t.Errorf("F8: patchbay_leaves_failing is %v", v)
@@ -481,8 +497,8 @@ func (r *rows) replicaRow(steady target) {
 	t := r.t
 	r.doors[1].is(away(503, ""))
 	app, hits := hello()
-	r.offer("steady", "t4", "default", app)
-	r.until("F34: four endpoints", r.a, "steady", func(s serviceAnswer) bool { return s.Endpoints == 4 })
+	r.offer("steady", "t5", "default", app)
+	r.until("F34: five endpoints", r.a, "steady", func(s serviceAnswer) bool { return s.Endpoints == 5 })
 	envoytest.Eventually(t, 30*time.Second, func() error {
 		status, body := r.b.ask("/readyz")
 		if status == http.StatusOK || !strings.Contains(string(body), "another replica has a newer answer") {
@@ -498,11 +514,11 @@ func (r *rows) replicaRow(steady target) {
 			t.Error("F34: the newest endpoint was removed by the older view")
 		}
 		r.doors[1].is(nil)
-		r.until("F34: caught up", r.b, "steady", func(s serviceAnswer) bool { return s.Endpoints == 4 })
+		r.until("F34: caught up", r.b, "steady", func(s serviceAnswer) bool { return s.Endpoints == 5 })
 		envoytest.Eventually(t, 40*time.Second, func() error {
 			_, body := r.b.ask("/api/v1/sidecars")
 			var all []map[string]any
-			if err := json.Unmarshal(body, &all); err != nil || len(all) < 5 {
+			if err := json.Unmarshal(body, &all); err != nil || len(all) < 6 {
 				return fmt.Errorf("F34: %d Envoys are connected, %v", len(all), err)
 			}
 			return nil
