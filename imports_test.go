@@ -39,7 +39,7 @@ var mayImport = map[string][]string{
 	"deploy":              {},
 	"bench":               {"xds", "identity", "internal/envoybin"},
 	"bench/day":           {"bench", "discovery", "replicas", "mesh/record"},
-	"internal/awsfake":    {},
+	"internal/awsfake":    {"registry"},
 	"internal/envoybin":   {},
 	"internal/etcdclient": {},
 	"internal/etcdtest":   {"internal/etcdclient"},

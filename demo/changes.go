@@ -5,13 +5,15 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"patchbay/demo/lab"
 )
 
 // answers calls url from h until want answers, and returns how long that took.
-func (w *world) answers(ctx context.Context, h *host, url, want string, limit time.Duration) (time.Duration, error) {
+func (w *world) answers(ctx context.Context, h *lab.Host, url, want string, limit time.Duration) (time.Duration, error) {
 	start := time.Now()
 	err := eventually(ctx, limit, func() error {
-		out, err := h.output(ctx, "curl", "-sS", "--max-time", "2", url)
+		out, err := h.Output(ctx, "curl", "-sS", "--max-time", "2", url)
 		if err == nil && out != want {
 			err = fmt.Errorf("%s answers", out)
 		}
@@ -28,7 +30,7 @@ func proveJoin(ctx context.Context, w *world) (figure, error) {
 	if err := w.waitReady(ctx, t); err != nil {
 		return figure{}, err
 	}
-	took, err := w.answers(ctx, w.tasks["frontend"].host, backendURL, "backend-3", 10*time.Second)
+	took, err := w.answers(ctx, w.tasks["frontend"].Host, backendURL, "backend-3", 10*time.Second)
 	return figure{ms(took), "ms", "from registered to the first request that it served"}, err
 }
 
@@ -41,7 +43,7 @@ func proveNewService(ctx context.Context, w *world) (figure, error) {
 	if err := w.waitReady(ctx, t); err != nil {
 		return figure{}, err
 	}
-	took, err := w.answers(ctx, w.tasks["frontend"].host, "http://later.demo:8090/", "later-1", 10*time.Second)
+	took, err := w.answers(ctx, w.tasks["frontend"].Host, "http://later.demo:8090/", "later-1", 10*time.Second)
 	if err == nil && took > time.Second {
 		err = fmt.Errorf("it took %v", took)
 	}
@@ -59,10 +61,10 @@ func proveTLSSwitch(ctx context.Context, w *world) (figure, error) {
 	}
 	front := w.tasks["frontend"]
 	const url = "http://plain.demo:8095/"
-	if _, err := w.answers(ctx, front.host, url, "plain-1", 10*time.Second); err != nil {
+	if _, err := w.answers(ctx, front.Host, url, "plain-1", 10*time.Second); err != nil {
 		return figure{}, err
 	}
-	t, err := w.underLoad(ctx, front.host, "load-tls-switch", url, loadRate, func() error {
+	t, err := w.underLoad(ctx, front.Host, "load-tls-switch", url, loadRate, func() error {
 		plain[0].tls = true
 		second, err := w.addTask(ctx, "plain-2", "plain", 33, plain)
 		if err != nil {
@@ -74,7 +76,7 @@ func proveTLSSwitch(ctx context.Context, w *world) (figure, error) {
 		if err := pause(ctx, time.Second); err != nil {
 			return err
 		}
-		first.agent.stop(20 * time.Second)
+		first.agent.Stop(20 * time.Second)
 		return pause(ctx, time.Second)
 	})
 	if err == nil && (t.By["plain-1"] == 0 || t.By["plain-2"] == 0) {
@@ -92,7 +94,7 @@ func proveTLSSwitch(ctx context.Context, w *world) (figure, error) {
 func proveRotation(ctx context.Context, w *world) (figure, error) {
 	backend := w.tasks["backend-1"]
 	var took time.Duration
-	t, err := w.underLoad(ctx, w.tasks["frontend"].host, "load-rotation", backendURL, loadRate, func() error {
+	t, err := w.underLoad(ctx, w.tasks["frontend"].Host, "load-rotation", backendURL, loadRate, func() error {
 		before, err := w.leafOf(ctx, backend, "-serial")
 		if err != nil {
 			return err
@@ -132,8 +134,11 @@ func proveKilled(ctx context.Context, w *world) (figure, error) {
 	if err != nil {
 		return figure{}, err
 	}
-	t, err := w.underLoad(ctx, front.host, "load-killed", backendURL, loadRate, func() error {
-		w.serve.kill()
+	t, err := w.underLoad(ctx, front.Host, "load-killed", backendURL, loadRate, func() error {
+		w.serve.Kill()
+		if w.cloud != nil {
+			w.cloud.replica.Kill()
+		}
 		if err := pause(ctx, away); err != nil {
 			return err
 		}
@@ -164,15 +169,15 @@ func proveKilled(ctx context.Context, w *world) (figure, error) {
 func proveDrain(ctx context.Context, w *world) (figure, error) {
 	backend := w.tasks["backend-2"]
 	var took time.Duration
-	t, err := w.underLoad(ctx, w.tasks["frontend"].host, "load-drain", backendURL, loadRate, func() error {
+	t, err := w.underLoad(ctx, w.tasks["frontend"].Host, "load-drain", backendURL, loadRate, func() error {
 		start := time.Now()
-		backend.agent.stop(25 * time.Second)
+		backend.agent.Stop(25 * time.Second)
 		took = time.Since(start)
 		// The application is stopped only now, as a task's runtime would.
-		backend.app.stop(5 * time.Second)
+		backend.app.Stop(5 * time.Second)
 		return nil
 	})
-	if text := backend.agent.tail(40); err == nil && !strings.Contains(text, "drain") {
+	if text := backend.agent.Tail(40); err == nil && !strings.Contains(text, "drain") {
 		err = fmt.Errorf("the sidecar's log says nothing of the drain:\n%s", text)
 	}
 	return figure{took.Seconds(), "s", fmt.Sprintf("from SIGTERM to the sidecar's end; 0 of %d requests failed", t.Sent)}, err
@@ -188,7 +193,7 @@ func proveSidecarMemory(_ context.Context, w *world) (figure, error) {
 
 // memory is what a process has resident, and how much of it is its own: the
 // rest are pages of the program, which all processes of one image share.
-func memory(p *process, what string) (figure, error) {
-	resident, own, err := p.memory()
+func memory(p *lab.Process, what string) (figure, error) {
+	resident, own, err := p.Memory()
 	return figure{resident / 1e6, "MB", fmt.Sprintf("resident, %s; %.1f MB of it its own, the rest pages of the program", what, own/1e6)}, err
 }

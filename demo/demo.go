@@ -17,12 +17,17 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"patchbay/demo/lab"
 )
 
 // Options of a run.
 type Options struct {
 	// Programs is the directory of patchbay, devca and demoapp.
 	Programs string
+	// Cloud is FakeAWS, or empty for a mesh of step-ca and the embedded
+	// registry.
+	Cloud string
 	// Once runs every proof and ends; otherwise the mesh runs until ctx ends.
 	Once bool
 	// JSON prints the report of [Check]s at the end, and nothing else.
@@ -31,6 +36,9 @@ type Options struct {
 	Keep bool
 	Out  io.Writer
 }
+
+// ErrNotHere is wrapped when this machine can't run the demo.
+var ErrNotHere = lab.ErrNotHere
 
 // ErrProofs is returned when a proof did not hold; which, has been printed.
 var ErrProofs = errors.New("not every proof held")
@@ -41,7 +49,11 @@ func Run(ctx context.Context, o Options) error {
 	if os.Geteuid() != 0 {
 		return becomeRoot()
 	}
-	for _, name := range []string{"patchbay", "devca", "demoapp"} {
+	programs := []string{"patchbay", "devca", "demoapp"}
+	if o.Cloud == FakeAWS {
+		programs = append(programs, "awsfake")
+	}
+	for _, name := range programs {
 		if _, err := os.Stat(filepath.Join(o.Programs, name)); err != nil {
 			return fmt.Errorf("%s is not beside patchbay: run `make build`", name)
 		}
@@ -54,10 +66,10 @@ func Run(ctx context.Context, o Options) error {
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // what is secret inside is 0600
 		return err
 	}
-	w, err := newWorld(ctx, o.Programs, dir)
+	w, err := newWorld(ctx, o.Programs, dir, o.Cloud == FakeAWS)
 	defer func() {
-		if w.lab != nil {
-			w.close()
+		if w.Lab != nil {
+			w.Close()
 		}
 		if o.Keep {
 			fmt.Fprintln(o.Out, "logs and state are in", dir)
@@ -78,7 +90,11 @@ func Run(ctx context.Context, o Options) error {
 	if !o.Once {
 		return w.show(ctx, o.Out)
 	}
-	for _, p := range proofs {
+	all := proofs
+	if o.Cloud == FakeAWS {
+		all = onCloud()
+	}
+	for _, p := range all {
 		f, err := p.run(ctx, w)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -100,11 +116,11 @@ func Run(ctx context.Context, o Options) error {
 // firstTasks starts what is there from the beginning: a client-only frontend,
 // two backends, and a machine outside of the mesh.
 func (w *world) firstTasks(ctx context.Context) error {
-	outside, err := w.add(ctx, "outside", 40)
+	outside, err := w.Add(ctx, "outside", 40)
 	if err != nil {
 		return err
 	}
-	if _, err := outside.start("outside", nil, w.program("demoapp"), "serve", "--name", "database", "--tcp", "0.0.0.0:5432"); err != nil {
+	if _, err := outside.Start("outside", nil, w.program("demoapp"), "serve", "--name", "database", "--tcp", "0.0.0.0:5432"); err != nil {
 		return err
 	}
 	for _, t := range []struct {
@@ -130,7 +146,7 @@ func (w *world) firstTasks(ctx context.Context) error {
 func (w *world) show(ctx context.Context, out io.Writer) error {
 	fmt.Fprintf(out, "control plane ready after %.2f s; the frontend calls %s 50 times a second (Ctrl-C stops everything)\n", w.ready.Seconds(), backendURL)
 	fmt.Fprintf(out, "in another terminal:  export PATCHBAY_ADMIN=unix:%s\n                      %[2]s status; %[2]s page\n", filepath.Join(w.path("data"), "admin.sock"), w.program("patchbay"))
-	l, err := w.startLoad(w.tasks["frontend"].host, "load", backendURL, 50, 0)
+	l, err := w.startLoad(w.tasks["frontend"].Host, "load", backendURL, 50, 0)
 	if err != nil {
 		return err
 	}

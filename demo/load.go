@@ -8,11 +8,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"patchbay/demo/lab"
 )
 
 // load is a running `demoapp load` inside a task: an ordinary HTTP client that
 // calls at a fixed rate whatever the answers do.
-type load struct{ p *process }
+type load struct{ p *lab.Process }
 
 // tally is what the load prints; see cmd/demoapp.
 type tally struct {
@@ -27,15 +29,15 @@ type tally struct {
 }
 
 // startLoad calls url from h for so long; 0: until it is stopped.
-func (w *world) startLoad(h *host, name, url string, rate int, duration time.Duration) (*load, error) {
-	p, err := h.start(name, nil, w.program("demoapp"), "load", "--rate", strconv.Itoa(rate), "--duration", duration.String(), url)
+func (w *world) startLoad(h *lab.Host, name, url string, rate int, duration time.Duration) (*load, error) {
+	p, err := h.Start(name, nil, w.program("demoapp"), "load", "--rate", strconv.Itoa(rate), "--duration", duration.String(), url)
 	return &load{p}, err
 }
 
 // now is the newest line; zero before the first.
 func (l *load) now() tally {
 	var t tally
-	text, _ := os.ReadFile(l.p.log)
+	text, _ := os.ReadFile(l.p.Log)
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	json.Unmarshal([]byte(lines[len(lines)-1]), &t)
 	return t
@@ -44,11 +46,11 @@ func (l *load) now() tally {
 // finish stops the load and returns its figures; an error if a request failed,
 // or if fewer than atLeast were made.
 func (l *load) finish(atLeast int) (tally, error) {
-	l.p.stop(15 * time.Second)
+	l.p.Stop(15 * time.Second)
 	t := l.now()
 	switch {
 	case !t.Done:
-		return t, fmt.Errorf("the load did not end cleanly: %s", l.p.tail(3))
+		return t, fmt.Errorf("the load did not end cleanly: %s", l.p.Tail(3))
 	case t.Failed > 0:
 		return t, fmt.Errorf("%d of %d requests failed: %v", t.Failed, t.Sent, t.Errors)
 	case t.Sent < atLeast:
@@ -59,12 +61,12 @@ func (l *load) finish(atLeast int) (tally, error) {
 
 // underLoad runs f while url is called from h at rate, and fails if one
 // request does.
-func (w *world) underLoad(ctx context.Context, h *host, name, url string, rate int, f func() error) (tally, error) {
+func (w *world) underLoad(ctx context.Context, h *lab.Host, name, url string, rate int, f func() error) (tally, error) {
 	l, err := w.startLoad(h, name, url, rate, 5*time.Minute)
 	if err != nil {
 		return tally{}, err
 	}
-	defer l.p.stop(time.Second)
+	defer l.p.Stop(time.Second)
 	if err := eventually(ctx, 5*time.Second, func() error {
 		if t := l.now(); t.OK == 0 {
 			return fmt.Errorf("no request has succeeded yet: %+v", t)

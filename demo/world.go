@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"patchbay/demo/lab"
 )
 
 // namespace and trustDomain are the demo's.
@@ -27,10 +29,11 @@ const leafLife = time.Hour
 // world is the mesh of the demo: a CA, a control plane with the embedded
 // registry, and tasks, each a "machine" of the lab.
 type world struct {
-	*lab
+	*lab.Lab
 	bin     string // where patchbay, devca and demoapp are
-	control *host
-	serve   *process
+	control *lab.Host
+	serve   *lab.Process
+	cloud   *cloud // nil: step-ca and the embedded registry
 	tasks   map[string]*task
 	ready   time.Duration // from the control plane's start to ready
 	started time.Time     // of the control plane
@@ -38,11 +41,11 @@ type world struct {
 
 // task is an application with its sidecar.
 type task struct {
-	*host
+	*lab.Host
 	workload string
 	state    string // the agent's state directory
-	app      *process
-	agent    *process
+	app      *lab.Process
+	agent    *lab.Process
 }
 
 // service is a port that a task offers, in ECS's words.
@@ -85,21 +88,27 @@ func declaration(services []service) string {
 }
 
 // newWorld starts the CA and the control plane, and waits until it is ready.
-func newWorld(ctx context.Context, bin, dir string) (*world, error) {
-	l, err := newLab(ctx, dir)
-	w := &world{lab: l, bin: bin, tasks: map[string]*task{}} // its lab may be nil after an error
+func newWorld(ctx context.Context, bin, dir string, onCloud bool) (*world, error) {
+	l, err := lab.New(ctx, dir)
+	w := &world{Lab: l, bin: bin, tasks: map[string]*task{}} // its lab may be nil after an error
 	if err != nil {
 		return w, err
 	}
-	ca, err := l.add(ctx, "ca", 3)
-	if err != nil {
+	if w.control, err = l.Add(ctx, "control", 2); err != nil {
 		return w, err
 	}
-	if w.control, err = l.add(ctx, "control", 2); err != nil {
+	if onCloud {
+		if err := w.startCloud(ctx); err != nil {
+			return w, err
+		}
+		return w, w.startControl(ctx)
+	}
+	ca, err := l.Add(ctx, "ca", 3)
+	if err != nil {
 		return w, err
 	}
 	caDir := filepath.Join(dir, "ca")
-	if _, err := ca.start("devca", nil, w.program("devca"), "run", "--dir", caDir, "--dns", ca.addr.String(), "--listen", ca.addr.String()+":9000"); err != nil {
+	if _, err := ca.Start("devca", nil, w.program("devca"), "run", "--dir", caDir, "--dns", ca.Addr.String(), "--listen", ca.Addr.String()+":9000"); err != nil {
 		return w, err
 	}
 	if err := os.WriteFile(w.path("patchbay.yaml"), []byte(w.config(ca, caDir)), 0o600); err != nil {
@@ -114,7 +123,7 @@ func newWorld(ctx context.Context, bin, dir string) (*world, error) {
 	return w, w.startControl(ctx)
 }
 
-func (w *world) config(ca *host, caDir string) string {
+func (w *world) config(ca *lab.Host, caDir string) string {
 	return fmt.Sprintf(`trustDomain: %s
 namespaces: [%s]
 createNamespaces: true
@@ -131,41 +140,65 @@ issuers:
       provisioner: patchbay
       passwordFile: %s
       lifetime: %s
-`, trustDomain, namespace, w.path("data"), ca.addr, filepath.Join(caDir, "fingerprint"), filepath.Join(caDir, "provisioner-password"), leafLife)
+`, trustDomain, namespace, w.path("data"), ca.Addr, filepath.Join(caDir, "fingerprint"), filepath.Join(caDir, "provisioner-password"), leafLife)
 }
 
 // startControl runs the control plane and waits until it is ready.
 func (w *world) startControl(ctx context.Context) error {
 	var err error
 	w.started = time.Now()
-	if w.serve, err = w.control.start("serve", nil, w.program("patchbay"), "serve", "--config", w.path("patchbay.yaml")); err != nil {
+	if w.cloud == nil {
+		w.serve, err = w.startReplica(ctx, w.control, "serve", "patchbay.yaml", nil)
+		w.ready = time.Since(w.started)
 		return err
 	}
-	err = eventually(ctx, 20*time.Second, func() error {
-		if !w.serve.running() {
-			return fmt.Errorf("the control plane ended:\n%s", w.serve.tail(10))
+	if w.serve == nil || !w.serve.Running() {
+		if w.serve, err = w.startReplica(ctx, w.control, "serve", "patchbay.yaml", w.keys()); err != nil {
+			return err
 		}
-		_, err := w.control.output(ctx, "curl", "-sSf", "--max-time", "2", "http://127.0.0.1:18002/readyz")
-		return err
-	})
-	w.ready = time.Since(w.started)
-	if err != nil {
-		return fmt.Errorf("the control plane does not become ready: %w\n%s", err, w.serve.tail(10))
 	}
-	return nil
+	if w.cloud.replica == nil || !w.cloud.replica.Running() {
+		if w.cloud.replica, err = w.startReplica(ctx, w.cloud.second, "serve-2", "patchbay-2.yaml", w.keys()); err != nil {
+			return err
+		}
+	}
+	w.ready = time.Since(w.started)
+	return w.together(ctx)
 }
 
-func (w *world) path(name string) string    { return filepath.Join(w.dir, name) }
+// startReplica runs one control plane and waits until it is ready.
+func (w *world) startReplica(ctx context.Context, h *lab.Host, name, config string, env []string) (*lab.Process, error) {
+	p, err := h.Start(name, env, w.program("patchbay"), "serve", "--config", w.path(config))
+	if err != nil {
+		return nil, err
+	}
+	err = eventually(ctx, 20*time.Second, func() error {
+		if !p.Running() {
+			return fmt.Errorf("the control plane ended:\n%s", p.Tail(10))
+		}
+		_, err := h.Output(ctx, "curl", "-sSf", "--max-time", "2", "http://127.0.0.1:18002/readyz")
+		return err
+	})
+	if err != nil {
+		return p, fmt.Errorf("the control plane does not become ready: %w\n%s", err, p.Tail(10))
+	}
+	return p, nil
+}
+
+func (w *world) path(name string) string    { return filepath.Join(w.Dir, name) }
 func (w *world) program(name string) string { return filepath.Join(w.bin, name) }
 
 // join makes the workload's join key, as an init service does in compose.
 func (w *world) join(ctx context.Context, workload string, services []service) error {
 	args := []string{w.program("patchbay"), "token", "join", "--data", w.path("data"), "--trust-domain", trustDomain,
 		"--namespace", namespace, "--workload", workload, "--out", w.path("join-" + workload)}
+	if w.cloud != nil {
+		args = append(args, "--task-role")
+	}
 	for _, s := range services {
 		args = append(args, "--discovery-name", s.name)
 	}
-	_, err := w.control.output(ctx, args...)
+	_, err := w.control.Output(ctx, args...)
 	return err
 }
 
@@ -175,20 +208,24 @@ func (w *world) addTask(ctx context.Context, name, workload string, last uint8, 
 	if err := w.join(ctx, workload, services); err != nil {
 		return nil, err
 	}
-	h, err := w.add(ctx, name, last)
+	h, err := w.Add(ctx, name, last)
 	if err != nil {
 		return nil, err
 	}
-	t := &task{host: h, workload: workload, state: w.path("state-" + name)}
+	t := &task{Host: h, workload: workload, state: w.path("state-" + name)}
 	w.tasks[name] = t
-	if t.app, err = h.start(name+"-app", nil, append([]string{w.program("demoapp"), "serve", "--name", name}, listenFlags(services)...)...); err != nil {
+	if t.app, err = h.Start(name+"-app", nil, append([]string{w.program("demoapp"), "serve", "--name", name}, listenFlags(services)...)...); err != nil {
 		return nil, err
 	}
-	t.agent, err = h.start(name+"-sidecar", []string{"PATCHBAY_SERVICE_CONNECT=" + declaration(services)},
-		w.program("patchbay"), "sidecar",
-		"--xds", w.control.addr.String()+":18000", "--agent", w.control.addr.String()+":18001",
-		"--join", w.path("join-"+workload), "--task", name, "--state", t.state, "--wiring", "redirect",
-		"--concurrency", "1", "--drain-time", "2s", "--envoy-uid", strconv.Itoa(envoyUID()))
+	env, flags := []string(nil), []string{"--xds", w.control.Addr.String() + ":18000", "--agent", w.control.Addr.String() + ":18001", "--task", name}
+	if w.cloud != nil {
+		if env, flags, err = w.runTask(ctx, h, workload, services); err != nil {
+			return nil, err
+		}
+	}
+	t.agent, err = h.Start(name+"-sidecar", append(env, "PATCHBAY_SERVICE_CONNECT="+declaration(services)), append(append([]string{w.program("patchbay"), "sidecar"}, flags...),
+		"--join", w.path("join-"+workload), "--state", t.state, "--wiring", "redirect",
+		"--concurrency", "1", "--drain-time", "2s", "--envoy-uid", strconv.Itoa(envoyUID()))...)
 	return t, err
 }
 
@@ -212,25 +249,30 @@ func listenFlags(services []service) []string {
 // waitReady waits until the task's sidecar says that it is ready.
 func (w *world) waitReady(ctx context.Context, t *task) error {
 	err := eventually(ctx, 20*time.Second, func() error {
-		if !t.agent.running() {
-			return fmt.Errorf("the sidecar of %s ended", t.name)
+		if !t.agent.Running() {
+			return fmt.Errorf("the sidecar of %s ended", t.Name)
 		}
-		_, err := t.output(ctx, w.program("patchbay"), "sidecar", "health", "--registered", "--state", t.state)
+		_, err := t.Output(ctx, w.program("patchbay"), "sidecar", "health", "--registered", "--state", t.state)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("%w\n%s", err, t.agent.tail(12))
+		return fmt.Errorf("%w\n%s", err, t.agent.Tail(12))
 	}
 	return nil
 }
 
 // act calls an action of the control plane's admin interface.
 func (w *world) act(ctx context.Context, action string) (string, error) {
-	token, err := os.ReadFile(filepath.Join(w.path("data"), "admin-token"))
+	return w.actOn(ctx, w.control, "data", action)
+}
+
+// actOn is act on one of several control planes.
+func (w *world) actOn(ctx context.Context, h *lab.Host, data, action string) (string, error) {
+	token, err := os.ReadFile(filepath.Join(w.path(data), "admin-token"))
 	if err != nil {
 		return "", fmt.Errorf("admin token: %w", err)
 	}
-	return w.control.output(ctx, "curl", "-sSf", "--max-time", "10", "-X", "POST",
+	return h.Output(ctx, "curl", "-sSf", "--max-time", "10", "-X", "POST",
 		"-H", "Authorization: Bearer "+strings.TrimSpace(string(token)), "http://127.0.0.1:18002/api/v1/"+action)
 }
 
@@ -249,7 +291,7 @@ func (t *task) envoy(ctx context.Context, path string) (string, error) {
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return "", fmt.Errorf("Envoy of %s: %w", t.name, err)
+		return "", fmt.Errorf("Envoy of %s: %w", t.Name, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)

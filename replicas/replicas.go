@@ -30,7 +30,10 @@ const (
 	silence   = 6 * time.Second
 	// findEvery is how often the others are looked up; forgetAfter is how long
 	// one that can't be reached stays listed.
-	findEvery   = 30 * time.Second
+	findEvery = 30 * time.Second
+	// together is how long after its start a replica looks more often: the
+	// others may be starting too.
+	together    = 30 * time.Second
 	forgetAfter = 10 * time.Minute
 )
 
@@ -121,6 +124,7 @@ func (r *Replicas) join(ctx context.Context) error {
 
 // find looks the others up, and listens to each.
 func (r *Replicas) find(ctx context.Context, g *errgroup.Group) error {
+	begun := time.Now()
 	for said := ""; ; {
 		list, err := r.o.Directory.List(ctx)
 		if ctx.Err() != nil {
@@ -136,7 +140,7 @@ func (r *Replicas) find(ctx context.Context, g *errgroup.Group) error {
 		}
 		said = text
 		wait := findEvery
-		if err != nil || !r.Complete() {
+		if err != nil || !r.Complete() || time.Since(begun) < together {
 			wait = beatEvery
 		}
 		if !sleep(ctx, wait) {

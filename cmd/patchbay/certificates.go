@@ -29,15 +29,11 @@ func (c *control) buildCertificates(ctx context.Context) error {
 		}
 		issuers[name] = ca
 	}
-	secrets, err := c.secrets(ctx)
-	if err != nil {
-		return err
-	}
 	o := pki.RotatorOptions{TrustDomain: c.cfg.TrustDomain, Audit: c.audit.Record, Unacked: c.unacked}
 	if c.cfg.Secrets.SecretsManager != nil || c.cfg.Secrets.Etcd != nil {
 		o.TrustLead = sharedTrustLead
 	}
-	c.rotator = pki.NewRotator(c.store, issuers, secrets, o, c.log)
+	c.rotator = pki.NewRotator(c.store, issuers, c.vault, o, c.log)
 	return nil
 }
 

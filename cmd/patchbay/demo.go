@@ -28,10 +28,15 @@ Without --once it runs until Ctrl-C and shows what happens. With --once it
 runs every proof, prints each with its figure, and exits 0 if all held, 1 if
 not. It needs root, and cleans up after itself.
 
+With --cloud=fake-aws the same mesh stands on AWS's protocols: stand-ins for
+Cloud Map (polled, as AWS's is), Private CA (P-384, SHA-512), Secrets Manager,
+STS, ECS and the task metadata; two control planes; tasks that prove their role.
+
 With --containers it proves the mesh of docker-compose.yml in this directory
 instead. That needs Docker, and the images of 'make images'.`,
 		Example: `  patchbay demo
   patchbay demo --once
+  patchbay demo --once --cloud=fake-aws
   patchbay demo --once --json > report.json`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -40,6 +45,9 @@ instead. That needs Docker, and the images of 'make images'.`,
 				return fmt.Errorf("find the programs: %w", err)
 			}
 			o.Programs, o.Out = filepath.Dir(self), c.OutOrStdout()
+			if o.Cloud != "" && o.Cloud != demo.FakeAWS {
+				return &exitError{exitUsage, fmt.Errorf("--cloud %q; allowed: %s", o.Cloud, demo.FakeAWS)}
+			}
 			if inContainers {
 				err = proveContainers(c.Context(), containers.Options{Compose: compose, JSON: o.JSON, Out: o.Out})
 			} else {
@@ -51,6 +59,7 @@ instead. That needs Docker, and the images of 'make images'.`,
 			return err
 		},
 	}
+	c.Flags().StringVar(&o.Cloud, "cloud", "", "fake-aws: on the protocols of AWS, by stand-ins, with two control planes")
 	c.Flags().BoolVar(&o.Once, "once", false, "run every proof and end")
 	c.Flags().BoolVar(&o.JSON, "json", false, "with --once: print the report as JSON, and nothing else")
 	c.Flags().BoolVar(&inContainers, "containers", false, "prove docker-compose.yml in this directory")

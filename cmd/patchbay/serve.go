@@ -37,6 +37,7 @@ import (
 	"patchbay/identity/taskrole"
 	"patchbay/mesh"
 	"patchbay/pki"
+	"patchbay/pki/secret"
 	"patchbay/registrar"
 	"patchbay/registry/watch"
 	"patchbay/replicas"
@@ -107,6 +108,7 @@ type control struct {
 	store   *mesh.Store
 	audit   *audit.Log
 	metrics *prometheus.Registry
+	vault   secret.Store // where certificates rest
 	// registryURL and registryKey are how we reach the embedded registry.
 	registryURL string
 	registryKey aws.Credentials
@@ -160,7 +162,7 @@ func serveOnce(ctx context.Context, cfg config.Config, log *slog.Logger, restart
 		return err
 	}
 	g.Go(func() error { return c.audit.Run(ctx) })
-	for _, build := range []func(context.Context) error{c.buildDiscovery, c.buildCertificates, c.buildIdentity, c.buildPush} {
+	for _, build := range []func(context.Context) error{c.buildSecrets, c.buildDiscovery, c.buildCertificates, c.buildIdentity, c.buildPush} {
 		if err := build(ctx); err != nil {
 			return err
 		}

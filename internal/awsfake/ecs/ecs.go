@@ -50,6 +50,20 @@ func (e *ECS) Define(arn, role string) {
 	e.roles[arn] = role
 }
 
+// Stop stops a task of any cluster, and reports whether there is one.
+func (e *ECS) Stop(id string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for k, t := range e.tasks {
+		if t.ID == id {
+			t.LastStatus, t.DesiredStatus = "STOPPED", "STOPPED"
+			e.tasks[k] = t
+			return true
+		}
+	}
+	return false
+}
+
 // API is the service to be served. AWS allows DescribeTasks 20 times a second
 // in the long run.
 func (e *ECS) API() wire.Service {

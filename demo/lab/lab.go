@@ -1,4 +1,8 @@
-package demo
+// Package lab is a set of network namespaces on one bridge, in which each is a
+// machine of its own, and the programs that run there.
+//
+// It must not know what these are. Start reading at [New].
+package lab
 
 import (
 	"context"
@@ -19,36 +23,36 @@ import (
 // them only; nothing on the machine can reach it.
 var network = netip.MustParsePrefix("10.89.0.0/24")
 
-// lab is a set of network namespaces on one bridge. The bridge has a
+// Lab is a set of network namespaces on one bridge. The bridge has a
 // namespace of its own: in the machine's, the firewall of a Docker daemon
 // would drop what crosses it. Not safe for concurrent use, except host.exec.
-type lab struct {
+type Lab struct {
 	prefix string // of the names of all namespaces: "pb<pid>-"
-	dir    string // for hosts files and logs of processes
-	hosts  map[string]*host
+	Dir    string // for hosts files and logs of processes
+	Hosts  map[string]*Host
 
 	mu    sync.Mutex
-	procs []*process
+	procs []*Process
 }
 
-// host is one namespace: a task, or a machine outside the mesh.
-type host struct {
-	lab   *lab
-	name  string
-	ns    string
-	addr  netip.Addr
-	hosts string // the file that is /etc/hosts inside
+// Host is one namespace: a task, or a machine outside the mesh.
+type Host struct {
+	lab       *Lab
+	Name      string
+	ns        string
+	Addr      netip.Addr
+	HostsFile string // the file that is /etc/hosts inside
 }
 
 // ErrNotHere is wrapped when this machine can't run the demo.
 var ErrNotHere = errors.New("not possible here")
 
-// newLab makes the switch. It first removes what a killed demo left behind.
-func newLab(ctx context.Context, dir string) (*lab, error) {
+// New makes the switch. It first removes what a killed demo left behind.
+func New(ctx context.Context, dir string) (*Lab, error) {
 	if _, err := exec.LookPath("ip"); err != nil {
 		return nil, fmt.Errorf("%w: the program `ip` is missing: apt-get install iproute2, or use `make demo`, which does", ErrNotHere)
 	}
-	l := &lab{prefix: "pb" + strconv.Itoa(os.Getpid()) + "-", dir: dir, hosts: map[string]*host{}}
+	l := &Lab{prefix: "pb" + strconv.Itoa(os.Getpid()) + "-", Dir: dir, Hosts: map[string]*Host{}}
 	removeStale(ctx)
 	sw := l.prefix + "switch"
 	return l, ip(ctx, "netns add "+sw, "-n "+sw+" link add br0 type bridge", "-n "+sw+" link set br0 up")
@@ -64,65 +68,65 @@ func ip(ctx context.Context, lines ...string) error {
 	return nil
 }
 
-// add makes a namespace with the address 10.89.0.last and a hosts file of its
+// Add makes a namespace with the address 10.89.0.last and a hosts file of its
 // own, as a container has.
-func (l *lab) add(ctx context.Context, name string, last uint8) (*host, error) {
+func (l *Lab) Add(ctx context.Context, name string, last uint8) (*Host, error) {
 	a4 := network.Addr().As4()
 	a4[3] = last
-	h := &host{lab: l, name: name, ns: l.prefix + name, addr: netip.AddrFrom4(a4), hosts: filepath.Join(l.dir, "hosts-"+name)}
-	if err := os.WriteFile(h.hosts, fmt.Appendf(nil, "127.0.0.1 localhost\n%s %s\n", h.addr, name), 0o644); err != nil { //nolint:gosec // a hosts file is for all to read
+	h := &Host{lab: l, Name: name, ns: l.prefix + name, Addr: netip.AddrFrom4(a4), HostsFile: filepath.Join(l.Dir, "hosts-"+name)}
+	if err := os.WriteFile(h.HostsFile, fmt.Appendf(nil, "127.0.0.1 localhost\n%s %s\n", h.Addr, name), 0o644); err != nil { //nolint:gosec // a hosts file is for all to read
 		return nil, fmt.Errorf("hosts file of %s: %w", name, err)
 	}
 	sw, veth := l.prefix+"switch", "v"+strconv.Itoa(int(last))
-	l.hosts[name] = h
+	l.Hosts[name] = h
 	return h, ip(ctx,
 		"netns add "+h.ns,
 		"-n "+h.ns+" link set lo up",
 		"-n "+sw+" link add "+veth+" type veth peer name eth0 netns "+h.ns,
 		"-n "+sw+" link set "+veth+" master br0 up",
-		fmt.Sprintf("-n %s addr add %s/%d dev eth0", h.ns, h.addr, network.Bits()),
+		fmt.Sprintf("-n %s addr add %s/%d dev eth0", h.ns, h.Addr, network.Bits()),
 		"-n "+h.ns+" link set eth0 up")
 }
 
 // inside are the arguments of ip(8) that run a program in h, with h's hosts
 // file as /etc/hosts. ip gives it a mount namespace of its own, so the machine
 // sees nothing of the mount; sh and ip are replaced by the program.
-func (h *host) inside(args []string) []string {
-	return append([]string{"netns", "exec", h.ns, "sh", "-c", `mount --bind "$0" /etc/hosts && exec "$@"`, h.hosts}, args...)
+func (h *Host) inside(args []string) []string {
+	return append([]string{"netns", "exec", h.ns, "sh", "-c", `mount --bind "$0" /etc/hosts && exec "$@"`, h.HostsFile}, args...)
 }
 
-// command is a program that will run in h.
-func (h *host) command(ctx context.Context, args ...string) *exec.Cmd {
+// Command is a program that will run in h.
+func (h *Host) Command(ctx context.Context, args ...string) *exec.Cmd {
 	c := exec.CommandContext(ctx, "ip", h.inside(args)...)
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
 	c.WaitDelay = 10 * time.Second
 	return c
 }
 
-// output runs a short program in h and returns what it prints on both
+// Output runs a short program in h and returns what it prints on both
 // outputs, trimmed.
-func (h *host) output(ctx context.Context, args ...string) (string, error) {
-	out, err := h.command(ctx, args...).CombinedOutput()
+func (h *Host) Output(ctx context.Context, args ...string) (string, error) {
+	out, err := h.Command(ctx, args...).CombinedOutput()
 	text := strings.TrimSpace(string(out))
 	if err != nil {
-		return text, fmt.Errorf("%s in %s: %w: %s", args[0], h.name, err, text)
+		return text, fmt.Errorf("%s in %s: %w: %s", args[0], h.Name, err, text)
 	}
 	return text, nil
 }
 
-// process is a long-running program of the lab.
-type process struct {
+// Process is a long-running program of the lab.
+type Process struct {
 	name string
-	log  string // file of its output
+	Log  string // file of its output
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended
 	err  error         // valid after done
 }
 
-// start runs a program in h until it is stopped. Its output goes to a log
+// Start runs a program in h until it is stopped. Its output goes to a log
 // file in the lab's directory.
-func (h *host) start(name string, env []string, args ...string) (*process, error) {
-	path := filepath.Join(h.lab.dir, name+".log")
+func (h *Host) Start(name string, env []string, args ...string) (*Process, error) {
+	path := filepath.Join(h.lab.Dir, name+".log")
 	log, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
@@ -136,7 +140,7 @@ func (h *host) start(name string, env []string, args ...string) (*process, error
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	p := &process{name: name, log: path, cmd: cmd, done: make(chan struct{})}
+	p := &Process{name: name, Log: path, cmd: cmd, done: make(chan struct{})}
 	go func() {
 		p.err = cmd.Wait()
 		close(p.done)
@@ -147,24 +151,24 @@ func (h *host) start(name string, env []string, args ...string) (*process, error
 	return p, nil
 }
 
-// stop sends SIGTERM, waits up to limit, then kills.
-func (p *process) stop(limit time.Duration) {
+// Stop sends SIGTERM, waits up to limit, then kills.
+func (p *Process) Stop(limit time.Duration) {
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
 	case <-time.After(limit):
-		p.kill()
+		p.Kill()
 	}
 }
 
-// kill is kill -9 of the program and what it started.
-func (p *process) kill() {
+// Kill is kill -9 of the program and what it started.
+func (p *Process) Kill() {
 	syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 	<-p.done
 }
 
-// running reports whether p has not ended.
-func (p *process) running() bool {
+// Running reports whether p has not ended.
+func (p *Process) Running() bool {
 	select {
 	case <-p.done:
 		return false
@@ -173,16 +177,16 @@ func (p *process) running() bool {
 	}
 }
 
-// tail is the end of p's log, for error messages.
-func (p *process) tail(lines int) string {
-	b, _ := os.ReadFile(p.log)
+// Tail is the end of p's log, for error messages.
+func (p *Process) Tail(lines int) string {
+	b, _ := os.ReadFile(p.Log)
 	all := strings.Split(strings.TrimSpace(string(b)), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// memory is the resident memory of p itself in bytes, and the part of it that
+// Memory is the resident memory of p itself in bytes, and the part of it that
 // is backed by no file.
-func (p *process) memory() (resident, own float64, err error) {
+func (p *Process) Memory() (resident, own float64, err error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	for line := range strings.Lines(string(b)) {
 		for key, to := range map[string]*float64{"VmRSS:": &resident, "RssAnon:": &own} {
@@ -195,15 +199,15 @@ func (p *process) memory() (resident, own float64, err error) {
 	return resident, own, err
 }
 
-// close stops every process, last started first, and removes the namespaces.
-func (l *lab) close() {
+// Close stops every process, last started first, and removes the namespaces.
+func (l *Lab) Close() {
 	l.mu.Lock()
 	procs := l.procs
 	l.procs = nil
 	l.mu.Unlock()
 	var all sync.WaitGroup
 	for _, p := range procs {
-		all.Go(func() { p.stop(8 * time.Second) })
+		all.Go(func() { p.Stop(8 * time.Second) })
 	}
 	all.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
