@@ -12,6 +12,24 @@ import (
 // left to the agent (its resolver is 127.128.0.53).
 var LiveVIPs = netip.MustParsePrefix("127.128.0.0/10")
 
+// StrictVIPs is the range of virtual IPs of the strict profile, as Service
+// Connect has it: numbered in each task for itself.
+var StrictVIPs = netip.MustParsePrefix("127.255.0.0/16")
+
+// NumberVIPs gives each name the next address of [StrictVIPs], from the first
+// on, in their order. Names beyond the range get none.
+func NumberVIPs(names []string) map[string]netip.Addr {
+	out := make(map[string]netip.Addr, len(names))
+	a := StrictVIPs.Masked().Addr()
+	for _, n := range names {
+		if a = a.Next(); !StrictVIPs.Contains(a) {
+			break
+		}
+		out[n] = a
+	}
+	return out
+}
+
 // PickVIP chooses the VIP of an alias: by hash of the name, the next free one
 // on collision. It never returns an address for which taken is true. The same
 // inputs give the same answer on every replica. The zero Addr means that the

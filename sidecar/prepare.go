@@ -44,6 +44,7 @@ func (c Config) check() error {
 	if !slices.Contains([]mesh.Wiring{mesh.Redirect, mesh.Bind, Auto}, c.Wiring) {
 		bad("wiring: %q; allowed: redirect, bind, auto", c.Wiring)
 	}
+	errs = append(errs, c.checkProfile()...)
 	if c.Network != ecs.None && !slices.Contains(ecs.Modes, c.Network) {
 		bad("network: %q; allowed: awsvpc, host, bridge", c.Network)
 	}
@@ -68,11 +69,19 @@ func (c Config) check() error {
 	if c.Join == "" {
 		bad("join: is missing; allowed: a directory made by `patchbay token join`")
 	}
+	if c.CloseDead && c.Network == ecs.Host {
+		bad("close-dead: on a host's network; allowed: in a network of the task's own")
+	}
 	if c.DrainTime < time.Second {
 		bad("drain-time: %s; allowed: 1s or more", c.DrainTime)
 	}
 	if c.StopTimeout != 0 && c.StopTimeout < 2*stopReserve {
 		bad("stop-timeout: %s; allowed: %s or more, or 0 for none", c.StopTimeout, 2*stopReserve)
+	}
+	if c.Metrics != "" {
+		if _, _, err := net.SplitHostPort(c.Metrics); err != nil {
+			bad("metrics: %q; allowed: HOST:PORT, such as 127.0.0.1:9464", c.Metrics)
+		}
 	}
 	for _, p := range c.Declaration.Ports {
 		if p.IngressPort == bootstrap.RedirectPort {
@@ -152,6 +161,9 @@ func (a *Agent) meta() bootstrap.NodeMeta {
 		Version: a.cfg.Version, Wiring: a.wiring, Exclusive: a.cfg.Network == ecs.Host, IPv6: canIPv6(), ContainerPorts: a.containerPorts(),
 		Dependencies: a.cfg.Declaration.Dependencies,
 		Policies:     a.cfg.Declaration.Policies,
+	}
+	if a.cfg.Profile == mesh.Strict {
+		m.Profile, m.Names = mesh.Strict, a.frozen()
 	}
 	if l := a.cfg.Declaration.AccessLog; l != nil {
 		m.AccessLog = bootstrap.AccessLog{Format: l.Format, QueryParameters: l.QueryParameters}

@@ -6,8 +6,9 @@
 // what should be ([Agent.tend]). It must not know how the mesh becomes Envoy's
 // configuration, nor Cloud Map. Its parts: sidecar/envoy runs the process,
 // sidecar/hosts writes names, sidecar/redirect installs the one rule,
+// sidecar/closed refuses connections for dead applications,
 // sidecar/ecs is what ECS says of the task, sidecar/ask answers operators,
-// sidecar/traffic counts. Start reading at [Agent.Run].
+// sidecar/traffic counts, sidecar/metrics makes Service Connect's metrics. Start reading at [Agent.Run].
 package sidecar
 
 import (
@@ -15,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"sync"
@@ -28,6 +30,7 @@ import (
 	"patchbay/internal/envoybin"
 	"patchbay/mesh"
 	"patchbay/sidecar/ask"
+	"patchbay/sidecar/closed"
 	"patchbay/sidecar/ecs"
 	"patchbay/sidecar/envoy"
 	"patchbay/sidecar/hosts"
@@ -43,8 +46,8 @@ const Auto mesh.Wiring = "auto"
 // Envoy, or a privilege.
 var ErrNotPossible = errors.New("not possible here")
 
-// Config of an [Agent]. Everything but Zone, Revision, ECS, Metadata, Container, Envoy,
-// UID, Network, Concurrency and StopTimeout is required.
+// Config of an [Agent]. Everything but Profile, Zone, Revision, ECS, Metadata, Container,
+// Envoy, UID, Network, Concurrency, StopTimeout, CloseDead, Metrics and EMF is required.
 type Config struct {
 	Declaration declare.Task
 	Join        string // the workload's join directory
@@ -53,6 +56,7 @@ type Config struct {
 	XDS         []bootstrap.HostPort
 	Agent       string // the control plane's agent port, HOST:PORT
 	Wiring      mesh.Wiring
+	Profile     mesh.Profile // empty: live
 	HostsFile   string
 	Zone        string // availability zone id
 	Revision    string // the deployment that the task is of; may be empty
@@ -78,6 +82,14 @@ type Config struct {
 	Version     string // of this program
 	Log         *slog.Logger
 	AccessLog   *os.File // where Envoy's access logs go, such as standard output
+	// CloseDead refuses new connections to the ingress of a port whose
+	// application does not take any, for load balancers that only connect.
+	CloseDead bool
+	// Metrics is where Prometheus may scrape the task's metrics, HOST:PORT;
+	// empty: nowhere.
+	Metrics string
+	// EMF gets the same in CloudWatch's embedded metric format; nil: nobody.
+	EMF io.Writer
 }
 
 // Agent is one task's agent. Its Run may be called once.
@@ -92,6 +104,8 @@ type Agent struct {
 	wiring mesh.Wiring // redirect, bind or none, once Run has found out
 	place  *ecs.Place  // how the task's ports are reached
 	rule   *redirect.Installed
+	shut   func(ports []uint16) error // refuses new connections to these ports
+	closed []uint16                   // those that it was last told; of [Agent.tend] alone
 	desk   *ask.Desk
 
 	wake    chan struct{} // capacity 1: the loop should look at once
@@ -109,7 +123,7 @@ func New(c Config) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{
-		cfg: c, log: c.Log, hosts: &hosts.File{Path: c.HostsFile}, admin: envoy.NewAdmin(c.adminSocket()), wiring: c.Wiring, place: &ecs.Place{},
+		cfg: c, log: c.Log, hosts: &hosts.File{Path: c.HostsFile}, admin: envoy.NewAdmin(c.adminSocket()), wiring: c.Wiring, place: &ecs.Place{}, shut: closed.Set,
 		member: join.New(join.Config{Dir: c.Join, Addr: c.Agent, Task: c.Task, State: c.State, UID: c.UID, Log: c.Log}),
 		wake:   make(chan struct{}, 1), report: make(chan struct{}, 1), drained: make(chan struct{}),
 		st: state{ports: map[string]*portState{}, phase: "starting", task: c.ECS},
@@ -126,20 +140,21 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer stop()
 	g, work := errgroup.WithContext(work)
 	g.Go(func() error { return a.serveStatus(work) })
-	err := a.start(either(ctx, work))
+	err := a.start(either(ctx, work), func() { g.Go(func() error { return a.talk(work) }) })
 	if err == nil {
 		defer a.clean()
 		g.Go(func() error { return a.envoy.Run(work) })
 		g.Go(func() error { return a.member.Run(work) })
-		g.Go(func() error { return a.talk(work) })
 		g.Go(func() error { return a.tend(work) })
 		g.Go(func() error { return a.count(work) })
+		report := a.measure(work, g)
 		if a.cfg.Metadata != nil {
 			g.Go(func() error { return a.cfg.Metadata.Watch(work, a.log, a.told) })
 		}
 		select {
 		case <-ctx.Done():
 			a.drain(work)
+			report(work)
 		case <-work.Done():
 			err = context.Cause(work)
 		}
@@ -164,8 +179,8 @@ func either(a, b context.Context) context.Context {
 }
 
 // start does what must precede Envoy: find it, prepare the task's network,
-// join the mesh, write the bootstrap.
-func (a *Agent) start(ctx context.Context) error {
+// join the mesh, write the bootstrap. Once the task has joined it calls talk.
+func (a *Agent) start(ctx context.Context, talk func()) error {
 	var err error
 	if a.binary, err = envoybin.Find(ctx, a.cfg.Envoy); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotPossible, err)
@@ -184,8 +199,17 @@ func (a *Agent) start(ctx context.Context) error {
 	if err := a.wire(ctx); err != nil {
 		return err
 	}
+	if a.cfg.CloseDead {
+		if err := a.shut(nil); err != nil {
+			return errors.Join(fmt.Errorf("%w: %w\ngive the sidecar the capability NET_ADMIN, or leave out --close-dead", ErrNotPossible, err), a.unwire())
+		}
+	}
 	a.setPhase("joining the mesh")
 	if err := a.member.Join(ctx); err != nil {
+		return errors.Join(err, a.unwire())
+	}
+	talk()
+	if err := a.freeze(ctx); err != nil {
 		return errors.Join(err, a.unwire())
 	}
 	if err := a.configure(); err != nil {
@@ -208,7 +232,7 @@ func (a *Agent) wire(ctx context.Context) error {
 	if a.wiring == mesh.Bind || a.wiring == mesh.NoEgress {
 		return nil
 	}
-	rule, err := redirect.Install(redirect.Rule{VIPs: mesh.LiveVIPs, Port: bootstrap.RedirectPort})
+	rule, err := redirect.Install(redirect.Rule{VIPs: a.cfg.vips(), Port: bootstrap.RedirectPort})
 	switch {
 	case err == nil:
 		a.rule, a.wiring = rule, mesh.Redirect
@@ -232,6 +256,8 @@ func (a *Agent) unwire() error {
 // the next start goes on from there.
 func (a *Agent) clean() {
 	a.place.Leave()
+	a.reopen()
+	a.thaw()
 	if _, err := a.hosts.Set(nil); err != nil {
 		a.log.Warn("names stay in the hosts file", "error", err)
 	}

@@ -1,6 +1,8 @@
 package sidecar
 
 import (
+	"cmp"
+
 	"patchbay/agentapi"
 	"patchbay/sidecar/ecs"
 )
@@ -12,9 +14,10 @@ type state struct {
 	connected bool   // the agent stream stands
 	lost      string // why it does not
 	draining  bool
-	task      *ecs.Task // as ECS tells it, nil elsewhere
-	envoy     string    // Envoy's own word for its state
-	names     *agentapi.Names
+	task      *ecs.Task       // as ECS tells it, nil elsewhere
+	envoy     string          // Envoy's own word for its state
+	names     *agentapi.Names // the control plane's last list
+	frozen    *agentapi.Names // of a strict task: the list of its start, with its own virtual IPs
 	health    *agentapi.Health
 	applied   *agentapi.NamesApplied
 	traffic   *agentapi.Traffic
@@ -49,9 +52,13 @@ func (a *Agent) set(f func(*state)) {
 
 func (a *Agent) setPhase(phase string) { a.set(func(s *state) { s.phase = phase }) }
 
-// names is the control plane's last list, nil before the first.
-func (a *Agent) names() *agentapi.Names {
+// names is the list that holds for the task, nil before the first, and the
+// version of the control plane's last one.
+func (a *Agent) names() (holds *agentapi.Names, version string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.st.names
+	if a.st.frozen != nil {
+		return a.st.frozen, cmp.Or(a.st.names.GetVersion(), a.st.frozen.GetVersion())
+	}
+	return a.st.names, a.st.names.GetVersion()
 }

@@ -61,6 +61,7 @@ func (a *Agent) tend(ctx context.Context) error {
 		}
 		s := a.look(ctx)
 		health := a.health(ctx, s)
+		a.closeDead(ctx)
 		n := a.applyNames(ctx, s)
 		if a.update(s, health, n) {
 			pace = paceQuick
@@ -177,11 +178,11 @@ type names struct {
 // added only when Envoy serves it; one that stands there stays, whatever Envoy
 // does meanwhile.
 func (a *Agent) applyNames(ctx context.Context, s seen) names {
-	want := a.names()
+	want, version := a.names()
 	if want == nil {
 		return names{}
 	}
-	applied := &agentapi.NamesApplied{Version: want.GetVersion()}
+	applied := &agentapi.NamesApplied{Version: version}
 	if why := a.place.NoEgress; why != "" {
 		applied.Refused = []string{why}
 		return names{applied: applied}

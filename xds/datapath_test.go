@@ -82,8 +82,7 @@ func TestEveryProtocolThroughTwoEnvoys(t *testing.T) {
 			t.Errorf("%s: the caller's Envoy has opened no connection", n)
 		}
 	}
-	in := callee.Stats(t)
-	if got := in["listener.ingress.ssl.handshake"]; got != 4 {
+	if got := callee.Sum(t, "listener.ingress-", ".ssl.handshake"); got != 4 {
 		t.Errorf("the callee's Envoy saw %v handshakes, want one for each protocol", got)
 	}
 	if fails := callee.Sum(t, "cluster.app-", ".upstream_cx_connect_fail") + caller.Sum(t, "cluster.", ".upstream_cx_connect_fail"); fails != 0 {
@@ -278,7 +277,7 @@ func TestWhatAnEncryptedPortRefuses(t *testing.T) {
 		conn.Close()
 	}
 	eventually(t, func() error {
-		if n := e.Stats(t)["listener.ingress.downstream_cx_active"]; n > 1 {
+		if n := e.Stats(t)["listener.ingress-api.downstream_cx_active"]; n > 1 {
 			return fmt.Errorf("%v connections", n)
 		}
 		return nil
@@ -389,7 +388,6 @@ func TestALeafAndItsRootAreReplacedUnderLoad(t *testing.T) {
 }
 
 func TestWebSocketThroughTwoEnvoys(t *testing.T) {
-	c := startControl(t, 0)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") != "websocket" {
 			w.WriteHeader(http.StatusBadRequest)
@@ -406,27 +404,24 @@ func TestWebSocketThroughTwoEnvoys(t *testing.T) {
 		fmt.Fprint(conn, "echo "+line)
 	}))
 	t.Cleanup(app.Close)
-	port := offer(t, "api", mesh.HTTP, netip.MustParseAddrPort(app.Listener.Addr().String()).Port(), "")
-	api := freeAlias(t, "api")
-	c.store.SetServices("prod", []*mesh.Service{offered(mesh.HTTP, api, port)})
-	c.task(t, "prod/api/1", "", port)
-	c.task(t, "prod/web/1", "")
-	conn, err := net.Dial("tcp", vip(api))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(5 * time.Second))
-	fmt.Fprint(conn, "GET /ws HTTP/1.1\r\nHost: api\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
-	r := bufio.NewReader(conn)
-	resp, err := http.ReadResponse(r, nil) //nolint:bodyclose // the connection is closed
-	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatalf("%+v, %v", resp, err)
-	}
-	fmt.Fprintln(conn, "hello")
-	if line, err := r.ReadString('\n'); line != "echo hello\n" {
-		t.Errorf("%q, %v", line, err)
-	}
+	startPair(t, mesh.HTTP, netip.MustParseAddrPort(app.Listener.Addr().String()).Port()).each(t, func(t *testing.T, api mesh.Alias) {
+		conn, err := net.Dial("tcp", vip(api))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(5 * time.Second))
+		fmt.Fprint(conn, "GET /ws HTTP/1.1\r\nHost: api\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+		r := bufio.NewReader(conn)
+		resp, err := http.ReadResponse(r, nil) //nolint:bodyclose // the connection is closed
+		if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+			t.Fatalf("%+v, %v", resp, err)
+		}
+		fmt.Fprintln(conn, "hello")
+		if line, err := r.ReadString('\n'); line != "echo hello\n" {
+			t.Errorf("%q, %v", line, err)
+		}
+	})
 }
 
 // An application that listens on every address calls an alias on its own

@@ -41,6 +41,8 @@ type control struct {
 	accessLog    bootstrap.AccessLog
 	dependencies []string
 	policies     map[string]*policy.Policy
+	ipv6         bool                  // tasks listen on [::]
+	names        map[string]netip.Addr // strict tasks know these; nil: tasks are live
 }
 
 func startControl(t *testing.T, port uint16, opts ...Option) *control {

@@ -28,6 +28,10 @@ import (
 func (c *control) task(t *testing.T, id, netns string, ports ...bootstrap.Port) *envoytest.Envoy {
 	t.Helper()
 	meta := bootstrap.NodeMeta{Version: "test", Wiring: mesh.Bind, Ports: ports, AccessLog: c.accessLog, Dependencies: c.dependencies, Policies: c.policies}
+	meta.IPv6 = c.ipv6
+	if c.names != nil {
+		meta.Profile, meta.Names = mesh.Strict, c.names
+	}
 	switch {
 	case netns != "":
 		meta.Wiring = mesh.Redirect

@@ -98,6 +98,12 @@ func keyOf(v translate.View) string {
 	if v.Region != "" {
 		key += "/region=" + v.Region
 	}
+	if v.Strict {
+		sum := sha256.Sum256([]byte(v.Names))
+		key += "/strict=" + hex.EncodeToString(sum[:4])
+	} else if v.Names != "" {
+		key += "/names"
+	}
 	if v.Policies != "" {
 		sum := sha256.Sum256([]byte(v.Policies))
 		key += "/policies=" + hex.EncodeToString(sum[:4])

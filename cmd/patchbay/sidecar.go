@@ -87,10 +87,12 @@ type sidecarOptions struct {
 	cfg       sidecar.Config
 	xds       []string
 	wiring    string
+	profile   string
 	net       string
 	uid       int
 	user      string
 	joinFiles string
+	emf       bool
 	log       config.Log
 
 	file        string // of --config
@@ -109,6 +111,7 @@ func (o *sidecarOptions) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.cfg.Task, "task", "", "name of this task, unique in its workload (default: on ECS the task's id, else the host name)")
 	f.StringVar(&o.cfg.State, "state", defaultState, "directory for the node certificate, Envoy's configuration and sockets; one for each task")
 	f.StringVar(&o.wiring, "wiring", string(sidecar.Auto), "how connections reach Envoy: redirect (needs NET_ADMIN), bind, or auto")
+	f.StringVar(&o.profile, "profile", string(mesh.Live), "live, or strict: what ECS Service Connect does and nothing else, such as names that are those of the task's start")
 	f.StringVar(&o.net, "network", "auto", "on ECS the task's network mode: awsvpc, host, bridge (ingress only), or auto: as the task's metadata say")
 	f.StringVar(&o.cfg.HostsFile, "hosts-file", "/etc/hosts", "the hosts file that the task's containers read")
 	f.StringVar(&o.cfg.Envoy, "envoy", "", "path of Envoy, 1.40.0 or newer (default: PATH, beside this program, or the Python wheel)")
@@ -120,6 +123,9 @@ func (o *sidecarOptions) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.cfg.Revision, "revision", "", "deployment that the task is of, such as green or 7 (default: on ECS the revision of its task definition)")
 	f.StringVar(&o.cfg.Zone, "zone", "", "availability zone id, such as use1-az1 (default: on ECS the task's)")
 	f.StringVar(&o.cfg.Container, "app-container", "", "on ECS: the container whose health check counts (default: the one that maps the port)")
+	f.BoolVar(&o.cfg.CloseDead, "close-dead", false, "refuse new connections while the application takes none, so that the TCP check of a Network Load Balancer fails (needs NET_ADMIN)")
+	f.StringVar(&o.cfg.Metrics, "metrics", "", "where Prometheus may scrape the task's metrics, HOST:PORT such as 127.0.0.1:9464 (default: nowhere)")
+	f.BoolVar(&o.emf, "emf", false, "write the task's metrics to standard output once a minute, in CloudWatch's embedded metric format")
 	f.StringVar(&o.log.Level, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.log.Format, "log-format", "text", "text or json")
 }
@@ -153,7 +159,10 @@ func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
 	cfg := o.cfg
 	cfg.Log = newLog(o.log, c.ErrOrStderr())
 	cfg.AccessLog = os.Stdout
-	cfg.Wiring = mesh.Wiring(o.wiring)
+	if o.emf {
+		cfg.EMF = os.Stdout
+	}
+	cfg.Wiring, cfg.Profile = mesh.Wiring(o.wiring), mesh.Profile(o.profile)
 	uid, err := o.envoyUser()
 	if err != nil {
 		errs = append(errs, err)

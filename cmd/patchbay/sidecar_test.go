@@ -66,7 +66,7 @@ func (p *plane) joinDir(workload string, names ...string) string {
 }
 
 // sidecar runs `patchbay sidecar` for a task, in the bind wiring.
-func (p *plane) sidecar(join, task, declaration string) *member {
+func (p *plane) sidecar(join, task, declaration string, more ...string) *member {
 	t := p.t
 	t.Helper()
 	// Envoy runs under a user of its own where this process is root.
@@ -88,6 +88,7 @@ func (p *plane) sidecar(join, task, declaration string) *member {
 		"sidecar", "--xds", p.cfg.XDS.Listen, "--agent", p.cfg.Agent.Listen, "--join", join, "--state", m.state,
 		"--hosts-file", m.hosts, "--wiring", "bind", "--drain-time", "2s", "--concurrency", "1", "--envoy", envoytest.Binary(t),
 	}
+	args = append(args, more...)
 	if task != "" { // else ECS names it
 		args = append(args, "--task", task)
 	}

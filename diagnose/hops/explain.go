@@ -7,6 +7,7 @@ package hops
 
 import (
 	"fmt"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 
 	"patchbay/admin/api"
 	"patchbay/diagnose"
+	"patchbay/mesh"
 )
 
 // The states of a [Hop].
@@ -214,6 +216,9 @@ func (w *walker) name() bool {
 		return w.unseen(hop, fmt.Sprintf("%s is %s; the task's hosts file was not looked at", w.to.host, w.to.vip))
 	}
 	has := w.task.Hosts[w.to.host]
+	if own, err := netip.ParseAddr(has); err == nil && mesh.StrictVIPs.Contains(own) {
+		w.to.vip = has // a strict task has its own
+	}
 	if has == w.to.vip {
 		return w.ok(hop, "%s is %s in the task's hosts file", w.to.host, has)
 	}

@@ -57,6 +57,10 @@ func TestEachHop(t *testing.T) {
 	}{
 		{"", "", client, address, func(*diagnose.Facts) {}},
 		{"", "", "frontend", "backend.demo:8080", func(*diagnose.Facts) {}},
+		{"", "", client, address, func(f *diagnose.Facts) { // a strict task
+			t := f.Tasks[client]
+			t.Hosts["backend.demo"], t.Listeners[0].Name, t.Routes[0].Name = "127.255.0.1", "egress-127.255.0.1-8080", "egress-127.255.0.1-8080"
+		}},
 		{"PB1001", "control plane", client, address, func(f *diagnose.Facts) { f.Status, f.Unreachable = nil, "connection refused" }},
 		{"PB1601", "client", "worker", address, func(*diagnose.Facts) {}},
 		{"PB1301", "client", client, address, func(f *diagnose.Facts) { f.Status.Sidecars[1].Stream = nil }},

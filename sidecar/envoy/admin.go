@@ -156,6 +156,12 @@ func (a *Admin) Page(ctx context.Context, name, filter string) ([]byte, error) {
 	return a.ask(ctx, http.MethodGet, p.path, query)
 }
 
+// Detailed is the page of the statistics that match the regular expression, in
+// JSON, histograms with their intervals.
+func (a *Admin) Detailed(ctx context.Context, filter string) ([]byte, error) {
+	return a.ask(ctx, http.MethodGet, "/stats", url.Values{"format": {"json"}, "histogram_buckets": {"detailed"}, "filter": {filter}})
+}
+
 var counted = regexp.MustCompile(`^envoy_cluster_upstream_cx_connect_ms_count\{envoy_cluster_name="([^"]+)"\} (\d+)$`)
 
 // Established is how many connections to each cluster have stood, their TLS

@@ -21,7 +21,7 @@ import (
 // Counted is the regular expression of the statistics that make an
 // [agentapi.Traffic].
 const Counted = `^(cluster\..*\.(upstream_rq_total|upstream_rq_5xx|upstream_rq_time|upstream_cx_total|upstream_cx_connect_fail|ssl\.(handshake|connection_error|fail_verify_.*|versions\..*))|` +
-	`http\.ingress\.downstream_rq_(total|5xx)|listener\.ingress\.(downstream_cx_total|ssl\.(connection_error|versions\..*))|server\.uptime)$`
+	`http\.ingress\.downstream_rq_(total|5xx)|listener\.ingress(-[^.]+)?\.(downstream_cx_total|ssl\.(connection_error|versions\..*))|server\.uptime)$`
 
 // Within reports whether two starts are the same, given that the age of Envoy
 // comes in seconds.
@@ -46,6 +46,9 @@ type statsPage struct {
 		} `json:"histograms"`
 	} `json:"stats"`
 }
+
+// ofIngress matches a statistic of an ingress listener; each port has its own.
+var ofIngress = regexp.MustCompile(`^listener\.ingress(?:-[^.]+)?\.(.+)$`)
 
 var clusterStat = regexp.MustCompile(`^cluster\.(.+)\.(upstream_rq_total|upstream_rq_5xx|upstream_rq_time|upstream_cx_total|upstream_cx_connect_fail|ssl\..+)$`)
 
@@ -104,6 +107,12 @@ func Read(page []byte, stood map[string]uint64, now time.Time) (*agentapi.Traffi
 	return t, nil
 }
 
+// Service is the service of the mesh that a cluster's endpoints belong to; ok
+// is false for Envoy's other clusters, such as the application's.
+func Service(cluster string) (name string, ok bool) {
+	return service(cluster), mine(cluster)
+}
+
 // mine reports whether a cluster is a service of the mesh: discoveryName, dot,
 // namespace.
 func mine(cluster string) bool {
@@ -152,17 +161,21 @@ func serve(t *agentapi.Traffic, stat string, n uint64, now time.Time) {
 		s.Requests = n
 	case "http.ingress.downstream_rq_5xx":
 		s.Errors = n
-	case "listener.ingress.downstream_cx_total":
-		s.Connections = n
-	case "listener.ingress.ssl.connection_error":
-		s.Refused = n
-	case "listener.ingress.ssl.versions.TLSv1.3":
-		s.Tls13 = n
 	case "server.uptime":
 		t.Epoch = timestamppb.New(now.Add(-time.Duration(n) * time.Second).Truncate(time.Second))
-	default:
-		if strings.HasPrefix(stat, "listener.ingress.ssl.versions.") {
-			s.TlsOlder += n
-		}
+	}
+	m := ofIngress.FindStringSubmatch(stat)
+	if m == nil {
+		return
+	}
+	switch {
+	case m[1] == "downstream_cx_total":
+		s.Connections += n
+	case m[1] == "ssl.connection_error":
+		s.Refused += n
+	case m[1] == "ssl.versions.TLSv1.3":
+		s.Tls13 += n
+	case strings.HasPrefix(m[1], "ssl.versions."):
+		s.TlsOlder += n
 	}
 }

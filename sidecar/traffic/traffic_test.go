@@ -13,8 +13,8 @@ func TestTrafficOfAPage(t *testing.T) {
 		{"name":"cluster.backend.demo~v2.upstream_rq_total","value":8}, {"name":"cluster.backend.demo~v2.upstream_rq_5xx","value":1}, {"name":"cluster.backend.demo.external.upstream_rq_5xx","value":2},
 		{"name":"cluster.app-web.upstream_rq_total","value":99}, {"name":"cluster.xds.upstream_rq_total","value":99},
 		{"name":"cluster.idle.demo.upstream_cx_total","value":0},
-		{"name":"http.ingress.downstream_rq_total","value":7}, {"name":"listener.ingress.ssl.connection_error","value":4},
-		{"name":"listener.ingress.ssl.versions.TLSv1.3","value":6}, {"name":"server.uptime","value":60},
+		{"name":"http.ingress.downstream_rq_total","value":7}, {"name":"listener.ingress-web.ssl.connection_error","value":1}, {"name":"listener.ingress-api.ssl.connection_error","value":3},
+		{"name":"listener.ingress-web.ssl.versions.TLSv1.3","value":6}, {"name":"server.uptime","value":60},
 		{"histograms":{"supported_quantiles":[0,50,99],"computed_quantiles":[
 			{"name":"cluster.backend.demo.upstream_rq_time","values":[{"interval":0.5},{"interval":1.5},{"interval":9}]},
 			{"name":"cluster.idle.demo.upstream_rq_time","values":[{"interval":null},{"interval":null},{"interval":null}]}]}}]}`

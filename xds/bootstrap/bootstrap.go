@@ -144,7 +144,7 @@ func (c Config) validate() error {
 var statPatterns = []obj{
 	{"safe_regex": obj{"regex": `cluster\..+\.(` + strings.Join([]string{
 		`upstream_rq_(total|time|timeout|active|retry.*|[1-5]xx|[1-5]\d\d)`,
-		`upstream_cx_(total|active|connect_fail|connect_timeout|connect_ms|http[12]_total)`,
+		`upstream_cx_(total|active|connect_fail|connect_timeout|connect_ms|http[12]_total|(rx|tx)_bytes_total)`,
 		`membership_(healthy|total)`, `lb_(zone|healthy_panic|local).*`, `outlier_detection\..+`,
 		`update_(success|empty|rejected|no_rebuild)`, `init_fetch_timeout`, `assignment_use_cached`,
 		`ssl\..+`, `client_ssl_socket_factory\..+`,

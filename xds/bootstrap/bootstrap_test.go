@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"patchbay/internal/envoytest"
@@ -159,5 +160,31 @@ func TestBootstrapIsStable(t *testing.T) {
 	b, err := config("/tls").JSON()
 	if err != nil || string(a) != string(b) {
 		t.Errorf("two of one configuration differ: %v", err)
+	}
+}
+
+func TestStrictMetadata(t *testing.T) {
+	for text, want := range map[string][]string{
+		`{"wiring": "bind", "profile": "strict", "names": {"api.prod": "127.255.0.1", "db": "127.255.0.2"}}`: nil,
+		`{"wiring": "bind", "profile": "live"}`:                                                                           nil,
+		`{"wiring": "bind", "profile": "loose"}`:                                                                          {`profile: "loose"; allowed: live, strict`},
+		`{"wiring": "bind", "names": {"api.prod": "127.255.0.1"}}`:                                                        {"names: 1; allowed: with profile strict only"},
+		`{"wiring": "bind", "profile": "strict", "policies": {"api": {}}}`:                                                {"policies: 1; allowed: with profile live only"},
+		`{"wiring": "bind", "profile": "strict", "names": {"a b": "127.255.0.1", "api": "10.0.0.1", "b": "127.255.0.1"}}`: {`names: "a b"; allowed: DNS names`, "names.api: 10.0.0.1; allowed: an address of 127.255.0.0/16", "names.b: 127.255.0.1 is that of a b"},
+		`{"wiring": "bind", "profile": "strict", "names": {"api": "no"}}`:                                                 {"names: "},
+	} {
+		s := &structpb.Struct{}
+		if err := protojson.Unmarshal([]byte(`{"patchbay": `+text+`}`), s); err != nil {
+			t.Fatal(err)
+		}
+		_, err := DecodeMeta(s)
+		if (err == nil) != (want == nil) {
+			t.Errorf("%s: %v", text, err)
+		}
+		for _, w := range want {
+			if err == nil || !strings.Contains(err.Error(), w) {
+				t.Errorf("%s: %v\nlacks %s", text, err, w)
+			}
+		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 // Limits of what one node may say; far beyond any task definition.
 const (
 	maxPorts   = 100
+	maxNames   = 5000
 	maxSeconds = int64(mesh.MaxTimeout / time.Second)
 )
 
@@ -124,6 +125,8 @@ func form(t reflect.Type) string {
 		return "a list of strings"
 	}
 	switch t.Kind() {
+	case reflect.Map:
+		return "an object"
 	case reflect.Uint16:
 		return "a number of 1 to 65535"
 	case reflect.Pointer:
@@ -157,6 +160,7 @@ func (c *checker) rules(m NodeMeta) {
 			c.bad("dependencies[%d]: %q; allowed: 1 to 64 of [a-z0-9_-], not starting with '-'", i, name)
 		}
 	}
+	c.profile(m)
 	if slices.Contains(m.ContainerPorts, 0) {
 		c.bad("containerPorts: 0; allowed: 1 to 65535")
 	}
@@ -170,6 +174,37 @@ func (c *checker) rules(m NodeMeta) {
 			c.bad("ports[%d].listenerPort: %d is there already; allowed: each once", i, p.ListenerPort)
 		}
 		names[p.PortName], listeners[p.ListenerPort] = true, true
+	}
+}
+
+// profile: names belong to the strict one, and policies to the other.
+func (c *checker) profile(m NodeMeta) {
+	strict := m.Profile == mesh.Strict
+	if !strict && m.Profile != "" && m.Profile != mesh.Live {
+		c.bad("profile: %q; allowed: live, strict", m.Profile)
+	}
+	switch {
+	case !strict && len(m.Names) > 0:
+		c.bad("names: %d; allowed: with profile strict only", len(m.Names))
+	case strict && len(m.Policies) > 0:
+		c.bad("policies: %d; allowed: with profile live only", len(m.Policies))
+	case len(m.Names) > maxNames:
+		c.bad("names: %d; allowed: %d", len(m.Names), maxNames)
+		return
+	}
+	at := map[netip.Addr]string{}
+	for _, name := range slices.Sorted(maps.Keys(m.Names)) {
+		a := m.Names[name]
+		if !mesh.ValidDNSName(name) {
+			c.bad("names: %.130q; allowed: DNS names", name)
+		}
+		if !mesh.StrictVIPs.Contains(a) {
+			c.bad("names.%.130s: %s; allowed: an address of %s", name, a, mesh.StrictVIPs)
+		}
+		if other, taken := at[a]; taken {
+			c.bad("names.%.130s: %s is that of %s; allowed: each address once", name, a, other)
+		}
+		at[a] = name
 	}
 }
 

@@ -40,6 +40,11 @@ type NodeMeta struct {
 	// Policies are the task's own word on services that it calls, by
 	// discoveryName.
 	Policies map[string]*policy.Policy `json:"policies,omitempty"`
+	// Profile is [mesh.Strict] where the task sees of the mesh what Service
+	// Connect would show it; empty: [mesh.Live].
+	Profile mesh.Profile `json:"profile,omitempty"`
+	// Names are those that a strict task knows, each with its virtual IP.
+	Names map[string]netip.Addr `json:"names,omitempty"`
 	// AWS is set by the control plane for a node in the form of AWS's agent,
 	// and is no part of the metadata.
 	AWS *Placed `json:"-"`

@@ -30,6 +30,10 @@ func keysBelow(t reflect.Type, path string, into map[string]bool) {
 		}
 		into[path] = true
 	case reflect.Struct:
+		if t == reflect.TypeFor[policy.Policy]() { // docs/reference/policies.md has it
+			into[path] = true
+			return
+		}
 		for field := range t.Fields() {
 			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			if name == "-" {

@@ -122,6 +122,9 @@ func speaksH2(s *mesh.Service) bool { return !s.Foreign || s.Protocol != mesh.HT
 
 // effective is what holds for calls to s from the view's sidecars.
 func (v View) effective(s *mesh.Service) policy.Policy {
+	if v.Strict {
+		return policy.Effective(nil, nil)
+	}
 	return policy.Effective(s.Policy, v.own(s.Name))
 }
 

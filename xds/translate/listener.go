@@ -104,7 +104,7 @@ func ingressListener(in mesh.Ingress, meta bootstrap.NodeMeta) Resource {
 		Address:          wildcard(in.ListenerPort, meta.IPv6),
 		EnableReusePort:  reusePort(meta.Exclusive),
 		TrafficDirection: corev3.TrafficDirection_INBOUND,
-		StatPrefix:       statIngress,
+		StatPrefix:       name, // a task has few of them
 		FilterChains:     []*listenerv3.FilterChain{chain},
 		// Two h2 connections of one caller land on one worker in half of all
 		// starts without it (measured).

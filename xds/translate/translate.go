@@ -66,6 +66,11 @@ type View struct {
 	// Region is where such sidecars say that they are; their endpoints are said
 	// to be there too.
 	Region string
+	// Strict says that they see of the mesh what Service Connect would show:
+	// the names that were there when their tasks started, and no policy.
+	Strict bool
+	// Names are those, in the form of [FrozenNames]; with Strict only.
+	Names string
 	// Policies is the sidecars' own word on services that they call: JSON of
 	// [bootstrap.NodeMeta.Policies]; empty: none.
 	Policies string
@@ -92,6 +97,9 @@ func ViewOf(namespace string, meta bootstrap.NodeMeta) View {
 			v.Policies = string(b)
 		}
 	}
+	if v.Strict = meta.Profile == mesh.Strict; v.Strict {
+		v.Names = FrozenNames(meta.Names)
+	}
 	if v.AWS = meta.AWS != nil; v.AWS && len(meta.Ports) > 0 {
 		v.Local = meta.Ports[0].DiscoveryName
 	}
@@ -107,7 +115,7 @@ func (v View) blocks(port uint16) bool {
 func Unserved(v View, s *mesh.Service) []mesh.Alias {
 	var out []mesh.Alias
 	for _, a := range s.Aliases {
-		if v.blocks(a.Port) {
+		if v.blocks(a.Port) && v.knows(s) {
 			out = append(out, a)
 		}
 	}
@@ -118,7 +126,7 @@ func Unserved(v View, s *mesh.Service) []mesh.Alias {
 // cluster, its endpoints, and a listener (with a route configuration where
 // Envoy parses requests) for each alias. Ordered by type, then name.
 func Service(v View, s *mesh.Service) []Resource {
-	if v.Wiring == mesh.NoEgress {
+	if v.Wiring == mesh.NoEgress || !v.knows(s) {
 		return nil
 	}
 	out := append([]Resource{cluster(v, s), assignment(v, produced(s))}, revisions(v, s)...)
@@ -128,6 +136,7 @@ func Service(v View, s *mesh.Service) []Resource {
 		out = append(out, Resource{EndpointType, own.ClusterName, own})
 	}
 	for _, a := range s.Aliases {
+		a = v.alias(a)
 		if !a.VIP.IsValid() || v.blocks(a.Port) {
 			continue
 		}
