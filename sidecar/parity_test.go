@@ -50,6 +50,26 @@ func TestNamesOfAStrictTaskAreFrozen(t *testing.T) {
 	}
 }
 
+// ECS's own rules for test traffic are no policy; the rest is.
+func TestWhatAStrictTaskMayDeclare(t *testing.T) {
+	for text, wrong := range map[string]int{
+		`{"clientAliases": [{"port": 80, "testTrafficRules": {"header": {"name": "x-test", "value": {"exact": "1"}}}}]`: 0,
+		`{"clientAliases": [{"port": 80}]`:                                             0,
+		`{"clientAliases": [{"port": 80}], "timeout": {"perRequestTimeoutSeconds": 1}`: 0,
+	} {
+		for policies, more := range map[string]int{`{}`: 0, `{"web": {"rateLimit": {"requests": 5, "per": "1s"}}, "db": {"retries": {"max": 1}}}`: 2} {
+			d, err := declare.Parse([]byte(`{"serviceConnectConfiguration": {"enabled": true, "services": [` + text + `, "portName": "web"}]},
+				"portMappings": [{"name": "web", "containerPort": 8080, "appProtocol": "http"}], "policies": ` + policies + `}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if errs := (Config{Profile: mesh.Strict, Declaration: d}).checkProfile(); len(errs) != wrong+more {
+				t.Errorf("%s and %s: %v", text, policies, errs)
+			}
+		}
+	}
+}
+
 func TestADeadApplicationClosesItsIngress(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -8,10 +8,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 
 	"patchbay/agentapi"
 	"patchbay/mesh"
+	"patchbay/mesh/policy"
 )
 
 // frozenName is the file below the state directory that keeps the names of a
@@ -46,11 +48,22 @@ func (c Config) checkProfile() (errs []error) {
 		errs = append(errs, errors.New("the declaration: dependencies; allowed: none with profile strict, which knows every name of the namespace. Take them out, or use --profile live"))
 	}
 	for _, p := range c.Declaration.Ports {
-		if p.Policy != nil {
+		if !onlyECS(p.Policy) {
 			errs = append(errs, fmt.Errorf("the declaration: %s: a policy; allowed: none with profile strict. Take it out, or use --profile live", p.PortName))
 		}
 	}
 	return errs
+}
+
+// onlyECS reports whether a service's policy says no more than ECS's block can:
+// testTrafficRules are kept there.
+func onlyECS(p *policy.Policy) bool {
+	if p == nil {
+		return true
+	}
+	more := *p
+	more.TestTraffic = nil
+	return reflect.DeepEqual(more, policy.Policy{})
 }
 
 // vips are the virtual IPs of the task's names.
