@@ -122,6 +122,10 @@ func TestDeployments(t *testing.T) {
 		p.follow(blocks[i][1], blocks[i][2])
 		after()
 	}
+	p.follow("patchbay shift backend.demo --to green --from blue --weight 50", "backend.demo moves from blue to green: 50 % of the calls")
+	p.prints(exitDone, `every hop looks right`, "explain", "frontend", fmt.Sprintf("http://backend.demo:%d/", alias))
+	p.prints(exitDone, `demo/frontend/f1 has what it should have`, "diff", "f1")
+	p.prints(exitDone, `blue 50 %, green 50 %`, "status")
 	p.rollsBack(front, alias, &broken)
 	p.prints(exitFailed, `to: "gren" has no endpoint; backend\.demo has: blue, green`, "shift", "backend.demo", "--to", "gren")
 	p.prints(exitUsage, `allowed: --to with what moves, or one of --status, --abort, --end`, "shift", "backend.demo", "--weight", "3")
@@ -162,7 +166,7 @@ func (p *plane) needsToken() {
 	}
 	envoytest.Eventually(t, 5*time.Second, func() error {
 		log, err := os.ReadFile(auditFile(p.cfg.Data))
-		if err == nil && strings.Count(string(log), "POST /api/v1/shift") < 9 {
+		if err == nil && strings.Count(string(log), "POST /api/v1/shift") < 10 {
 			err = fmt.Errorf("the audit log has\n%s", log)
 		}
 		return err
