@@ -108,6 +108,8 @@ type Agent struct {
 	closed []uint16                   // those that it was last told; of [Agent.tend] alone
 	desk   *ask.Desk
 
+	certified map[string]int // tend's own: ports that had their certificate, by portName, and in which of Envoy's processes
+
 	wake    chan struct{} // capacity 1: the loop should look at once
 	report  chan struct{} // capacity 1: there is news for the control plane
 	drained chan struct{} // closed when the control plane says that the drain is complete
@@ -126,7 +128,8 @@ func New(c Config) (*Agent, error) {
 		cfg: c, log: c.Log, hosts: &hosts.File{Path: c.HostsFile}, admin: envoy.NewAdmin(c.adminSocket()), wiring: c.Wiring, place: &ecs.Place{}, shut: closed.Set,
 		member: join.New(join.Config{Dir: c.Join, Addr: c.Agent, Task: c.Task, State: c.State, UID: c.UID, Log: c.Log}),
 		wake:   make(chan struct{}, 1), report: make(chan struct{}, 1), drained: make(chan struct{}),
-		st: state{ports: map[string]*portState{}, phase: "starting", task: c.ECS},
+		certified: map[string]int{},
+		st:        state{ports: map[string]*portState{}, phase: "starting", task: c.ECS},
 	}
 	a.desk = ask.New(a.admin, c.HostsFile, func() string { return a.member.Node().ID() })
 	return a, nil

@@ -40,6 +40,7 @@ type seen struct {
 	state   string          // Envoy's own word; empty if it does not answer
 	open    map[string]bool // listeners that accept connections
 	refused []string        // listeners that it does not open, in its own words
+	bare    map[string]bool // open ports that speak TLS and have no certificate, by portName
 }
 
 func (s seen) live() bool { return s.state == "LIVE" }
@@ -89,6 +90,7 @@ func (a *Agent) look(ctx context.Context) seen {
 	if s.refused, err = a.admin.Refused(ctx); err != nil {
 		a.log.DebugContext(ctx, "Envoy's refused listeners are not known", "error", err)
 	}
+	s.bare = a.bare(ctx, s.open)
 	return s
 }
 
@@ -116,6 +118,9 @@ func (a *Agent) health(ctx context.Context, s seen) *agentapi.Health {
 			case state == agentapi.Health_HEALTHY && s.live() && !s.open["ingress-"+p.PortName]:
 				state = agentapi.Health_UNHEALTHY // nobody could reach it
 				why = "Envoy does not listen for it yet: it may wait for the certificate"
+			case state == agentapi.Health_HEALTHY && s.bare[p.PortName]:
+				state = agentapi.Health_UNHEALTHY // Envoy would reset every connection
+				why = "Envoy waits for its certificate: if that lasts, `patchbay doctor` says why none is issued"
 			}
 			mu.Lock()
 			defer mu.Unlock()

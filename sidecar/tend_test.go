@@ -28,6 +28,8 @@ type fakeAdmin struct {
 	state     string
 	listeners []string
 	refused   string // the configs of a dump of listeners
+	secrets   []string
+	asked     int // for secrets
 }
 
 func (f *fakeAdmin) set(change func(*fakeAdmin)) {
@@ -47,12 +49,36 @@ func (f *fakeAdmin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprintf(w, "%s::127.0.0.1:1\n", l)
 		}
 	case "/config_dump":
-		fmt.Fprintf(w, `{"configs":[%s]}`, f.refused)
+		if r.URL.Query().Get("resource") != "dynamic_active_secrets" {
+			fmt.Fprintf(w, `{"configs":[%s]}`, f.refused)
+			return
+		}
+		f.asked++
+		var names []string
+		for _, s := range f.secrets {
+			names = append(names, fmt.Sprintf(`{"name":%q}`, s))
+		}
+		fmt.Fprintf(w, `{"configs":[%s]}`, strings.Join(names, ","))
 	}
 }
 
 // newAgent has a hosts file, a fake Envoy, and no control plane.
 func newAgent(t *testing.T, change func(*Config)) (*Agent, *fakeAdmin) {
+	t.Helper()
+	a, socket := newQuietAgent(t, change)
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fakeAdmin{state: "LIVE"}
+	s := &http.Server{Handler: f}
+	go s.Serve(l)
+	t.Cleanup(func() { s.Close() })
+	return a, f
+}
+
+// newQuietAgent has no Envoy; socket is where it looks for one.
+func newQuietAgent(t *testing.T, change func(*Config)) (a *Agent, socket string) {
 	t.Helper()
 	dir := t.TempDir()
 	hostsFile := filepath.Join(dir, "hosts")
@@ -70,15 +96,7 @@ func newAgent(t *testing.T, change func(*Config)) (*Agent, *fakeAdmin) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("unix", c.adminSocket())
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &fakeAdmin{state: "LIVE"}
-	s := &http.Server{Handler: f}
-	go s.Serve(l)
-	t.Cleanup(func() { s.Close() })
-	return a, f
+	return a, c.adminSocket()
 }
 
 // look is one turn of the loop.

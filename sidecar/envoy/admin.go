@@ -111,6 +111,28 @@ func (a *Admin) Refused(ctx context.Context) ([]string, error) {
 	return slices.Compact(out), nil
 }
 
+// Secrets are the names of the secrets that came by SDS and are in use. One
+// that was asked for, and answered as not there, is not among them.
+func (a *Admin) Secrets(ctx context.Context) (map[string]bool, error) {
+	b, err := a.ask(ctx, http.MethodGet, "/config_dump", url.Values{"resource": {"dynamic_active_secrets"}, "mask": {"name"}})
+	if err != nil {
+		return nil, err
+	}
+	var dump struct {
+		Configs []struct {
+			Name string `json:"name"`
+		} `json:"configs"`
+	}
+	if err := json.Unmarshal(b, &dump); err != nil {
+		return nil, fmt.Errorf("read Envoy's secrets: %w", err)
+	}
+	out := map[string]bool{}
+	for _, c := range dump.Configs {
+		out[c.Name] = true
+	}
+	return out, nil
+}
+
 // Stats are the counters and gauges whose names match the regular expression.
 func (a *Admin) Stats(ctx context.Context, filter string) (map[string]uint64, error) {
 	b, err := a.ask(ctx, http.MethodGet, "/stats", url.Values{"filter": {filter}})

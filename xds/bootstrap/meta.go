@@ -26,6 +26,11 @@ const MetadataKey = "patchbay"
 // offered port may have this number.
 const RedirectPort = 15001
 
+// LeafSecrets begins the name of the SDS secret with a service's certificate and
+// key; discoveryName.namespace follows. A sidecar is given those of its own
+// services only.
+const LeafSecrets = "leaf/"
+
 // NodeMeta is what a sidecar says of itself. It may add ports and features,
 // never identity: that is the certificate's.
 type NodeMeta struct {

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"patchbay/mesh"
+	"patchbay/xds/bootstrap"
 )
 
 // anyBundle is the trust in every issuer of the mesh. It is for endpoints that
@@ -18,7 +19,7 @@ const anyBundle = "bundles"
 
 // LeafSecret and BundleSecret name SDS secrets. A name never changes, so that
 // a rotation swaps the content alone.
-func LeafSecret(s mesh.ServiceName) string { return "leaf/" + s.String() }
+func LeafSecret(s mesh.ServiceName) string { return bootstrap.LeafSecrets + s.String() }
 
 // BundleSecret names the trust of an issuer.
 func BundleSecret(issuer string) string { return "bundle/" + issuer }
