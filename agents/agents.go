@@ -127,6 +127,7 @@ type NodeStatus struct {
 	NamesApplied string       `json:"namesApplied,omitempty"` // version
 	NamesWaiting []string     `json:"namesWaiting,omitempty"`
 	NamesRefused []string     `json:"namesRefused,omitempty"`
+	Dependencies []string     `json:"dependencies,omitempty"` // discoveryNames; empty: all
 	Ports        []PortStatus `json:"ports"`
 }
 

@@ -52,7 +52,8 @@ func (s *session) status() NodeStatus {
 		AgentVersion: st.hello.GetAgentVersion(), EnvoyVersion: st.hello.GetEnvoyVersion(), Wiring: st.hello.GetWiring(),
 		EnvoyReady: st.health.GetEnvoyReady(), EnvoyError: st.health.GetEnvoyError(), Draining: st.draining,
 		NamesSent: st.namesSent, NamesApplied: st.applied.GetVersion(), NamesWaiting: st.applied.GetWaiting(), NamesRefused: st.applied.GetRefused(),
-		Ports: make([]PortStatus, 0, len(s.ports)),
+		Dependencies: st.hello.GetDependencies(),
+		Ports:        make([]PortStatus, 0, len(s.ports)),
 	}
 	for _, p := range s.ports {
 		health := agentapi.Health_UNKNOWN

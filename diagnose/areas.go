@@ -2,6 +2,8 @@ package diagnose
 
 import (
 	"fmt"
+
+	"patchbay/internal/count"
 )
 
 // Area is one part of a diagnosis, and what was looked at there.
@@ -26,7 +28,10 @@ func Areas(f *Facts) []Area {
 		}
 		return out
 	}
-	out := []Area{{"control plane", seenControl(f), of("PB100")}}
+	out := []Area{{"control plane", seenControl(f), of("PB100", "PB1010", "PB1012", "PB1013")}}
+	if f.AWS != nil {
+		out = append(out, Area{"AWS", seenAWS(f.AWS), of("PB1011")})
+	}
 	if f.Status == nil {
 		return out
 	}
@@ -44,11 +49,11 @@ func Areas(f *Facts) []Area {
 		}
 	}
 	return append(out,
-		Area{"configuration", fmt.Sprintf("%d namespaces, %d services and their names", len(st.Namespaces), len(st.Services)), of("PB11")},
-		Area{"certificates", fmt.Sprintf("%d issuers, certificates of %d services", len(st.Issuers), encrypted), of("PB12")},
-		Area{"Envoys", fmt.Sprintf("%d sidecars; looked into %d", len(st.Sidecars), len(f.Tasks)), of("PB13")},
-		Area{"tasks", fmt.Sprintf("applications, names and clocks of %d sidecars", len(st.Sidecars)), of("PB14")},
-		Area{"traffic", fmt.Sprintf("endpoints of %d services; %d handshakes, %d of them in order", len(st.Services), len(f.Ports), good), of("PB15")},
+		Area{"configuration", count.Of(len(st.Namespaces), "namespace") + ", " + count.Of(len(st.Services), "service") + " with their names", of("PB11")},
+		Area{"certificates", count.Of(len(st.Issuers), "issuer") + ", certificates of " + count.Of(encrypted, "service"), of("PB12")},
+		Area{"Envoys", fmt.Sprintf("%s; looked into %d", count.Of(len(st.Sidecars), "sidecar"), len(f.Tasks)), of("PB13")},
+		Area{"tasks", "applications, names and clocks of " + count.Of(len(st.Sidecars), "sidecar"), of("PB14", "PB1606")},
+		Area{"traffic", fmt.Sprintf("endpoints of %s; %s, %d of them in order", count.Of(len(st.Services), "service"), count.Of(len(f.Ports), "handshake"), good), of("PB15")},
 	)
 }
 

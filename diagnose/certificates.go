@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"patchbay/admin/api"
+	"patchbay/internal/count"
 )
 
 // refusals are the words of a CA that answers, but not with a certificate.
@@ -61,21 +62,22 @@ func checkCertificates(f *Facts, add func(Finding)) {
 		issuers = append(issuers, i.Name)
 		ill[i.Name] = i.LastError != ""
 	}
+	offered := offers(st)
 	for _, s := range st.Services {
 		if t := s.TLS; t != nil {
-			certificate(s, issuers, ill[t.Issuer], st.At, add)
+			certificate(s, len(offered[s.Name]) > 0, issuers, ill[t.Issuer], st.At, add)
 		}
 	}
 }
 
-func certificate(s api.Service, issuers []string, illCA bool, now time.Time, add func(Finding)) {
+func certificate(s api.Service, offered bool, issuers []string, illCA bool, now time.Time, add func(Finding)) {
 	t := s.TLS
 	evidence := []string{"issuer " + t.Issuer}
 	if t.Serial != "" {
 		evidence = append(evidence, "serial "+t.Serial+", until "+t.NotAfter.UTC().Format(time.RFC3339))
 	}
 	if t.LastError != "" {
-		evidence = append(evidence, fmt.Sprintf("%d attempts failed; the last: %s", t.Failures, t.LastError))
+		evidence = append(evidence, count.Of(t.Failures, "failed attempt")+"; the last: "+t.LastError)
 	}
 	known := slices.Contains(issuers, t.Issuer)
 	if known && t.LastError != "" && !illCA {
@@ -86,7 +88,7 @@ func certificate(s api.Service, issuers []string, illCA bool, now time.Time, add
 	case !known:
 		add(Finding{Code: "PB1207", Subject: s.Name, Cause: fmt.Sprintf("its issuer is %q; configured are %q", t.Issuer, issuers), Evidence: evidence,
 			Fix: []string{"add the issuer to `issuers` in the control plane's configuration, or declare one of these as awsPcaAuthorityArn"}})
-	case t.Serial == "" && (Total(s.Endpoints) > 0 || t.LastError != ""):
+	case t.Serial == "" && (offered || Total(s.Endpoints) > 0 || t.LastError != ""):
 		add(Finding{Code: "PB1203", Subject: s.Name, Cause: caOr(illCA, "none was issued"), Evidence: evidence,
 			Fix: []string{"the control plane tries again by itself as soon as the CA answers"}})
 	case t.Serial == "":

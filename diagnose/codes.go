@@ -24,6 +24,9 @@ var codes = map[string]code{
 	"PB1008": {8, Error, "two clocks disagree"},
 	"PB1009": {62, Warning, "endpoints are shown that the registry no longer lists"},
 	"PB1010": {21, Error, "a service was deleted in the registry"},
+	"PB1011": {11, Error, "AWS can't be reached"},
+	"PB1012": {65, Error, "replicas disagree"},
+	"PB1013": {66, Warning, "a replica is not heard"},
 	"PB1101": {30, Error, "two services claim one alias"},
 	"PB1102": {31, Error, "an alias can't be served in a task"},
 	"PB1103": {32, Error, "a service of the registry can't be used"},
@@ -35,6 +38,7 @@ var codes = map[string]code{
 	"PB1109": {11, Error, "a namespace is not certain"},
 	"PB1110": {22, Error, "a service of the registry is in the way"},
 	"PB1111": {51, Warning, "a service has instances of others"},
+	"PB1112": {35, Error, "a load balancer does not fit the service behind it"},
 	"PB1201": {14, Error, "the CA does not answer"},
 	"PB1202": {15, Error, "the CA refuses"},
 	"PB1203": {40, Error, "a service has no certificate"},
@@ -72,6 +76,7 @@ var codes = map[string]code{
 	"PB1602": {3, Error, "the mesh has no such name"},
 	"PB1603": {4, Error, "the name is not called at this port"},
 	"PB1604": {47, Error, "a sidecar lacks what the control plane wants it to have"},
+	"PB1606": {5, Error, "a task does not declare what it calls"},
 	"PB1605": {48, Error, "a call fails although every hop looks right"},
 }
 

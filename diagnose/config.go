@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"patchbay/internal/count"
 )
 
 // What a registrar says of a port that it refuses.
@@ -52,9 +54,17 @@ func checkConfiguration(f *Facts, add func(Finding)) {
 				Fix: []string{"declare clientAliases for it"}})
 		}
 		for _, reason := range slices.Sorted(maps.Keys(s.Skipped)) {
-			add(Finding{Code: "PB1106", Subject: s.Name, Cause: fmt.Sprintf("%d instances: %s", s.Skipped[reason], reason), Evidence: []string{s.ARN},
+			add(Finding{Code: "PB1106", Subject: s.Name, Cause: count.Of(s.Skipped[reason], "instance") + ": " + reason, Evidence: []string{s.ARN},
 				Fix: []string{"aws servicediscovery list-instances --service-id ID    (docs/reference/cloudmap-attributes.md names what is needed)"}})
 		}
+	}
+}
+
+// checkBalancers is about load balancers whose targets can't be healthy.
+func checkBalancers(f *Facts, add func(Finding)) {
+	for _, b := range f.Balancers {
+		what, allowed, _ := strings.Cut(b.Text, "; allowed: ")
+		add(Finding{Code: "PB1112", Subject: b.Where, Cause: what, Evidence: []string{"the ingress of a service with TLS speaks TLS 1.3 alone"}, Fix: []string{"set " + allowed}})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"patchbay/admin/api"
+	"patchbay/internal/count"
 )
 
 const (
@@ -121,7 +122,7 @@ func checkRegistry(f *Facts, add func(Finding)) {
 	for _, s := range f.Status.Services {
 		if deleted(s) {
 			if n := len(offered[s.Name]); n > 0 {
-				add(Finding{Code: "PB1010", Subject: s.Name, Cause: fmt.Sprintf("the registry no longer has it, and %d connected tasks offer it", n), Evidence: offered[s.Name],
+				add(Finding{Code: "PB1010", Subject: s.Name, Cause: "the registry no longer has it, in spite of " + count.Of(n, "connected task") + " to offer it", Evidence: offered[s.Name],
 					Fix: []string{"restart one task that offers it: the control plane then writes the service again", "find out who deleted it: Cloud Map's DeleteService in CloudTrail, or the registry's log"}})
 			}
 			continue // its end is being confirmed: it goes by itself
@@ -131,8 +132,8 @@ func checkRegistry(f *Facts, add func(Finding)) {
 		}
 		if s.Held > 0 {
 			add(Finding{Code: "PB1009", Subject: s.Name,
-				Cause:    fmt.Sprintf("%d endpoints vanished from the registry at once, without announcing it: they stay until that is confirmed", s.Held),
-				Evidence: []string{fmt.Sprintf("%d endpoints are shown", Total(s.Endpoints))},
+				Cause:    count.Of(s.Held, "endpoint") + " vanished from the registry at once, without a word: what is shown stays until that is confirmed",
+				Evidence: []string{"shown: " + count.Of(Total(s.Endpoints), "endpoint")},
 				Fix:      []string{"if they were stopped, wait: a second answer confirms it; if not, look who changed the registry"}})
 		}
 	}

@@ -47,12 +47,23 @@ type Facts struct {
 	Status      *api.Status `json:"status,omitempty"`
 	// Traffic is what the sidecars count.
 	Traffic *api.Traffic `json:"traffic,omitempty"`
+	// AWS is what came of trying the control plane's calls of AWS.
+	AWS *api.AWS `json:"aws,omitempty"`
+	// Balancers are load balancers, as definitions of tasks show them, that do
+	// not fit the mesh.
+	Balancers []Balancer `json:"balancers,omitempty"`
 	// Tasks are what sidecars have, by node id.
 	Tasks map[string]*api.Task `json:"tasks,omitempty"`
 	// Details are services with their endpoints, by name.
 	Details map[string]*api.ServiceDetail `json:"details,omitempty"`
 	// Ports are the outcomes of handshakes with endpoints, by IP:port.
 	Ports map[string]verify.Endpoint `json:"ports,omitempty"`
+}
+
+// Balancer is what is wrong with a load balancer in front of a service.
+type Balancer struct {
+	Where string `json:"where"` // file and path
+	Text  string `json:"text"`  // what is wrong; "; allowed: " begins what is not
 }
 
 // check adds the findings of one area.
@@ -65,7 +76,7 @@ func Check(f *Facts) []Finding {
 	add := func(x Finding) {
 		out = append(out, Complete(x))
 	}
-	for _, c := range []check{checkControl, checkRegistry, checkIssuers, checkCertificates, checkConfiguration, checkSidecars, checkTasks, checkServices, checkTraffic} {
+	for _, c := range []check{checkControl, checkRegistry, checkAWS, checkReplicas, checkIssuers, checkCertificates, checkConfiguration, checkBalancers, checkSidecars, checkTasks, checkServices, checkTraffic} {
 		c(f, add)
 	}
 	out = merged(out)

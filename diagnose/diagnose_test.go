@@ -92,7 +92,25 @@ func TestRootCauseFirst(t *testing.T) {
 		{"PB1007", "one", "ends in", func(f *Facts) { f.Status.SurvivableSeconds = new(20.0) }},
 		{"PB1008", "one", "ahead of", func(f *Facts) { f.Status.At = noon.Add(time.Hour) }},
 		{"PB1009", "backend.demo", "vanished", func(f *Facts) { f.Status.Services[0].Held = 3 }},
-		{"PB1010", "backend.demo", "1 connected tasks offer it", func(f *Facts) { f.Status.Services[0].Error = "DiscoverInstances: ServiceNotFound: no service" }},
+		{"PB1010", "backend.demo", "1 connected task to offer it", func(f *Facts) { f.Status.Services[0].Error = "DiscoverInstances: ServiceNotFound: no service" }},
+		{"PB1011", "acm-pca", "refused", func(f *Facts) {
+			f.AWS = &api.AWS{Calls: []api.AWSCall{{Action: "acm-pca:GetCertificate", Outcome: api.Failed, Detail: "connection refused"}}}
+		}},
+		{"PB1011", "data-servicediscovery.eu-west-1.amazonaws.com", "no such host", func(f *Facts) {
+			f.AWS = &api.AWS{Names: map[string]string{"servicediscovery.eu-west-1.amazonaws.com": "", "data-servicediscovery.eu-west-1.amazonaws.com": "no such host"}}
+		}},
+		{"PB1006", "acm-pca:IssueCertificate", "may not", func(f *Facts) {
+			f.AWS = &api.AWS{Calls: []api.AWSCall{{Action: "acm-pca:IssueCertificate", Outcome: api.Refused, Statement: "{}"}, {Action: "ecs:DescribeTasks", Outcome: api.Allowed}, {Action: "x:Y", Outcome: api.Untried}}}
+		}},
+		{"PB1005", "ecs:DescribeTasks", "too many", func(f *Facts) {
+			f.AWS = &api.AWS{Calls: []api.AWSCall{{Action: "ecs:DescribeTasks", Outcome: api.Throttled}}}
+		}},
+		{"PB1012", "replica 10.0.0.2:18005", "other services", func(f *Facts) {
+			f.Status.Replicas = []api.Replica{{Address: "10.0.0.2:18005", Heard: true, Since: noon.Add(-time.Hour), Differs: noon.Add(-time.Minute)}, {Address: "10.0.0.3:18005", Heard: true, Differs: noon.Add(-time.Second)}}
+		}},
+		{"PB1013", "replica 10.0.0.2:18005", "not been heard for 60 s", func(f *Facts) {
+			f.Status.Replicas = []api.Replica{{Address: "10.0.0.2:18005", Since: noon.Add(-time.Minute)}, {Address: "10.0.0.3:18005", Since: noon.Add(-time.Second)}}
+		}},
 		{"PB1101", "other.demo", "older", func(f *Facts) {
 			f.Status.Services = append(f.Status.Services, api.Service{
 				Name: "other.demo", Protocol: "http", Endpoints: map[string]int{"HEALTHY": 1}, Source: "live",
@@ -112,6 +130,9 @@ func TestRootCauseFirst(t *testing.T) {
 			f.Status.Services[0].Settings, f.Status.Services[0].Protocol, f.Status.Services[0].Source = "the hash differs", "", "unfinished"
 		}},
 		{"PB1106", "backend.demo", "bad_port", func(f *Facts) { f.Status.Services[0].Skipped = map[string]int{"bad_port": 2} }},
+		{"PB1112", "plan.json: lb[0]", "speaks HTTP", func(f *Facts) {
+			f.Balancers = []Balancer{{"plan.json: lb[0]", "its target group speaks HTTP; allowed: protocol HTTPS"}}
+		}},
 		{"PB1107", "backend.demo", "may not offer", func(f *Facts) {
 			p := &f.Status.Sidecars[0].Ports[0]
 			p.Registered, p.Error = false, `workload demo/backend may not offer "backend"; it may offer []`
@@ -161,6 +182,13 @@ func TestRootCauseFirst(t *testing.T) {
 		{"PB1307", "demo/frontend/f1", "eds", func(f *Facts) {
 			f.Status.Sidecars[1].Stream.Types[1] = api.TypeSync{Type: "eds", State: api.Waiting, Since: noon.Add(-time.Minute), Names: []string{"a"}}
 		}},
+		{"PB1307", "demo/frontend/f1", "changes of eds have waited", func(f *Facts) {
+			f.Status.Sidecars[1].Stream.Types[1] = api.TypeSync{Type: "eds", State: api.Stale, Since: noon.Add(-time.Minute), Names: []string{"a"}}
+		}},
+		{"PB1606", "demo/frontend/f1", "backend.demo is not declared", func(f *Facts) {
+			f.Status.Sidecars[1].Agent.Dependencies = []string{"db"}
+			f.Traffic = &api.Traffic{Edges: []api.Edge{{Workload: "demo/frontend", Service: "backend.demo", Requests: 3}}}
+		}},
 		{"PB1306", "demo/backend/b1", "does not answer its agent", func(f *Facts) {
 			f.Tasks = map[string]*api.Task{"demo/backend/b1": {At: noon, Errors: map[string]string{"server_info": "timeout"}}}
 		}},
@@ -175,7 +203,7 @@ func TestRootCauseFirst(t *testing.T) {
 		{"PB1501", "backend.demo", "no connected task", func(f *Facts) {
 			f.Status.Services[0].Endpoints, f.Status.Sidecars = map[string]int{}, f.Status.Sidecars[1:]
 		}},
-		{"PB1502", "backend.demo", "not healthy", func(f *Facts) { f.Status.Services[0].Endpoints = map[string]int{"UNHEALTHY": 2} }},
+		{"PB1502", "backend.demo", "none reports to be healthy", func(f *Facts) { f.Status.Services[0].Endpoints = map[string]int{"UNHEALTHY": 2} }},
 		{"PB1503", "10.0.0.1:15000", "refused", func(f *Facts) { seen(f, verify.Observation{Unreachable: "connection refused"}) }},
 		{"PB1504", "10.0.0.1:15000", "version", func(f *Facts) {
 			seen(f, verify.Observation{Modern: verify.Handshake{Error: "protocol version not supported"}, Older: verify.Handshake{Error: "x"}, Plain: verify.Plain{Refused: true}})
@@ -189,7 +217,7 @@ func TestRootCauseFirst(t *testing.T) {
 		{"PB1208", "backend.demo", "broke off handshakes", func(f *Facts) {
 			f.Traffic = &api.Traffic{Edges: []api.Edge{{Workload: "demo/frontend", Service: "backend.demo", Encryption: api.Encryption{Unverified: 1, Distrusted: noon}}}}
 		}},
-		{"PB1508", "backend.demo", "plain text", func(f *Facts) { f.Status.Services[0].TLS.Only, f.Status.Services[0].Encrypted = true, 0 }},
+		{"PB1508", "backend.demo", "without TLS", func(f *Facts) { f.Status.Services[0].TLS.Only, f.Status.Services[0].Encrypted = true, 0 }},
 	}
 	rest := Codes()
 	for _, c := range rows {

@@ -10,6 +10,7 @@ import (
 
 	"patchbay/admin/api"
 	"patchbay/diagnose/verify"
+	"patchbay/internal/count"
 )
 
 // Client finds a sidecar by its node id, or by the name of its task or workload
@@ -43,13 +44,13 @@ func checkServices(f *Facts, add func(Finding)) {
 		switch {
 		case n == 0 && !f.Status.Ready:
 		case n == 0:
-			add(Finding{Code: "PB1501", Subject: s.Name, Cause: nobody(s.Name, offered), Evidence: []string{fmt.Sprintf("%d connected tasks offer it", len(offered[s.Name]))},
+			add(Finding{Code: "PB1501", Subject: s.Name, Cause: nobody(s.Name, offered), Evidence: []string{count.Of(len(offered[s.Name]), "connected task") + " to offer it"},
 				Fix: []string{"start a task that offers it, or look at the findings about those that do", "delete the service in the registry if it is not needed any more"}})
 		case s.Endpoints["UNHEALTHY"] == n:
-			add(Finding{Code: "PB1502", Subject: s.Name, Cause: fmt.Sprintf("all %d endpoints report that they are not healthy", n), Evidence: offered[s.Name],
+			add(Finding{Code: "PB1502", Subject: s.Name, Cause: "of " + count.Of(n, "endpoint") + " none reports to be healthy", Evidence: offered[s.Name],
 				Fix: []string{"look at the findings about the tasks that offer it"}})
 		case s.TLS != nil && s.TLS.Only && s.Encrypted < n:
-			add(Finding{Code: "PB1508", Subject: s.Name, Cause: fmt.Sprintf("%d of %d endpoints speak plain text; the service is locked to TLS, so they are not called", n-s.Encrypted, n),
+			add(Finding{Code: "PB1508", Subject: s.Name, Cause: fmt.Sprintf("of %s, %d without TLS: the service is locked to TLS, so that is not called", count.Of(n, "endpoint"), n-s.Encrypted),
 				Evidence: offered[s.Name], Fix: []string{"deploy the tasks that offer it again, with tls in their declaration"}})
 		}
 	}

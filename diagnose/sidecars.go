@@ -168,6 +168,11 @@ func sync(s api.Sidecar, t api.TypeSync, now time.Time, add func(Finding)) {
 				Evidence: []string{"version " + r.Version + ", at " + r.At.UTC().Format(time.RFC3339), "what Envoy had before stays in use"},
 				Fix:      []string{"patchbay status " + s.Node + " -o json    (what was sent, accepted and rejected)", "change what the service declares; the next version is sent at once"}})
 		}
+	case api.Stale:
+		if age := now.Sub(t.Since); age > settle && !t.Since.IsZero() {
+			add(Finding{Code: "PB1307", Subject: s.Node, Cause: "changes of " + t.Type + " have waited for " + span(age) + " to be sent", Evidence: []string{names},
+				Fix: []string{"look at the load of the task's machine: its Envoy does not read its stream"}})
+		}
 	case api.Waiting:
 		if age := now.Sub(t.Since); age > settle && t.Type == "cds" {
 			add(Finding{Code: "PB1303", Subject: s.Node, Cause: "clusters are not acknowledged for " + span(age) + ": one of them waits for its endpoints or its secrets",

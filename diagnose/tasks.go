@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"patchbay/admin/api"
+	"patchbay/internal/count"
 )
 
 // memoryMost is what an Envoy may need for each cluster, and at least, before
@@ -44,7 +45,7 @@ func checkTasks(f *Facts, add func(Finding)) {
 			}
 		}
 		if need := uint64(max(memoryAtLeast, memoryMost*len(t.Clusters))); t.Memory > need {
-			add(Finding{Code: "PB1309", Subject: node, Cause: fmt.Sprintf("%d MB for %d services", t.Memory>>20, len(t.Clusters)),
+			add(Finding{Code: "PB1309", Subject: node, Cause: fmt.Sprintf("%d MB for %s", t.Memory>>20, count.Of(len(t.Clusters), "service")),
 				Fix: []string{"declare `dependencies` so that the sidecar is told of what its task calls"}})
 		}
 		for _, c := range t.Clusters {

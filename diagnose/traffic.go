@@ -3,22 +3,53 @@ package diagnose
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"patchbay/admin/api"
+	"patchbay/internal/count"
 )
 
 // lately is how long something that was counted is a finding: agents count
 // every five seconds, and what was mended is soon over.
 const lately = 2 * time.Minute
 
-// checkTraffic judges what the sidecars' own counters say of encryption.
+// undeclared is about tasks that leave out what their workload has called: a
+// deployment that forgot a dependency.
+func undeclared(f *Facts, e api.Edge, add func(Finding)) {
+	if e.Requests+e.Connections == 0 {
+		return
+	}
+	for _, s := range f.Status.Sidecars {
+		if strings.HasPrefix(s.Node, e.Workload+"/") {
+			if x, out := Undeclared(s, e.Service); out {
+				x.Evidence = append(x.Evidence, "other tasks of "+e.Workload+" have called it")
+				add(x)
+			}
+		}
+	}
+}
+
+// Undeclared reports whether the dependencies that a task declares leave out a
+// service of its namespace, and the finding about that.
+func Undeclared(s api.Sidecar, service string) (Finding, bool) {
+	name, namespace, _ := strings.Cut(service, ".")
+	if s.Agent == nil || len(s.Agent.Dependencies) == 0 || !strings.HasPrefix(s.Node, namespace+"/") || slices.Contains(s.Agent.Dependencies, name) {
+		return Finding{}, false
+	}
+	return Finding{Code: "PB1606", Subject: s.Node, Cause: service + " is not declared: its dependencies are " + strings.Join(s.Agent.Dependencies, ", "),
+		Evidence: []string{"a sidecar that declares dependencies is told of these only"},
+		Fix:      []string{"add " + name + " to `dependencies` in the task's declaration, and start the task again", "or remove `dependencies`: then it may call everything in its namespace"}}, true
+}
+
+// checkTraffic judges what the sidecars' own counters say.
 func checkTraffic(f *Facts, add func(Finding)) {
 	if f.Status == nil || f.Traffic == nil {
 		return
 	}
 	recent := func(at time.Time) bool { return !at.IsZero() && f.Status.At.Sub(at) < lately }
 	for _, e := range f.Traffic.Edges {
+		undeclared(f, e, add)
 		i := slices.IndexFunc(f.Status.Services, func(s api.Service) bool { return s.Name == e.Service && s.TLS != nil })
 		if i < 0 {
 			continue
@@ -33,14 +64,14 @@ func checkTraffic(f *Facts, add func(Finding)) {
 		}
 		if recent(e.Distrusted) {
 			add(Finding{Code: "PB1208", Subject: e.Service, Cause: fmt.Sprintf("the sidecars of %s broke off handshakes because of its certificate", e.Workload),
-				Evidence: []string{fmt.Sprintf("%d handshakes, the last at %s", e.Unverified, e.Distrusted.UTC().Format(time.RFC3339))},
+				Evidence: []string{fmt.Sprintf("%s, the last at %s", count.Of(e.Unverified, "handshake"), e.Distrusted.UTC().Format(time.RFC3339))},
 				Fix:      []string{"patchbay explain " + e.Workload + " http://" + e.Service + " --live    (says what is wrong with it)"}})
 		}
 	}
 	for _, i := range f.Traffic.Ingresses {
 		if recent(i.Knocked) {
 			add(Finding{Code: "PB1509", Subject: i.Workload, Cause: "somebody connects to its ingress port, but not with TLS 1.3; the port refuses",
-				Evidence: []string{fmt.Sprintf("%d handshakes were refused since its Envoys started, the last at %s", i.Refused, i.Knocked.UTC().Format(time.RFC3339))},
+				Evidence: []string{fmt.Sprintf("refused since its Envoys started: %s, the last at %s", count.Of(i.Refused, "handshake"), i.Knocked.UTC().Format(time.RFC3339))},
 				Fix: []string{
 					"a load balancer in front of it: HTTPS target group, a listener policy with TLS 1.3; on a Network Load Balancer a TCP health check",
 					"a client that is no task of the mesh: give it a sidecar, or have it speak TLS 1.3",

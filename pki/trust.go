@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"patchbay/internal/count"
 	"patchbay/mesh"
 	"patchbay/pki/issue"
 	"patchbay/pki/lane"
@@ -240,7 +241,7 @@ func (t *trust) ready(ctx context.Context, leaf *mesh.Leaf, urgent bool) error {
 			return nil
 		}
 		if !time.Now().Before(limit) || !sleep(ctx, ackPace) {
-			return fmt.Errorf("%w: %d nodes, %s", errUnacked, len(missing), strings.Join(missing[:min(5, len(missing))], ", "))
+			return fmt.Errorf("%w: %s, %s", errUnacked, count.Of(len(missing), "node"), strings.Join(missing[:min(5, len(missing))], ", "))
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 
+	"patchbay/internal/count"
 	"patchbay/registry/cloudmap"
 	"patchbay/registry/state"
 	"patchbay/registry/watch"
@@ -96,7 +97,7 @@ func (s *Server) deleteNamespace(in *cloudmap.IDRequest) (*cloudmap.OperationSta
 			return cloudmap.NamespaceNotFound(in.ID)
 		}
 		if n.Services > 0 {
-			return cloudmap.ResourceInUse("Namespace %s has %d services: delete them first.", n.ID, n.Services)
+			return cloudmap.ResourceInUse("Namespace %s has %s, to be deleted first.", n.ID, count.Of(n.Services, "service"))
 		}
 		o.Namespace = n.ID
 		o.Targets = map[string]string{cloudmap.TargetNamespace: n.ID}
@@ -110,7 +111,7 @@ func (s *Server) deletedNamespace(tx *state.Tx, o *state.Operation) error {
 		return cloudmap.NamespaceNotFound(o.Namespace)
 	}
 	if n.Services > 0 {
-		return cloudmap.ResourceInUse("Namespace %s has %d services: delete them first.", n.ID, n.Services)
+		return cloudmap.ResourceInUse("Namespace %s has %s, to be deleted first.", n.ID, count.Of(n.Services, "service"))
 	}
 	if f := tx.Floors.Get(state.FloorKey); f == nil || f.Revision < n.Floor {
 		tx.Floors.Put(state.FloorKey, &state.Floor{Revision: n.Floor})

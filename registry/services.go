@@ -5,6 +5,7 @@ import (
 	"maps"
 	"strings"
 
+	"patchbay/internal/count"
 	"patchbay/registry/cloudmap"
 	"patchbay/registry/state"
 	"patchbay/registry/watch"
@@ -153,7 +154,7 @@ func (s *Server) deleteService(in *cloudmap.IDRequest) (*cloudmap.Empty, error) 
 		}
 		m := tx.Members.Get(v.ID)
 		if m.Instances > 0 {
-			return cloudmap.ResourceInUse("Service %s has %d instances: deregister them first.", v.ID, m.Instances)
+			return cloudmap.ResourceInUse("Service %s has %s, to be deregistered first.", v.ID, count.Of(m.Instances, "instance"))
 		}
 		s.tellOf(tx, watch.Services, v)
 		n := tx.Namespaces.Edit(v.NamespaceID)

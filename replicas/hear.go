@@ -27,6 +27,9 @@ type peer struct {
 	since time.Time // that it is heard, or is not
 	view  []string  // as it says
 	marks map[mesh.ServiceName]uint64
+
+	content string    // as it says
+	differs time.Time // since when that is not our own
 }
 
 // listen hears one replica until ctx ends. It connects again by itself.
@@ -101,7 +104,14 @@ func cmpCause(ctx context.Context, err error) error {
 
 // take learns from a line, and passes on what is news.
 func (r *Replicas) take(p *peer, m message) {
+	own := r.content()
 	r.mu.Lock()
+	switch p.content = m.Content; {
+	case own == "" || m.Content == "" || own == m.Content:
+		p.differs = time.Time{}
+	case p.differs.IsZero():
+		p.differs = time.Now()
+	}
 	moved := !slices.Equal(p.view, m.View)
 	p.view = m.View
 	for _, s := range m.Saw {
@@ -129,7 +139,7 @@ func (r *Replicas) heard(p *peer, now bool) bool {
 		r.changed = make(chan struct{})
 	}
 	if !now {
-		p.view = nil
+		p.view, p.content, p.differs = nil, "", time.Time{}
 		clear(p.marks)
 	}
 	r.mu.Unlock()

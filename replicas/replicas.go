@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -55,7 +56,7 @@ type Follower interface {
 	Reconsider()
 }
 
-// Options are those of New. All but Fit are required.
+// Options are those of New. All but Fit and Content are required.
 type Options struct {
 	Self      string // the address, IP:PORT, at which the others reach this replica; also its name
 	Directory Directory
@@ -67,6 +68,9 @@ type Options struct {
 	// Dial opens a connection to another replica that has proved to be one.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 	Log  *slog.Logger
+	// Content is a hash of what this replica serves ([Content]); nil: nothing is
+	// told of it, and it differs from nobody's.
+	Content func() string
 }
 
 // Replicas is this replica among the others. It is safe for concurrent use.
@@ -244,6 +248,35 @@ func (r *Replicas) Status() map[string]bool {
 		out[name] = p.heard
 	}
 	return out
+}
+
+// Peer is another replica that is written down.
+type Peer struct {
+	Address string
+	Heard   bool
+	Since   time.Time // that it is heard, or is not
+	Content string    // as it says; empty: it does not
+	Differs time.Time // since when it serves something else than this one; zero: it does not
+}
+
+// Peers are the other replicas, sorted by address.
+func (r *Replicas) Peers() []Peer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []Peer
+	for name, p := range r.listed {
+		out = append(out, Peer{name, p.heard, p.since, p.content, p.differs})
+	}
+	slices.SortFunc(out, func(a, b Peer) int { return strings.Compare(a.Address, b.Address) })
+	return out
+}
+
+// content is a hash of what this replica serves.
+func (r *Replicas) content() string {
+	if r.o.Content == nil {
+		return ""
+	}
+	return r.o.Content()
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

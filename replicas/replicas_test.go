@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -146,13 +147,22 @@ type one struct {
 	name     string
 	follower *follower
 	stop     context.CancelFunc
+	shows    atomic.Pointer[string] // its content
 }
+
+func (o *one) show(content string) { o.shows.Store(&content) }
 
 func (h *hall) enter(t *testing.T, n int, b Barrier) *one {
 	t.Helper()
 	f := &follower{told: map[mesh.ServiceName]uint64{}}
 	o := &one{name: fmt.Sprintf("10.0.0.%d:18005", n), follower: f}
 	o.Replicas = New(Options{Self: o.name, Directory: h, Follower: f, Barrier: b, Log: slog.New(slog.DiscardHandler),
+		Content: func() string {
+			if s := o.shows.Load(); s != nil {
+				return *s
+			}
+			return ""
+		},
 		Dial: func(ctx context.Context, to string) (net.Conn, error) { return h.dial(ctx, o.name, to) }})
 	d := &door{conns: make(chan net.Conn), done: make(chan struct{})}
 	h.do(func() { h.doors[o.name] = d.conns })

@@ -28,6 +28,7 @@ type message struct {
 	View    []string  `json:"view"`
 	Saw     []saw     `json:"saw,omitempty"`
 	Leaving []leaving `json:"leaving,omitempty"`
+	Content string    `json:"content,omitempty"`
 }
 
 type saw struct {
@@ -134,9 +135,10 @@ func (r *Replicas) tell(w http.ResponseWriter, req *http.Request) {
 }
 
 func (r *Replicas) say(e *ear) (m message, news <-chan struct{}, ok bool) {
+	content := r.content()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	m = message{Replica: r.o.Self, View: r.view(), Leaving: e.leaving}
+	m = message{Replica: r.o.Self, View: r.view(), Leaving: e.leaving, Content: content}
 	for s, mark := range e.saw {
 		m.Saw = append(m.Saw, saw{s.Namespace, s.DiscoveryName, mark})
 	}

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"patchbay/internal/count"
 )
 
 // Status is what an agent says of itself, for health checks and people.
@@ -150,7 +152,7 @@ func (a *Agent) reasons(st state) []string {
 	case st.applied == nil:
 		out = append(out, cmp.Or(st.lost, "the control plane has not sent the names yet"))
 	case n > 0:
-		out = append(out, fmt.Sprintf("%d names wait for Envoy to listen", n))
+		out = append(out, "waiting until Envoy listens for "+count.Of(n, "name"))
 	}
 	return out
 }

@@ -30,6 +30,9 @@ type Status struct {
 	Replicas []Replica `json:"replicas,omitempty"`
 	// Registry is how the calls of the registry fare.
 	Registry *Calls `json:"registry,omitempty"`
+	// Content is a hash of all services with their endpoints, as this replica
+	// serves them; empty if there is one only.
+	Content string `json:"content,omitempty"`
 	// SurvivableSeconds is how long all certificates are valid if no CA ever
 	// answers again; absent if no service has TLS.
 	SurvivableSeconds *float64 `json:"survivableSeconds,omitempty"`
@@ -60,6 +63,7 @@ type Agent struct {
 	NamesCurrent bool      `json:"namesCurrent"` // the newest names stand in its hosts file
 	NamesWaiting []string  `json:"namesWaiting,omitempty"`
 	NamesRefused []string  `json:"namesRefused,omitempty"`
+	Dependencies []string  `json:"dependencies,omitempty"` // discoveryNames of what the task calls; empty: it may call all
 }
 
 // PortStatus is one port that a task offers.
@@ -95,7 +99,7 @@ const (
 type TypeSync struct {
 	Type       string    `json:"type"` // cds, eds, lds, rds, sds
 	State      string    `json:"state"`
-	Since      time.Time `json:"since,omitzero"` // of waiting, or of the newest rejection
+	Since      time.Time `json:"since,omitzero"` // of waiting, of the oldest change not sent, or of the newest rejection
 	Resources  int       `json:"resources"`
 	Names      []string  `json:"names,omitempty"` // that it waits for or rejects; at most [MaxNames]
 	More       int       `json:"more,omitempty"`  // how many are left out of Names
@@ -130,13 +134,17 @@ type Service struct {
 	Deployment *Deployment    `json:"deployment,omitempty"` // absent: its endpoints are called alike
 	Encrypted  int            `json:"encrypted"`            // of the endpoints, those that speak TLS
 	TLS        *TLS           `json:"tls,omitempty"`
-	Source     string         `json:"source"` // live, last-known-good, waiting, unfinished
-	AgeSeconds *float64       `json:"ageSeconds,omitempty"`
-	Held       int            `json:"held,omitempty"` // endpoints shown although the newest answer lacks them
-	Skipped    map[string]int `json:"skipped,omitempty"`
-	Strangers  []string       `json:"strangers,omitempty"` // instances in a service of ours that patchbay did not register
-	Error      string         `json:"error,omitempty"`
-	Settings   string         `json:"settings,omitempty"` // what is wrong with its settings
+	// EncryptedShare is how many of the connections to it were TLS 1.3, from 0
+	// to 1, as callers' sidecars have counted; absent: it has no TLS, or there
+	// was none yet.
+	EncryptedShare *float64       `json:"encryptedShare,omitempty"`
+	Source         string         `json:"source"` // live, last-known-good, waiting, unfinished
+	AgeSeconds     *float64       `json:"ageSeconds,omitempty"`
+	Held           int            `json:"held,omitempty"` // endpoints shown although the newest answer lacks them
+	Skipped        map[string]int `json:"skipped,omitempty"`
+	Strangers      []string       `json:"strangers,omitempty"` // instances in a service of ours that patchbay did not register
+	Error          string         `json:"error,omitempty"`
+	Settings       string         `json:"settings,omitempty"` // what is wrong with its settings
 }
 
 // Deployment is how the calls of a service are divided among its revisions.

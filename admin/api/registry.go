@@ -24,6 +24,11 @@ type Events struct {
 type Replica struct {
 	Address string `json:"address"`
 	Heard   bool   `json:"heard"` // it shares the polling
+	// Since is when it was heard, or fell silent. Content is that of [Status], as
+	// it says; Differs is since when that is another than here, absent if it is not.
+	Since   time.Time `json:"since,omitzero"`
+	Content string    `json:"content,omitempty"`
+	Differs time.Time `json:"differsSince,omitzero"`
 }
 
 // Calls is how the calls of the registry fare.

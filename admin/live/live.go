@@ -17,6 +17,7 @@ import (
 
 	"patchbay/admin/api"
 	"patchbay/diagnose"
+	"patchbay/internal/count"
 )
 
 const (
@@ -214,7 +215,7 @@ func same(f diagnose.Finding) func(diagnose.Finding) bool {
 func serviceChanges(was, s api.Service, add func(string, string, ...any)) {
 	a, b := was.Endpoints["HEALTHY"]+was.Endpoints["UNKNOWN"], s.Endpoints["HEALTHY"]+s.Endpoints["UNKNOWN"]
 	if a != b {
-		add(s.Name, "%d endpoints can be called, were %d", b, a)
+		add(s.Name, "%s can be called, it was %d", count.Of(b, "endpoint"), a)
 	}
 	if was.TLS != nil && s.TLS != nil && was.TLS.Serial != s.TLS.Serial {
 		add(s.Name, "new certificate %s, until %s", s.TLS.Serial, s.TLS.NotAfter.UTC().Format("15:04 MST"))

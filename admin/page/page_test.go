@@ -123,7 +123,7 @@ func TestChange(t *testing.T) {
 	troubled(m, "cart-gateway.shop", "cart-api.shop")
 	b.until(`document.querySelector('#state').textContent.includes('1 finding')`)
 	b.until(`[...document.querySelectorAll('#services tr')].some((r) => r.innerText.includes('cart-api.shop') && r.innerText.includes('2 unhealthy') && r.innerText.includes('PB1502'))`)
-	b.until(`document.querySelector('#detail').innerText.includes('PB1502') && document.querySelector('#detail').innerText.includes('0 endpoints can be called, were 2')`)
+	b.until(`document.querySelector('#detail').innerText.includes('PB1502') && document.querySelector('#detail').innerText.includes('0 endpoints can be called, it was 2')`)
 	b.do(chromedp.Click(chromedp.CSS("#tab-events")))
 	b.until(`document.querySelector('#events .bad').innerText.includes('PB1502')`)
 	b.do(chromedp.Click(chromedp.CSS("#tab-map")))

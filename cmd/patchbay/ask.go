@@ -27,7 +27,7 @@ func (c *control) actions() map[string]func(context.Context, url.Values) (any, e
 
 // queries are what GET /api/v1/NAME?… answers.
 func (c *control) queries() map[string]func(context.Context, url.Values) (any, error) {
-	return map[string]func(context.Context, url.Values) (any, error){"service": c.serviceQuery, "handshake": c.handshakeQuery, "task": c.taskQuery}
+	return map[string]func(context.Context, url.Values) (any, error){"service": c.serviceQuery, "handshake": c.handshakeQuery, "task": c.taskQuery, "aws": c.awsQuery}
 }
 
 // handshakeQuery has the agent of ?node look at the port ?address, which must

@@ -13,6 +13,7 @@ import (
 
 	"patchbay/admin"
 	"patchbay/audit"
+	"patchbay/internal/count"
 )
 
 // auditFile is the audit log of a control plane.
@@ -88,11 +89,11 @@ func printAudit(w io.Writer, file string, r audit.Report, asJSON bool) error {
 			fmt.Fprintf(w, "%s:%d: note: %s\n", file, p.Line, p.Text)
 		}
 		if len(r.Problems) == 0 {
-			fmt.Fprintf(w, "%s: %d lines, unchanged. Keep this elsewhere: %d:%s\n", file, r.Lines, r.Seq, r.Hash)
+			fmt.Fprintf(w, "%s: %s, unchanged. Keep this elsewhere: %d:%s\n", file, count.Of(r.Lines, "line"), r.Seq, r.Hash)
 		}
 	}
 	if n := len(r.Problems); n > 0 {
-		return &exitError{exitProblems, fmt.Errorf("%s: %d problems: it is not what was written", file, n)}
+		return &exitError{exitProblems, fmt.Errorf("%s: %s: it is not what was written", file, count.Of(n, "problem"))}
 	}
 	return nil
 }

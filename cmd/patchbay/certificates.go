@@ -69,13 +69,18 @@ func (c *control) secrets(ctx context.Context) (secret.Store, error) {
 		return nil, fmt.Errorf("AWS configuration: %w", err)
 	}
 	store, err := secretsmanager.New(cfg, secretsmanager.Options{
-		Region: s.Region, Endpoint: s.Endpoint, KMSKey: s.KMSKey, Prefix: cmp.Or(s.Prefix, "ecs-sc/"+c.cfg.TrustDomain+"/"),
+		Region: s.Region, Endpoint: s.Endpoint, KMSKey: s.KMSKey, Prefix: c.secretPrefix(),
 		Tags: map[string]string{"patchbay:trust-domain": c.cfg.TrustDomain},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("secrets: %w", err)
 	}
 	return store, nil
+}
+
+// secretPrefix begins the names of our secrets in Secrets Manager.
+func (c *control) secretPrefix() string {
+	return cmp.Or(c.cfg.Secrets.SecretsManager.Prefix, "ecs-sc/"+c.cfg.TrustDomain+"/")
 }
 
 func (c *control) issuer(ctx context.Context, name string, i config.Issuer) (issue.Issuer, error) {

@@ -11,6 +11,7 @@ import (
 
 	"patchbay/admin/api"
 	"patchbay/discovery/cost"
+	"patchbay/internal/count"
 )
 
 func newCostCmd() *cobra.Command {
@@ -124,9 +125,9 @@ func writeBill(w io.Writer, b cost.Bill) error {
 	for _, l := range b.Lines {
 		fmt.Fprintf(t, "%s\t%.0f\t%.2f\t%s\n", l.Operation, l.Calls, l.Dollars, l.What)
 	}
-	fmt.Fprintf(t, "all calls\t\t%.2f\t%d services, %g changes a minute, %d replicas\n", b.Calls, b.Mesh.Services, b.Mesh.ChangesPerMinute, b.Mesh.Replicas)
+	fmt.Fprintf(t, "all calls\t\t%.2f\t%s, %g changes a minute, %s\n", b.Calls, count.Of(b.Mesh.Services, "service"), b.Mesh.ChangesPerMinute, count.Of(b.Mesh.Replicas, "replica"))
 	if b.Mesh.Instances > 0 {
-		fmt.Fprintf(t, "registered\t\t%.2f\t%d instances, whoever asks for them\n", b.Resources, b.Mesh.Instances)
+		fmt.Fprintf(t, "registered\t\t%.2f\t%s, whoever asks\n", b.Resources, count.Of(b.Mesh.Instances, "instance"))
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"patchbay/declare/source"
 	"patchbay/diagnose"
 	"patchbay/diagnose/show"
 	"patchbay/docs/doctor"
@@ -25,6 +26,8 @@ const factsFile = "facts.json"
 type doctorOptions struct {
 	operator
 	bundle, from, code string
+	aws                bool
+	definitions        []string
 }
 
 func newDoctorCmd() *cobra.Command {
@@ -40,10 +43,20 @@ others comes first.
 --bundle writes what was seen into an archive for a report. It holds no key: the
 facts have no room for one. --from diagnoses such an archive again.
 
+With --aws the control plane tries each call that it makes of AWS once, with its
+own role, and what is missing is named with the policy statement that allows it.
+Only calls that change nothing are tried; the others are listed.
+
+With --definition it looks at the target groups and listener policies of a
+Terraform plan, a CloudFormation template or a task definition with its service,
+which it reads as 'patchbay inject ecs' does.
+
 It exits with 4 if something was found.`,
 		Example: `  patchbay doctor
   patchbay doctor -o json | jq -r '.findings[0].fix[]'
   patchbay doctor --code PB1401
+  patchbay doctor --aws
+  patchbay doctor --definition plan.json
   patchbay doctor --bundle report.tar.gz`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c) },
@@ -52,6 +65,10 @@ It exits with 4 if something was found.`,
 	c.Flags().StringVar(&o.bundle, "bundle", "", "write an archive for a report to this file (.tar.gz)")
 	c.Flags().StringVar(&o.from, "from", "", "diagnose this archive instead of the running mesh")
 	c.Flags().StringVar(&o.code, "code", "", "print the page of a code, such as PB1401")
+	c.Flags().BoolVar(&o.aws, "aws", false, "have the control plane try its calls of AWS; none changes anything")
+	c.Flags().StringArrayVar(&o.definitions, "definition", nil, "look at the load balancers of this file, too (repeat for more)")
+	c.MarkFlagsMutuallyExclusive("aws", "from", "code")
+	c.MarkFlagsMutuallyExclusive("definition", "from", "code")
 	c.MarkFlagsMutuallyExclusive("bundle", "from", "code")
 	return c
 }
@@ -110,7 +127,38 @@ func (o *doctorOptions) facts(ctx context.Context) (*diagnose.Facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	return src.Doctor(ctx)
+	balancers, err := o.balancers()
+	if err != nil {
+		return nil, err
+	}
+	f, err := src.Doctor(ctx)
+	if err == nil {
+		f.Balancers = balancers
+	}
+	if err == nil && o.aws {
+		err = src.AWS(ctx, f)
+	}
+	return f, err
+}
+
+// balancers are the load balancers of definitions of tasks that do not fit.
+func (o *doctorOptions) balancers() ([]diagnose.Balancer, error) {
+	files, err := sourceFiles(os.Stdin, o.definitions)
+	if err != nil || len(files) == 0 {
+		return nil, err
+	}
+	found, err := source.Read(source.Options{}, files...)
+	if err != nil {
+		return nil, err
+	}
+	var out []diagnose.Balancer
+	for _, d := range found {
+		task, _ := d.Declare() // its other faults are those of inject and ECS
+		for _, p := range d.BalancerTrouble(task) {
+			out = append(out, diagnose.Balancer{Where: p.File + ": " + p.Path, Text: p.Text})
+		}
+	}
+	return out, nil
 }
 
 // write makes the archive: the facts, the findings, and the control plane's

@@ -38,7 +38,7 @@ func TestExplainAndBundle(t *testing.T) {
 		}
 	}
 	p.prints(exitUsage, `port "99999"`, "explain", "f1", "http://backend.demo:99999")
-	p.prints(exitDone, `(?s)✓ control plane .*✓ traffic .*1 handshakes, 1 of them in order.*nothing is wrong`, "doctor")
+	p.prints(exitDone, `(?s)✓ control plane .*✓ traffic .*1 handshake, 1 of them in order.*nothing is wrong`, "doctor")
 
 	bundle := filepath.Join(t.TempDir(), "report.tar.gz")
 	p.prints(exitDone, "written: .*report", "doctor", "--bundle", bundle)

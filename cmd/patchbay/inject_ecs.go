@@ -14,6 +14,7 @@ import (
 	"patchbay/declare/definition"
 	"patchbay/declare/source"
 	"patchbay/inject/ecs"
+	"patchbay/internal/count"
 )
 
 // injectECS are the flags of inject ecs.
@@ -150,7 +151,7 @@ func (f *injectECS) run(stdout, stderr io.Writer, files []source.File) error {
 		}
 	}
 	if f.strict && notes > 0 {
-		return &exitError{exitProblems, fmt.Errorf("%d notes, with --strict", notes)}
+		return &exitError{exitProblems, fmt.Errorf("%s, with --strict", count.Of(notes, "note"))}
 	}
 	return nil
 }

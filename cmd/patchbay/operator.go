@@ -15,6 +15,7 @@ import (
 	"patchbay/admin/api"
 	"patchbay/diagnose"
 	"patchbay/diagnose/show"
+	"patchbay/internal/count"
 )
 
 // operatorCommands ask a running control plane.
@@ -88,10 +89,7 @@ func hint(err error) error {
 
 // problems is the error of a command that found some: they have been printed.
 func problems(n int, what string) error {
-	if n != 1 {
-		what += "s"
-	}
-	return &exitError{exitProblems, fmt.Errorf("%d %s", n, what)}
+	return &exitError{exitProblems, errors.New(count.Of(n, what))}
 }
 
 // every calls f now and then each d, until ctx ends or f fails. On a terminal

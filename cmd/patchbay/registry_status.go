@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -89,9 +88,8 @@ func (c *control) registryAnswer(st *api.Status) {
 	if c.replicas == nil {
 		return
 	}
-	st.Replicas = []api.Replica{}
-	for address, heard := range c.replicas.Status() {
-		st.Replicas = append(st.Replicas, api.Replica{Address: address, Heard: heard})
+	st.Content, st.Replicas = c.content(), []api.Replica{}
+	for _, p := range c.replicas.Peers() {
+		st.Replicas = append(st.Replicas, api.Replica{Address: p.Address, Heard: p.Heard, Since: p.Since, Content: p.Content, Differs: p.Differs})
 	}
-	slices.SortFunc(st.Replicas, func(a, b api.Replica) int { return strings.Compare(a.Address, b.Address) })
 }

@@ -36,8 +36,11 @@ func (c *control) buildReplicas(endpoint string, cfg aws.Config, d *discovery.Co
 	}
 	c.line = identity.NewReplica(signer)
 	where := directory.Options{Namespace: c.cfg.Namespace(strings.ToLower(c.cfg.Namespaces[0])), Create: c.cfg.CreateNamespaces, Lease: c.lease()}
+	content := &replicas.Content{}
+	c.content = func() string { return content.Of(c.store.Snapshot()) }
 	c.replicas = replicas.New(replicas.Options{
-		Self: self, Log: c.log, Fit: func() bool { return c.discovery.Fit() }, Directory: directory.New(where, cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: endpoint, Attempts: 3, Connections: 2})),
+		Content: c.content,
+		Self:    self, Log: c.log, Fit: func() bool { return c.discovery.Fit() }, Directory: directory.New(where, cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: endpoint, Attempts: 3, Connections: 2})),
 		Dial: func(ctx context.Context, address string) (net.Conn, error) {
 			return (&tls.Dialer{NetDialer: &net.Dialer{Timeout: 2 * time.Second}, Config: c.line.Client()}).DialContext(ctx, "tcp", address)
 		},

@@ -114,6 +114,7 @@ type control struct {
 	registryKey aws.Credentials
 	replicas    *replicas.Replicas // nil: there is one
 	line        *identity.Replica
+	content     func() string // a hash of what is served; nil: there is one replica
 	queue       *events.Queue // nil: no events
 	discovery   *discovery.CloudMap
 	registrar   *registrar.Registrar
@@ -128,6 +129,7 @@ type control struct {
 	agents      *agents.Server
 	watch       *live.Watch
 	faults      *fault.Injector
+	rehearsal   *rehearsal
 }
 
 // errRestart ends the control plane so that it starts again.
@@ -150,7 +152,7 @@ func serveOnce(ctx context.Context, cfg config.Config, log *slog.Logger, restart
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	c := &control{replica: replica(), started: time.Now(), cfg: cfg, log: log, store: mesh.NewStore(), metrics: prometheus.NewRegistry(), foreseen: &foreseen{}}
+	c := &control{replica: replica(), started: time.Now(), cfg: cfg, log: log, store: mesh.NewStore(), metrics: prometheus.NewRegistry(), foreseen: &foreseen{}, rehearsal: &rehearsal{}}
 	c.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), state{c})
 	c.faults = &fault.Injector{Store: c.store, Refused: noFaults(cfg), Restart: restart, Log: log}
 	g, ctx := errgroup.WithContext(ctx)

@@ -28,7 +28,7 @@ with the reasons.`,
 			}
 			resp, err := client.Do(req)
 			if err != nil {
-				return err
+				return fmt.Errorf("no control plane answers: %w\nstart it with `patchbay serve`, or name the admin.listen of its configuration with --admin; its log says more", err)
 			}
 			defer resp.Body.Close()
 			var answer struct{ Reasons []string }

@@ -19,6 +19,7 @@ import (
 
 	"patchbay/config"
 	"patchbay/declare"
+	"patchbay/internal/count"
 	"patchbay/mesh"
 	"patchbay/sidecar"
 	"patchbay/sidecar/ecs"
@@ -277,7 +278,7 @@ as unhealthy: --json shows the health of each.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			s, err := sidecar.Ask(c.Context(), state)
 			if err != nil {
-				return err
+				return fmt.Errorf("%w\nthe sidecar of this task has not started, has ended, or uses another state directory: look at its log, or name the directory with --state", err)
 			}
 			if asJSON {
 				if err := json.NewEncoder(c.OutOrStdout()).Encode(s); err != nil {
@@ -292,11 +293,7 @@ as unhealthy: --json shows the health of each.`,
 				return errors.New("not ready: " + strings.Join(reasons, "; "))
 			}
 			if !asJSON {
-				what := "names"
-				if s.Names == 1 {
-					what = "name"
-				}
-				fmt.Fprintf(c.OutOrStdout(), "ready: %s, %d %s\n", s.Node, s.Names, what)
+				fmt.Fprintf(c.OutOrStdout(), "ready: %s, %s\n", s.Node, count.Of(s.Names, "name"))
 			}
 			return nil
 		},

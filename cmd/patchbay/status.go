@@ -20,11 +20,12 @@ func newStatusCmd() *cobra.Command {
 		Long: `One line for each sidecar: whether its Envoy has taken each type of resource
 (cds clusters, eds endpoints, lds listeners, rds routes, sds certificates), how
 long its last answer took, and how long its certificate is valid. One line for
-each service: how it is called, its endpoints, and where that is known from.
+each service: how it is called, its endpoints, how many of the connections to it
+were encrypted, and where that is known from.
 
   synced     everything was taken
   waiting    Envoy has not answered yet, for so long
-  stale      something changed and is not sent yet
+  stale      something changed and is not sent yet, since so long
   rejected   Envoy refuses a resource and keeps what it had
 
 NODE and SERVICE may be shortened. It exits with 4 if something is wrong;

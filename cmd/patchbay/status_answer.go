@@ -54,9 +54,25 @@ func (c *control) statusAnswer() api.Status {
 		})
 	}
 	st.Services = servicesAnswer(namespaces, c.store.Snapshot(), leaves)
+	shares(st.Services, c.trafficAnswer().Edges)
 	st.Sidecars = c.sidecarsAnswer(leaves)
 	c.registryAnswer(&st)
 	return st
+}
+
+// shares says of services with TLS how much of their traffic was encrypted.
+func shares(services []api.Service, edges []api.Edge) {
+	all := map[string]api.Encryption{}
+	for _, e := range edges {
+		sum := all[e.Service]
+		sum.TLS13, sum.TLSOlder, sum.Plain = sum.TLS13+e.TLS13, sum.TLSOlder+e.TLSOlder, sum.Plain+e.Plain
+		all[e.Service] = sum
+	}
+	for i, s := range services {
+		if share, some := all[s.Name].Share(); some && s.TLS != nil {
+			services[i].EncryptedShare = new(share)
+		}
+	}
 }
 
 func servicesAnswer(namespaces []discovery.NamespaceStatus, snap *mesh.Snapshot, leaves map[string]pki.ServiceStatus) []api.Service {
@@ -102,10 +118,10 @@ func describe(one *api.Service, v *mesh.Service) {
 	for _, e := range v.Endpoints {
 		one.Endpoints[e.Health.String()]++
 		if e.Zone != "" {
-			count(&one.Zones, e.Zone, 1)
+			tally(&one.Zones, e.Zone, 1)
 		}
 		if e.Revision != "" {
-			count(&one.Revisions, e.Revision, int(e.Weight))
+			tally(&one.Revisions, e.Revision, int(e.Weight))
 		}
 		if e.TLS {
 			one.Encrypted++
@@ -117,7 +133,7 @@ func describe(one *api.Service, v *mesh.Service) {
 	}
 }
 
-func count(m *map[string]int, key string, n int) {
+func tally(m *map[string]int, key string, n int) {
 	if *m == nil {
 		*m = map[string]int{}
 	}
@@ -163,6 +179,7 @@ func agentRow(r *api.Sidecar, a agents.NodeStatus, leaves map[string]pki.Service
 		Version: a.AgentVersion, EnvoyVersion: a.EnvoyVersion, Wiring: a.Wiring, Since: a.Since, LastHealth: a.LastHealth,
 		EnvoyReady: a.EnvoyReady, EnvoyError: a.EnvoyError, Draining: a.Draining,
 		NamesCurrent: a.NamesSent != "" && a.NamesSent == a.NamesApplied, NamesWaiting: a.NamesWaiting, NamesRefused: a.NamesRefused,
+		Dependencies: a.Dependencies,
 	}
 	for _, p := range a.Ports {
 		r.Ports = append(r.Ports, api.PortStatus{PortName: p.PortName, Service: p.Service, Health: p.Health, Why: p.Why, Registered: p.Registered, Error: p.Error})
@@ -189,7 +206,7 @@ func streamAnswer(s delta.StreamBrief) *api.Stream {
 		case !t.UnackedSince.IsZero():
 			one.State, one.Since, one.Names = api.Waiting, t.UnackedSince, t.Waiting
 		case len(t.Pending) > 0:
-			one.State, one.Names = api.Stale, t.Pending
+			one.State, one.Since, one.Names = api.Stale, s.Behind, t.Pending
 		}
 		if n := len(one.Names); n > api.MaxNames {
 			one.Names, one.More = one.Names[:api.MaxNames], n-api.MaxNames

@@ -61,7 +61,7 @@ func TestStatus(t *testing.T) {
 	for _, want := range []string{
 		`ready; 2 sidecars, 1 service, certificates outlast the CA for 60m`,
 		`(?m)^demo/frontend/f1 .* -$`,
-		fmt.Sprintf(`(?m)^backend\.demo +http +backend\.demo:%d +1 healthy +- +1\.3 +live \d+m?s +60m$`, alias),
+		fmt.Sprintf(`(?m)^backend\.demo +http +backend\.demo:%d +1 healthy +- +1\.3 +(-|100 %%) +live \d+m?s +60m$`, alias),
 	} {
 		if !regexp.MustCompile(want).MatchString(out) {
 			t.Errorf("not printed: %s\n%s", want, out)

@@ -111,8 +111,14 @@ log where a node certificate is issued.`,
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			all, err := identity.Registered(data)
+			if errors.Is(err, os.ErrNotExist) {
+				return fmt.Errorf("no workload is registered in %s (%w)\nname the control plane's data directory with --data, or register one there with `patchbay token join`", data, err)
+			}
 			if asJSON {
 				return errors.Join(err, json.NewEncoder(c.OutOrStdout()).Encode(append([]identity.Registration{}, all...)))
+			}
+			if len(all) == 0 && err == nil {
+				fmt.Fprintf(c.ErrOrStderr(), "no workload is registered in %s: `patchbay token join` registers one\n", data)
 			}
 			for _, r := range all {
 				fmt.Fprintf(c.OutOrStdout(), "%s offers %q\n", r.AsWorkload(), r.DiscoveryNames)

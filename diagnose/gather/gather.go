@@ -133,6 +133,19 @@ func (s Source) Doctor(ctx context.Context) (*diagnose.Facts, error) {
 	return f, nil
 }
 
+// AWS has the control plane try its calls of AWS. That it uses none is an error.
+func (s Source) AWS(ctx context.Context, f *diagnose.Facts) error {
+	if f.Status == nil {
+		return nil // there is a finding about that
+	}
+	a := &api.AWS{}
+	if err := s.Client.Get(ctx, "aws", nil, a); err != nil {
+		return err
+	}
+	f.AWS = a
+	return nil
+}
+
 // tasks looks into sidecars. One that does not answer is a fact too.
 func (s Source) tasks(ctx context.Context, f *diagnose.Facts, nodes []string) {
 	var mu sync.Mutex

@@ -212,6 +212,9 @@ func (w *walker) name() bool {
 			Cause: "no service of namespace " + namespace + " is called so", Evidence: ports, Fix: []string{"call one of these ports, or add a clientAlias with the port"}})
 	}
 	w.Service = w.to.one.Name
+	if x, out := diagnose.Undeclared(w.from, w.Service); out {
+		return w.fail(hop, w.to.host+" is not among what the task declares that it calls", x)
+	}
 	if w.task == nil || w.task.Errors["hosts"] != "" {
 		return w.unseen(hop, fmt.Sprintf("%s is %s; the task's hosts file was not looked at", w.to.host, w.to.vip))
 	}

@@ -66,6 +66,13 @@ func TestEachHop(t *testing.T) {
 		{"PB1301", "client", client, address, func(f *diagnose.Facts) { f.Status.Sidecars[1].Stream = nil }},
 		{"PB1602", "name", client, "http://bakend.demo:8080", func(*diagnose.Facts) {}},
 		{"PB1603", "name", client, "http://backend.demo:81", func(*diagnose.Facts) {}},
+		{"PB1606", "name", client, address, func(f *diagnose.Facts) { f.Status.Sidecars[1].Agent.Dependencies = []string{"db"} }},
+		{"", "", client, address, func(f *diagnose.Facts) { f.Status.Sidecars[1].Agent.Dependencies = []string{"backend", "db"} }},
+		{"PB1203", "endpoints", client, address, func(f *diagnose.Facts) {
+			f.Status.Services[0].Endpoints, f.Status.Services[0].TLS.Serial = map[string]int{}, ""
+			p := &f.Status.Sidecars[0].Ports[0]
+			p.Health, p.Registered, p.Why = "UNHEALTHY", false, "Envoy waits for its certificate"
+		}},
 		{"PB1402", "name", client, address, func(f *diagnose.Facts) { f.Tasks[client].Hosts["backend.demo"] = "10.9.9.9" }},
 		{"PB1403", "name", client, address, func(f *diagnose.Facts) { delete(f.Tasks[client].Hosts, "backend.demo") }},
 		{"PB1604", "listener", client, address, func(f *diagnose.Facts) { f.Tasks[client].Listeners = nil }},

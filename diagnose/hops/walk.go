@@ -99,13 +99,19 @@ func (w *walker) cluster() bool {
 	return w.ok(hop, "%s: %s", w.current.Name, text)
 }
 
-func (w *walker) warming() diagnose.Finding {
+// certificate is why the service has none; nil if it has one.
+func (w *walker) certificate() *diagnose.Finding {
 	for _, i := range w.f.Status.Issuers {
 		if w.to.one.TLS != nil && w.to.one.TLS.Issuer == i.Name && i.LastError != "" {
-			return diagnose.IssuerError("issuer "+i.Name, i.LastError)
+			x := diagnose.Complete(diagnose.IssuerError("issuer "+i.Name, i.LastError))
+			return &x
 		}
 	}
-	if x := w.known(w.to.one.Name, "PB1207", "PB1203"); x != nil {
+	return w.known(w.to.one.Name, "PB1207", "PB1203")
+}
+
+func (w *walker) warming() diagnose.Finding {
+	if x := w.certificate(); x != nil {
 		return *x
 	}
 	x := diagnose.Finding{Code: "PB1303", Subject: w.Client, Cause: "cluster " + w.to.one.Name + " is warming", Fix: []string{"patchbay status " + w.Client + " -o json"}}
@@ -156,6 +162,9 @@ func (w *walker) nobodyServes() diagnose.Finding {
 				continue
 			}
 			if x := w.known(s.Node, "PB1302", "PB1304", "PB1401", "PB1301", "PB1303", "PB1404", "PB1306"); x != nil {
+				if root := w.certificate(); root != nil && x.Code == "PB1303" {
+					x = root // it is that what it waits for
+				}
 				return *x
 			}
 		}

@@ -1,6 +1,9 @@
 package show
 
-import "patchbay/diagnose"
+import (
+	"patchbay/diagnose"
+	"patchbay/internal/count"
+)
 
 // Doctor prints a tick or a cross for each area, then the findings, the likely
 // cause first.
@@ -8,7 +11,7 @@ func (p *Printer) Doctor(areas []diagnose.Area, all []diagnose.Finding) {
 	for _, a := range areas {
 		mark, found := p.paint(good, "✓"), ""
 		if len(a.Findings) > 0 {
-			mark, found = p.paint(bad, "✗"), p.paint(bad, "  "+plural(len(a.Findings), "finding"))
+			mark, found = p.paint(bad, "✗"), p.paint(bad, "  "+count.Of(len(a.Findings), "finding"))
 		}
 		p.line("%s %s%s%s", mark, p.paint(bold, pad(a.Name, 15)), a.Seen, found)
 	}

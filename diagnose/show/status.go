@@ -3,6 +3,7 @@ package show
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"patchbay/admin/api"
 	"patchbay/diagnose"
+	"patchbay/internal/count"
 )
 
 // types are the columns of a sidecar.
@@ -41,15 +43,8 @@ func (p *Printer) Status(st *api.Status, findings []diagnose.Finding) {
 		}
 	}
 	if len(findings) > 0 {
-		p.line("\n%s: patchbay doctor", p.paint(bad, plural(len(findings), "finding")))
+		p.line("\n%s: patchbay doctor", p.paint(bad, count.Of(len(findings), "finding")))
 	}
-}
-
-func plural(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
 }
 
 func (p *Printer) heading(st *api.Status) {
@@ -62,7 +57,7 @@ func (p *Printer) heading(st *api.Status) {
 		outage = ", certificates outlast the CA for " + span(time.Duration(*st.SurvivableSeconds*float64(time.Second)))
 	}
 	p.line("control plane %s (patchbay %s, up %s): %s; %s, %s%s", p.paint(bold, st.Replica), st.Version, span(st.At.Sub(st.Started)), state,
-		plural(len(st.Sidecars), "sidecar"), plural(len(st.Services), "service"), outage)
+		count.Of(len(st.Sidecars), "sidecar"), count.Of(len(st.Services), "service"), outage)
 	for _, i := range st.Issuers {
 		if i.LastError != "" {
 			p.line("issuer %s: %s", i.Name, p.paint(bad, i.LastError))
@@ -88,7 +83,7 @@ func (p *Printer) around(st *api.Status) {
 	if e := st.Events; e != nil {
 		switch {
 		case e.Standing && e.Error == "":
-			p.line("events of ECS: %s, %s taken", p.paint(good, "arrive"), plural(int(e.Tasks), "hint"))
+			p.line("events of ECS: %s, %s taken", p.paint(good, "arrive"), count.Of(int(e.Tasks), "hint"))
 		case e.Error != "":
 			p.line("events of ECS: %s; changes are found by polling", p.paint(bad, e.Error))
 		default:
@@ -100,7 +95,7 @@ func (p *Printer) around(st *api.Status) {
 		for _, op := range slices.Sorted(maps.Keys(r.Slowed)) {
 			slowed += fmt.Sprintf(", %s at %.0f %% of its budget", op, 100*r.Slowed[op])
 		}
-		p.line("registry: throttled %s, last %s ago%s", plural(int(r.Throttled), "call"), span(st.At.Sub(r.LastThrottled)), slowed)
+		p.line("registry: throttled %s, last %s ago%s", count.Of(int(r.Throttled), "call"), span(st.At.Sub(r.LastThrottled)), slowed)
 	}
 }
 
@@ -237,16 +232,16 @@ func firstLine(s string) string {
 
 func (p *Printer) services(st *api.Status, findings []diagnose.Finding) {
 	wide := p.Format == Wide
-	header := []string{"SERVICE", "PROTOCOL", "CALLED AS", "ENDPOINTS", "ZONES", "TLS", "SOURCE", "LEAF"}
+	header := []string{"SERVICE", "PROTOCOL", "CALLED AS", "ENDPOINTS", "ZONES", "TLS", "ENCRYPTED", "SOURCE", "LEAF"}
 	if wide {
 		header = append(header, "VIP", "REVISIONS", "ISSUER", "SERIAL")
 	}
 	header = append(header, "")
 	var rows [][]string
 	for _, s := range st.Services {
-		row := []string{s.Name, dash(s.Protocol), aliases(s), p.endpoints(s), counts(s.Zones), p.tls(s), p.source(s), "-"}
+		row := []string{s.Name, dash(s.Protocol), aliases(s), p.endpoints(s), counts(s.Zones), p.tls(s), p.encrypted(s), p.source(s), "-"}
 		if s.TLS != nil {
-			row[7] = p.leaf(s.TLS.NotAfter, st.At)
+			row[8] = p.leaf(s.TLS.NotAfter, st.At)
 		}
 		if wide {
 			issuer, serial := "-", "-"
@@ -322,6 +317,17 @@ func (p *Printer) tls(s api.Service) string {
 		return p.paint(weak, fmt.Sprintf("%d of %d", s.Encrypted, n))
 	}
 	return p.paint(good, "1.3")
+}
+
+// encrypted is how much of its traffic was.
+func (p *Printer) encrypted(s api.Service) string {
+	switch share := s.EncryptedShare; {
+	case share == nil:
+		return "-"
+	case *share < 1:
+		return p.paint(bad, fmt.Sprintf("%.1f %%", math.Floor(1000**share)/10))
+	}
+	return p.paint(good, "100 %")
 }
 
 func (p *Printer) source(s api.Service) string {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"patchbay/diagnose/verify"
+	"patchbay/internal/count"
 )
 
 // Reports prints the verdict on each service, check by check.
@@ -38,9 +39,9 @@ func (p *Printer) report(r verify.Report) {
 	case len(r.Endpoints) == 0:
 		p.line("%s", p.paint(bad, "there is no endpoint to verify"))
 	case r.OK:
-		p.line("\n%s %s of %s", p.paint(good, "encrypted:"), plural(len(r.Endpoints), "endpoint"), r.Service)
+		p.line("\n%s %s of %s", p.paint(good, "encrypted:"), count.Of(len(r.Endpoints), "endpoint"), r.Service)
 	default:
-		p.line("\n%s %s", p.paint(bad, "not proved:"), plural(r.Failed(), "failed check"))
+		p.line("\n%s %s", p.paint(bad, "not proved:"), count.Of(r.Failed(), "failed check"))
 	}
 	p.line("%s", p.paint(faint, "signed off by "+r.By+" at "+r.At.Format(time.RFC3339)+"; SHA-256 of the report "+r.Digest))
 }

@@ -279,26 +279,13 @@ func (in *inject) makeService() {
 	if in.d.Form == definition.ECS {
 		s.Set("taskDefinition", family)
 	}
-	for _, lb := range s.Objects("loadBalancers") {
-		if p, ok := in.portOf(lb); ok {
+	for i, lb := range s.Objects("loadBalancers") {
+		if p, ok := in.d.Aimed(in.task, i); ok {
 			lb.Set("containerName", Sidecar)
 			lb.Set("containerPort", tree.Number(int(p.IngressPort)))
 		}
 	}
 	in.service = s
-}
-
-// portOf is the service's port that a load balancer is aimed at.
-func (in *inject) portOf(lb *tree.Object) (declare.Port, bool) {
-	port, _ := lb.Int("containerPort")
-	for _, p := range in.task.Ports {
-		for _, m := range in.d.Mappings() {
-			if m.Fields.Text("name") == p.PortName && m.Container == lb.Text("containerName") && int(p.ContainerPort) == port {
-				return p, true
-			}
-		}
-	}
-	return declare.Port{}, false
 }
 
 // declaration is what the sidecar reads: all that concerns the task, with the

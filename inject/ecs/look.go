@@ -61,15 +61,9 @@ func (in *inject) offers(container string) bool {
 	return false
 }
 
-// oldPolicy reports whether a listener's security policy has no TLS 1.3.
-func oldPolicy(p string) bool {
-	return !strings.Contains(p, "TLS13") && !strings.Contains(p, "TLS-1-3")
-}
-
 func (in *inject) lookAtBalancer(i int) {
-	lb := in.d.Service.Objects("loadBalancers")[i]
 	path := fmt.Sprintf("loadBalancers[%d]", i)
-	p, ours := in.portOf(lb)
+	p, ours := in.d.Aimed(in.task, i)
 	if !ours {
 		in.note(false, path, "goes to a port that Service Connect does not offer, past the sidecar as before")
 		return
@@ -84,19 +78,8 @@ func (in *inject) lookAtBalancer(i int) {
 		}
 		return
 	}
-	if p.TLS != nil && t.Protocol == "HTTP" {
-		in.note(false, path, "its target group speaks HTTP, and the ingress takes TLS alone; allowed: protocol HTTPS")
-	}
-	if t.Balancer == "network" && t.HealthCheck == "HTTPS" {
-		in.note(false, path, "its target group checks by HTTPS: a Network Load Balancer verifies the certificate and finds every target unhealthy; allowed: a TCP health check")
-	}
-	if t.Balancer == "application" && p.TLS != nil && t.HealthCheck == "HTTP" {
-		in.note(false, path, "its target group checks by HTTP, and the ingress takes TLS alone; allowed: HTTPS")
-	}
-	for _, policy := range t.Policies {
-		if oldPolicy(policy) {
-			in.note(false, path, "the listener's policy %s has no TLS 1.3, which an Application Load Balancer then does not speak to the ingress either; allowed: ELBSecurityPolicy-TLS13-1-2-2021-06 or newer", policy)
-		}
+	for _, text := range t.Trouble(p.TLS != nil) {
+		in.note(false, path, "%s", text)
 	}
 }
 

@@ -105,7 +105,7 @@ func (c Client) Health(ctx context.Context) error {
 	defer client.CloseIdleConnections()
 	h, err := client.HealthWithContext(ctx)
 	if err != nil {
-		return fmt.Errorf("health of %s: %w", c.URL, err)
+		return fmt.Errorf("health of %s: %w\nstart it with `devca run`; its log says more", c.URL, err)
 	}
 	if h.Status != "ok" {
 		return fmt.Errorf("health of %s: it says %q; allowed: ok", c.URL, h.Status)

@@ -15,6 +15,9 @@ type StreamBrief struct {
 	Opened  time.Time
 	Types   []books.Brief // in the order of sending; only types that were asked for
 	Warming []string      // as in [StreamStatus]
+	// Behind is when the oldest change was made that is not sent yet; zero if
+	// there is none.
+	Behind time.Time
 }
 
 // Brief is the state of all streams, sorted by node, then by age. While all is
@@ -28,10 +31,22 @@ func (c *Cache) Brief() []StreamBrief {
 	return all
 }
 
+// behind is when the oldest change was made that is not sent. The stream is
+// locked.
+func (s *Stream) behind() time.Time {
+	at := s.marked
+	for _, ch := range s.changes {
+		if at.IsZero() || ch.At.Before(at) {
+			at = ch.At
+		}
+	}
+	return at
+}
+
 func (s *Stream) brief() StreamBrief {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := StreamBrief{Node: s.nodeID, View: s.viewKey, Opened: s.opened}
+	out := StreamBrief{Node: s.nodeID, View: s.viewKey, Opened: s.opened, Behind: s.behind()}
 	for _, b := range s.books {
 		if b.Seen() {
 			out.Types = append(out.Types, b.Brief())

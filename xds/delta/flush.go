@@ -41,7 +41,7 @@ func (s *Stream) collect() (out []outgoing, again bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := &flush{Stream: s, now: time.Now(), changes: s.changes}
-	s.changes = nil
+	s.changes, s.marked = nil, time.Time{}
 	dirty := 0
 	var removed [kinds][]string
 	for k, b := range s.books {

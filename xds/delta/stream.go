@@ -31,6 +31,7 @@ type Stream struct {
 	private [kinds]map[string]*Entry
 	books   [kinds]*books.Books
 	changes []*books.Change // whose names are marked and not sent yet
+	marked  time.Time       // when private entries changed that are not sent yet; zero: none
 	busy    bool            // counted in cache.behind
 	closed  bool            // no longer counted anywhere
 	news    chan struct{}   // closed and forgotten when the books change; nil if nobody waits
@@ -66,15 +67,21 @@ func (s *Stream) SetPrivate(entries []*Entry) {
 	defer s.mu.Unlock()
 	old := s.private
 	s.private = next
+	mark := func(k int, name string) {
+		s.books[k].Mark(name, false)
+		if s.marked.IsZero() {
+			s.marked = time.Now()
+		}
+	}
 	for k := range next {
 		for name, e := range next[k] {
 			if was := old[k][name]; was == nil || was.Hash() != e.Hash() {
-				s.books[k].Mark(name, false)
+				mark(k, name)
 			}
 		}
 		for name := range old[k] {
 			if next[k][name] == nil {
-				s.books[k].Mark(name, false)
+				mark(k, name)
 			}
 		}
 	}

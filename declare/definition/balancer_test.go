@@ -1,0 +1,28 @@
+package definition
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestTrouble(t *testing.T) {
+	for _, c := range []struct {
+		target Target
+		tls    bool
+		want   string // "": none
+	}{
+		{Target{Protocol: "HTTPS", HealthCheck: "HTTPS", Balancer: "application", Policies: []string{"ELBSecurityPolicy-TLS13-1-2-2021-06"}}, true, ""},
+		{Target{Protocol: "TCP", HealthCheck: "TCP", Balancer: "network"}, true, ""},
+		{Target{Protocol: "HTTP", HealthCheck: "HTTP", Balancer: "application"}, false, ""},
+		{Target{}, true, ""}, // nothing is shown
+		{Target{Protocol: "HTTP", Balancer: "application"}, true, "speaks HTTP"},
+		{Target{Protocol: "HTTPS", HealthCheck: "HTTP", Balancer: "application"}, true, "checks by HTTP,"},
+		{Target{Protocol: "TCP", HealthCheck: "HTTPS", Balancer: "network"}, true, "checks by HTTPS"},
+		{Target{Protocol: "HTTPS", Balancer: "application", Policies: []string{"ELBSecurityPolicy-2016-08"}}, true, "has no TLS 1.3"},
+	} {
+		got := strings.Join(c.target.Trouble(c.tls), "\n")
+		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
+			t.Errorf("%+v, TLS %v: %q, want %q", c.target, c.tls, got, c.want)
+		}
+	}
+}
