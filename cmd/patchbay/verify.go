@@ -15,8 +15,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"patchbay/admin/api"
+	"patchbay/audit"
 	"patchbay/diagnose/show"
 	"patchbay/diagnose/verify"
+	"patchbay/internal/count"
 )
 
 // junit is the output that verify has besides the others.
@@ -31,6 +33,7 @@ type verifyOptions struct {
 	maxLife   time.Duration
 	watch     bool
 	interval  time.Duration
+	audit     string
 }
 
 // Where probes are made from.
@@ -54,12 +57,17 @@ The handshakes are made by the agent of another task, so that the mesh's own
 network is what is judged; --from NODE names the task, and --from here makes
 them on this machine.
 
+With --audit FILE, a copy of the control plane's audit log or the log itself, each
+certificate must be one whose issue is written there, for that name and key, and
+the log must be as it was written ('patchbay audit verify').
+
 A port that patchbay does not manage, such as that of a real ECS Service
 Connect task, is verified with --endpoint, --name and --ca.
 
 It exits with 4 if a check fails. The report ends with its SHA-256.`,
 		Example: `  patchbay verify backend.prod
   patchbay verify -o junit > encryption.xml
+  patchbay verify backend.prod --audit /var/lib/patchbay/audit.jsonl
   patchbay verify backend.prod --watch
   patchbay verify --endpoint 10.0.1.5:15000 --name backend.prod --ca roots.pem`,
 		Args:              cobra.MaximumNArgs(1),
@@ -73,6 +81,7 @@ It exits with 4 if a check fails. The report ends with its SHA-256.`,
 	f.StringVar(&o.ca, "ca", "", "file with the roots to trust, PEM (default: what the mesh trusts for the service)")
 	f.StringVar(&o.name, "name", "", "the DNS name that the certificate must have (default: the service's)")
 	f.StringVar(&o.from, "from", fromAuto, "who makes the handshakes: here, the NODE of a task, or auto, another task's agent")
+	f.StringVar(&o.audit, "audit", "", "hold serials and keys against this audit log")
 	f.DurationVar(&o.maxLife, "max-life", verify.DefaultMaxLife, "how long a certificate may live")
 	f.BoolVarP(&o.watch, "watch", "w", false, "verify again and again; ends with 4 as soon as a check fails")
 	f.DurationVar(&o.interval, "interval", 10*time.Second, "how often, with --watch")
@@ -187,6 +196,10 @@ func (o *verifyOptions) verify(ctx context.Context, name string) (verify.Report,
 	if o.name != "" {
 		e.Name = o.name
 	}
+	var err error
+	if e.Log, err = o.log(); err != nil {
+		return verify.Report{}, err
+	}
 	if roots == nil && d.RootsPEM != "" {
 		e.Roots = x509.NewCertPool()
 		e.Roots.AppendCertsFromPEM([]byte(d.RootsPEM))
@@ -206,6 +219,25 @@ func (o *verifyOptions) verify(ctx context.Context, name string) (verify.Report,
 	}
 	all.Wait()
 	return verify.NewReport(d.Name, "patchbay "+version(), time.Now(), verdicts)
+}
+
+// log is what the audit log tells; nil if it is not asked for.
+func (o *verifyOptions) log() (*verify.Log, error) {
+	if o.audit == "" {
+		return nil, nil //nolint:nilnil // it is not asked for
+	}
+	issued, report, err := audit.Issued(o.audit)
+	if err != nil {
+		return nil, err
+	}
+	out := &verify.Log{Issued: map[string]verify.Issued{}}
+	if n := len(report.Problems); n > 0 {
+		out.Problem = count.Of(n, "problem") + ", the first: " + report.Problems[0].String()
+	}
+	for serial, e := range issued {
+		out.Issued[serial] = verify.Issued{Names: e.SANs, SPKI: e.SPKI}
+	}
+	return out, nil
 }
 
 // look probes a port from where it can be reached.

@@ -1,14 +1,21 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
+	"io"
+	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"patchbay/diagnose/verify"
 	"patchbay/internal/envoytest"
@@ -33,6 +40,54 @@ func TestVerify(t *testing.T) {
 	p.prints(exitDone, `seen from demo/frontend/f1`, "verify", "--from", "demo/frontend/f1")
 	p.prints(exitProblems, `no agent of this node is connected`, "verify", "--from", "demo/frontend/f2")
 	p.prints(exitFailed, `service "nobody" is not in the mesh`, "verify", "nobody")
+
+	// The audit log tells of the certificate; another log, and one that somebody
+	// has edited, do not.
+	log, edited, other := auditFile(p.cfg.Data), filepath.Join(t.TempDir(), "edited"), filepath.Join(t.TempDir(), "other")
+	p.prints(exitDone, `✓ the audit log tells of its issue +[0-9a-f]+, for this key and name`, "verify", "backend.demo", "--audit", log)
+	text, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, b := range map[string][]byte{edited: bytes.Replace(text, []byte("backend.demo"), []byte("packend.demo"), 1), other: nil} {
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.prints(exitProblems, `✗ the audit log tells of its issue +the log proves nothing: \d+ problems?, the first: line \d+: its content is not`, "verify", "backend.demo", "--audit", edited)
+	p.prints(exitProblems, `✗ the audit log tells of its issue +it tells of 0 certificates`, "verify", "backend.demo", "--audit", other)
+	p.prints(exitFailed, `no such file`, "verify", "backend.demo", "--audit", other+"2")
+
+	// --watch goes on while all is well, and ends with the first check that fails.
+	watched := make(chan string, 1)
+	limited := http.NewServeMux()
+	var looks atomic.Int32
+	limited.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/api/v1/service" && looks.Add(1) > 3 {
+			io.WriteString(w, `{"name": "backend.demo", "instances": []}`) // nothing is left to prove
+			return
+		}
+		httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: p.cfg.Admin.Listen}).ServeHTTP(w, r)
+	})
+	front2 := httptest.NewServer(limited)
+	defer front2.Close()
+	go func() {
+		root := newRoot()
+		var b bytes.Buffer
+		root.SetOut(&b)
+		root.SetErr(&b)
+		root.SetArgs([]string{"verify", "backend.demo", "--watch", "--interval", "10ms", "--admin", front2.URL})
+		err := root.ExecuteContext(t.Context())
+		watched <- fmt.Sprintf("%s\nexit %d: %v", b.String(), code(err), err)
+	}()
+	select {
+	case got := <-watched:
+		if strings.Count(got, "encrypted: 1 endpoint of backend.demo") != 3 || !strings.Contains(got, "there is no endpoint to verify") || !strings.Contains(got, fmt.Sprintf("exit %d: 1 failed check", exitProblems)) {
+			t.Errorf("%s", got)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("verify --watch does not end")
+	}
 
 	out = p.prints(exitDone, `"ok": true`, "verify", "backend.demo", "-o", "json")
 	var reports []verify.Report

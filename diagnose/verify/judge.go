@@ -16,8 +16,9 @@ import (
 // DefaultMaxLife is the life of a Service Connect certificate.
 const DefaultMaxLife = 7 * 24 * time.Hour
 
-// slack is what a CA may add to a life: step-ca backdates by a minute.
-const slack = 10 * time.Minute
+// slack is what a CA may add to a life: AWS Private CA backdates by an hour,
+// step-ca by a minute.
+const slack = time.Hour + 10*time.Minute
 
 // Expect is what the port of a service must show.
 type Expect struct {
@@ -25,6 +26,19 @@ type Expect struct {
 	Roots   *x509.CertPool // what callers trust; nil: the chain is not judged
 	Serial  string         // lower-case hex of what was issued last; empty: not judged
 	MaxLife time.Duration  // 0: DefaultMaxLife
+	Log     *Log           // the audit log; nil: it is not looked at
+}
+
+// Log is what an audit log tells of certificates.
+type Log struct {
+	Problem string            // why it proves nothing; empty: it is as it was written
+	Issued  map[string]Issued // by serial, lower-case hex
+}
+
+// Issued is one certificate in an audit log.
+type Issued struct {
+	Names []string // DNS names and URIs
+	SPKI  string   // SHA-256 of the public key's SubjectPublicKeyInfo, hex
 }
 
 // Outcome of a [Check].
@@ -153,11 +167,35 @@ func (j *judge) certificate(chain []*x509.Certificate) {
 	j.add("key", "the key is strong", strong, l.Key+", signed with "+leaf.SignatureAlgorithm.String())
 	server := slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
 	j.add("usage", "it may authenticate a server, and is no CA", server && !leaf.IsCA, fmt.Sprintf("server authentication %v, CA %v", server, leaf.IsCA))
+	j.logged(leaf, l)
 	if j.e.Serial == "" {
 		j.skip("serial", "it is the one that was issued last", "the control plane was not asked")
 		return
 	}
 	j.add("serial", "it is the one that was issued last", l.Serial == j.e.Serial, l.Serial+"; issued last: "+j.e.Serial)
+}
+
+// logged holds a certificate against the audit log: that somebody wrote down
+// its issue, for this name and this key.
+func (j *judge) logged(leaf *x509.Certificate, l *Leaf) {
+	const id, title = "audit", "the audit log tells of its issue"
+	if j.e.Log == nil {
+		return
+	}
+	spki := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
+	was, there := j.e.Log.Issued[l.Serial]
+	switch {
+	case j.e.Log.Problem != "":
+		j.add(id, title, false, "the log proves nothing: "+j.e.Log.Problem)
+	case !there:
+		j.add(id, title, false, fmt.Sprintf("it tells of %d certificates, and not of %s", len(j.e.Log.Issued), l.Serial))
+	case was.SPKI != hex.EncodeToString(spki[:]):
+		j.add(id, title, false, l.Serial+" was issued for another key")
+	case !slices.Contains(was.Names, j.e.Name):
+		j.add(id, title, false, l.Serial+" was issued for "+strings.Join(was.Names, ", "))
+	default:
+		j.add(id, title, true, l.Serial+", for this key and name")
+	}
 }
 
 // chain is judged at a moment within the leaf's life: its end has a check of

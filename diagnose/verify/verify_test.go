@@ -6,18 +6,30 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/xml"
 	"io"
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"patchbay/internal/awsfake/pca"
+	"patchbay/internal/awsfake/wire"
+	"patchbay/mesh"
+	"patchbay/pki/issue"
+	"patchbay/pki/privateca"
 )
 
 // authority signs certificates for the tests.
@@ -28,36 +40,15 @@ type authority struct {
 
 func newAuthority(t *testing.T, name string) authority {
 	t.Helper()
-	return sign(t, nil, name, elliptic.P256(), x509.ECDSAWithSHA256)
-}
-
-func newRoot(t *testing.T, curve elliptic.Curve, with x509.SignatureAlgorithm) authority {
-	t.Helper()
-	return sign(t, nil, "root", curve, with)
-}
-
-// below is an intermediate.
-func (a authority) below(t *testing.T, with x509.SignatureAlgorithm) authority {
-	t.Helper()
-	return sign(t, &a, "intermediate", a.key.Curve, with)
-}
-
-// sign makes an authority; without a parent it signs itself.
-func sign(t *testing.T, parent *authority, name string, curve elliptic.Curve, with x509.SignatureAlgorithm) authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(curve, rand.Reader)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(60 * 24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, SignatureAlgorithm: with,
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
-	by, its := c, key
-	if parent != nil {
-		by, its = parent.cert, parent.key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, by, key.Public(), its)
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,25 +133,13 @@ func TestTellsBadPortsFromAGoodOne(t *testing.T) {
 	}
 	weakCert := ca.issue(t, nil, rsaKey{weak})
 	weakCert.PrivateKey = weak
-	// As ECS Service Connect has it: a P-384 root, an intermediate below it, all
-	// signed with SHA-512, a leaf of P-256 for seven days.
-	top := newRoot(t, elliptic.P384(), x509.ECDSAWithSHA512)
-	between := top.below(t, x509.ECDSAWithSHA512)
-	ecs := func(change func(*x509.Certificate)) tls.Certificate {
-		k := p256(t)
-		cert := between.issue(t, func(c *x509.Certificate) {
-			c.SignatureAlgorithm, c.NotAfter = x509.ECDSAWithSHA512, c.NotBefore.Add(DefaultMaxLife)
-			if change != nil {
-				change(c)
-			}
-		}, ecKey{k})
-		cert.PrivateKey, cert.Certificate = k, append(cert.Certificate, between.cert.Raw)
-		return cert
-	}
-	lone := ecs(nil)
+	// As ECS Service Connect has it: AWS Private CA with a P-384 root and a
+	// subordinate below it, all signed with SHA-512, a leaf of P-256 for seven days.
+	ecs, month, trusted := privateCA(t)
+	lone := ecs
 	lone.Certificate = lone.Certificate[:1]
 	roots := ca.pool()
-	roots.AddCert(top.cert)
+	roots.AppendCertsFromPEM(trusted)
 	for _, c := range []struct {
 		name   string
 		addr   string
@@ -168,9 +147,9 @@ func TestTellsBadPortsFromAGoodOne(t *testing.T) {
 		failed []string
 	}{
 		{"good", serve(t, config(issue(ca, nil), nil)), "abc", nil},
-		{"as ECS", serve(t, config(ecs(nil), nil)), "abc", nil},
+		{"as ECS", serve(t, config(ecs, nil)), "", nil},
 		{"as ECS, without its intermediate", serve(t, config(lone, nil)), "", []string{"chain"}},
-		{"as ECS, for a month", serve(t, config(ecs(func(c *x509.Certificate) { c.NotAfter = c.NotBefore.Add(30 * 24 * time.Hour) }), nil)), "", []string{"life"}},
+		{"as ECS, for a month", serve(t, config(month, nil)), "", []string{"life"}},
 		{"plain", serve(t, nil), "", []string{"tls13", "plain"}},
 		{"TLS 1.2 too", serve(t, config(issue(ca, nil), func(c *tls.Config) { c.MinVersion = tls.VersionTLS12 })), "", []string{"older"}},
 		{"TLS 1.2 alone", serve(t, config(issue(ca, nil), func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS12, tls.VersionTLS12 })), "", []string{"tls13", "older"}},
@@ -201,6 +180,80 @@ func TestTellsBadPortsFromAGoodOne(t *testing.T) {
 				t.Errorf("failed: %v, want %v\n%+v", failed, c.failed, e.Checks)
 			}
 		})
+	}
+}
+
+// privateCA gives two certificates of the service by AWS Private CA, over its
+// protocol: one for seven days from a short-lived subordinate, one for a month
+// from a general one; with what callers trust.
+func privateCA(t *testing.T) (week, month tls.Certificate, roots []byte) {
+	t.Helper()
+	p := pca.New(pca.Options{Polls: 1})
+	h := httptest.NewServer(wire.New(wire.Options{}, p.API()))
+	t.Cleanup(h.Close)
+	spec := pca.Spec{KeyAlgorithm: "EC_secp384r1", SigningAlgorithm: "SHA512WITHECDSA"}
+	root, err := p.Make(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec.Parent = root
+	get := func(short bool, life time.Duration) tls.Certificate {
+		spec.ShortLived = short
+		arn, err := p.Make(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ca, err := privateca.New(aws.Config{Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("x", "y", "")}, privateca.Options{ARN: arn, Endpoint: h.URL, Lifetime: life})
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf, err := ca.Issue(t.Context(), issue.NewRequest("mesh.test", &mesh.Service{Name: mesh.ServiceName{Namespace: "demo", DiscoveryName: "backend"}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if roots, err = ca.Roots(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		pair, err := tls.X509KeyPair(leaf.ChainPEM, leaf.KeyPEM)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed, err := x509.ParseCertificate(pair.Certificate[0])
+		if err != nil || signed.SignatureAlgorithm != x509.ECDSAWithSHA512 || len(pair.Certificate) != 2 {
+			t.Fatalf("%v: %s, a chain of %d", err, signed.SignatureAlgorithm, len(pair.Certificate))
+		}
+		return pair
+	}
+	return get(true, DefaultMaxLife), get(false, 30*24*time.Hour), roots
+}
+
+// TestAuditLog: the log must tell of this serial, with this key, for this name.
+func TestAuditLog(t *testing.T) {
+	ca, k := newAuthority(t, "ours"), p256(t)
+	cert := ca.issue(t, nil, ecKey{k})
+	cert.PrivateKey = k
+	leaf, err := x509.ParseCertificate(cert.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
+	spki := hex.EncodeToString(sum[:])
+	o := Probe(t.Context(), serve(t, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}), "backend.demo", false)
+	for name, c := range map[string]struct {
+		log  Log
+		want string // "" passes
+	}{
+		"good":          {Log{Issued: map[string]Issued{"abc": {[]string{"backend.demo"}, spki}}}, ""},
+		"other serial":  {Log{Issued: map[string]Issued{"abd": {[]string{"backend.demo"}, spki}}}, "not of abc"},
+		"other key":     {Log{Issued: map[string]Issued{"abc": {[]string{"backend.demo"}, "00"}}}, "for another key"},
+		"other service": {Log{Issued: map[string]Issued{"abc": {[]string{"other.demo"}, spki}}}, "for other.demo"},
+		"edited":        {Log{Problem: "line 3", Issued: map[string]Issued{"abc": {[]string{"backend.demo"}, spki}}}, "line 3"},
+	} {
+		e := Judge(o, Expect{Name: "backend.demo", Roots: ca.pool(), Log: &c.log}, time.Now())
+		i := slices.IndexFunc(e.Checks, func(c Check) bool { return c.ID == "audit" })
+		if i < 0 || e.OK != (c.want == "") || !strings.Contains(e.Checks[i].Detail, c.want) {
+			t.Errorf("%s: %+v", name, e.Checks)
+		}
 	}
 }
 
