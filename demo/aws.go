@@ -216,6 +216,7 @@ func (c *cloud) calls(ctx context.Context) (map[string]int, error) {
 
 // cloudProofs stand in the place of the one with the same id, or at the end.
 var cloudProofs = []proof{
+	{"new-service", "a new service is called from a running task", proveNewService},
 	{"control-plane-killed", "both control planes killed for 20 s", proveKilled},
 	{"replica-killed", "a replica killed during a rotation", proveReplicaKilled},
 	{"issued-once", "replicas raced, certificates issued once", proveIssuedOnce},

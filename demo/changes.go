@@ -44,7 +44,11 @@ func proveNewService(ctx context.Context, w *world) (figure, error) {
 		return figure{}, err
 	}
 	took, err := w.answers(ctx, w.tasks["frontend"].Host, "http://later.demo:8090/", "later-1", 10*time.Second)
-	if err == nil && took > time.Second {
+	limit := time.Second
+	if w.cloud != nil {
+		limit = 3 * time.Second // the other replica asks Cloud Map once it is told, which takes two at most
+	}
+	if err == nil && took > limit {
 		err = fmt.Errorf("it took %v", took)
 	}
 	return figure{ms(took), "ms", "from registered to the first answer, by its alias"}, err
