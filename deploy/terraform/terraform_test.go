@@ -5,14 +5,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclparse"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/hashicorp/hcl/v2/hclwrite"
 	"github.com/zclconf/go-cty/cty"
 
 	"patchbay/config"
@@ -138,6 +141,23 @@ func TestModule(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestFormat: the files are as terraform fmt would write them.
+func TestFormat(t *testing.T) {
+	files, err := filepath.Glob("*.tf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(string(text), string(hclwrite.Format(text))); d != "" {
+			t.Errorf("%s:\n%s", name, d)
+		}
 	}
 }
 
