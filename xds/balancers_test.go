@@ -2,6 +2,7 @@ package xds
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,6 +22,7 @@ import (
 
 	"patchbay/internal/envoytest"
 	"patchbay/mesh"
+	"patchbay/sidecar/closed"
 )
 
 // What load balancers in front of the mesh do to an ingress.
@@ -154,4 +157,60 @@ func TestTheProxyProtocolIsRefused(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// The TCP check of a Network Load Balancer fails while the application is dead,
+// and what is under way ends well.
+func TestATCPCheckSeesADeadApplication(t *testing.T) {
+	ns := envoytest.Netns(t)
+	var lis [2]net.Listener // the control plane, the application
+	envoytest.In(t, ns, func() (err error) {
+		for i := range lis {
+			if lis[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	entered, release := make(chan struct{}), make(chan struct{})
+	app := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		entered <- struct{}{}
+		<-release
+		fmt.Fprint(w, "done")
+	})}
+	go app.Serve(lis[1]) //nolint:errcheck // it ends with Close
+	t.Cleanup(func() { app.Close() })
+	c := startControlOn(t, lis[0])
+	port := offer(t, "api", mesh.HTTP, uint16(lis[1].Addr().(*net.TCPAddr).Port), "")
+	c.store.SetServices("prod", []*mesh.Service{offered(mesh.HTTP, freeAlias(t, "api"), port)})
+	c.task(t, "prod/api/1", ns, port)
+	dial := func() (conn net.Conn, err error) {
+		envoytest.In(t, ns, func() error {
+			conn, err = net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port.ListenerPort))
+			return nil
+		})
+		return conn, err
+	}
+	standing, err := dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer standing.Close()
+	standing.SetDeadline(time.Now().Add(10 * time.Second)) //nolint:errcheck // a TCP connection has deadlines
+	fmt.Fprint(standing, "GET / HTTP/1.1\r\nHost: api\r\nConnection: close\r\n\r\n")
+	<-entered
+	envoytest.In(t, ns, func() error { return closed.Set([]uint16{port.ListenerPort}) })
+	if conn, err := dial(); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("the check has %v, %v", conn, err)
+	}
+	close(release)
+	if got, err := io.ReadAll(standing); err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 200 ") || !strings.Contains(string(got), "done") {
+		t.Errorf("the request under way: %q, %v", got, err)
+	}
+	envoytest.In(t, ns, func() error { return closed.Set(nil) })
+	if conn, err := dial(); err != nil {
+		t.Errorf("the check of a live application: %v", err)
+	} else {
+		conn.Close()
+	}
 }
