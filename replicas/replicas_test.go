@@ -145,6 +145,7 @@ func (s subscribers) Removed(ctx context.Context, _ mesh.ServiceName, _ netip.Ad
 type one struct {
 	*Replicas
 	name     string
+	unfit    atomic.Bool
 	follower *follower
 	stop     context.CancelFunc
 	shows    atomic.Pointer[string] // its content
@@ -156,7 +157,7 @@ func (h *hall) enter(t *testing.T, n int, b Barrier) *one {
 	t.Helper()
 	f := &follower{told: map[mesh.ServiceName]uint64{}}
 	o := &one{name: fmt.Sprintf("10.0.0.%d:18005", n), follower: f}
-	o.Replicas = New(Options{Self: o.name, Directory: h, Follower: f, Barrier: b, Log: slog.New(slog.DiscardHandler),
+	o.Replicas = New(Options{Self: o.name, Directory: h, Follower: f, Barrier: b, Log: slog.New(slog.DiscardHandler), Fit: func() bool { return !o.unfit.Load() },
 		Content: func() string {
 			if s := o.shows.Load(); s != nil {
 				return *s
@@ -283,6 +284,35 @@ func TestNoServiceIsAskedAboutByNobody(t *testing.T) {
 		}
 		if share := askers(t, a, b); share[a.name]+share[b.name] != 100 {
 			t.Errorf("together again: %v", share)
+		}
+	})
+}
+
+// The registry does not answer one of them: the other asks about everything,
+// within a beat, and no longer than that.
+func TestAnUnfitReplicaPromisesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall()
+		a, b := h.enter(t, 1, subscribers{}), h.enter(t, 2, subscribers{})
+		for _, s := range names() {
+			a.Saw(s, 1)
+			b.Saw(s, 1)
+		}
+		after(time.Minute)
+		before := askers(t, a, b)
+		again := b.follower.again
+		a.unfit.Store(true)
+		after(beatEvery + time.Second)
+		if share := askers(t, a, b); share[b.name] != 100 {
+			t.Errorf("b asks about %d", share[b.name])
+		}
+		if b.follower.again == again {
+			t.Error("b was not told to think again")
+		}
+		a.unfit.Store(false)
+		after(beatEvery + time.Second)
+		if share := askers(t, a, b); share[a.name] != before[a.name] || share[b.name] != before[b.name] {
+			t.Errorf("fit again: %v, before: %v", share, before)
 		}
 	})
 }
