@@ -23,6 +23,7 @@ var mayImport = map[string][]string{
 	"config":              {"internal/suggest"},
 	"declare":             {"internal/suggest"},
 	"discovery":           {"mesh/record", "registry/watch", "internal/iam", "internal/namespaces"},
+	"external":            {},
 	"identity":            {"agentapi", "audit", "internal/iam"},
 	"inject":              {"declare"},
 	"pki":                 {"audit", "internal/iam"},

@@ -41,8 +41,10 @@ type Config struct {
 	Secrets  Secrets           `yaml:"secrets"`
 	// Identities are the workloads that need no join key.
 	Identities Identities `yaml:"identities"`
-	Profile    string     `yaml:"profile"` // "live"
-	Log        Log        `yaml:"log"`
+	// External are targets outside the mesh that tasks call by an alias.
+	External []External `yaml:"external"`
+	Profile  string     `yaml:"profile"` // "live"
+	Log      Log        `yaml:"log"`
 }
 
 // Registry is the embedded Cloud-Map-compatible server.
@@ -281,6 +283,11 @@ func (c *Config) absolute(dir string) {
 	}
 	if c.Secrets.Etcd != nil {
 		paths = append(paths, c.Secrets.Etcd.files()...)
+	}
+	for i := range c.External {
+		if t := c.External[i].TLS; t != nil {
+			paths = append(paths, &t.CAFile)
+		}
 	}
 	for _, i := range c.Issuers {
 		if i.StepCA != nil {

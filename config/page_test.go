@@ -72,7 +72,12 @@ func TestPage(t *testing.T) {
 		t.Errorf("the page lacks %s", path)
 	}
 	examples := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(page), -1)
-	if len(examples) < 2 {
+	guide, err := os.ReadFile("../docs/guides/external.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples = append(examples, regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(guide), -1)...)
+	if len(examples) < 3 {
 		t.Fatalf("%d examples", len(examples))
 	}
 	for _, e := range examples {

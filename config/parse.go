@@ -47,6 +47,11 @@ func parse(file string, text []byte) (Config, Problems) {
 			c.Issuers[name] = i
 		}
 	}
+	for i := range c.External {
+		if at := "external[" + strconv.Itoa(i) + "].tls"; k.lines[at] > 0 && c.External[i].TLS == nil && !k.spoiled[at] {
+			c.External[i].TLS = &ExternalTLS{} // `tls:` alone: all defaults
+		}
+	}
 	if at := "secrets.secretsManager"; k.lines[at] > 0 && c.Secrets.SecretsManager == nil && !k.spoiled[at] {
 		c.Secrets.SecretsManager = &SecretsManager{}
 	}

@@ -64,7 +64,7 @@ func checkCertificates(f *Facts, add func(Finding)) {
 	}
 	offered := offers(st)
 	for _, s := range st.Services {
-		if t := s.TLS; t != nil {
+		if t := s.TLS; t != nil && len(s.External) == 0 { // else it is not ours to issue
 			certificate(s, len(offered[s.Name]) > 0, issuers, ill[t.Issuer], st.At, add)
 		}
 	}

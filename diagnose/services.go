@@ -37,8 +37,8 @@ func checkServices(f *Facts, add func(Finding)) {
 	}
 	offered := offers(f.Status)
 	for _, s := range f.Status.Services {
-		if s.Protocol == "" || deleted(s) {
-			continue // it has a finding of its own, or is about to go
+		if s.Protocol == "" || deleted(s) || len(s.External) > 0 {
+			continue // it has a finding of its own, is about to go, or Envoys alone know whether it answers
 		}
 		n := Total(s.Endpoints)
 		switch {

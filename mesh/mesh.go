@@ -129,6 +129,7 @@ type Service struct {
 	Deployment   *Deployment    // how calls are divided among revisions; nil: not at all
 	Created      time.Time      // creation in the registry: the older keeps a contested alias
 	Foreign      bool           // not ours: read leniently, never written
+	External     *External      // where its calls go instead of to Endpoints, of which it has none; nil: a service of the registry
 	ARN          string         // of the Cloud Map service; for messages only
 	SettingsHash string         // of the settings document that it was read from; empty if foreign
 }
@@ -145,7 +146,7 @@ func (s *Service) Equal(o *Service) bool {
 		s.SettingsHash == o.SettingsHash && s.Created.Equal(o.Created) &&
 		slices.Equal(s.Aliases, o.Aliases) && slices.Equal(s.Endpoints, o.Endpoints) &&
 		equalPtr(s.TLS, o.TLS) && equalPtr(s.Timeouts.Idle, o.Timeouts.Idle) && equalPtr(s.Timeouts.PerRequest, o.Timeouts.PerRequest) &&
-		s.Policy.Equal(o.Policy) && s.Deployment.Equal(o.Deployment)
+		s.Policy.Equal(o.Policy) && s.Deployment.Equal(o.Deployment) && s.External.equal(o.External)
 }
 
 func equalPtr[T comparable](a, b *T) bool {

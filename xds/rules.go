@@ -48,6 +48,9 @@ func named(field, have, want string) error {
 // clusterRules: endpoints come by EDS under the cluster's own name, for two
 // clusters on one assignment make Envoy wait for ever.
 func clusterRules(c *clusterv3.Cluster) error {
+	if c.GetClusterType() != nil {
+		return namesOf(c)
+	}
 	if c.GetType() != clusterv3.Cluster_EDS {
 		return addressesOf(c.GetLoadAssignment())
 	}
@@ -56,6 +59,23 @@ func clusterRules(c *clusterv3.Cluster) error {
 	}
 	if c.GetEdsClusterConfig().GetEdsConfig().GetAds() == nil {
 		return errors.New("Cluster.EdsClusterConfig.EdsConfig: must be ads")
+	}
+	return nil
+}
+
+// namesOf: what Envoy resolves itself has hosts with ports.
+func namesOf(c *clusterv3.Cluster) error {
+	n := 0
+	for _, l := range c.GetLoadAssignment().GetEndpoints() {
+		for _, e := range l.GetLbEndpoints() {
+			a := e.GetEndpoint().GetAddress().GetSocketAddress()
+			if n++; a.GetAddress() == "" || a.GetPortValue() == 0 || a.GetPortValue() > 65535 {
+				return errors.New("Cluster.LoadAssignment: each endpoint must be a host and a port")
+			}
+		}
+	}
+	if n == 0 {
+		return errors.New("Cluster.LoadAssignment: has no endpoint")
 	}
 	return nil
 }

@@ -126,6 +126,7 @@ type Service struct {
 	ARN        string         `json:"arn,omitempty"`
 	Protocol   string         `json:"protocol,omitempty"` // empty: it is not shown to sidecars yet
 	Foreign    bool           `json:"foreign,omitempty"`
+	External   []string       `json:"external,omitempty"` // HOST:PORT where its calls go: a target outside the mesh, without endpoints
 	Created    time.Time      `json:"created,omitzero"`
 	Aliases    []Alias        `json:"aliases"`
 	Endpoints  map[string]int `json:"endpoints"`            // health → how many

@@ -32,6 +32,7 @@ import (
 	"patchbay/discovery"
 	"patchbay/discovery/cloud"
 	"patchbay/discovery/events"
+	"patchbay/external"
 	"patchbay/fault"
 	"patchbay/identity"
 	"patchbay/identity/taskrole"
@@ -116,6 +117,7 @@ type control struct {
 	line        *identity.Replica
 	content     func() string // a hash of what is served; nil: there is one replica
 	queue       *events.Queue // nil: no events
+	external    *external.Sink
 	discovery   *discovery.CloudMap
 	registrar   *registrar.Registrar
 	rotator     *pki.Rotator
@@ -205,7 +207,12 @@ func (c *control) buildDiscovery(ctx context.Context) error {
 	if err := c.buildHints(ctx, endpoint, cfg, &d); err != nil {
 		return err
 	}
-	c.discovery, err = discovery.New(d, cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: endpoint}), c.store, c.log)
+	targets, err := externalTargets(c.cfg)
+	if err != nil {
+		return err
+	}
+	c.external = &external.Sink{To: c.store, Targets: targets, Log: c.log}
+	c.discovery, err = discovery.New(d, cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: endpoint}), c.external, c.log)
 	if err != nil {
 		return err
 	}

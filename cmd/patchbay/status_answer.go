@@ -53,7 +53,11 @@ func (c *control) statusAnswer() api.Status {
 			Name: n.Name, Synced: n.Synced, Waiting: n.Waiting, Stale: n.Stale, Listed: n.Listed, Error: n.Error, Rejected: n.Rejected,
 		})
 	}
-	st.Services = servicesAnswer(namespaces, c.store.Snapshot(), leaves)
+	for i, n := range namespaces {
+		namespaces[i].Conflicts = append(n.Conflicts, c.external.Conflicts(n.Name)...)
+	}
+	snap := c.store.Snapshot()
+	st.Services = append(servicesAnswer(namespaces, snap, leaves), externalAnswer(snap)...)
 	shares(st.Services, c.trafficAnswer().Edges)
 	st.Sidecars = c.sidecarsAnswer(leaves)
 	c.registryAnswer(&st)

@@ -124,6 +124,9 @@ func (w *walker) warming() diagnose.Finding {
 func (w *walker) endpoints() bool {
 	const hop = "endpoints"
 	s := w.to.one
+	if len(s.External) > 0 {
+		return w.ok(hop, "outside the mesh: %s", strings.Join(s.External, ", "))
+	}
 	if diagnose.Total(s.Endpoints) == 0 || s.Endpoints["UNHEALTHY"] == diagnose.Total(s.Endpoints) {
 		return w.fail(hop, "there is none that could answer", w.nobodyServes())
 	}

@@ -277,6 +277,9 @@ func vips(s api.Service) string {
 
 // endpoints is "2 healthy, 1 unhealthy".
 func (p *Printer) endpoints(s api.Service) string {
+	if len(s.External) > 0 {
+		return "outside: " + strings.Join(s.External, " ")
+	}
 	var out []string
 	for _, h := range []string{"HEALTHY", "UNKNOWN", "UNHEALTHY"} {
 		if n := s.Endpoints[h]; n > 0 {
@@ -313,6 +316,8 @@ func (p *Printer) tls(s api.Service) string {
 	switch {
 	case s.TLS == nil:
 		return "plain"
+	case len(s.External) > 0:
+		return p.paint(good, "verified")
 	case s.Encrypted < n:
 		return p.paint(weak, fmt.Sprintf("%d of %d", s.Encrypted, n))
 	}

@@ -52,10 +52,25 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 // Issue signs a leaf for DNS names, in PEM.
 func (c *CA) Issue(t testing.TB, names ...string) (chain, key []byte) {
 	t.Helper()
+	return c.issue(t, time.Now().Add(time.Hour), names)
+}
+
+// Expired is a certificate that has been good until a minute ago.
+func (c *CA) Expired(t testing.TB, names ...string) tls.Certificate {
+	t.Helper()
+	pair, err := tls.X509KeyPair(c.issue(t, time.Now().Add(-time.Minute), names))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair
+}
+
+func (c *CA) issue(t testing.TB, until time.Time, names []string) (chain, key []byte) {
+	t.Helper()
 	k := newKey(t)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), DNSNames: names,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: until,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, c.cert, k.Public(), c.key)

@@ -33,6 +33,9 @@ func ads() *corev3.ConfigSource {
 // when the first endpoint of a plain service speaks it, and in how many zones
 // the endpoints are.
 func cluster(v View, s *mesh.Service) Resource {
+	if s.External != nil {
+		return externalCluster(v, s)
+	}
 	name := s.Name.String()
 	c := &clusterv3.Cluster{
 		Name:                 name,

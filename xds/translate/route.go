@@ -17,17 +17,24 @@ import (
 // touches no connection.
 func egressRoute(v View, s *mesh.Service, name string) Resource {
 	p := v.effective(s)
-	return route(name, traffic.Fault(p.Fault), traffic.Routes(traffic.Call{
+	r := traffic.Routes(traffic.Call{
 		Cluster: s.Name.String(),
 		Of: func(other string) string {
 			return mesh.ServiceName{Namespace: s.Name.Namespace, DiscoveryName: other}.String()
 		},
 		Split:      split(s),
 		Test:       test(s),
+		Host:       hostOf(s),
 		GRPC:       s.Protocol == mesh.GRPC,
 		PerRequest: or(s.Timeouts.PerRequest, perRequest),
 		Idle:       or(s.Timeouts.Idle, idleL7),
-	}, p))
+	}, p)
+	if s.External != nil && s.External.TLS != nil {
+		for _, one := range r { // Envoy says what the application spoke; the target would take it for its own
+			one.RequestHeadersToRemove = []string{"x-forwarded-proto"}
+		}
+	}
+	return route(name, traffic.Fault(p.Fault), r)
 }
 
 // ingressRoute sends every request to the application. The caller's sidecar

@@ -129,7 +129,12 @@ func Service(v View, s *mesh.Service) []Resource {
 	if v.Wiring == mesh.NoEgress || !v.knows(s) {
 		return nil
 	}
-	out := append([]Resource{cluster(v, s), assignment(v, produced(s))}, revisions(v, s)...)
+	out := []Resource{cluster(v, s)}
+	if s.External == nil {
+		out = append(append(out, assignment(v, produced(s))), revisions(v, s)...)
+	} else if s.External.TLS != nil {
+		out = append(out, trustSecret(externalTrust(s.Name), s.External.TLS.Roots))
+	}
 	if v.Local != "" && s.Name == (mesh.ServiceName{Namespace: v.Namespace, DiscoveryName: v.Local}) {
 		own := v.placed(Assignment(s))
 		own.ClusterName = bootstrap.LocalCluster

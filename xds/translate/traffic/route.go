@@ -29,6 +29,7 @@ type Call struct {
 	Of               func(discoveryName string) string // the cluster of another service of the namespace
 	Split            []Part                            // of what goes to Cluster; empty: nothing is divided
 	Test             *Test                             // nil: there is none
+	Host             string                            // what requests to Cluster name as their host; empty: what the caller said
 	GRPC             bool
 	PerRequest, Idle time.Duration // the service's own; zero disables
 }
@@ -66,6 +67,9 @@ func (c Call) action(p policy.Policy, r policy.Route) *routev3.RouteAction {
 		HashPolicy:  hash(p.LoadBalancing.HashOn),
 	}
 	c.aim(a, r.To)
+	if c.Host != "" && a.GetCluster() == c.Cluster {
+		a.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: c.Host}
+	}
 	if m := r.Mirror; m != nil {
 		a.RequestMirrorPolicies = []*routev3.RouteAction_RequestMirrorPolicy{{
 			Cluster:         c.Of(m.Service),
@@ -93,7 +97,11 @@ func (c Call) aim(a *routev3.RouteAction, targets []policy.Target) {
 	}
 	w := &routev3.WeightedCluster{}
 	for _, t := range targets {
-		w.Clusters = append(w.Clusters, &routev3.WeightedCluster_ClusterWeight{Name: c.target(t), Weight: wrapperspb.UInt32(t.Weight)})
+		share := &routev3.WeightedCluster_ClusterWeight{Name: c.target(t), Weight: wrapperspb.UInt32(t.Weight)}
+		if c.Host != "" && share.Name == c.Cluster {
+			share.HostRewriteSpecifier = &routev3.WeightedCluster_ClusterWeight_HostRewriteLiteral{HostRewriteLiteral: c.Host}
+		}
+		w.Clusters = append(w.Clusters, share)
 	}
 	a.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: w}
 }

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+
+	"patchbay/admin/api"
+	"patchbay/config"
+	"patchbay/external"
+	"patchbay/mesh"
+)
+
+// externalTargets are the targets of the file, with the roots by which they are
+// verified.
+func externalTargets(c config.Config) ([]*mesh.Service, error) {
+	var out []*mesh.Service
+	for i, e := range c.External {
+		t := external.Target{
+			Name: mesh.ServiceName{Namespace: e.In(c), DiscoveryName: e.Name}, Protocol: mesh.Protocol(e.Protocol),
+			Alias:     mesh.Alias{DNSName: e.Alias.DNSName, Port: e.Alias.Port},
+			Addresses: e.HostPorts(), Discovery: e.Discovery, Host: e.Host,
+		}
+		if e.TLS != nil {
+			roots, err := external.Roots(e.TLS.CAFile, os.Getenv)
+			if err != nil {
+				return nil, fmt.Errorf("external[%d].tls.caFile: %w", i, err)
+			}
+			t.TLS = &mesh.ExternalTLS{SNI: e.TLS.SNI, Names: e.TLS.Names, Roots: roots, MinimumVersion: e.TLS.MinimumVersion}
+		}
+		out = append(out, t.Service())
+	}
+	return out, nil
+}
+
+// externalAnswer is a row for each target outside the mesh that sidecars are
+// told of.
+func externalAnswer(snap *mesh.Snapshot) (out []api.Service) {
+	for _, v := range snap.Services {
+		if v.External == nil {
+			continue
+		}
+		one := api.Service{Name: v.Name.String(), Source: "external", Aliases: []api.Alias{}, Endpoints: map[string]int{}}
+		describe(&one, v)
+		for _, a := range v.External.Addresses {
+			one.External = append(one.External, net.JoinHostPort(a.Host, strconv.Itoa(int(a.Port))))
+		}
+		if t := v.External.TLS; t != nil {
+			one.TLS = &api.TLS{Issuer: "external", Only: true, Names: t.Names}
+		}
+		out = append(out, one)
+	}
+	return out
+}

@@ -1,0 +1,174 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"patchbay/mesh"
+)
+
+// External is a target outside the mesh that tasks call by an alias.
+type External struct {
+	Name      string        `yaml:"name"`      // discoveryName
+	Namespace string        `yaml:"namespace"` // empty: the only one
+	Protocol  string        `yaml:"protocol"`  // http, http2, grpc, tcp; empty: tcp
+	Alias     ExternalAlias `yaml:"alias"`
+	Addresses []string      `yaml:"addresses"` // HOST:PORT
+	Discovery string        `yaml:"discovery"` // STRICT_DNS, LOGICAL_DNS; empty: as the addresses need
+	Host      string        `yaml:"host"`      // of requests; empty: the first address's
+	TLS       *ExternalTLS  `yaml:"tls"`       // nil: plain text
+}
+
+// ExternalAlias is the name and port that applications call.
+type ExternalAlias struct {
+	DNSName string `yaml:"dnsName"` // empty: name.namespace
+	Port    uint16 `yaml:"port"`    // empty: 80; for tcp that of the first address
+}
+
+// ExternalTLS says how a target is verified.
+type ExternalTLS struct {
+	SNI            string   `yaml:"sni"`    // empty: the first address's name
+	Names          []string `yaml:"names"`  // empty: the SNI
+	CAFile         string   `yaml:"caFile"` // empty: what this machine trusts
+	MinimumVersion string   `yaml:"minimumVersion"`
+}
+
+// maxExternal and maxAddresses are far beyond what one file should list.
+const (
+	maxExternal  = 500
+	maxAddresses = 100
+)
+
+var hostForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?$`)
+
+// In is the namespace of e, in lower case: its own, or the only one.
+func (e External) In(c Config) string {
+	if e.Namespace == "" && len(c.Namespaces) == 1 {
+		return strings.ToLower(c.Namespaces[0])
+	}
+	return strings.ToLower(e.Namespace)
+}
+
+// HostPorts are e's addresses, apart. They have been checked.
+func (e External) HostPorts() (out []mesh.HostPort) {
+	for _, a := range e.Addresses {
+		if host, port, ok := hostPort(a); ok {
+			out = append(out, mesh.HostPort{Host: host, Port: port})
+		}
+	}
+	return out
+}
+
+func hostPort(s string) (string, uint16, bool) {
+	host, p, err := net.SplitHostPort(s)
+	port, perr := strconv.ParseUint(p, 10, 16)
+	if a, aerr := netip.ParseAddr(host); aerr == nil {
+		return a.String(), uint16(port), err == nil && perr == nil && port > 0 && a.Zone() == "" && !a.IsUnspecified()
+	}
+	numeric := strings.Trim(host, "0123456789.") == "" // an IP address that is none
+	return host, uint16(port), err == nil && perr == nil && port > 0 && !numeric && hostForm.MatchString(host)
+}
+
+func (k *checker) external(c Config) {
+	if n := len(c.External); n > maxExternal {
+		k.bad("external", "has %d entries; allowed: up to %d", n, maxExternal)
+	}
+	names, aliases := map[string]int{}, map[string]int{}
+	hosts := map[string]bool{}
+	for i, e := range c.External {
+		at := "external[" + strconv.Itoa(i) + "]"
+		k.target(at, c, e)
+		name, alias := e.In(c)+"/"+e.Name, e.aliasName(c)
+		if first, twice := names[name]; twice {
+			k.bad(at+".name", "%s is that of external[%d] too; allowed: each once in a namespace", quote(e.Name), first)
+		} else {
+			names[name] = i
+		}
+		key := fmt.Sprintf("%s/%s:%d", e.In(c), alias, e.Alias.Port)
+		if first, twice := aliases[key]; twice && e.Alias.Port != 0 {
+			k.bad(at+".alias", "%s:%d is that of external[%d] too; allowed: each once", alias, e.Alias.Port, first)
+		} else {
+			aliases[key] = i
+		}
+		hosts[alias] = true
+	}
+	for i, e := range c.External {
+		for j, a := range e.HostPorts() {
+			if hosts[strings.ToLower(a.Host)] {
+				k.bad(fmt.Sprintf("external[%d].addresses[%d]", i, j), "%s is an alias, so that in a task it is the sidecar itself; allowed: another alias", quote(a.Host))
+			}
+		}
+	}
+}
+
+func (e External) aliasName(c Config) string {
+	if e.Alias.DNSName != "" {
+		return strings.ToLower(e.Alias.DNSName)
+	}
+	return e.Name + "." + e.In(c)
+}
+
+func (k *checker) target(at string, c Config, e External) {
+	if !mesh.ValidDiscoveryName(e.Name) {
+		k.bad(at+".name", "%s; allowed: up to 64 of [a-z0-9_-], not starting with '-'", quote(e.Name))
+	}
+	switch {
+	case e.In(c) == "" && len(c.Namespaces) > 1:
+		k.bad(at+".namespace", "is missing; allowed: one of %s", strings.Join(c.Namespaces, ", "))
+	case !slices.ContainsFunc(c.Namespaces, func(n string) bool { return strings.EqualFold(n, e.In(c)) }) && len(c.Namespaces) > 0:
+		k.bad(at+".namespace", "%s; allowed: one of %s", quote(e.Namespace), strings.Join(c.Namespaces, ", "))
+	}
+	k.ifAny(at+".protocol", e.Protocol, "http", "http2", "grpc", "tcp")
+	if e.Alias.DNSName != "" && (!mesh.ValidDNSName(e.Alias.DNSName)) {
+		k.bad(at+".alias.dnsName", "%s; allowed: up to 127 of [a-z0-9_.-], not starting with '-', neither an IP address nor localhost", quote(e.Alias.DNSName))
+	}
+	if n := len(e.Addresses); n == 0 || n > maxAddresses {
+		k.bad(at+".addresses", "has %d entries; allowed: 1 to %d of HOST:PORT, such as [\"api.example.com:443\"]", n, maxAddresses)
+	}
+	named := 0
+	for j, a := range e.Addresses {
+		host, _, ok := hostPort(a)
+		if !ok {
+			k.bad(at+".addresses["+strconv.Itoa(j)+"]", "%s; allowed: HOST:PORT with a name or an IP address and a port of 1 to 65535", quote(a))
+		} else if _, err := netip.ParseAddr(host); err != nil {
+			named++
+		}
+	}
+	k.ifAny(at+".discovery", e.Discovery, "STRICT_DNS", "LOGICAL_DNS")
+	if e.Discovery == "LOGICAL_DNS" && (len(e.Addresses) != 1 || named != 1) {
+		k.bad(at+".discovery", "LOGICAL_DNS has one address, by name; allowed: STRICT_DNS")
+	}
+	if e.Host != "" && (e.Protocol == "" || e.Protocol == "tcp") {
+		k.bad(at+".host", "a tcp target has no requests; allowed: with http, http2, grpc")
+	} else if h, _, _ := strings.Cut(e.Host, ":"); e.Host != "" && !hostForm.MatchString(h) {
+		k.bad(at+".host", "%s; allowed: a host name, with a port if need be", quote(e.Host))
+	}
+	if t := e.TLS; t != nil {
+		k.externalTLS(at+".tls", t)
+	}
+}
+
+// ifAny is oneOf for what may be absent.
+func (k *checker) ifAny(path, value string, allowed ...string) {
+	if value != "" {
+		k.oneOf(path, value, allowed...)
+	}
+}
+
+func (k *checker) externalTLS(at string, t *ExternalTLS) {
+	_, err := netip.ParseAddr(t.SNI)
+	if t.SNI != "" && (err == nil || !hostForm.MatchString(t.SNI)) {
+		k.bad(at+".sni", "%s; allowed: a DNS name", quote(t.SNI))
+	}
+	for i, n := range t.Names {
+		if _, err := netip.ParseAddr(n); err != nil && !hostForm.MatchString(n) {
+			k.bad(at+".names["+strconv.Itoa(i)+"]", "%s; allowed: a DNS name without wildcard, or an IP address", quote(n))
+		}
+	}
+	k.ifAny(at+".minimumVersion", t.MinimumVersion, "1.2", "1.3")
+}

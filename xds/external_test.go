@@ -1,0 +1,181 @@
+package xds
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"patchbay/external"
+	"patchbay/internal/envoytest"
+	"patchbay/mesh"
+	"patchbay/xds/bootstrap"
+)
+
+// Targets outside the mesh, on a real Envoy and real TLS servers.
+
+// partner is somebody's API: it says what it is asked, and how. Its address is
+// the one that a name resolves to.
+func partner(t *testing.T, c *tls.Config) mesh.HostPort {
+	t.Helper()
+	api := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s host=%s", r.Proto, r.Host)
+		if r.TLS != nil {
+			fmt.Fprintf(w, " sni=%s%s", r.TLS.ServerName, r.Header.Get("X-Forwarded-Proto"))
+		}
+	}))
+	api.EnableHTTP2 = true
+	if api.TLS = c; c != nil {
+		api.StartTLS()
+	} else {
+		api.Start()
+	}
+	t.Cleanup(api.Close)
+	return mesh.HostPort{Host: "localhost", Port: netip.MustParseAddrPort(api.Listener.Addr().String()).Port()}
+}
+
+func outside(t *testing.T, n string, p mesh.Protocol, to mesh.HostPort, secure *mesh.ExternalTLS) *mesh.Service {
+	t.Helper()
+	return external.Target{Name: name(n), Protocol: p, Alias: freeAlias(t, n), Addresses: []mesh.HostPort{to}, TLS: secure}.Service()
+}
+
+func TestTargetsOutsideTheMesh(t *testing.T) {
+	ca, foreign := envoytest.NewCA(t), envoytest.NewCA(t)
+	serves := func(cert tls.Certificate) *tls.Config {
+		return &tls.Config{Certificates: []tls.Certificate{cert}} //nolint:gosec // what servers have
+	}
+	good := partner(t, serves(ca.Certificate(t, "localhost")))
+	sni := func(n string) *mesh.ExternalTLS { return &mesh.ExternalTLS{Roots: ca.RootPEM, SNI: n} }
+	old := serves(ca.Certificate(t, "localhost"))
+	old.MaxVersion = tls.VersionTLS12
+	oldServer := partner(t, old)
+	wild := partner(t, serves(ca.Certificate(t, "*.partner.example")))
+	plain := partner(t, nil)
+
+	c := startControl(t, 0)
+	services := map[string]*mesh.Service{}
+	add := func(n string, p mesh.Protocol, to mesh.HostPort, secure *mesh.ExternalTLS) {
+		services[n] = outside(t, n, p, to, secure)
+	}
+	add("good", mesh.HTTP, good, sni(""))
+	add("h2", mesh.HTTP2, good, sni(""))
+	add("wild", mesh.HTTP, wild, sni("api.partner.example"))
+	add("static", mesh.HTTP, mesh.HostPort{Host: "127.0.0.1", Port: good.Port}, sni("localhost"))
+	add("plain", mesh.HTTP, plain, nil)
+	add("old", mesh.HTTP, oldServer, sni(""))
+	add("too-old", mesh.HTTP, oldServer, &mesh.ExternalTLS{Roots: ca.RootPEM, MinimumVersion: "1.3"})
+	add("wrong-name", mesh.HTTP, good, sni("other.example"))
+	add("expired", mesh.HTTP, partner(t, serves(ca.Expired(t, "localhost"))), sni(""))
+	add("foreign", mesh.HTTP, partner(t, serves(foreign.Certificate(t, "localhost"))), sni(""))
+	services["foreign"].Policy = wants(t, `{"retries": {"max": 0}}`)
+	var all []*mesh.Service
+	for _, s := range services {
+		all = append(all, s)
+	}
+	c.store.SetServices("prod", all)
+	envoy := c.task(t, "prod/web/1", "")
+	host := func(a mesh.HostPort) string { return fmt.Sprintf("localhost:%d", a.Port) }
+	for n, want := range map[string]string{
+		"good":   "HTTP/1.1 host=" + host(good) + " sni=localhost",
+		"h2":     "HTTP/2.0 host=" + host(good) + " sni=localhost",
+		"wild":   "HTTP/1.1 host=" + host(wild) + " sni=api.partner.example",
+		"static": "HTTP/1.1 host=127.128.77.7:" + fmt.Sprint(services["static"].Aliases[0].Port) + " sni=localhost",
+		"plain":  "HTTP/1.1 host=" + host(plain),
+		"old":    "HTTP/1.1 host=" + host(oldServer) + " sni=localhost",
+	} {
+		if got, err := get(oneCall, services[n].Aliases[0]); err != nil || got != want {
+			t.Errorf("%s: %q, %v; want %q", n, got, err, want)
+		}
+	}
+	for n, stat := range map[string]string{
+		"too-old": "ssl.connection_error", "wrong-name": "ssl.fail_verify_san", "expired": "ssl.fail_verify_error", "foreign": "ssl.fail_verify_error",
+	} {
+		got, err := get(oneCall, services[n].Aliases[0])
+		if err == nil || !strings.HasPrefix(err.Error(), "503 ") {
+			t.Errorf("%s is answered: %q, %v", n, got, err)
+		}
+		if envoy.Stats(t)["cluster."+n+".prod."+stat] == 0 {
+			t.Errorf("%s: it was not %s that failed", n, stat)
+		}
+	}
+	if w := c.pusher.Withheld(); len(w) > 0 {
+		t.Errorf("withheld: %+v", w)
+	}
+}
+
+// TestADatabaseOutsideTheMesh: tcp in plain text from the application, TLS from
+// there on.
+func TestADatabaseOutsideTheMesh(t *testing.T) {
+	ca := envoytest.NewCA(t)
+	lis, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{ca.Certificate(t, "db.internal")}}) //nolint:gosec // what servers have
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { lis.Close() })
+	go func() {
+		for {
+			conn, err := lis.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				io.WriteString(conn, "ready\n") // it speaks first, as databases do
+				line, err := bufio.NewReader(conn).ReadString('\n')
+				if err == nil {
+					fmt.Fprintf(conn, "%s to %s", strings.TrimSpace(line), conn.(*tls.Conn).ConnectionState().ServerName)
+				}
+			}()
+		}
+	}()
+	to := mesh.HostPort{Host: "localhost", Port: netip.MustParseAddrPort(lis.Addr().String()).Port()}
+	db := outside(t, "db", mesh.TCP, to, &mesh.ExternalTLS{Roots: ca.RootPEM, SNI: "db.internal"})
+	c := startControl(t, 0)
+	c.store.SetServices("prod", []*mesh.Service{db})
+	c.task(t, "prod/web/1", "")
+	conn, err := net.Dial("tcp", vip(db.Aliases[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || line != "ready\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	io.WriteString(conn, "select 1\n")
+	if got, err := io.ReadAll(conn); err != nil || string(got) != "select 1 to db.internal" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestATargetComesAndGoes: beside services of the mesh, at run time.
+func TestATargetComesAndGoes(t *testing.T) {
+	ca := envoytest.NewCA(t)
+	api := partner(t, &tls.Config{Certificates: []tls.Certificate{ca.Certificate(t, "localhost")}}) //nolint:gosec // what servers have
+	c := startControl(t, 0)
+	app, _ := counting(t, saying("inside"))
+	port := offer(t, "inside", mesh.HTTP, app, "")
+	inside := offered(mesh.HTTP, freeAlias(t, "inside"), port)
+	target := outside(t, "api", mesh.HTTP, api, &mesh.ExternalTLS{Roots: ca.RootPEM})
+	c.store.SetServices("prod", []*mesh.Service{inside, target})
+	c.task(t, "prod/inside/1", "", []bootstrap.Port{port}...)
+	c.task(t, "prod/web/1", "")
+	eventually(t, says(target.Aliases[0], fmt.Sprintf("HTTP/1.1 host=localhost:%d sni=localhost", api.Port)))
+	next := *target
+	next.External = &mesh.External{Addresses: []mesh.HostPort{api}, Discovery: "STRICT_DNS", Host: "as.configured", TLS: target.External.TLS}
+	c.store.SetServices("prod", []*mesh.Service{inside, &next})
+	eventually(t, says(target.Aliases[0], "HTTP/1.1 host=as.configured sni=localhost"))
+	c.store.SetServices("prod", []*mesh.Service{inside})
+	eventually(t, func() error {
+		if got, err := get(oneCall, target.Aliases[0]); err == nil {
+			return fmt.Errorf("it is still answered: %s", got)
+		}
+		return nil
+	})
+	eventually(t, says(inside.Aliases[0], "inside "+vip(inside.Aliases[0])+"/"))
+}
