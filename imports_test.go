@@ -39,7 +39,7 @@ var mayImport = map[string][]string{
 	"diagnose":            {"admin/api", "agentapi"},
 	"demo":                {"inject"},
 	"deploy":              {},
-	"bench":               {"xds", "identity", "internal/envoybin"},
+	"bench":               {"xds", "identity", "internal/envoybin", "agentapi", "internal/envoymodel"},
 	"bench/day":           {"bench", "discovery", "replicas", "mesh/record"},
 	"internal/awsfake":    {"registry"},
 	"internal/envoybin":   {},
