@@ -1194,7 +1194,9 @@ type Served struct {
 	Connections   uint64                 `protobuf:"varint,3,opt,name=connections,proto3" json:"connections,omitempty"`
 	Tls13         uint64                 `protobuf:"varint,4,opt,name=tls13,proto3" json:"tls13,omitempty"`
 	TlsOlder      uint64                 `protobuf:"varint,5,opt,name=tls_older,json=tlsOlder,proto3" json:"tls_older,omitempty"`
-	Refused       uint64                 `protobuf:"varint,6,opt,name=refused,proto3" json:"refused,omitempty"` // handshakes that failed: plain text, older TLS, no certificate
+	Refused       uint64                 `protobuf:"varint,6,opt,name=refused,proto3" json:"refused,omitempty"`                      // handshakes that failed: plain text, older TLS, no certificate
+	Denied        uint64                 `protobuf:"varint,7,opt,name=denied,proto3" json:"denied,omitempty"`                        // requests, of tcp connections, that no rule of an authorization allows
+	WouldDeny     uint64                 `protobuf:"varint,8,opt,name=would_deny,json=wouldDeny,proto3" json:"would_deny,omitempty"` // that would be denied, in a dry run
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1267,6 +1269,20 @@ func (x *Served) GetTlsOlder() uint64 {
 func (x *Served) GetRefused() uint64 {
 	if x != nil {
 		return x.Refused
+	}
+	return 0
+}
+
+func (x *Served) GetDenied() uint64 {
+	if x != nil {
+		return x.Denied
+	}
+	return 0
+}
+
+func (x *Served) GetWouldDeny() uint64 {
+	if x != nil {
+		return x.WouldDeny
 	}
 	return 0
 }
@@ -2175,14 +2191,17 @@ const file_agent_proto_rawDesc = "" +
 	"\bRevision\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\tR\brevision\x12\x1a\n" +
 	"\brequests\x18\x02 \x01(\x04R\brequests\x12\x16\n" +
-	"\x06errors\x18\x03 \x01(\x04R\x06errors\"\xab\x01\n" +
+	"\x06errors\x18\x03 \x01(\x04R\x06errors\"\xe2\x01\n" +
 	"\x06Served\x12\x1a\n" +
 	"\brequests\x18\x01 \x01(\x04R\brequests\x12\x16\n" +
 	"\x06errors\x18\x02 \x01(\x04R\x06errors\x12 \n" +
 	"\vconnections\x18\x03 \x01(\x04R\vconnections\x12\x14\n" +
 	"\x05tls13\x18\x04 \x01(\x04R\x05tls13\x12\x1b\n" +
 	"\ttls_older\x18\x05 \x01(\x04R\btlsOlder\x12\x18\n" +
-	"\arefused\x18\x06 \x01(\x04R\arefused\"\a\n" +
+	"\arefused\x18\x06 \x01(\x04R\arefused\x12\x16\n" +
+	"\x06denied\x18\a \x01(\x04R\x06denied\x12\x1d\n" +
+	"\n" +
+	"would_deny\x18\b \x01(\x04R\twouldDeny\"\a\n" +
 	"\x05Drain\"\xb9\x02\n" +
 	"\x04Down\x126\n" +
 	"\awelcome\x18\x01 \x01(\v2\x1a.patchbay.agent.v1.WelcomeH\x00R\awelcome\x120\n" +

@@ -77,7 +77,7 @@ type Barrier interface {
 	Removed(ctx context.Context, service mesh.ServiceName, addr netip.AddrPort) (missing []string, err error)
 }
 
-// Options are what a Server works with. All but Lease are required.
+// Options are what a Server works with. All but Lease and CallersIssuer are required.
 type Options struct {
 	Store     *mesh.Store
 	Registrar Registrar
@@ -87,6 +87,9 @@ type Options struct {
 	// Lease is how long the registry keeps an instance without a heartbeat;
 	// zero: for ever.
 	Lease time.Duration
+	// CallersIssuer is the issuer of the certificates that workloads call with;
+	// empty: no service can ask for them.
+	CallersIssuer string
 	// Name and version of this replica, for agents' logs.
 	Name string
 	Log  *slog.Logger

@@ -115,6 +115,11 @@ func decodePort(namespace, at string, w *agentapi.Port) (Port, []error) {
 		for _, x := range pol.Misplaced(policy.OfService, p.Protocol.L7()) {
 			bad(".policy.%s: %s", x.Path, x.Text)
 		}
+		if p.TLS == nil {
+			for _, x := range pol.WithoutTLS() {
+				bad(".policy.%s: %s", x.Path, x.Text)
+			}
+		}
 	}
 	p.Policy = pol
 	for i, a := range w.GetClientAliases() {

@@ -98,6 +98,10 @@ func (p *port) run(ctx context.Context) {
 			p.s.node.Workload, p.Service.DiscoveryName, p.s.node.Workload.DiscoveryNames)}, 0)
 		return
 	}
+	if p.Policy.Asks() && p.s.srv.o.CallersIssuer == "" {
+		p.report(ctx, &Refused{Reason: "mutualTls asks callers for certificates, and the control plane has no issuer to give them any: name one in mutualTls.issuer of its configuration, or turn mutualTls off"}, 0)
+		return
+	}
 	if p.reg.ok {
 		p.report(ctx, nil, 0)
 	}

@@ -27,12 +27,13 @@ type Flow struct {
 	TLS13, TLSOlder, Unverified uint64
 	RequestRate, ErrorRate      float64 // per second, over the last interval
 	Refused                     uint64  // at an ingress: handshakes that failed
+	Denied, WouldDeny           uint64  // at an ingress: calls that no rule of an authorization allows; the latter in a dry run
 	Undeclared                  uint64  // connections to a service that has no TLS
 	Plain                       uint64  // connections without TLS to a service that has it
-	// Exposed, Distrusted and Knocked are when Plain or TLSOlder, Unverified and
-	// Refused last grew; zero: not since this process started. Handshakes that
+	// Exposed, Distrusted, Knocked and Barred are when Plain or TLSOlder,
+	// Unverified, Refused, and Denied or WouldDeny last grew; zero: not since this process started. Handshakes that
 	// somebody was asked to make ([Server.Expect]) don't count.
-	Exposed, Distrusted, Knocked time.Time
+	Exposed, Distrusted, Knocked, Barred time.Time
 }
 
 // Ingress is what came to the tasks of one workload.
@@ -113,10 +114,13 @@ func (l *ledger) report(node, workload string, t *agentapi.Traffic, now time.Tim
 		l.totals[c.GetService()].Add(grown)
 	}
 	v := t.GetServed()
-	next.served = Flow{Requests: v.GetRequests(), Errors: v.GetErrors(), Connections: v.GetConnections(), TLS13: v.GetTls13(), TLSOlder: v.GetTlsOlder(), Refused: v.GetRefused()}
+	next.served = Flow{Requests: v.GetRequests(), Errors: v.GetErrors(), Connections: v.GetConnections(), TLS13: v.GetTls13(), TLSOlder: v.GetTlsOlder(), Refused: v.GetRefused(), Denied: v.GetDenied(), WouldDeny: v.GetWouldDeny()}
 	grown := next.served.minus(old.served)
 	next.served.RequestRate, next.served.ErrorRate = float64(grown.Requests)/apart, float64(grown.Errors)/apart
-	next.served.Knocked = old.served.Knocked
+	next.served.Knocked, next.served.Barred = old.served.Knocked, old.served.Barred
+	if !first && grown.Denied+grown.WouldDeny > 0 {
+		next.served.Barred = now
+	}
 	caused := uint64(0)
 	if d := l.due[node]; now.Sub(d.at) < expectFor {
 		caused = min(grown.Refused, d.refusals)
@@ -158,10 +162,13 @@ func (s *Server) Expect(address string) {
 	}
 	s.mu.Lock()
 	var node string
+	refusals := uint64(probeRefusals)
 	for id, one := range s.sessions {
 		one.mu.Lock()
-		if one.addr == at.Addr() && slices.ContainsFunc(one.ports, func(p *port) bool { return p.ListenerPort == at.Port() }) {
-			node = id
+		if i := slices.IndexFunc(one.ports, func(p *port) bool { return p.ListenerPort == at.Port() }); i >= 0 && one.addr == at.Addr() {
+			if node = id; one.ports[i].Policy.RequiresAt(one.ports[i].PortName) {
+				refusals++ // the probe has no certificate
+			}
 		}
 		one.mu.Unlock()
 	}
@@ -176,7 +183,7 @@ func (s *Server) Expect(address string) {
 	if now.Sub(d.at) > expectFor {
 		d.refusals = 0
 	}
-	s.traffic.due[node] = expected{d.refusals + probeRefusals, now}
+	s.traffic.due[node] = expected{d.refusals + refusals, now}
 }
 
 func (f Flow) minus(o Flow) Flow {
@@ -188,7 +195,7 @@ func (f Flow) minus(o Flow) Flow {
 	}
 	return Flow{
 		Requests: less(f.Requests, o.Requests), Errors: less(f.Errors, o.Errors), Connections: less(f.Connections, o.Connections), Failed: less(f.Failed, o.Failed),
-		TLS13: less(f.TLS13, o.TLS13), TLSOlder: less(f.TLSOlder, o.TLSOlder), Unverified: less(f.Unverified, o.Unverified), Refused: less(f.Refused, o.Refused), Undeclared: less(f.Undeclared, o.Undeclared), Plain: less(f.Plain, o.Plain),
+		TLS13: less(f.TLS13, o.TLS13), TLSOlder: less(f.TLSOlder, o.TLSOlder), Unverified: less(f.Unverified, o.Unverified), Refused: less(f.Refused, o.Refused), Denied: less(f.Denied, o.Denied), WouldDeny: less(f.WouldDeny, o.WouldDeny), Undeclared: less(f.Undeclared, o.Undeclared), Plain: less(f.Plain, o.Plain),
 	}
 }
 
@@ -202,11 +209,14 @@ func (f *Flow) Add(o Flow) {
 	f.TLSOlder += o.TLSOlder
 	f.Unverified += o.Unverified
 	f.Refused += o.Refused
+	f.Denied += o.Denied
+	f.WouldDeny += o.WouldDeny
 	f.Undeclared += o.Undeclared
 	f.Plain += o.Plain
 	f.RequestRate += o.RequestRate
 	f.ErrorRate += o.ErrorRate
 	f.Exposed, f.Distrusted, f.Knocked = later(f.Exposed, o.Exposed), later(f.Distrusted, o.Distrusted), later(f.Knocked, o.Knocked)
+	f.Barred = later(f.Barred, o.Barred)
 }
 
 func later(a, b time.Time) time.Time {

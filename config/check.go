@@ -47,6 +47,11 @@ func (k *checker) check(c Config) {
 	for _, name := range sorted(c.Issuers) {
 		k.issuer(name, c.Issuers[name])
 	}
+	if name := c.MutualTLS.Issuer; name != "" {
+		if _, ok := c.Issuers[name]; !ok {
+			k.bad("mutualTls.issuer", "%s is not one of issuers; allowed: %s", quote(name), orNone(sorted(c.Issuers)))
+		}
+	}
 	k.secrets(c)
 	k.identities(c)
 	k.external(c)
@@ -55,6 +60,13 @@ func (k *checker) check(c Config) {
 	k.oneOf("profile", c.Profile, "live")
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	k.oneOf("log.format", c.Log.Format, "text", "json")
+}
+
+func orNone(names []string) string {
+	if len(names) == 0 {
+		return "none, for there are no issuers"
+	}
+	return strings.Join(names, ", ")
 }
 
 func (k *checker) oneOf(path, value string, allowed ...string) {

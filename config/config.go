@@ -38,7 +38,9 @@ type Config struct {
 	Agent    Agent             `yaml:"agent"`
 	Admin    Admin             `yaml:"admin"`
 	Issuers  map[string]Issuer `yaml:"issuers"` // by name: a CA's ARN, or "default"
-	Secrets  Secrets           `yaml:"secrets"`
+	// MutualTLS is for services whose policy asks callers for a certificate.
+	MutualTLS MutualTLS `yaml:"mutualTls"`
+	Secrets   Secrets   `yaml:"secrets"`
 	// Identities are the workloads that need no join key.
 	Identities Identities `yaml:"identities"`
 	// External are targets outside the mesh that tasks call by an alias.
@@ -128,6 +130,29 @@ type Admin struct {
 type Issuer struct {
 	StepCA    *StepCA    `yaml:"stepCA"`
 	PrivateCA *PrivateCA `yaml:"privateCA"`
+}
+
+// MutualTLS says where the certificates come from that workloads call with.
+type MutualTLS struct {
+	// Issuer is the name of one of Issuers; empty: "default", or the only one.
+	Issuer string `yaml:"issuer"`
+}
+
+// CallersIssuer is the name of the issuer of the certificates that workloads
+// call with; empty: there is none.
+func (c Config) CallersIssuer() string {
+	if c.MutualTLS.Issuer != "" {
+		return c.MutualTLS.Issuer
+	}
+	if _, ok := c.Issuers["default"]; ok {
+		return "default"
+	}
+	if len(c.Issuers) == 1 {
+		for name := range c.Issuers {
+			return name
+		}
+	}
+	return ""
 }
 
 // PrivateCA is one of AWS Private CA.

@@ -1,6 +1,7 @@
 package declare
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -26,6 +27,10 @@ func (c *checker) policies(all map[string]*policy.Policy, t *Task) {
 			if rules := t.Ports[i].Policy; rules != nil && p.TestTraffic == nil {
 				p.TestTraffic = rules.TestTraffic
 			}
+			if t.Ports[i].TLS == nil {
+				problems = append(problems, p.WithoutTLS()...)
+			}
+			problems = append(problems, exempt(p, t.Ports[i].PortName)...)
 			t.Ports[i].Policy = p
 		} else {
 			problems = append(problems, p.Misplaced(policy.OfCaller, true)...)
@@ -39,6 +44,19 @@ func (c *checker) policies(all map[string]*policy.Policy, t *Task) {
 		}
 		c.targets(at, p)
 	}
+}
+
+// exempt holds the ports that a policy exempts against the one that it is of.
+func exempt(p *policy.Policy, portName string) (out []policy.Problem) {
+	if !p.Requires() {
+		return nil
+	}
+	for i, name := range p.MutualTLS.Exempt {
+		if name != portName {
+			out = append(out, policy.Problem{Path: fmt.Sprintf("mutualTls.exempt[%d]", i), Text: quote(name) + " is not the service's portName; allowed: " + portName})
+		}
+	}
+	return out
 }
 
 // targets holds the services that routes name against their form.

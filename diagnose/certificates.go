@@ -68,6 +68,26 @@ func checkCertificates(f *Facts, add func(Finding)) {
 			certificate(s, len(offered[s.Name]) > 0, issuers, ill[t.Issuer], st.At, add)
 		}
 	}
+	for _, c := range st.Callers {
+		caller(c, issuers, ill[c.TLS.Issuer], st.At, add)
+	}
+}
+
+// caller judges the certificate that a workload calls with as a service's,
+// but for its absence: that is worse for others than for itself.
+func caller(c api.Caller, issuers []string, illCA bool, now time.Time, add func(Finding)) {
+	t := c.TLS
+	s := api.Service{Name: "workload " + c.Workload, TLS: &t}
+	certificate(s, true, issuers, illCA, now, func(x Finding) {
+		if x.Code == "PB1203" || x.Code == "PB1207" {
+			x.Code = "PB1210"
+			x.Evidence = append(x.Evidence, "services that require one refuse it")
+		}
+		if x.Code == "PB1204" {
+			x.Fix = []string{"bring the CA back: the control plane renews by itself"}
+		}
+		add(x)
+	})
 }
 
 func certificate(s api.Service, offered bool, issuers []string, illCA bool, now time.Time, add func(Finding)) {

@@ -10,6 +10,7 @@ import (
 
 	"patchbay/admin/api"
 	"patchbay/diagnose/verify"
+	"patchbay/mesh/policy"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -210,6 +211,17 @@ func TestRootCauseFirst(t *testing.T) {
 		}},
 		{"PB1509", "demo/backend", "not with TLS 1.3", func(f *Facts) {
 			f.Traffic = &api.Traffic{Ingresses: []api.Ingress{{Workload: "demo/backend", Refused: 3, Knocked: noon.Add(-time.Minute)}}}
+		}},
+		{"PB1210", "workload demo/frontend", "none was issued", func(f *Facts) {
+			f.Status.Callers = []api.Caller{{Workload: "demo/frontend", TLS: api.TLS{Issuer: "default", LastError: ""}}}
+			f.Status.Issuers[0].LastError = ""
+		}},
+		{"PB1512", "demo/backend", "no rule", func(f *Facts) {
+			f.Traffic = &api.Traffic{Ingresses: []api.Ingress{{Workload: "demo/backend", Denied: 3, Barred: noon.Add(-time.Minute)}}}
+		}},
+		{"PB1513", "demo/frontend/f1", "backend.demo requires", func(f *Facts) {
+			f.Status.Sidecars[1].Stream = &api.Stream{View: "demo///grpc"}
+			f.Status.Services[0].Protocol, f.Status.Services[0].MutualTLS = "grpc", &policy.MutualTLS{Mode: policy.Required}
 		}},
 		{"PB1511", "backend.demo", "not every connection", func(f *Facts) {
 			f.Traffic = &api.Traffic{Edges: []api.Edge{{Workload: "demo/frontend", Service: "backend.demo", Encryption: api.Encryption{TLS13: 9, Plain: 1, Exposed: noon}}}}

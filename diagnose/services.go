@@ -11,6 +11,7 @@ import (
 	"patchbay/admin/api"
 	"patchbay/diagnose/verify"
 	"patchbay/internal/count"
+	"patchbay/mesh/policy"
 )
 
 // Client finds a sidecar by its node id, or by the name of its task or workload
@@ -54,9 +55,27 @@ func checkServices(f *Facts, add func(Finding)) {
 				Evidence: offered[s.Name], Fix: []string{"deploy the tasks that offer it again, with tls in their declaration"}})
 		}
 	}
+	checkProxyless(f, add)
 	for _, a := range slices.Sorted(maps.Keys(f.Ports)) {
 		if p := f.Ports[a]; f.Details[p.Service] != nil {
 			Endpoint(p, f.Details[p.Service], add)
+		}
+	}
+}
+
+// checkProxyless finds gRPC clients that are not shown a service which requires
+// a certificate: the control plane can give them none.
+func checkProxyless(f *Facts, add func(Finding)) {
+	for _, c := range f.Status.Sidecars {
+		if c.Stream == nil || !slices.Contains(strings.Split(c.Stream.View, "/"), "grpc") {
+			continue
+		}
+		namespace, _, _ := strings.Cut(c.Node, "/")
+		for _, s := range f.Status.Services {
+			if m := s.MutualTLS; m != nil && m.Mode == policy.Required && s.Protocol == "grpc" && NamespaceOf(s.Name) == namespace {
+				add(Finding{Code: "PB1513", Subject: c.Node, Cause: s.Name + " requires a certificate of its callers, and gRPC takes none from a control plane: the service is not shown to it",
+					Evidence: []string{"view " + c.Stream.View}, Fix: []string{"give the client a sidecar", "make the service's mutualTls permissive, if it may be called without a certificate"}})
+			}
 		}
 	}
 }

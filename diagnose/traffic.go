@@ -69,6 +69,14 @@ func checkTraffic(f *Facts, add func(Finding)) {
 		}
 	}
 	for _, i := range f.Traffic.Ingresses {
+		if recent(i.Barred) {
+			add(Finding{Code: "PB1512", Subject: i.Workload, Cause: "somebody calls it whom no rule of its authorization allows",
+				Evidence: []string{fmt.Sprintf("%d calls denied, %d that a dry run would have denied, since its Envoys started; the last at %s", i.Denied, i.WouldDeny, i.Barred.UTC().Format(time.RFC3339))},
+				Fix: []string{
+					"look into the log of the task's sidecar: a line with \"authorization\" for each says who called, what and when",
+					"patchbay explain CALLER URL    (says which rules there are)",
+				}})
+		}
 		if recent(i.Knocked) {
 			add(Finding{Code: "PB1509", Subject: i.Workload, Cause: "somebody connects to its ingress port, but not with TLS 1.3; the port refuses",
 				Evidence: []string{fmt.Sprintf("refused since its Envoys started: %s, the last at %s", count.Of(i.Refused, "handshake"), i.Knocked.UTC().Format(time.RFC3339))},

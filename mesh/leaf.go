@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Leaf is a service's certificate and private key. It prints and logs without
+// Leaf is the certificate and private key of a service, or of a workload that
+// calls: then Service is [Workload.CertificateName]. It prints and logs without
 // its key; only code that encodes an SDS secret may read KeyPEM.
 type Leaf struct {
 	Service   ServiceName

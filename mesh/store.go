@@ -14,7 +14,10 @@ type Snapshot struct {
 	Generation uint64
 	// Services are sorted by Name.Compare.
 	Services []*Service
-	// Leaves are keyed by service, Bundles by issuer.
+	// Callers are the workloads that need a certificate to call with, sorted.
+	Callers []Workload
+	// Leaves are keyed by service, those of callers by
+	// [Workload.CertificateName]; Bundles by issuer.
 	Leaves  map[ServiceName]*Leaf
 	Bundles map[string]*Bundle
 	// Synced lists the namespaces whose full list of services has been seen at

@@ -30,7 +30,7 @@ func TestVerifyRefusesWhatWasNotAskedFor(t *testing.T) {
 		{"a CA", "may sign", func(c *x509.Certificate, _ *signer) { c.IsCA = true }},
 		{"signs certificates", "may sign", func(c *x509.Certificate, _ *signer) { c.KeyUsage |= x509.KeyUsageCertSign }},
 		{"no digitalSignature", "digitalSignature", func(c *x509.Certificate, _ *signer) { c.KeyUsage = x509.KeyUsageKeyEncipherment }},
-		{"client only", "its chain", func(c *x509.Certificate, _ *signer) { c.ExtKeyUsage[0] = x509.ExtKeyUsageClientAuth }},
+		{"client only", "serverAuth", func(c *x509.Certificate, _ *signer) { c.ExtKeyUsage[0] = x509.ExtKeyUsageClientAuth }},
 		{"longer", "it ends at", func(c *x509.Certificate, _ *signer) { c.NotAfter = c.NotAfter.Add(time.Hour) }},
 		{"shorter", "it ends at", func(c *x509.Certificate, _ *signer) { c.NotAfter = c.NotAfter.Add(-life / 2) }},
 		{"already over", "it ends at", func(c *x509.Certificate, _ *signer) { c.NotAfter = time.Now().Add(-time.Minute) }},

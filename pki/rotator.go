@@ -23,7 +23,10 @@ import (
 
 // RotatorOptions tune a [Rotator]. Zero values are the defaults.
 type RotatorOptions struct {
-	TrustDomain   string        // of the SPIFFE IDs; required
+	TrustDomain string // of the SPIFFE IDs; required
+	// CallersIssuer is the name of the issuer of the certificates that
+	// workloads call with.
+	CallersIssuer string
 	BundleRefresh time.Duration // how often an issuer's roots are asked for; 1 min
 	Rate          float64       // certificates a second, of each issuer without a limit of its own; 20
 	Parallel      int           // certificates asked for at once, of each issuer without a limit of its own; 4
@@ -50,8 +53,9 @@ const (
 	alarmAbove = 0.90
 )
 
-// Rotator keeps the leaf of every service that has TLS, and the trust bundle
-// of every issuer, in a mesh.Store. Its methods are safe for concurrent use.
+// Rotator keeps the leaf of every service that has TLS and of every workload
+// that needs one to call with, and the trust bundle of every issuer, in a
+// mesh.Store. Its methods are safe for concurrent use.
 type Rotator struct {
 	store   *mesh.Store
 	secrets secret.Store
@@ -65,6 +69,7 @@ type Rotator struct {
 
 	mu       sync.Mutex // guards what follows and the lanes; only Run's loop changes them
 	known    []*mesh.Service
+	callers  []mesh.Workload
 	services map[mesh.ServiceName]*service
 }
 
@@ -168,9 +173,9 @@ func (r *Rotator) step(ctx context.Context, snap *mesh.Snapshot, work *sync.Wait
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	if !sameSlice(r.known, snap.Services) {
-		r.reconcile(snap.Services)
-		r.known = snap.Services
+	if !sameSlice(r.known, snap.Services) || !sameSlice(r.callers, snap.Callers) {
+		r.reconcile(snap)
+		r.known, r.callers = snap.Services, snap.Callers
 	}
 	due, wait := r.due(now)
 	for _, s := range due {
@@ -216,7 +221,7 @@ func (r *Rotator) due(now time.Time) ([]*service, time.Duration) {
 
 // sameSlice reports whether a and b are one slice: the store makes a new one
 // for each change.
-func sameSlice(a, b []*mesh.Service) bool {
+func sameSlice[T any](a, b []T) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 

@@ -16,7 +16,8 @@ import (
 	"patchbay/pki/lane"
 )
 
-// service is what the rotator knows of one service with TLS.
+// service is what the rotator knows of one service with TLS, or of a workload
+// that needs a certificate to call with.
 type service struct {
 	name mesh.ServiceName
 	want want
@@ -132,21 +133,31 @@ func (s *service) lookLater(t *trust) {
 	s.look = time.Now().Add(max(10*time.Second, time.Duration(margin/5*(0.5+rand.Float64()/2)))) //nolint:gosec // not a secret
 }
 
-// reconcile makes r.services those of all that have TLS. r.mu is held.
-func (r *Rotator) reconcile(all []*mesh.Service) {
-	seen := map[mesh.ServiceName]bool{}
-	for _, v := range all {
-		if v.TLS == nil {
-			continue
+// wanted are the leaves that there should be.
+func (r *Rotator) wanted(snap *mesh.Snapshot) map[mesh.ServiceName]want {
+	all := map[mesh.ServiceName]want{}
+	for _, v := range snap.Services {
+		if v.TLS != nil {
+			req := issue.NewRequest(r.o.TrustDomain, v)
+			all[v.Name] = want{v.TLS.Issuer, req.Names, req.URI}
 		}
-		seen[v.Name] = true
-		req := issue.NewRequest(r.o.TrustDomain, v)
-		w := want{v.TLS.Issuer, req.Names, req.URI}
-		s := r.services[v.Name]
+	}
+	for _, w := range snap.Callers {
+		req := issue.ForWorkload(r.o.TrustDomain, w)
+		all[req.Service] = want{r.o.CallersIssuer, req.Names, req.URI}
+	}
+	return all
+}
+
+// reconcile makes r.services those that should have a leaf. r.mu is held.
+func (r *Rotator) reconcile(snap *mesh.Snapshot) {
+	wanted := r.wanted(snap)
+	for name, w := range wanted {
+		s := r.services[name]
 		switch {
 		case s == nil:
-			s = &service{name: v.Name, want: w, order: rand.Uint64()} //nolint:gosec // not a secret
-			r.services[v.Name] = s
+			s = &service{name: name, want: w, order: rand.Uint64()} //nolint:gosec // not a secret
+			r.services[name] = s
 		case s.want.equal(w):
 			s.gone = false
 			continue
@@ -158,11 +169,11 @@ func (r *Rotator) reconcile(all []*mesh.Service) {
 		}
 		if r.trusts[w.issuer] == nil {
 			s.err, s.errAt = r.unknownIssuer(w.issuer), time.Now()
-			r.log.Warn("certificate can't be issued", "service", v.Name.String(), "error", s.err)
+			r.log.Warn("certificate can't be issued", "service", name.String(), "error", s.err)
 		}
 	}
 	for name, s := range r.services {
-		if seen[name] {
+		if _, ok := wanted[name]; ok {
 			continue
 		}
 		s.gone = true
@@ -172,7 +183,7 @@ func (r *Rotator) reconcile(all []*mesh.Service) {
 	}
 }
 
-// remove forgets a service that is gone. Its leaf stays where it is. r.mu is
+// remove forgets what is gone. Its leaf stays where it is. r.mu is
 // held.
 func (r *Rotator) remove(s *service) {
 	s.answer(rotateReply{err: errNotInMesh})

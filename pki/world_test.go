@@ -139,7 +139,7 @@ func leafTemplate(csr *x509.CertificateRequest, life time.Duration) *x509.Certif
 	return &x509.Certificate{
 		SerialNumber: big.NewInt(2), DNSNames: slices.Clone(csr.DNSNames), URIs: csr.URIs,
 		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(life),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,
 	}
 }

@@ -62,6 +62,7 @@ func (p *Pusher) enter(ctx context.Context, e entrance, s *delta.Stream) (delta.
 	if err := p.synced(ctx, e.who); err != nil {
 		return delta.Opened{}, err
 	}
+	p.identified(ctx, e)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	snap := p.store.Snapshot()
@@ -71,6 +72,8 @@ func (p *Pusher) enter(ctx context.Context, e entrance, s *delta.Stream) (delta.
 	}
 	key.Region = e.region
 	key.Collections = p.leds != leds.Off && e.collections
+	identified := e.proxyless || has(snap, e.who.Workload) || !validCaller(e.who.Workload)
+	key = p.place(key, identified)
 	v := p.views[key]
 	if v == nil {
 		v = newView(key, p.leds)
@@ -78,11 +81,14 @@ func (p *Pusher) enter(ctx context.Context, e entrance, s *delta.Stream) (delta.
 		p.views[key] = v
 	}
 	alone := p.kind(v, e)
-	p.show(v, snap)
-	v.users++
-	n := &node{Node: e.who, view: v, zone: alone, meta: e.meta, leaves: map[mesh.ServiceName]*mesh.Leaf{}, sent: map[delta.Ref]*delta.Entry{}, withheld: withheld{}}
+	n := &node{Node: e.who, view: v, identity: p.identity, lacks: !identified, zone: alone, meta: e.meta, leaves: map[mesh.ServiceName]*mesh.Leaf{}, sent: map[delta.Ref]*delta.Entry{}, withheld: withheld{}}
+	if n.lacks {
+		v.lacking++
+	}
 	p.nodes[s] = n
 	s.SetPrivate(n.private(snap, p.log))
+	p.show(v, snap)
+	v.users++
 	return delta.Opened{View: v.key, Closed: func() { p.closed(s, v) }}, nil
 }
 
@@ -115,6 +121,9 @@ func (p *Pusher) closed(s *delta.Stream, v *view) {
 	defer p.mu.Unlock()
 	if n := p.nodes[s]; n != nil {
 		p.count(n.Workload, n.zone, -1)
+		if n.lacks {
+			v.lacking--
+		}
 	}
 	delete(p.nodes, s)
 	if v.users--; v.users == 0 {

@@ -32,6 +32,9 @@ func policyProblems(meta bootstrap.NodeMeta) (wrong []string) {
 	for _, port := range meta.Ports {
 		if port.Policy != nil {
 			add(port.DiscoveryName, append(port.Policy.Problems(), port.Policy.Misplaced(policy.OfService, port.Protocol.L7())...))
+			if port.TLS == nil {
+				add(port.DiscoveryName, port.Policy.WithoutTLS())
+			}
 		}
 	}
 	return wrong

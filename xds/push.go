@@ -49,6 +49,7 @@ type Pusher struct {
 	identify func(context.Context) (mesh.Node, error)
 	log      *slog.Logger
 	leds     leds.Mode
+	identity translate.Identity // of callers; without a leaf
 
 	streams atomic.Uint64 // of nodes that have no task of their own
 	crowded chan struct{} // capacity 1: a crowd has changed
@@ -58,8 +59,11 @@ type Pusher struct {
 	nodes  map[*delta.Stream]*node
 	trust  map[string]trust // by issuer
 	crowds map[string]crowd // by workload: of tasks that offer nothing
-	pushed *mesh.Snapshot   // every view shows at least this
-	news   chan struct{}    // closed when pushed is replaced
+	// callers are the workloads that need a certificate to call with, by its
+	// name, and when one of their nodes was last connected.
+	callers map[mesh.ServiceName]time.Time
+	pushed  *mesh.Snapshot // every view shows at least this
+	news    chan struct{}  // closed when pushed is replaced
 	// leafWaits says that a leaf of pushed has not been sent: its issuer is not
 	// trusted everywhere yet.
 	leafWaits bool
@@ -71,7 +75,7 @@ type Pusher struct {
 func NewPusher(store *mesh.Store, cache *delta.Cache, identify func(context.Context) (mesh.Node, error), log *slog.Logger, opts ...Option) *Pusher {
 	p := &Pusher{
 		store: store, cache: cache, identify: identify, log: log,
-		views: map[translate.View]*view{}, nodes: map[*delta.Stream]*node{}, trust: map[string]trust{},
+		views: map[translate.View]*view{}, nodes: map[*delta.Stream]*node{}, trust: map[string]trust{}, callers: map[mesh.ServiceName]time.Time{},
 		crowds: map[string]crowd{}, crowded: make(chan struct{}, 1),
 		pushed: store.Snapshot(), news: make(chan struct{}), leds: leds.Off,
 	}
@@ -140,10 +144,14 @@ func (p *Pusher) push() (gen uint64, held bool) {
 	snap := p.store.Snapshot()
 	for _, v := range p.views {
 		p.show(v, snap)
-		held = held || len(v.held) > 0
 	}
 	if p.leafWaits || !sameMap(p.pushed.Leaves, snap.Leaves) || !sameMap(p.pushed.Bundles, snap.Bundles) {
 		p.leafWaits = p.renew(snap)
+	}
+	p.wantAll()
+	p.unveil(snap)
+	for _, v := range p.views {
+		held = held || len(v.held) > 0
 	}
 	held = held || p.leafWaits
 	p.pushed = snap
@@ -175,7 +183,7 @@ func sameMap[K comparable, V any](a, b map[K]V) bool {
 
 func (p *Pusher) show(v *view, snap *mesh.Snapshot) {
 	for name, h := range v.held {
-		h.over = !slices.ContainsFunc(v.clusters(name), func(c string) bool { return len(p.cache.Unacked(delta.ClusterType, c)) > 0 })
+		h.over = !v.quiet[name] && !slices.ContainsFunc(v.clusters(name), func(c string) bool { return len(p.cache.Unacked(delta.ClusterType, c)) > 0 })
 	}
 	entries, removed := v.update(snap, time.Now(), p.log)
 	if len(entries)+len(removed) > 0 {

@@ -288,6 +288,11 @@ func TestEveryViewHasAKeyOfItsOwn(t *testing.T) {
 				f.SetBool(b)
 				try(v, field+1)
 			}
+		case reflect.Int:
+			for _, n := range []int64{0, 1} {
+				f.SetInt(n)
+				try(v, field+1)
+			}
 		case reflect.Struct:
 			for _, x := range []bootstrap.AccessLog{{}, {Format: "TEXT"}, {Format: "JSON"}, {Format: "TEXT", QueryParameters: true}} {
 				f.Set(reflect.ValueOf(x)) // fails here if it becomes another type

@@ -37,6 +37,11 @@ type view struct {
 	leds     *leds.Splitter                     // nil: all endpoints are in assignments
 	versions map[string]string                  // of clusters as they are shown; with leds only
 	members  map[string]map[string]shownMember
+
+	asks     bool                      // a service asks for certificates: see callers.go
+	lacking  int                       // nodes that have none
+	presents bool                      // clusters present them
+	quiet    map[mesh.ServiceName]bool // services that are shown as if they did not ask
 }
 
 // state is a service in the snapshot, and what the view shows of it.
@@ -63,7 +68,7 @@ func newView(v translate.View, mode leds.Mode) *view {
 	out := &view{
 		View: v, key: keyOf(v),
 		services: map[mesh.ServiceName]state{}, held: map[mesh.ServiceName]*hold{}, owner: map[delta.Ref]string{}, owned: map[string][]delta.Ref{},
-		withheld: withheld{}, locals: map[mesh.ServiceName]*mesh.Service{}, crowds: map[string]map[string]int{},
+		withheld: withheld{}, locals: map[mesh.ServiceName]*mesh.Service{}, crowds: map[string]map[string]int{}, quiet: map[mesh.ServiceName]bool{},
 	}
 	if v.Collections {
 		out.leds, out.versions, out.members = leds.New(mode), map[string]string{}, map[string]map[string]shownMember{}
@@ -104,6 +109,9 @@ func keyOf(v translate.View) string {
 	} else if v.Names != "" {
 		key += "/names"
 	}
+	if v.Late > 0 {
+		key += fmt.Sprintf("/late=%d", v.Late)
+	}
 	if v.Policies != "" {
 		sum := sha256.Sum256([]byte(v.Policies))
 		key += "/policies=" + hex.EncodeToString(sum[:4])
@@ -114,7 +122,7 @@ func keyOf(v translate.View) string {
 // update compares the view with a snapshot by pointer and translates what
 // differs. The view then counts as brought to the snapshot.
 func (v *view) update(snap *mesh.Snapshot, now time.Time, log *slog.Logger) (entries []*delta.Entry, removed []delta.Ref) {
-	if snap == v.snap && len(v.held) == 0 && !v.asked {
+	if snap == v.snap && len(v.held) == 0 && !v.asked && (len(v.quiet) == 0 || v.lacking > 0) {
 		return nil, nil
 	}
 	v.snap = snap
@@ -125,6 +133,7 @@ func (v *view) update(snap *mesh.Snapshot, now time.Time, log *slog.Logger) (ent
 		stale[name.String()] = true
 		delete(v.services, name)
 		delete(v.held, name)
+		delete(v.quiet, name)
 	}
 	for _, s := range fresh {
 		show := v.choose(s, now)
@@ -180,6 +189,12 @@ func (v *view) compare(snap *mesh.Snapshot, now time.Time) (fresh []*mesh.Servic
 	before := v.told
 	v.told = snap.Told(v.Namespace, v.Dependencies)
 	fresh, left = differences(before, v.told)
+	v.asks = asks(v.told)
+	for name := range v.quiet {
+		if s := snap.Service(name); s != nil && v.lacking == 0 {
+			fresh = append(fresh, s)
+		}
+	}
 	for name := range v.held {
 		if s := snap.Service(name); s != nil && v.released(name, now) {
 			fresh = append(fresh, s)
@@ -239,12 +254,12 @@ func (v *view) choose(s *mesh.Service, now time.Time) *mesh.Service {
 	between := translate.Interim(old, s)
 	if between == nil || v.released(s.Name, now) {
 		delete(v.held, s.Name)
-		return s
+		return v.identifies(s)
 	}
 	if h == nil {
 		v.held[s.Name] = &hold{old: old, since: now}
 	}
-	return between
+	return v.identifies(between)
 }
 
 // disown takes the resources of the named owners away and returns them: those
@@ -303,53 +318,4 @@ func sameBundles(a, b map[string]*mesh.Bundle) bool {
 		}
 	}
 	return true
-}
-
-// node is what one stream has for itself.
-type node struct {
-	mesh.Node
-	view   *view
-	meta   bootstrap.NodeMeta
-	zone   string                          // if it is one of a crowd
-	leaves map[mesh.ServiceName]*mesh.Leaf // as last sent
-	sent   map[delta.Ref]*delta.Entry
-
-	withheld withheld
-}
-
-// outdated reports whether there is a newer leaf for n, and whether it has to
-// wait for its issuer to be trusted. The first leaf never waits.
-func (n *node) outdated(snap *mesh.Snapshot, untrusted map[string]bool) (outdated, wait bool) {
-	for _, p := range n.meta.Ports {
-		name := mesh.ServiceName{Namespace: n.Workload.Namespace, DiscoveryName: p.DiscoveryName}
-		if l := snap.Leaves[name]; l != nil && l != n.leaves[name] {
-			outdated = true
-			wait = wait || n.leaves[name] != nil && untrusted[l.Issuer]
-		}
-	}
-	return outdated, wait
-}
-
-// private are the node's own entries. One that is invalid is withheld: the
-// last good one stays. A leaf that was sent stays until there is a newer one.
-func (n *node) private(snap *mesh.Snapshot, log *slog.Logger) []*delta.Entry {
-	leaf := func(name mesh.ServiceName) *mesh.Leaf {
-		if l := snap.Leaves[name]; l != nil {
-			n.leaves[name] = l
-		}
-		return n.leaves[name]
-	}
-	var out []*delta.Entry
-	for _, r := range translate.Node(n.Node, n.meta, leaf) {
-		ref := delta.Ref{TypeURL: r.TypeURL, Name: r.Name}
-		e := n.withheld.encode(r, n.ID(), "node "+n.ID(), log)
-		if e == nil {
-			e = n.sent[ref]
-		}
-		if e != nil {
-			n.sent[ref] = e
-			out = append(out, e)
-		}
-	}
-	return out
 }

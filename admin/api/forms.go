@@ -6,7 +6,11 @@
 // come from. Start reading at [Status].
 package api
 
-import "time"
+import (
+	"time"
+
+	"patchbay/mesh/policy"
+)
 
 // Status is GET /api/v1/status: the whole mesh, a line for each sidecar and
 // each service.
@@ -33,6 +37,8 @@ type Status struct {
 	// Content is a hash of all services with their endpoints, as this replica
 	// serves them; empty if there is one only.
 	Content string `json:"content,omitempty"`
+	// Callers are the workloads that call services which ask for certificates.
+	Callers []Caller `json:"callers,omitempty"`
 	// SurvivableSeconds is how long all certificates are valid if no CA ever
 	// answers again; absent if no service has TLS.
 	SurvivableSeconds *float64 `json:"survivableSeconds,omitempty"`
@@ -135,6 +141,9 @@ type Service struct {
 	Deployment *Deployment    `json:"deployment,omitempty"` // absent: its endpoints are called alike
 	Encrypted  int            `json:"encrypted"`            // of the endpoints, those that speak TLS
 	TLS        *TLS           `json:"tls,omitempty"`
+	// MutualTLS and Authorization are of its policy; absent: off, everybody may.
+	MutualTLS     *policy.MutualTLS     `json:"mutualTls,omitempty"`
+	Authorization *policy.Authorization `json:"authorization,omitempty"`
 	// EncryptedShare is how many of the connections to it were TLS 1.3, from 0
 	// to 1, as callers' sidecars have counted; absent: it has no TLS, or there
 	// was none yet.
@@ -169,6 +178,13 @@ type Alias struct {
 	Port    uint16 `json:"port"`
 	VIP     string `json:"vip,omitempty"`
 	LostTo  string `json:"lostTo,omitempty"` // the older service that has this alias
+}
+
+// Caller is a workload that has, or should have, a certificate to call with.
+type Caller struct {
+	Workload string `json:"workload"` // namespace/name
+	SPIFFEID string `json:"spiffeId"`
+	TLS      TLS    `json:"tls"`
 }
 
 // TLS is a service's certificate. It has no room for the key.

@@ -50,6 +50,11 @@ type Ingress struct {
 	Refused     uint64  `json:"refused,omitempty"` // plain text, older TLS, and the like
 	// Knocked is when that last happened, apart from what patchbay itself tried.
 	Knocked time.Time `json:"knocked,omitzero"`
+	// Denied are calls that no rule of an authorization allows, WouldDeny those
+	// of a dry run; Barred is when that last happened.
+	Denied    uint64    `json:"denied,omitempty"`
+	WouldDeny uint64    `json:"wouldDeny,omitempty"`
+	Barred    time.Time `json:"barred,omitzero"`
 }
 
 // Traffic is GET /api/v1/traffic.

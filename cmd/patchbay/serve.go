@@ -244,7 +244,7 @@ func (c *control) buildPush(context.Context) error {
 	if c.cfg.XDS.Auth == "none" {
 		identify = nil
 	}
-	c.pusher = xds.NewPusher(c.store, c.cache, identify, c.log, xds.Collections(leds.Mode(c.cfg.XDS.LEDS)))
+	c.pusher = xds.NewPusher(c.store, c.cache, identify, c.log, xds.Collections(leds.Mode(c.cfg.XDS.LEDS)), xds.Identities(c.cfg.TrustDomain, c.cfg.CallersIssuer()))
 	c.pusher.Register(c.metrics)
 	var barrier agents.Barrier = c.pusher
 	if c.replicas != nil {
@@ -252,7 +252,7 @@ func (c *control) buildPush(context.Context) error {
 		barrier = c.replicas
 	}
 	c.agents = agents.New(agents.Options{
-		Store: c.store, Registrar: c.registrations(), Barrier: barrier, Peer: identity.FromContext, Name: "patchbay", Log: c.log,
+		Store: c.store, Registrar: c.registrations(), Barrier: barrier, Peer: identity.FromContext, Name: "patchbay", Log: c.log, CallersIssuer: c.cfg.CallersIssuer(),
 		Lease: c.lease(),
 	})
 	return nil

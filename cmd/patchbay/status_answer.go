@@ -47,6 +47,13 @@ func (c *control) statusAnswer() api.Status {
 	for _, l := range certificates.Services {
 		leaves[l.Service.String()] = l
 	}
+	for _, w := range c.store.Snapshot().Callers {
+		caller := api.Caller{Workload: w.String(), SPIFFEID: w.SPIFFEID(c.cfg.TrustDomain)}
+		if l, ok := leaves[w.CertificateName().String()]; ok {
+			caller.TLS = *tlsAnswer(l)
+		}
+		st.Callers = append(st.Callers, caller)
+	}
 	namespaces := c.discovery.Status()
 	for _, n := range namespaces {
 		st.Namespaces = append(st.Namespaces, api.Namespace{
@@ -132,6 +139,9 @@ func describe(one *api.Service, v *mesh.Service) {
 		}
 	}
 	one.Deployment = shift.Answer(v.Deployment)
+	if v.Policy != nil {
+		one.MutualTLS, one.Authorization = v.Policy.MutualTLS, v.Policy.Authorization
+	}
 	if v.TLS != nil {
 		one.TLS = &api.TLS{Issuer: v.TLS.Issuer, Only: v.TLS.Only, Names: []string{}}
 	}

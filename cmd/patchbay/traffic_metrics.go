@@ -20,6 +20,7 @@ var (
 	descErrors      = prometheus.NewDesc("patchbay_request_errors_total", "Of these, those that ended with 5xx.", []string{"service"}, nil)
 	descUnverified  = prometheus.NewDesc("patchbay_unverified_peers_total", "Handshakes that sidecars broke off because of the peer's certificate, by service.", []string{"service"}, nil)
 	descIngress     = prometheus.NewDesc("patchbay_ingress_connections_total", "Connections to ingress ports, by how they were protected; refused: a handshake that failed.", []string{"protection"}, nil)
+	descDenied      = prometheus.NewDesc("patchbay_ingress_denied_total", "Calls that no rule of a service's authorization allows: denied, or in a dry run would_deny.", []string{"outcome"}, nil)
 	descFindings    = gauge("findings", "What is wrong now, by code.", "code")
 )
 
@@ -45,6 +46,8 @@ func (s state) traffic(ch chan<- prometheus.Metric) {
 	out(descIngress, served.TLS13, "tls1.3")
 	out(descIngress, served.TLSOlder, "tls_older")
 	out(descIngress, served.Refused, "refused")
+	out(descDenied, served.Denied, "denied")
+	out(descDenied, served.WouldDeny, "would_deny")
 }
 
 func serviceTraffic(out func(*prometheus.Desc, uint64, ...string), name string, f agents.Flow) {

@@ -27,7 +27,7 @@ const (
 
 // Hop is one step of a call.
 type Hop struct {
-	Name   string `json:"name"` // client, name, listener, route, cluster, endpoints, tls, ingress, application
+	Name   string `json:"name"` // client, name, listener, route, cluster, endpoints, tls, certificate, authorization, ingress, application
 	State  string `json:"state"`
 	Detail string `json:"detail"`
 }
@@ -119,7 +119,7 @@ func Explain(f *diagnose.Facts, client, address string) (*Walk, error) {
 		}
 	}
 	w.task = f.Tasks[node]
-	for _, hop := range []func() bool{w.client, w.name, w.listener, w.route, w.cluster, w.endpoints, w.tls, w.ingress, w.application} {
+	for _, hop := range []func() bool{w.client, w.name, w.listener, w.route, w.cluster, w.endpoints, w.tls, w.presented, w.authorization, w.ingress, w.application} {
 		if !hop() {
 			break
 		}

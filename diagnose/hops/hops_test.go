@@ -10,6 +10,7 @@ import (
 	"patchbay/agentapi"
 	"patchbay/diagnose"
 	"patchbay/diagnose/verify"
+	"patchbay/mesh/policy"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -88,6 +89,12 @@ func TestEachHop(t *testing.T) {
 		{"PB1209", "tls", client, address, func(f *diagnose.Facts) {
 			f.Ports["10.0.0.1:15000"] = verify.Endpoint{Observation: verify.Observation{Address: "10.0.0.1:15000"}, Service: "backend.demo", Checks: []verify.Check{{ID: "san", Outcome: verify.Fail, Detail: "DNS names other.demo"}}}
 		}},
+		{"PB1210", "certificate", client, address, func(f *diagnose.Facts) {
+			f.Status.Services[0].MutualTLS = &policy.MutualTLS{Mode: policy.Required}
+		}},
+		{"PB1510", "authorization", client, address + "/v2", func(f *diagnose.Facts) {
+			f.Status.Services[0].Authorization = &policy.Authorization{Rules: []policy.Rule{{From: []string{"frontend"}, Prefixes: []string{"/v1"}}}}
+		}},
 		{"PB1401", "application", client, address, func(f *diagnose.Facts) { f.Status.Sidecars[0].Ports[0].Health = "UNHEALTHY" }},
 	} {
 		t.Run(c.want+" "+c.hop, func(t *testing.T) {
@@ -110,6 +117,42 @@ func TestEachHop(t *testing.T) {
 	}
 	if _, err := Explain(healthy(), client, "http://backend.demo:99999"); err == nil {
 		t.Error(errors.New("a port that can't be is asked for"))
+	}
+}
+
+// TestWhoMayCall: what a service asks of its callers has hops of its own.
+func TestWhoMayCall(t *testing.T) {
+	for _, c := range []struct {
+		mode, rules, certificate, authorization string
+		has, dryRun                             bool
+	}{
+		{mode: policy.Off}, {mode: policy.Permissive, certificate: "shows none"},
+		{mode: policy.Required, has: true, certificate: "required: the client shows spiffe://d/workload/demo/frontend"},
+		{mode: policy.Required, has: true, rules: "frontend", certificate: "shows", authorization: "rules[0] allows demo/frontend /"},
+		{mode: policy.Required, has: true, rules: "batch", dryRun: true, certificate: "shows", authorization: "dry run: no rule allows demo/frontend /"},
+	} {
+		f := healthy()
+		s := &f.Status.Services[0]
+		s.MutualTLS = &policy.MutualTLS{Mode: c.mode}
+		if c.rules != "" {
+			s.Authorization = &policy.Authorization{DryRun: c.dryRun, Rules: []policy.Rule{{From: []string{c.rules}}}}
+		}
+		if c.has {
+			f.Status.Callers = []api.Caller{{Workload: "demo/frontend", SPIFFEID: "spiffe://d/workload/demo/frontend", TLS: api.TLS{Issuer: "default", Serial: "cd", NotAfter: noon.Add(time.Hour)}}}
+		}
+		w, err := Explain(f, client, address)
+		if err != nil || w.Finding != nil {
+			t.Errorf("%+v: %v %+v", c, err, w.Finding)
+		}
+		said := map[string]string{}
+		for _, h := range w.Hops {
+			said[h.Name] = h.Detail
+		}
+		for hop, want := range map[string]string{"certificate": c.certificate, "authorization": c.authorization} {
+			if got, there := said[hop]; there != (want != "") || !strings.Contains(got, want) {
+				t.Errorf("%+v: hop %s says %q", c, hop, got)
+			}
+		}
 	}
 }
 

@@ -42,12 +42,15 @@ type Observation struct {
 
 // Handshake is one attempt.
 type Handshake struct {
-	Error   string   `json:"error,omitempty"` // why it failed; empty: it did not
-	Version string   `json:"version,omitempty"`
-	Cipher  string   `json:"cipher,omitempty"`
-	Group   string   `json:"group,omitempty"`
-	ALPN    string   `json:"alpn,omitempty"`
-	Chain   [][]byte `json:"chain,omitempty"` // DER, leaf first
+	Error   string `json:"error,omitempty"` // why it failed; empty: it did not
+	Version string `json:"version,omitempty"`
+	Cipher  string `json:"cipher,omitempty"`
+	Group   string `json:"group,omitempty"`
+	ALPN    string `json:"alpn,omitempty"`
+	// Asks: it would go no further without a certificate of the caller's, which
+	// an auditor has not.
+	Asks  bool     `json:"asks,omitempty"`
+	Chain [][]byte `json:"chain,omitempty"` // DER, leaf first
 }
 
 // Plain is what came back for a request without TLS.
@@ -118,16 +121,22 @@ func handshake(ctx context.Context, conn net.Conn, c *tls.Config) Handshake {
 	}
 	// In TLS 1.3 a server may refuse when the client believes to be done.
 	_ = client.SetReadDeadline(time.Now().Add(50 * time.Millisecond)) //nolint:errcheck // reading then fails at once
-	if _, err := client.Read(make([]byte, 1)); errors.As(err, new(tls.AlertError)) {
+	_, err := client.Read(make([]byte, 1))
+	alert, refused := errors.AsType[*net.OpError](err)
+	refused = refused && alert.Op == "remote error" // crypto/tls's word for an alert
+	if refused && !strings.Contains(alert.Error(), certificateRequired) {
 		return Handshake{Error: words(err)}
 	}
 	st := client.ConnectionState()
-	h := Handshake{Version: tls.VersionName(st.Version), Cipher: tls.CipherSuiteName(st.CipherSuite), Group: st.CurveID.String(), ALPN: st.NegotiatedProtocol}
+	h := Handshake{Version: tls.VersionName(st.Version), Cipher: tls.CipherSuiteName(st.CipherSuite), Group: st.CurveID.String(), ALPN: st.NegotiatedProtocol, Asks: refused}
 	for _, cert := range st.PeerCertificates {
 		h.Chain = append(h.Chain, cert.Raw)
 	}
 	return h
 }
+
+// certificateRequired is how crypto/tls says alert 116 of RFC 8446.
+const certificateRequired = "certificate required"
 
 func timedOut(err error) bool {
 	n, ok := errors.AsType[net.Error](err)

@@ -306,3 +306,18 @@ func TestReport(t *testing.T) {
 		t.Errorf("%v\n%s", err, b.String())
 	}
 }
+
+// TestAPortThatAsksForACertificate is a good one: an auditor has none, and sees
+// all the same whose port it is.
+func TestAPortThatAsksForACertificate(t *testing.T) {
+	ca, k := newAuthority(t, "ours"), p256(t)
+	cert := ca.issue(t, nil, ecKey{k})
+	cert.PrivateKey = k
+	for _, asks := range []tls.ClientAuthType{tls.VerifyClientCertIfGiven, tls.RequireAndVerifyClientCert} {
+		address := serve(t, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13, ClientAuth: asks, ClientCAs: ca.pool()})
+		o := Probe(t.Context(), address, "backend.demo", false)
+		if got := Judge(o, Expect{Name: "backend.demo", Roots: ca.pool()}, time.Now()); !got.OK || o.Modern.Asks != (asks == tls.RequireAndVerifyClientCert) {
+			t.Errorf("%v: asks %v, %+v", asks, o.Modern.Asks, got.Checks)
+		}
+	}
+}

@@ -9,6 +9,8 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"net/url"
+	"strings"
 	"testing"
 	"time"
 )
@@ -49,28 +51,40 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-// Issue signs a leaf for DNS names, in PEM.
+// Issue signs a leaf for DNS names and SPIFFE IDs, in PEM.
 func (c *CA) Issue(t testing.TB, names ...string) (chain, key []byte) {
 	t.Helper()
-	return c.issue(t, time.Now().Add(time.Hour), names)
+	return c.IssueUntil(t, time.Now().Add(time.Hour), names...)
 }
 
 // Expired is a certificate that has been good until a minute ago.
 func (c *CA) Expired(t testing.TB, names ...string) tls.Certificate {
 	t.Helper()
-	pair, err := tls.X509KeyPair(c.issue(t, time.Now().Add(-time.Minute), names))
+	pair, err := tls.X509KeyPair(c.IssueUntil(t, time.Now().Add(-time.Minute), names...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return pair
 }
 
-func (c *CA) issue(t testing.TB, until time.Time, names []string) (chain, key []byte) {
+// IssueUntil is Issue with an end.
+func (c *CA) IssueUntil(t testing.TB, end time.Time, names ...string) (chain, key []byte) {
 	t.Helper()
+	var dns []string
+	var uris []*url.URL
+	for _, n := range names {
+		if !strings.Contains(n, "://") {
+			dns = append(dns, n)
+		} else if u, err := url.Parse(n); err != nil {
+			t.Fatal(err)
+		} else {
+			uris = append(uris, u)
+		}
+	}
 	k := newKey(t)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), DNSNames: names,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: until,
+		SerialNumber: big.NewInt(time.Now().UnixNano()), DNSNames: dns, URIs: uris,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: end,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, c.cert, k.Public(), c.key)

@@ -1,6 +1,6 @@
 // Package policy is what is wanted of calls to a service beyond what ECS's own
 // block can say: retries, outlier detection, load balancing, limits, health
-// checks, faults and routes.
+// checks, faults and routes, who must show a certificate and who may call.
 //
 // It owns the words, their one JSON form (which is that of the declaration, of
 // the settings in Cloud Map and of the agent stream alike), the presets, and
@@ -31,7 +31,9 @@ type Policy struct {
 	LoadBalancing    *LoadBalancing    `json:"loadBalancing,omitempty"`
 	ConnectionLimits *ConnectionLimits `json:"connectionLimits,omitempty"`
 	HealthCheck      *HealthCheck      `json:"healthCheck,omitempty"`
-	RateLimit        *RateLimit        `json:"rateLimit,omitempty"` // of a service only: its own sidecar counts
+	RateLimit        *RateLimit        `json:"rateLimit,omitempty"`     // of a service only: its own sidecar counts
+	MutualTLS        *MutualTLS        `json:"mutualTls,omitempty"`     // of a service only
+	Authorization    *Authorization    `json:"authorization,omitempty"` // of a service only: its own sidecar refuses
 	Fault            *Fault            `json:"fault,omitempty"`
 	Routes           []Route           `json:"routes,omitempty"` // the first that matches decides
 	// TestTraffic says which requests reach a revision before it is in

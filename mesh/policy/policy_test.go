@@ -70,7 +70,22 @@ func TestEveryMistakeIsNamed(t *testing.T) {
 		`{"routes":[{"match":{},"rewrite":{"prefix":"x"}}]}`:                                `routes[0].rewrite.prefix: "x"; allowed`,
 		`{"routes":[{"match":{},"rewrite":{"host":"a b"}}]}`:                                `routes[0].rewrite.host: "a b"; allowed`,
 		`{"routes":[{"match":{},"timeout":{"idle":"-1s"}}]}`:                                "routes[0].timeout.idle: -1s; allowed",
-		`{"routes":[{"match":{},"retries":{"max":99}}]}`:                                    "routes[0].retries.max: 99; allowed",
+		`{"mutualTls":{}}`:                                                                  "mutualTls.mode: is missing; allowed: off, permissive, required",
+		`{"mutualTls":{"mode":"strict"}}`:                                                   `mutualTls.mode: "strict"; allowed: off, permissive, required`,
+		`{"mutualTls":{"mode":"permissive","exempt":["web"]}}`:                              "mutualTls.exempt: has no effect with permissive; allowed",
+		`{"authorization":{"rules":[{"from":["a"]}]}}`:                                      "authorization: goes by the caller's certificate, and none is asked for; allowed",
+		asked(`{}`):                                                "authorization.rules: is missing; allowed",
+		asked(`{"rules":[{}]}`):                                    "authorization.rules[0].from: is missing; allowed",
+		asked(`{"rules":[{"from":["a/b/c"]}]}`):                    `authorization.rules[0].from[0]: "a/b/c"; allowed`,
+		asked(`{"rules":[{"from":["*/a"]}]}`):                      `authorization.rules[0].from[0]: "*/a"; allowed`,
+		asked(`{"rules":[{"from":["a/.."]}]}`):                     `authorization.rules[0].from[0]: "a/.."; allowed`,
+		asked(`{"rules":[{"from":["*"],"methods":["get"]}]}`):      `authorization.rules[0].methods[0]: "get"; allowed`,
+		asked(`{"rules":[{"from":["*"],"paths":["a"]}]}`):          `authorization.rules[0].paths[0]: "a"; allowed`,
+		asked(`{"rules":[{"from":["*"],"prefixes":["/a/../b"]}]}`): `authorization.rules[0].prefixes[0]: "/a/../b" is met by no request`,
+		asked(`{"rules":[{"from":["*"],"paths":["/a/.."]}]}`):      `authorization.rules[0].paths[0]: "/a/.." is met by no request`,
+		asked(`{"rules":[{"from":["*"],"paths":["/a%2Fb"]}]}`):     `authorization.rules[0].paths[0]: "/a%2Fb" is met by no request`,
+		asked(`{"rules":[{"from":["*"],"prefixes":["/a?b"]}]}`):    `authorization.rules[0].prefixes[0]: "/a?b"; allowed`,
+		`{"routes":[{"match":{},"retries":{"max":99}}]}`:           "routes[0].retries.max: 99; allowed",
 	} {
 		var got []string
 		for _, p := range read(t, text).Problems() {
@@ -82,6 +97,30 @@ func TestEveryMistakeIsNamed(t *testing.T) {
 		if _, err := Decode([]byte(text)); err == nil {
 			t.Errorf("%s is decoded", text)
 		}
+	}
+}
+
+// asked is a policy with mutual TLS and an authorization.
+func asked(authorization string) string {
+	return `{"mutualTls":{"mode":"required"},"authorization":` + authorization + `}`
+}
+
+func TestWhoIsAsked(t *testing.T) {
+	var none *Policy
+	for text, want := range map[string][3]bool{
+		`{}`: {}, `{"mutualTls":{"mode":"off"}}`: {}, `{"mutualTls":{"mode":"permissive"}}`: {true, false, false},
+		`{"mutualTls":{"mode":"required"}}`: {true, true, true}, `{"mutualTls":{"mode":"required","exempt":["web"]}}`: {true, true, false},
+	} {
+		p := read(t, text)
+		if got := [3]bool{p.Asks(), p.Requires(), p.RequiresAt("web")}; got != want || p.Quiet().Asks() {
+			t.Errorf("%s: %v, want %v", text, got, want)
+		}
+		if refused := len(p.WithoutTLS()) > 0; refused != want[0] {
+			t.Errorf("%s without TLS: refused is %v", text, refused)
+		}
+	}
+	if none.Asks() || none.Requires() || none.RequiresAt("web") || none.Quiet() != nil || none.WithoutTLS() != nil {
+		t.Error("no policy asks for something")
 	}
 }
 
@@ -107,6 +146,13 @@ func TestWhatCanHaveNoEffectIsRefused(t *testing.T) {
 		{`{"routes":[{"match":{}}]}`, OfService, false, "routes"},
 		{`{"testTraffic":{"header":"a"}}`, OfService, false, "testTraffic"},
 		{`{"testTraffic":{"header":"a"}}`, OfCaller, true, "testTraffic"},
+		{`{"mutualTls":{"mode":"off"}}`, OfCaller, true, "mutualTls"},
+		{asked(`{"rules":[]}`), OfCaller, true, "mutualTlsauthorization"},
+		{asked(`{"rules":[{"from":["a"]}]}`), OfService, false, ""},
+		{asked(`{"rules":[{"from":["*"]}]}`), OfService, false, "authorization.rules[0].from"},
+		{`{"mutualTls":{"mode":"permissive"},"authorization":{"rules":[]}}`, OfService, false, "authorization"},
+		{`{"mutualTls":{"mode":"required","exempt":["a"]},"authorization":{"rules":[]}}`, OfService, false, "authorization"},
+		{asked(`{"rules":[{"from":["a"],"methods":["GET"]}]}`), OfService, false, "authorization.rules[0]"},
 	} {
 		got := ""
 		for _, p := range read(t, c.text).Misplaced(c.side, c.l7) {
@@ -228,4 +274,27 @@ func FuzzDecode(f *testing.F) {
 		p.Misplaced(OfCaller, false)
 		p.Targets()
 	})
+}
+
+func TestWhichRuleLetsACallIn(t *testing.T) {
+	a := read(t, asked(`{"rules":[{"from":["web"],"methods":["GET"],"prefixes":["/v1","/f/"]},{"from":["ops/*","b/batch"]},{"from":["*"],"paths":["/healthz"]}]}`)).Authorization
+	for _, c := range []struct {
+		call Call
+		rule int
+		why  string
+	}{
+		{Call{"prod", "web", "GET", "/v1"}, 0, ""}, {Call{"prod", "web", "GET", "/v1/x"}, 0, ""}, {Call{"prod", "web", "GET", "/f/x"}, 0, ""},
+		{Call{"prod", "web", "", ""}, 0, ""}, {Call{"ops", "any", "DELETE", "/"}, 1, ""}, {Call{"b", "batch", "PUT", "/"}, 1, ""}, {Call{"x", "y", "GET", "/healthz"}, 2, ""},
+		{Call{"prod", "web", "GET", "/v10"}, -1, "rules[0] is for /v1/…, /f/…; rules[1] is for ops/*, b/batch; rules[2] is for /healthz"},
+		{Call{"prod", "web", "GET", "/f"}, -1, "rules[0] is for /v1/…, /f/…"}, {Call{"prod", "web", "PUT", "/v1"}, -1, "rules[0] is for GET"},
+		{Call{"other", "web", "GET", "/v1"}, -1, "rules[0] is for web"}, {Call{"b", "web", "GET", "/x"}, -1, "rules[0] is for web"},
+	} {
+		rule, why := a.Judge("prod", c.call)
+		if rule != c.rule || !strings.HasPrefix(strings.Join(why, "; "), c.why) {
+			t.Errorf("%v: %d, %q; want %d, %q", c.call, rule, why, c.rule, c.why)
+		}
+	}
+	if rule, why := (&Authorization{Rules: []Rule{}}).Judge("prod", Call{"prod", "web", "", ""}); rule != -1 || len(why) != 1 {
+		t.Errorf("without rules: %d, %q", rule, why)
+	}
 }

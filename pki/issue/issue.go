@@ -59,7 +59,7 @@ type Limited interface{ Limits() Limits }
 // Request says what a service's certificate must say.
 type Request struct {
 	Service  mesh.ServiceName
-	Names    []string      // DNS names, sorted, no duplicates
+	Names    []string      // DNS names, sorted, no duplicates; none: see [ForWorkload]
 	URI      string        // SPIFFE ID
 	Lifetime time.Duration // 0: the issuer's own
 	Prepared *Prepared     // nil: a new key
@@ -91,6 +91,20 @@ func NewRequest(trustDomain string, s *mesh.Service) Request {
 		Names:   slices.Compact(names),
 		URI:     "spiffe://" + trustDomain + "/service/" + s.Name.Namespace + "/" + s.Name.DiscoveryName,
 	}
+}
+
+// ForWorkload asks for a certificate to call with: the SPIFFE ID of w and no
+// DNS name, so that nobody can pass for a service with it.
+func ForWorkload(trustDomain string, w mesh.Workload) Request {
+	return Request{Service: w.CertificateName(), URI: w.SPIFFEID(trustDomain)}
+}
+
+// Subject is what a certificate may have as its common name.
+func (r Request) Subject() string {
+	if w, ok := r.Service.OfWorkload(); ok {
+		return w.Name
+	}
+	return r.Service.DiscoveryName
 }
 
 // SANs are all subject alternative names of r.

@@ -36,7 +36,7 @@ func verify(chain []*x509.Certificate, r Request, key crypto.PublicKey, life tim
 		wrong("it names IP addresses %v and e-mail addresses %q that nobody asked for", leaf.IPAddresses, leaf.EmailAddresses)
 	}
 	// A step-ca with its default template makes the token's subject the CN.
-	if cn := leaf.Subject.CommonName; cn != "" && cn != r.Service.DiscoveryName {
+	if cn := leaf.Subject.CommonName; cn != "" && cn != r.Subject() {
 		wrong("its common name is %q, asked for none", cn)
 	}
 	if leaf.IsCA || leaf.KeyUsage&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != 0 {
@@ -44,6 +44,13 @@ func verify(chain []*x509.Certificate, r Request, key crypto.PublicKey, life tim
 	}
 	if leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
 		wrong("its key usage lacks digitalSignature")
+	}
+	use, word := x509.ExtKeyUsageServerAuth, "serverAuth"
+	if _, calls := r.Service.OfWorkload(); calls {
+		use, word = x509.ExtKeyUsageClientAuth, "clientAuth"
+	}
+	if !slices.Contains(leaf.ExtKeyUsage, use) {
+		wrong("its extended key usage lacks %s: does the issuer's template give it?", word)
 	}
 	skew := min(5*time.Minute, life/2)
 	if end := now.Add(life); leaf.NotAfter.Before(end.Add(-skew)) || leaf.NotAfter.After(end.Add(skew)) {
@@ -63,7 +70,7 @@ func verify(chain []*x509.Certificate, r Request, key crypto.PublicKey, life tim
 func Anchors(chain, roots []*x509.Certificate, now time.Time) ([]*x509.Certificate, error) {
 	opts := x509.VerifyOptions{
 		Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: now,
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}, // verify has looked
 	}
 	for _, c := range roots {
 		opts.Roots.AddCert(c)

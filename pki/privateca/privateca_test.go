@@ -2,9 +2,11 @@ package privateca_test
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -260,5 +262,23 @@ func TestOptionsAllProblemsAtOnce(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in: %v", want, err)
 		}
+	}
+}
+
+// The default template takes the SPIFFE ID from the request, and is for clients
+// too; one that is for servers only is noticed.
+func TestACertificateToCallWith(t *testing.T) {
+	w := newWorld(t, pca.Options{}, wire.Options{}, pca.Spec{KeyAlgorithm: "EC_prime256v1", SigningAlgorithm: "SHA256WITHECDSA"})
+	who := mesh.Workload{Namespace: "prod", Name: "frontend"}
+	leaf := w.issue(w.ca(nil), issue.ForWorkload("mesh.test", who))
+	c := parse(t, leaf.ChainPEM)[0]
+	if len(c.DNSNames) > 0 || len(c.URIs) != 1 || c.URIs[0].String() != who.SPIFFEID("mesh.test") || !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageClientAuth) {
+		t.Errorf("%v %v, for %v", c.DNSNames, c.URIs, c.ExtKeyUsage)
+	}
+	servers := w.ca(func(o *privateca.Options) {
+		o.Template = "arn:aws:acm-pca:::template/EndEntityServerAuthCertificate/V1"
+	})
+	if _, err := servers.Issue(t.Context(), issue.ForWorkload("mesh.test", who)); err == nil || !strings.Contains(err.Error(), "clientAuth") {
+		t.Errorf("with a template for servers: %v", err)
 	}
 }

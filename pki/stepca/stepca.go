@@ -123,7 +123,7 @@ func (s *CA) issue(ctx context.Context, r issue.Request) (*mesh.Leaf, error) {
 	if err != nil {
 		return nil, err
 	}
-	token, err := conn.Token(r.Service.DiscoveryName, r.SANs()...)
+	token, err := conn.Token(r.Subject(), r.SANs()...)
 	if err != nil {
 		return nil, fmt.Errorf("one-time token: %w", err)
 	}

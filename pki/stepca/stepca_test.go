@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -291,5 +292,22 @@ func TestOptionsAllProblemsAtOnce(t *testing.T) {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in: %v", want, err)
 		}
+	}
+}
+
+func TestACertificateToCallWith(t *testing.T) {
+	a := newAuthority(t)
+	a.start()
+	w := mesh.Workload{Namespace: "prod", Name: "frontend"}
+	leaf, err := a.client(nil).Issue(t.Context(), issue.ForWorkload("mesh.test", w))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := parse(t, leaf.ChainPEM)[0]
+	if len(c.DNSNames) > 0 || len(c.URIs) != 1 || c.URIs[0].String() != w.SPIFFEID("mesh.test") || leaf.Service != w.CertificateName() {
+		t.Errorf("%v names %v %v", leaf.Service, c.DNSNames, c.URIs)
+	}
+	if !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageClientAuth) {
+		t.Errorf("extended key usage: %v", c.ExtKeyUsage)
 	}
 }

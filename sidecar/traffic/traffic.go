@@ -21,7 +21,7 @@ import (
 // Counted is the regular expression of the statistics that make an
 // [agentapi.Traffic].
 const Counted = `^(cluster\..*\.(upstream_rq_total|upstream_rq_5xx|upstream_rq_time|upstream_cx_total|upstream_cx_connect_fail|ssl\.(handshake|connection_error|fail_verify_.*|versions\..*))|` +
-	`http\.ingress\.downstream_rq_(total|5xx)|listener\.ingress(-[^.]+)?\.(downstream_cx_total|ssl\.(connection_error|versions\..*))|server\.uptime)$`
+	`http\.ingress\.downstream_rq_(total|5xx)|http\.ingress\.rbac\.denied|(http|tcp)\.ingress\.rbac\.shadow_denied|listener\.ingress(-[^.]+)?\.(downstream_cx_total|ssl\.(connection_error|fail_verify_san|versions\..*))|server\.uptime)$`
 
 // Within reports whether two starts are the same, given that the age of Envoy
 // comes in seconds.
@@ -161,6 +161,10 @@ func serve(t *agentapi.Traffic, stat string, n uint64, now time.Time) {
 		s.Requests = n
 	case "http.ingress.downstream_rq_5xx":
 		s.Errors = n
+	case "http.ingress.rbac.denied":
+		s.Denied += n
+	case "http.ingress.rbac.shadow_denied", "tcp.ingress.rbac.shadow_denied":
+		s.WouldDeny += n
 	case "server.uptime":
 		t.Epoch = timestamppb.New(now.Add(-time.Duration(n) * time.Second).Truncate(time.Second))
 	}
@@ -171,6 +175,8 @@ func serve(t *agentapi.Traffic, stat string, n uint64, now time.Time) {
 	switch {
 	case m[1] == "downstream_cx_total":
 		s.Connections += n
+	case m[1] == "ssl.fail_verify_san": // of tcp the handshake decides
+		s.Denied += n
 	case m[1] == "ssl.connection_error":
 		s.Refused += n
 	case m[1] == "ssl.versions.TLSv1.3":

@@ -14,7 +14,8 @@ func TestTrafficOfAPage(t *testing.T) {
 		{"name":"cluster.app-web.upstream_rq_total","value":99}, {"name":"cluster.xds.upstream_rq_total","value":99},
 		{"name":"cluster.idle.demo.upstream_cx_total","value":0},
 		{"name":"http.ingress.downstream_rq_total","value":7}, {"name":"listener.ingress-web.ssl.connection_error","value":1}, {"name":"listener.ingress-api.ssl.connection_error","value":3},
-		{"name":"listener.ingress-web.ssl.versions.TLSv1.3","value":6}, {"name":"server.uptime","value":60},
+		{"name":"listener.ingress-web.ssl.versions.TLSv1.3","value":6}, {"name":"http.ingress.rbac.denied","value":2}, {"name":"listener.ingress-db.ssl.fail_verify_san","value":3}, {"name":"http.ingress.rbac.shadow_denied","value":4}, {"name":"http.ingress.rbac.allowed","value":9},
+		{"name":"server.uptime","value":60},
 		{"histograms":{"supported_quantiles":[0,50,99],"computed_quantiles":[
 			{"name":"cluster.backend.demo.upstream_rq_time","values":[{"interval":0.5},{"interval":1.5},{"interval":9}]},
 			{"name":"cluster.idle.demo.upstream_rq_time","values":[{"interval":null},{"interval":null},{"interval":null}]}]}}]}`
@@ -31,7 +32,7 @@ func TestTrafficOfAPage(t *testing.T) {
 	if r := c.GetRevisions(); len(r) != 1 || r[0].GetRevision() != "v2" || r[0].GetRequests() != 8 || r[0].GetErrors() != 1 {
 		t.Errorf("by revision: %v", r)
 	}
-	if s := got.GetServed(); s.GetRequests() != 7 || s.GetRefused() != 4 || s.GetTls13() != 6 {
+	if s := got.GetServed(); s.GetRequests() != 7 || s.GetRefused() != 4 || s.GetTls13() != 6 || s.GetDenied() != 5 || s.GetWouldDeny() != 4 {
 		t.Errorf("%+v", s)
 	}
 	if age := now.Sub(got.GetEpoch().AsTime()); age < 59*time.Second || age > 62*time.Second {

@@ -16,6 +16,7 @@ import (
 	"patchbay/mesh"
 	"patchbay/mesh/policy"
 	"patchbay/xds/bootstrap"
+	"patchbay/xds/translate/authz"
 	"patchbay/xds/translate/traffic"
 )
 
@@ -76,7 +77,7 @@ func egressListener(v View, s *mesh.Service, a mesh.Alias, name string) Resource
 
 // ingressListener is where the other tasks, and load balancers, connect to.
 // Where the task can listen on IPv6, one socket takes both.
-func ingressListener(in mesh.Ingress, meta bootstrap.NodeMeta) Resource {
+func ingressListener(in mesh.Ingress, meta bootstrap.NodeMeta, id Identity) Resource {
 	name := "ingress-" + in.PortName
 	idle := or(in.Timeouts.Idle, idleTCP)
 	if idle > 0 {
@@ -84,20 +85,13 @@ func ingressListener(in mesh.Ingress, meta bootstrap.NodeMeta) Resource {
 	}
 	log := accessLog(meta.AccessLog, in.Protocol)
 	chain := &listenerv3.FilterChain{}
-	limited := in.Policy != nil && in.Policy.RateLimit != nil
-	switch {
-	case in.Protocol.L7() && limited:
-		chain.Filters = []*listenerv3.Filter{httpFilter(statIngress, name, log, traffic.HTTPLimit(in.Policy.RateLimit))}
-	case in.Protocol.L7():
-		chain.Filters = []*listenerv3.Filter{httpFilter(statIngress, name, log)}
-	default:
-		if limited {
-			chain.Filters = append(chain.Filters, traffic.TCPLimit(in.Policy.RateLimit))
-		}
-		chain.Filters = append(chain.Filters, tcpFilter(statIngress, "app-"+in.PortName, idle, 1, log))
+	if in.Protocol.L7() {
+		chain.Filters = []*listenerv3.Filter{ingressHTTP(in, id, name, log)}
+	} else {
+		chain.Filters = ingressTCP(in, id, idle, log)
 	}
 	if in.TLS != nil {
-		chain.TransportSocket = downstreamTLS(in)
+		chain.TransportSocket = downstreamTLS(in, id)
 	}
 	return Resource{ListenerType, name, &listenerv3.Listener{
 		Name:             name,
@@ -114,6 +108,38 @@ func ingressListener(in mesh.Ingress, meta bootstrap.NodeMeta) Resource {
 	}}
 }
 
+// ingressHTTP has no filter but the router unless the policy wants one.
+func ingressHTTP(in mesh.Ingress, id Identity, routes string, log []*accesslogv3.AccessLog) *listenerv3.Filter {
+	var first []*hcmv3.HttpFilter
+	var rules *policy.Authorization
+	if p := in.Policy; p != nil {
+		if rules = p.Authorization; rules != nil {
+			port := authz.Port{Service: in.Service, TrustDomain: id.TrustDomain, Rules: rules}
+			first, log = append(first, authz.HTTP(port)), append(log, authz.Log(port, true))
+		}
+		if p.RateLimit != nil {
+			first = append(first, traffic.HTTPLimit(p.RateLimit))
+		}
+	}
+	m := httpManager(statIngress, routes, log, first...)
+	authz.Normalize(m, rules)
+	return filter(httpManagerName, m)
+}
+
+// ingressTCP is the same for connections.
+func ingressTCP(in mesh.Ingress, id Identity, idle time.Duration, log []*accesslogv3.AccessLog) (out []*listenerv3.Filter) {
+	if p := in.Policy; p != nil {
+		if p.Authorization != nil && p.Authorization.DryRun {
+			port := authz.Port{Service: in.Service, TrustDomain: id.TrustDomain, Rules: p.Authorization}
+			out, log = append(out, authz.TCP(port)), append(log, authz.Log(port, false))
+		}
+		if p.RateLimit != nil {
+			out = append(out, traffic.TCPLimit(p.RateLimit))
+		}
+	}
+	return append(out, tcpFilter(statIngress, "app-"+in.PortName, idle, 1, log))
+}
+
 func wildcard(port uint16, ipv6 bool) *corev3.Address {
 	if !ipv6 {
 		return socketAddress("0.0.0.0", port)
@@ -123,12 +149,18 @@ func wildcard(port uint16, ipv6 bool) *corev3.Address {
 	return a
 }
 
-// httpFilter changes nothing that an application would notice: host, path and
+const httpManagerName = "envoy.filters.network.http_connection_manager"
+
+func httpFilter(stat, routes string, log []*accesslogv3.AccessLog, first ...*hcmv3.HttpFilter) *listenerv3.Filter {
+	return filter(httpManagerName, httpManager(stat, routes, log, first...))
+}
+
+// httpManager changes nothing that an application would notice: host, path and
 // the server header stay, and no header of Envoy's own is added but the
 // request id. HTTP/1.0 is accepted: nginx speaks it to its upstreams. The
 // filters in first stand before the router.
-func httpFilter(stat, routes string, log []*accesslogv3.AccessLog, first ...*hcmv3.HttpFilter) *listenerv3.Filter {
-	return filter("envoy.filters.network.http_connection_manager", &hcmv3.HttpConnectionManager{
+func httpManager(stat, routes string, log []*accesslogv3.AccessLog, first ...*hcmv3.HttpFilter) *hcmv3.HttpConnectionManager {
+	return &hcmv3.HttpConnectionManager{
 		StatPrefix: stat,
 		AccessLog:  log,
 		CodecType:  hcmv3.HttpConnectionManager_AUTO,
@@ -144,7 +176,7 @@ func httpFilter(stat, routes string, log []*accesslogv3.AccessLog, first ...*hcm
 		Http2ProtocolOptions:       h2Options(),
 		StreamIdleTimeout:          durationpb.New(0), // the route's governs
 		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
-	})
+	}
 }
 
 func tcpFilter(stat, cluster string, idle time.Duration, tries uint32, log []*accesslogv3.AccessLog) *listenerv3.Filter {

@@ -56,7 +56,7 @@ func sockets(c *clusterv3.Cluster, s *mesh.Service) {
 }
 
 // Interim is what to show between old and now, two states of one service, or
-// nil if now may be shown at once. It is not nil in two cases.
+// nil if now may be shown at once. It is not nil in three cases.
 //
 // When old's cluster does not know TLS and now has endpoints that speak it: an
 // Envoy would call these in plain text until its cluster has been replaced. The
@@ -64,6 +64,9 @@ func sockets(c *clusterv3.Cluster, s *mesh.Service) {
 //
 // When now calls a revision for which old has no cluster: an Envoy would refuse
 // requests until it is in use. The interim has now's clusters and old's routes.
+//
+// When now begins to require certificates: an Envoy whose cluster presents none
+// would be refused. The interim has now's clusters and old's endpoints.
 //
 // Show now when all have acknowledged the interim's [Clusters], which they do
 // when these are in use.
@@ -77,8 +80,12 @@ func Interim(old, now *mesh.Service) *mesh.Service {
 		between.Deployment = warming(old.Deployment, cold)
 	}
 	if knowsTLS(old) || !slices.ContainsFunc(now.Endpoints, func(e mesh.Endpoint) bool { return e.TLS }) {
-		if cold == nil {
+		requires := startsToRequire(old, now)
+		if cold == nil && !requires {
 			return nil
+		}
+		if requires {
+			between.Endpoints = old.Endpoints
 		}
 		return &between
 	}

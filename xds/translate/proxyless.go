@@ -26,10 +26,11 @@ const ProviderInstance = "default"
 
 // Proxyless is a service as gRPC clients without a proxy see it: for each alias
 // a listener "dnsName:port", which they dial as xds:///dnsName:port, its routes
-// within, the cluster and its endpoints. Services of other protocols, and
-// targets outside the mesh, are not there. Ordered by type, then name.
+// within, the cluster and its endpoints. Services of other protocols are not
+// there, nor are targets outside the mesh, nor is one that requires a certificate
+// of its callers: gRPC takes none from a control plane. Ordered by type, then name.
 func Proxyless(s *mesh.Service) []Resource {
-	if s.Protocol != mesh.GRPC || s.External != nil {
+	if s.Protocol != mesh.GRPC || s.External != nil || Asks(s) && s.Policy.Requires() {
 		return nil
 	}
 	name := s.Name.String()

@@ -11,7 +11,13 @@ import (
 
 // leafSecret holds a private key: it belongs in a node's private set only.
 func leafSecret(l *mesh.Leaf) Resource {
-	name := LeafSecret(l.Service)
+	return keySecret(LeafSecret(l.Service), l)
+}
+
+// identitySecret too: it is what the node shows to those that it calls.
+func identitySecret(l *mesh.Leaf) Resource { return keySecret(IdentitySecret, l) }
+
+func keySecret(name string, l *mesh.Leaf) Resource {
 	return Resource{SecretType, name, &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{
 		TlsCertificate: &tlsv3.TlsCertificate{CertificateChain: inline(l.ChainPEM), PrivateKey: inline(l.KeyPEM)},
 	}}}

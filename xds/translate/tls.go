@@ -55,8 +55,9 @@ func upstreamTLS(s *mesh.Service) *corev3.TransportSocket {
 		ValidationContextSdsSecretConfig: sds(trust),
 	}
 	common := &tlsv3.CommonTlsContext{
-		TlsParams:             onlyTLS13(),
-		ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{CombinedValidationContext: combined},
+		TlsParams:                      onlyTLS13(),
+		TlsCertificateSdsSecretConfigs: presents(s),
+		ValidationContextType:          &tlsv3.CommonTlsContext_CombinedValidationContext{CombinedValidationContext: combined},
 	}
 	if s.Protocol.L7() {
 		common.AlpnProtocols = []string{"h2"}
@@ -64,8 +65,9 @@ func upstreamTLS(s *mesh.Service) *corev3.TransportSocket {
 	return tlsSocket(&tlsv3.UpstreamTlsContext{CommonTlsContext: common, Sni: name, MaxSessionKeys: wrapperspb.UInt32(sessionKeys)})
 }
 
-// downstreamTLS is the ingress's: server authentication, as in ECS.
-func downstreamTLS(in mesh.Ingress) *corev3.TransportSocket {
+// downstreamTLS is the ingress's: server authentication, as in ECS, unless the
+// service asks for its callers' certificates.
+func downstreamTLS(in mesh.Ingress, id Identity) *corev3.TransportSocket {
 	common := &tlsv3.CommonTlsContext{
 		TlsParams:                      onlyTLS13(),
 		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{sds(LeafSecret(in.Service))},
@@ -73,7 +75,8 @@ func downstreamTLS(in mesh.Ingress) *corev3.TransportSocket {
 	if in.Protocol.L7() {
 		common.AlpnProtocols = []string{"h2", "http/1.1"}
 	}
-	return tlsSocket(&tlsv3.DownstreamTlsContext{CommonTlsContext: common, RequireClientCertificate: wrapperspb.Bool(false)})
+	required := id.asks(in, common)
+	return tlsSocket(&tlsv3.DownstreamTlsContext{CommonTlsContext: common, RequireClientCertificate: wrapperspb.Bool(required)})
 }
 
 func tlsSocket(m proto.Message) *corev3.TransportSocket {

@@ -71,6 +71,10 @@ type View struct {
 	Strict bool
 	// Names are those, in the form of [FrozenNames]; with Strict only.
 	Names string
+	// Late tells sidecars apart that came before they could be given a
+	// certificate that services ask for: see package xds. Nothing here depends
+	// on it.
+	Late int
 	// Policies is the sidecars' own word on services that they call: JSON of
 	// [bootstrap.NodeMeta.Policies]; empty: none.
 	Policies string
@@ -166,16 +170,20 @@ func Shared(v View, bundles map[string]*mesh.Bundle) []Resource {
 }
 
 // Node is what one node alone has: a listener, a route and an application's
-// cluster for each port that it offers, and the leaves of these services.
+// cluster for each port that it offers, the leaves of these services, and the
+// certificate that it shows to those that it calls, if it has one.
 // Ports of services that its workload does not offer get nothing; leaf returns
 // nil where there is none yet (the listener then waits for its secret). A node
 // in the form of AWS's agent has its own egress listener besides.
 // Ordered by type, then name.
-func Node(n mesh.Node, meta bootstrap.NodeMeta, leaf func(mesh.ServiceName) *mesh.Leaf) []Resource {
+func Node(n mesh.Node, meta bootstrap.NodeMeta, leaf func(mesh.ServiceName) *mesh.Leaf, id Identity) []Resource {
 	var out []Resource
 	seen := map[mesh.ServiceName]bool{}
 	if meta.AWS != nil && meta.AWS.EgressPort != 0 {
 		out = append(out, redirectListener(meta.AWS.EgressPort, false))
+	}
+	if id.Leaf != nil {
+		out = append(out, identitySecret(id.Leaf))
 	}
 	for _, p := range meta.Ports {
 		in := p.Ingress(n.Workload.Namespace)
@@ -185,7 +193,7 @@ func Node(n mesh.Node, meta bootstrap.NodeMeta, leaf func(mesh.ServiceName) *mes
 		if !n.Workload.Offers(in.Service) {
 			continue
 		}
-		out = append(out, appCluster(in), ingressListener(in, meta))
+		out = append(out, appCluster(in), ingressListener(in, meta, id))
 		if in.Protocol.L7() {
 			out = append(out, ingressRoute(in))
 		}

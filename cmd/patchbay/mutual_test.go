@@ -1,0 +1,152 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"patchbay/internal/envoytest"
+)
+
+// deployed is a declaration with policies of the guide.
+func deployed(t *testing.T, declaration, policies string) string {
+	t.Helper()
+	var all, more map[string]json.RawMessage
+	for text, into := range map[string]*map[string]json.RawMessage{declaration: &all, policies: &more} {
+		if err := json.Unmarshal([]byte(text), into); err != nil {
+			t.Fatalf("%v in\n%s", err, text)
+		}
+	}
+	all["policies"] = more["policies"]
+	out, err := json.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+// expression matches an output that has all words of what a guide shows, in
+// their order; "…" stands for anything.
+func expression(shows string) string {
+	var words []string
+	for w := range strings.FieldsSeq(shows) {
+		words = append(words, strings.ReplaceAll(regexp.QuoteMeta(w), "…", `.*?`))
+	}
+	return `(?s)` + strings.Join(words, `\s.*?`)
+}
+
+// TestMutualTLSGuide does what docs/guides/mutual-tls.md says: it deploys the
+// backend with each of its policies while the frontend calls it, and runs its
+// commands.
+func TestMutualTLSGuide(t *testing.T) {
+	page, err := os.ReadFile("../../docs/guides/mutual-tls.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := startPlane(t)
+	_, app := listen(t, "hello")
+	alias := uint16(freePort(t))
+	join := p.joinDir("backend", "backend")
+	back := p.sidecar(join, "b0", offering(t, "backend", app, alias))
+	front := p.sidecar(p.joinDir("frontend"), "f1", clientOnly)
+	back.until(serving)
+	front.until(serving)
+	front.answers("backend.demo", alias, "hello")
+	stop := front.calling("backend.demo", alias)
+	var batch *member
+	steps := regexp.MustCompile("(?s)```(json|sh)\n(.*?)```(?:\\s*```text\n(.*?)```)?").FindAllStringSubmatch(string(page), -1)
+	if len(steps) < 6 {
+		t.Fatalf("%d blocks", len(steps))
+	}
+	for i, m := range steps {
+		if m[1] == "json" {
+			next := p.sidecar(join, fmt.Sprintf("b%d", i+1), deployed(t, offering(t, "backend", app, alias), m[2]))
+			next.until(serving)
+			if err := back.stop(); err != nil {
+				t.Error(err)
+			}
+			back = next
+			continue
+		}
+		if batch == nil && strings.Contains(m[2], "batch") {
+			stop()
+			if err := front.stop(); err != nil { // both Envoys would have the alias: this machine is one task
+				t.Error(err)
+			}
+			batch = p.sidecar(p.joinDir("batch"), "a1", clientOnly)
+			batch.until(serving)
+			envoytest.Eventually(t, 10*time.Second, func() error {
+				if _, err := batch.get("backend.demo", alias); err == nil || !strings.Contains(err.Error(), "403 Forbidden: RBAC: access denied") {
+					return fmt.Errorf("a call of batch: %w", err)
+				}
+				return nil
+			})
+			defer batch.knocking("backend.demo", alias)()
+		}
+		exit := exitDone
+		if strings.Contains(m[3], "PB1") {
+			exit = exitProblems
+		}
+		p.prints(exit, expression(m[3]), strings.Fields(strings.ReplaceAll(m[2], ":8080", fmt.Sprintf(":%d", alias)))[1:]...)
+	}
+	log, err := os.ReadFile(auditFile(p.cfg.Data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range []string{"frontend", "batch"} {
+		if !strings.Contains(string(log), `"kind":"certificate.issued","actor":"control plane","subject":"workload/`+w+`.demo"`) {
+			t.Errorf("the audit log does not tell of the certificate of %s", w)
+		}
+	}
+}
+
+// knocking calls a name now and then, whatever comes of it, until stop is
+// called.
+func (m *member) knocking(name string, port uint16) (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	tick := time.NewTicker(100 * time.Millisecond)
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				_, _ = m.get(name, port)
+			}
+		}
+	}()
+	return func() { tick.Stop(); close(done); <-ended }
+}
+
+// calling calls a name without pause until stop is called; no call may fail.
+func (m *member) calling(name string, port uint16) (stop func()) {
+	var failed atomic.Pointer[error]
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if _, err := m.get(name, port); err != nil {
+				failed.CompareAndSwap(nil, &err)
+			}
+		}
+	}()
+	return sync.OnceFunc(func() {
+		close(done)
+		<-ended
+		if err := failed.Load(); err != nil {
+			m.t.Errorf("a call of %s failed: %v", name, *err)
+		}
+	})
+}

@@ -1,0 +1,87 @@
+package translate
+
+import (
+	"slices"
+
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+
+	"patchbay/mesh"
+	"patchbay/xds/translate/authz"
+)
+
+// Callers show who they are in this order, in which no request fails: the
+// issuer's bundle is there since always; a workload gets its certificate when
+// a service that it may call first asks for one; then the clusters present it;
+// only then are endpoints called that require it. See [Interim].
+
+// IdentitySecret is the SDS name of a node's certificate as a caller: one name
+// for all, with another content for each workload.
+const IdentitySecret = "identity"
+
+// Identity is how the callers of a node's services prove who they are, and how
+// it does.
+type Identity struct {
+	TrustDomain string
+	Issuer      string     // of the certificates of all workloads
+	Leaf        *mesh.Leaf // the node's own; nil: it has none yet
+}
+
+// Asks reports whether s wants its callers to show a certificate.
+func Asks(s *mesh.Service) bool { return s.TLS != nil && s.Policy.Asks() }
+
+// Quiet is s as it would be if it did not ask.
+func Quiet(s *mesh.Service) *mesh.Service {
+	q := *s
+	q.Policy = s.Policy.Quiet()
+	return &q
+}
+
+// presents is the callers' side: the certificate that they show.
+func presents(s *mesh.Service) []*tlsv3.SdsSecretConfig {
+	if !Asks(s) {
+		return nil
+	}
+	return []*tlsv3.SdsSecretConfig{sds(IdentitySecret)}
+}
+
+// asks is the service's side: which certificates are accepted, in c, and
+// whether there must be one. A service's own certificate is none to call with.
+func (id Identity) asks(in mesh.Ingress, c *tlsv3.CommonTlsContext) (required bool) {
+	if !in.Policy.Asks() {
+		return false
+	}
+	required = in.Policy.RequiresAt(in.PortName)
+	names := &tlsv3.CertificateValidationContext{}
+	if required { // Envoy takes names for a reason to require a certificate (measured)
+		for _, m := range id.names(in) {
+			names.MatchTypedSubjectAltNames = append(names.MatchTypedSubjectAltNames, &tlsv3.SubjectAltNameMatcher{SanType: tlsv3.SubjectAltNameMatcher_URI, Matcher: m})
+		}
+	}
+	c.ValidationContextType = &tlsv3.CommonTlsContext_CombinedValidationContext{
+		CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
+			DefaultValidationContext: names, ValidationContextSdsSecretConfig: sds(BundleSecret(id.Issuer)),
+		},
+	}
+	return required
+}
+
+// names are who may connect at all: every workload; of tcp those that the
+// authorization lets in. A connection has no request that could be refused, and
+// Envoy's filter for connections waits for the caller's first byte, while the
+// server may have spoken (measured).
+func (id Identity) names(in mesh.Ingress) []*matcherv3.StringMatcher {
+	if a := in.Policy.Authorization; a != nil && !a.DryRun && in.Protocol == mesh.TCP {
+		return authz.Names(authz.Port{Service: in.Service, TrustDomain: id.TrustDomain, Rules: a})
+	}
+	return []*matcherv3.StringMatcher{{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: mesh.WorkloadsOf(id.TrustDomain, "")}}}
+}
+
+// startsToRequire reports whether endpoints of now may refuse callers that a
+// cluster of old leads to.
+func startsToRequire(old, now *mesh.Service) bool {
+	if !Asks(now) || !now.Policy.Requires() || Asks(old) && old.Policy.Requires() {
+		return false
+	}
+	return slices.ContainsFunc(now.Endpoints, func(e mesh.Endpoint) bool { return e.TLS })
+}
