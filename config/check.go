@@ -55,6 +55,7 @@ func (k *checker) check(c Config) {
 	k.secrets(c)
 	k.identities(c)
 	k.external(c)
+	k.tracing(c.Tracing)
 	k.unix(c)
 	k.oneOf("xds.leds", c.XDS.LEDS, "off", "auto", "on")
 	k.oneOf("profile", c.Profile, "live")

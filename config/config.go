@@ -43,6 +43,8 @@ type Config struct {
 	Secrets   Secrets   `yaml:"secrets"`
 	// Identities are the workloads that need no join key.
 	Identities Identities `yaml:"identities"`
+	// Tracing is where sidecars send spans; absent: nowhere.
+	Tracing *Tracing `yaml:"tracing"`
 	// External are targets outside the mesh that tasks call by an alias.
 	External []External `yaml:"external"`
 	Profile  string     `yaml:"profile"` // "live"

@@ -55,6 +55,7 @@ func TestPage(t *testing.T) {
 	}
 	want := map[string]key{}
 	keysBelow(reflect.ValueOf(Default()), "", want)
+	want["tracing.sampling"] = key{"number", "`100`"}
 	want["registry.lease"] = key{"duration", "`" + DefaultLease.String() + "`"}
 	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\| ([^|]*) \\|([^|]*)\\| [^|]+ \\|$").FindAllStringSubmatch(string(page), -1) {
 		k, is := want[m[1]]
@@ -72,12 +73,14 @@ func TestPage(t *testing.T) {
 		t.Errorf("the page lacks %s", path)
 	}
 	examples := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(page), -1)
-	guide, err := os.ReadFile("../docs/guides/external.md")
-	if err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"external", "tracing"} {
+		guide, err := os.ReadFile("../docs/guides/" + name + ".md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		examples = append(examples, regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(guide), -1)...)
 	}
-	examples = append(examples, regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(guide), -1)...)
-	if len(examples) < 3 {
+	if len(examples) < 4 {
 		t.Fatalf("%d examples", len(examples))
 	}
 	for _, e := range examples {

@@ -47,6 +47,9 @@ func parse(file string, text []byte) (Config, Problems) {
 			c.Issuers[name] = i
 		}
 	}
+	if c.Tracing != nil && k.lines["tracing.sampling"] == 0 {
+		c.Tracing.Sampling = allSampled
+	}
 	for i := range c.External {
 		if at := "external[" + strconv.Itoa(i) + "].tls"; k.lines[at] > 0 && c.External[i].TLS == nil && !k.spoiled[at] {
 			c.External[i].TLS = &ExternalTLS{} // `tls:` alone: all defaults

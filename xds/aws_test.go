@@ -329,7 +329,7 @@ func TestWhereAnApplicationIs(t *testing.T) {
 		}
 		offers := mesh.Node{Workload: mesh.Workload{Namespace: "prod", Name: "web", DiscoveryNames: []string{"web"}}}
 		var at string
-		for _, r := range translate.Node(offers, meta, nil, translate.Identity{}) {
+		for _, r := range translate.Node(offers, meta, nil, translate.Identity{}, translate.Tracing{}) {
 			if c, ok := r.Message.(*clusterv3.Cluster); ok {
 				at = c.GetLoadAssignment().GetEndpoints()[0].GetLbEndpoints()[0].GetEndpoint().GetAddress().GetSocketAddress().GetAddress()
 			}

@@ -56,7 +56,7 @@ func (n *node) private(snap *mesh.Snapshot, log *slog.Logger) []*delta.Entry {
 	if own := n.Workload.CertificateName(); !n.view.Proxyless && (n.leaves[own] != nil || has(snap, n.Workload)) {
 		id.Leaf = leaf(own)
 	}
-	for _, r := range translate.Node(n.Node, n.meta, leaf, id) {
+	for _, r := range translate.Node(n.Node, n.meta, leaf, id, n.view.Tracing) {
 		ref := delta.Ref{TypeURL: r.TypeURL, Name: r.Name}
 		e := n.withheld.encode(r, n.ID(), "node "+n.ID(), log)
 		if e == nil {

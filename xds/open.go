@@ -71,6 +71,9 @@ func (p *Pusher) enter(ctx context.Context, e entrance, s *delta.Stream) (delta.
 		key.Wiring = ""
 	}
 	key.Region = e.region
+	if key.Tracing = p.tracing; p.tracing != (translate.Tracing{}) && !e.proxyless {
+		key.Tracing.Service = e.who.Workload.Name + "." + e.who.Workload.Namespace
+	}
 	key.Collections = p.leds != leds.Off && e.collections
 	identified := e.proxyless || has(snap, e.who.Workload) || !validCaller(e.who.Workload)
 	key = p.place(key, identified)

@@ -49,6 +49,7 @@ type Pusher struct {
 	identify func(context.Context) (mesh.Node, error)
 	log      *slog.Logger
 	leds     leds.Mode
+	tracing  translate.Tracing
 	identity translate.Identity // of callers; without a leaf
 
 	streams atomic.Uint64 // of nodes that have no task of their own
@@ -91,6 +92,9 @@ type Option func(*Pusher)
 // Collections sets in which cases endpoints travel in collections of their own
 // (LEDS), to Envoys that can take them.
 func Collections(mode leds.Mode) Option { return func(p *Pusher) { p.leds = mode } }
+
+// Tracing has all sidecars send spans; t.Service is set for each.
+func Tracing(t translate.Tracing) Option { return func(p *Pusher) { p.tracing = t } }
 
 // Run pushes until ctx ends, and returns its cause. What woke it never
 // matters: it compares the newest snapshot with what each view shows.

@@ -116,6 +116,9 @@ func keyOf(v translate.View) string {
 		sum := sha256.Sum256([]byte(v.Policies))
 		key += "/policies=" + hex.EncodeToString(sum[:4])
 	}
+	if v.Tracing != (translate.Tracing{}) {
+		key += fmt.Sprintf("/tracing=%s,%d", v.Tracing.Service, v.Tracing.Percent)
+	}
 	return key
 }
 

@@ -47,6 +47,7 @@ import (
 	"patchbay/xds/csds"
 	"patchbay/xds/delta"
 	"patchbay/xds/leds"
+	"patchbay/xds/translate"
 )
 
 func newServeCmd() *cobra.Command {
@@ -244,7 +245,11 @@ func (c *control) buildPush(context.Context) error {
 	if c.cfg.XDS.Auth == "none" {
 		identify = nil
 	}
-	c.pusher = xds.NewPusher(c.store, c.cache, identify, c.log, xds.Collections(leds.Mode(c.cfg.XDS.LEDS)), xds.Identities(c.cfg.TrustDomain, c.cfg.CallersIssuer()))
+	opts := []xds.Option{xds.Collections(leds.Mode(c.cfg.XDS.LEDS)), xds.Identities(c.cfg.TrustDomain, c.cfg.CallersIssuer())}
+	if t := c.cfg.Tracing; t != nil {
+		opts = append(opts, xds.Tracing(translate.Tracing{Collector: t.CollectorAddress(), HTTP: t.Protocol == "http", Percent: uint32(t.Sampling)}))
+	}
+	c.pusher = xds.NewPusher(c.store, c.cache, identify, c.log, opts...)
 	c.pusher.Register(c.metrics)
 	var barrier agents.Barrier = c.pusher
 	if c.replicas != nil {

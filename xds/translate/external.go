@@ -26,28 +26,7 @@ func externalTrust(s mesh.ServiceName) string { return "external/" + s.String() 
 // that it has no EDS.
 func externalCluster(v View, s *mesh.Service) Resource {
 	e, name := s.External, s.Name.String()
-	c := &clusterv3.Cluster{
-		Name:           name,
-		ConnectTimeout: durationpb.New(connectTimeout),
-		LoadAssignment: &endpointv3.ClusterLoadAssignment{ClusterName: name, Endpoints: []*endpointv3.LocalityLbEndpoints{{}}},
-	}
-	if e.Discovery == "STATIC" {
-		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
-	} else {
-		c.ClusterDiscoveryType = &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
-			Name: "envoy.cluster.dns",
-			TypedConfig: pack(&dnsv3.DnsCluster{
-				RespectDnsTtl: true,
-				// Where there is no way out by IPv6, its addresses are no help.
-				DnsLookupFamily:              dnscommonv3.DnsLookupFamily_V4_PREFERRED,
-				AllAddressesInSingleEndpoint: e.Discovery == "LOGICAL_DNS",
-			}),
-		}}
-	}
-	for _, a := range e.Addresses {
-		lb := &endpointv3.LbEndpoint{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: socketAddress(a.Host, a.Port)}}}
-		c.LoadAssignment.Endpoints[0].LbEndpoints = append(c.LoadAssignment.Endpoints[0].LbEndpoints, lb)
-	}
+	c := targetCluster(name, e.Discovery, e.Addresses)
 	if s.Protocol.L7() {
 		c.TypedExtensionProtocolOptions = httpOptions(s.Protocol != mesh.HTTP, s.Timeouts)
 	} else {
@@ -58,6 +37,33 @@ func externalCluster(v View, s *mesh.Service) Resource {
 		c.TransportSocket = externalTLS(s)
 	}
 	return Resource{ClusterType, name, c}
+}
+
+// targetCluster has addresses that Envoy finds itself.
+func targetCluster(name, discovery string, addresses []mesh.HostPort) *clusterv3.Cluster {
+	c := &clusterv3.Cluster{
+		Name:           name,
+		ConnectTimeout: durationpb.New(connectTimeout),
+		LoadAssignment: &endpointv3.ClusterLoadAssignment{ClusterName: name, Endpoints: []*endpointv3.LocalityLbEndpoints{{}}},
+	}
+	if discovery == "STATIC" {
+		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
+	} else {
+		c.ClusterDiscoveryType = &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
+			Name: "envoy.cluster.dns",
+			TypedConfig: pack(&dnsv3.DnsCluster{
+				RespectDnsTtl: true,
+				// Where there is no way out by IPv6, its addresses are no help.
+				DnsLookupFamily:              dnscommonv3.DnsLookupFamily_V4_PREFERRED,
+				AllAddressesInSingleEndpoint: discovery == "LOGICAL_DNS",
+			}),
+		}}
+	}
+	for _, a := range addresses {
+		lb := &endpointv3.LbEndpoint{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: socketAddress(a.Host, a.Port)}}}
+		c.LoadAssignment.Endpoints[0].LbEndpoints = append(c.LoadAssignment.Endpoints[0].LbEndpoints, lb)
+	}
+	return c
 }
 
 // externalTLS always verifies: a chain to the target's roots, and one of its

@@ -69,7 +69,7 @@ func egressListener(v View, s *mesh.Service, a mesh.Alias, name string) Resource
 	log := accessLog(v.AccessLog, s.Protocol)
 	f := tcpFilter(statEgress, s.Name.String(), or(s.Timeouts.Idle, idleTCP), tries(v.effective(s)), log)
 	if s.Protocol.L7() {
-		f = httpFilter(statEgress, name, log, traffic.FaultFilter())
+		f = httpFilter(statEgress, name, log, v.Tracing, traffic.FaultFilter())
 	}
 	l.FilterChains = []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{f}}}
 	return Resource{ListenerType, name, l}
@@ -77,7 +77,7 @@ func egressListener(v View, s *mesh.Service, a mesh.Alias, name string) Resource
 
 // ingressListener is where the other tasks, and load balancers, connect to.
 // Where the task can listen on IPv6, one socket takes both.
-func ingressListener(in mesh.Ingress, meta bootstrap.NodeMeta, id Identity) Resource {
+func ingressListener(in mesh.Ingress, meta bootstrap.NodeMeta, id Identity, trace Tracing) Resource {
 	name := "ingress-" + in.PortName
 	idle := or(in.Timeouts.Idle, idleTCP)
 	if idle > 0 {
@@ -86,7 +86,7 @@ func ingressListener(in mesh.Ingress, meta bootstrap.NodeMeta, id Identity) Reso
 	log := accessLog(meta.AccessLog, in.Protocol)
 	chain := &listenerv3.FilterChain{}
 	if in.Protocol.L7() {
-		chain.Filters = []*listenerv3.Filter{ingressHTTP(in, id, name, log)}
+		chain.Filters = []*listenerv3.Filter{ingressHTTP(in, id, name, log, trace)}
 	} else {
 		chain.Filters = ingressTCP(in, id, idle, log)
 	}
@@ -109,7 +109,7 @@ func ingressListener(in mesh.Ingress, meta bootstrap.NodeMeta, id Identity) Reso
 }
 
 // ingressHTTP has no filter but the router unless the policy wants one.
-func ingressHTTP(in mesh.Ingress, id Identity, routes string, log []*accesslogv3.AccessLog) *listenerv3.Filter {
+func ingressHTTP(in mesh.Ingress, id Identity, routes string, log []*accesslogv3.AccessLog, trace Tracing) *listenerv3.Filter {
 	var first []*hcmv3.HttpFilter
 	var rules *policy.Authorization
 	if p := in.Policy; p != nil {
@@ -123,6 +123,7 @@ func ingressHTTP(in mesh.Ingress, id Identity, routes string, log []*accesslogv3
 	}
 	m := httpManager(statIngress, routes, log, first...)
 	authz.Normalize(m, rules)
+	trace.apply(m)
 	return filter(httpManagerName, m)
 }
 
@@ -151,8 +152,10 @@ func wildcard(port uint16, ipv6 bool) *corev3.Address {
 
 const httpManagerName = "envoy.filters.network.http_connection_manager"
 
-func httpFilter(stat, routes string, log []*accesslogv3.AccessLog, first ...*hcmv3.HttpFilter) *listenerv3.Filter {
-	return filter(httpManagerName, httpManager(stat, routes, log, first...))
+func httpFilter(stat, routes string, log []*accesslogv3.AccessLog, trace Tracing, first ...*hcmv3.HttpFilter) *listenerv3.Filter {
+	m := httpManager(stat, routes, log, first...)
+	trace.apply(m)
+	return filter(httpManagerName, m)
 }
 
 // httpManager changes nothing that an application would notice: host, path and

@@ -248,7 +248,7 @@ func FuzzNames(f *testing.F) {
 		meta := bootstrap.NodeMeta{Wiring: mesh.Bind, Ports: []bootstrap.Port{{
 			PortName: name, DiscoveryName: name, Protocol: mesh.TCP, AppPort: port, ListenerPort: port, TLS: &bootstrap.PortTLS{Issuer: "default"}, IdleSeconds: &timeout,
 		}}}
-		for _, r := range Node(n, meta, func(mesh.ServiceName) *mesh.Leaf { return &mesh.Leaf{ChainPEM: []byte("C"), KeyPEM: []byte("K")} }, Identity{}) {
+		for _, r := range Node(n, meta, func(mesh.ServiceName) *mesh.Leaf { return &mesh.Leaf{ChainPEM: []byte("C"), KeyPEM: []byte("K")} }, Identity{}, Tracing{}) {
 			validate(t, r)
 		}
 	})
@@ -268,7 +268,7 @@ func TestNoEgress(t *testing.T) {
 		t.Errorf("shared: %v", r)
 	}
 	n := mesh.Node{Workload: mesh.Workload{Namespace: "demo", Name: "b", DiscoveryNames: []string{"b"}}, Task: "1"}
-	for _, r := range Node(n, meta, func(mesh.ServiceName) *mesh.Leaf { return nil }, Identity{}) {
+	for _, r := range Node(n, meta, func(mesh.ServiceName) *mesh.Leaf { return nil }, Identity{}, Tracing{}) {
 		if c, ok := r.Message.(*clusterv3.Cluster); ok {
 			a := c.GetLoadAssignment().GetEndpoints()[0].GetLbEndpoints()[0].GetEndpoint().GetAddress().GetSocketAddress()
 			if a.GetAddress() != "172.17.0.3" || a.GetPortValue() != 8080 {
@@ -287,7 +287,7 @@ func TestExclusive(t *testing.T) {
 		for _, wiring := range []mesh.Wiring{mesh.Redirect, mesh.Bind} {
 			meta := bootstrap.NodeMeta{Wiring: wiring, Exclusive: exclusive, Ports: []bootstrap.Port{{PortName: "web", DiscoveryName: "b", Protocol: mesh.HTTP, AppPort: 8080, ListenerPort: 15000}}}
 			n := mesh.Node{Workload: mesh.Workload{Namespace: "demo", Name: "b", DiscoveryNames: []string{"b"}}, Task: "1"}
-			all := slices.Concat(Service(ViewOf("demo", meta), everyService()[0]), Shared(ViewOf("demo", meta), nil), Node(n, meta, func(mesh.ServiceName) *mesh.Leaf { return nil }, Identity{}))
+			all := slices.Concat(Service(ViewOf("demo", meta), everyService()[0]), Shared(ViewOf("demo", meta), nil), Node(n, meta, func(mesh.ServiceName) *mesh.Leaf { return nil }, Identity{}, Tracing{}))
 			bound := 0
 			for _, r := range all {
 				l, ok := r.Message.(*listenerv3.Listener)

@@ -78,6 +78,8 @@ type View struct {
 	// Policies is the sidecars' own word on services that they call: JSON of
 	// [bootstrap.NodeMeta.Policies]; empty: none.
 	Policies string
+	// Tracing is where they send spans: one service, since a listener names it.
+	Tracing Tracing
 }
 
 // BlockedPorts is the canonical form of a list of ports for [View].
@@ -166,6 +168,9 @@ func Shared(v View, bundles map[string]*mesh.Bundle) []Resource {
 	if v.Wiring == mesh.Redirect && !v.AWS {
 		out = append(out, redirectListener(redirectPort, v.Exclusive))
 	}
+	if v.Tracing.on() {
+		out = append(out, v.Tracing.cluster())
+	}
 	return sorted(append(out, trustSecrets(bundles)...))
 }
 
@@ -176,7 +181,7 @@ func Shared(v View, bundles map[string]*mesh.Bundle) []Resource {
 // nil where there is none yet (the listener then waits for its secret). A node
 // in the form of AWS's agent has its own egress listener besides.
 // Ordered by type, then name.
-func Node(n mesh.Node, meta bootstrap.NodeMeta, leaf func(mesh.ServiceName) *mesh.Leaf, id Identity) []Resource {
+func Node(n mesh.Node, meta bootstrap.NodeMeta, leaf func(mesh.ServiceName) *mesh.Leaf, id Identity, trace Tracing) []Resource {
 	var out []Resource
 	seen := map[mesh.ServiceName]bool{}
 	if meta.AWS != nil && meta.AWS.EgressPort != 0 {
@@ -193,7 +198,7 @@ func Node(n mesh.Node, meta bootstrap.NodeMeta, leaf func(mesh.ServiceName) *mes
 		if !n.Workload.Offers(in.Service) {
 			continue
 		}
-		out = append(out, appCluster(in), ingressListener(in, meta, id))
+		out = append(out, appCluster(in), ingressListener(in, meta, id, trace))
 		if in.Protocol.L7() {
 			out = append(out, ingressRoute(in))
 		}

@@ -51,7 +51,7 @@ func (s scene) resources() []Resource {
 		n := mesh.Node{Workload: mesh.Workload{Namespace: "demo", Name: "backend", DiscoveryNames: []string{"backend", "echo"}}, Task: "b1"}
 		out = append(out, Node(n, *s.Meta, func(name mesh.ServiceName) *mesh.Leaf {
 			return &mesh.Leaf{Service: name, ChainPEM: []byte("CHAIN"), KeyPEM: []byte("KEY")}
-		}, s.Identity)...)
+		}, s.Identity, Tracing{})...)
 	}
 	return out
 }
@@ -202,7 +202,7 @@ func TestNodeGetsOnlyWhatItsWorkloadOffers(t *testing.T) {
 	got := Node(n, meta, func(mesh.ServiceName) *mesh.Leaf {
 		t.Error("a foreign service's leaf was asked for")
 		return &mesh.Leaf{KeyPEM: []byte("KEY")}
-	}, Identity{})
+	}, Identity{}, Tracing{})
 	if len(got) != 0 {
 		t.Errorf("got %d resources", len(got))
 	}

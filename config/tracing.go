@@ -1,0 +1,33 @@
+package config
+
+import "patchbay/mesh"
+
+// Tracing is where sidecars send spans of requests, by OpenTelemetry's
+// protocol.
+type Tracing struct {
+	Collector string `yaml:"collector"` // HOST:PORT, as a task reaches it
+	Protocol  string `yaml:"protocol"`  // grpc or http; empty: grpc
+	Sampling  uint16 `yaml:"sampling"`  // percent of the requests that come without a decision; absent: 100
+}
+
+// allSampled is what OpenTelemetry's own SDKs do unless they are told otherwise.
+const allSampled = 100
+
+// CollectorAddress is t's collector, apart. It has been checked.
+func (t *Tracing) CollectorAddress() mesh.HostPort {
+	host, port, _ := hostPort(t.Collector)
+	return mesh.HostPort{Host: host, Port: port}
+}
+
+func (k *checker) tracing(t *Tracing) {
+	if t == nil {
+		return
+	}
+	if _, _, ok := hostPort(t.Collector); !ok {
+		k.bad("tracing.collector", "%s; allowed: HOST:PORT of an OpenTelemetry collector, as a task reaches it, such as otel.internal:4317", quote(t.Collector))
+	}
+	k.ifAny("tracing.protocol", t.Protocol, "grpc", "http")
+	if t.Sampling < 1 || t.Sampling > 100 {
+		k.bad("tracing.sampling", "%d; allowed: 1 to 100 percent, or no tracing at all", t.Sampling)
+	}
+}

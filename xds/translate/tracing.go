@@ -1,0 +1,73 @@
+package translate
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	tracev3 "github.com/envoyproxy/go-control-plane/envoy/config/trace/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	uuidv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/request_id/uuid/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"patchbay/mesh"
+)
+
+// Tracing is where the Envoys of a view send spans of requests. The zero value
+// is off: then nothing is added to listeners, and headers such as traceparent
+// pass as they are.
+type Tracing struct {
+	Collector mesh.HostPort
+	HTTP      bool   // OTLP over HTTP; else over gRPC
+	Percent   uint32 // of the requests that come without a decision
+	Service   string // service.name of the spans
+}
+
+// tracingCluster is the collector. It has no dot: services have one.
+const tracingCluster = "tracing"
+
+// spanTimeout is how long the collector may take. Spans are then lost; requests
+// never wait for it.
+const spanTimeout = 5 * time.Second
+
+func (t Tracing) on() bool { return t.Collector.Port != 0 }
+
+func (t Tracing) cluster() Resource {
+	discovery := "LOGICAL_DNS"
+	if _, err := netip.ParseAddr(t.Collector.Host); err == nil {
+		discovery = "STATIC"
+	}
+	c := targetCluster(tracingCluster, discovery, []mesh.HostPort{t.Collector})
+	c.TypedExtensionProtocolOptions = httpOptions(!t.HTTP, mesh.Timeouts{})
+	return Resource{ClusterType, tracingCluster, c}
+}
+
+// apply makes a connection manager send spans. The request id stays what it
+// is: by default Envoy writes its decision into it.
+func (t Tracing) apply(m *hcmv3.HttpConnectionManager) {
+	if !t.on() {
+		return
+	}
+	otel := &tracev3.OpenTelemetryConfig{ServiceName: t.Service}
+	if t.HTTP {
+		otel.HttpService = &corev3.HttpService{HttpUri: &corev3.HttpUri{
+			Uri:              "http://" + net.JoinHostPort(t.Collector.Host, strconv.Itoa(int(t.Collector.Port))) + "/v1/traces",
+			HttpUpstreamType: &corev3.HttpUri_Cluster{Cluster: tracingCluster}, Timeout: durationpb.New(spanTimeout),
+		}}
+	} else {
+		otel.GrpcService = &corev3.GrpcService{
+			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: tracingCluster}}, Timeout: durationpb.New(spanTimeout),
+		}
+	}
+	m.Tracing = &hcmv3.HttpConnectionManager_Tracing{
+		RandomSampling: &typev3.Percent{Value: float64(t.Percent)},
+		Provider:       &tracev3.Tracing_Http{Name: "envoy.tracers.opentelemetry", ConfigType: &tracev3.Tracing_Http_TypedConfig{TypedConfig: pack(otel)}},
+	}
+	m.RequestIdExtension = &hcmv3.RequestIDExtension{TypedConfig: pack(&uuidv3.UuidRequestIdConfig{
+		PackTraceReason: wrapperspb.Bool(false), UseRequestIdForTraceSampling: wrapperspb.Bool(false),
+	})}
+}
