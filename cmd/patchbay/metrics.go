@@ -38,6 +38,10 @@ func newDiscoveryMetrics(reg prometheus.Registerer) discovery.Metrics {
 			Name: "patchbay_removals_held_total", Help: "Endpoints that an answer of the registry lacked and that stayed until it was confirmed."}),
 	}
 	reg.MustRegister(m.calls, m.waited, m.dollars, m.failed, m.skipped, m.held)
+	// From 0 on, so that an alert sees the first one rise.
+	for _, operation := range []string{"DiscoverInstances", "DiscoverInstancesRevision", "ListServices"} {
+		m.failed.WithLabelValues(operation, "RequestLimitExceeded")
+	}
 	return m
 }
 
