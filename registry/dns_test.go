@@ -70,7 +70,7 @@ func TestNamespacesOfEveryType(t *testing.T) {
 		_, err = l.UpdateHttpNamespace(t.Context(), &sd.UpdateHttpNamespaceInput{Id: &first, Namespace: &types.HttpNamespaceChange{Description: str("x")}})
 		failsWith(t, "the operation of another type", err, "InvalidInput", "DNS_PRIVATE")
 		_, err = l.DeleteNamespace(t.Context(), &sd.DeleteNamespaceInput{Id: &first})
-		failsWith(t, "with services", err, "ResourceInUse", "1 services")
+		failsWith(t, "with services", err, "ResourceInUse", "1 service,")
 	})
 }
 

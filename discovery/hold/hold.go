@@ -26,8 +26,17 @@ type Rules struct {
 	HoldDrop time.Duration
 }
 
-// The moments after the start of a hold at which the registry is asked again.
-var rechecks = []time.Duration{2 * time.Second, 5 * time.Second, 10 * time.Second, 20 * time.Second, 30 * time.Second}
+// The moments after the start of a hold at which the registry is asked again:
+// close together, so that what comes back for a while is seen.
+var rechecks = []time.Duration{
+	2 * time.Second, 5 * time.Second, 10 * time.Second, 15 * time.Second, 20 * time.Second, 25 * time.Second, 30 * time.Second,
+}
+
+// silence is how long the registry may say nothing while a drop is doubted. After
+// a longer one nobody knows what was between the two answers, and the doubt
+// begins anew: twice empty, with errors between, is not empty all the time. It is
+// the longest pause between rechecks and a call's time.
+const silence = 8 * time.Second
 
 // A revision lower than the one known is believed after two more answers, one
 // and three seconds later: a lagging replica catches up, a recreated service
@@ -46,6 +55,7 @@ type Belief struct {
 	lowerDue  time.Time // when the next of them counts
 	holdSince time.Time // zero: nothing is held
 	doubted   int       // answers that confirm the drop, after the first
+	heard     time.Time // the newest of them
 }
 
 // Take weighs one answer of the registry, sorted by id. announced tells which
@@ -65,11 +75,12 @@ func (s *Belief) Take(now time.Time, revision int64, next []cloud.Instance, anno
 		s.settle(next)
 		return 0
 	}
-	if s.holdSince.IsZero() {
+	if s.holdSince.IsZero() || now.Sub(s.heard) > silence {
 		s.holdSince, s.doubted = now, 0
 	} else {
 		s.doubted++
 	}
+	s.heard = now
 	enough := s.Rules.HoldDrop
 	if empty {
 		enough = s.Rules.HoldEmpty

@@ -52,7 +52,8 @@ func TestWhatIsBelieved(t *testing.T) {
 			{6, 3, "afg", "", "afg", 0},
 		},
 		"time alone confirms nothing": {
-			{0, 1, "abcde", "", "abcde", 0}, {1, 2, "a", "", "abcde", 2 * time.Second}, {100, 2, "a", "", "abcde", 2 * time.Second}, {102, 2, "a", "", "a", 0},
+			{0, 1, "abcde", "", "abcde", 0}, {1, 2, "a", "", "abcde", 2 * time.Second}, {100, 2, "a", "", "abcde", 2 * time.Second},
+			{102, 2, "a", "", "abcde", 3 * time.Second}, {105, 2, "a", "", "a", 0},
 		},
 		"it came back": {
 			{0, 1, "abcde", "", "abcde", 0}, {1, 2, "", "", "abcde", 2 * time.Second}, {3, 3, "abcde", "", "abcde", 0},
@@ -60,7 +61,12 @@ func TestWhatIsBelieved(t *testing.T) {
 		},
 		"empty is held for half a minute": {
 			{0, 1, "a", "", "a", 0}, {1, 2, "", "", "a", 2 * time.Second}, {3, 2, "", "", "a", 3 * time.Second}, {6, 2, "", "", "a", 5 * time.Second},
-			{11, 2, "", "", "a", 10 * time.Second}, {21, 2, "", "", "a", 10 * time.Second}, {31, 2, "", "", "", 0},
+			{11, 2, "", "", "a", 5 * time.Second}, {16, 2, "", "", "a", 5 * time.Second}, {21, 2, "", "", "a", 5 * time.Second},
+			{26, 2, "", "", "a", 5 * time.Second}, {31, 2, "", "", "", 0},
+		},
+		"what was between two answers is not known after a silence": {
+			{0, 1, "a", "", "a", 0}, {1, 2, "", "", "a", 2 * time.Second}, {9, 2, "", "", "a", 2 * time.Second}, {18, 2, "", "", "a", 2 * time.Second},
+			{32, 2, "", "", "a", 2 * time.Second}, {34, 2, "", "", "a", 3 * time.Second},
 		},
 		"announced removals are not doubted": {
 			{0, 1, "abcde", "", "abcde", 0}, {1, 2, "a", "bcde", "a", 0}, {2, 3, "", "a", "", 0},
