@@ -27,7 +27,7 @@ func TestCost(t *testing.T) {
 		t.Fatalf("not registered: %s", r.GetError())
 	}
 	out := p.prints(exitDone, `(?m)^registered +0\.10 +1 instance,`, "cost")
-	for _, want := range []string{`(?m)^OPERATION +CALLS A MONTH +DOLLARS +FOR$`, `(?m)^DiscoverInstances +\d+ +\d+\.\d\d `, `(?m)^all calls +\d+\.\d\d +1 services, 1 changes a minute, 1 replicas$`, `Prices of 2025-08\. .*to be checked`} {
+	for _, want := range []string{`(?m)^OPERATION +CALLS A MONTH +DOLLARS +FOR$`, `(?m)^DiscoverInstances +\d+ +\d+\.\d\d `, `(?m)^all calls +\d+\.\d\d +1 service, 1 changes a minute, 1 replica$`, `Prices of 2025-08\. .*to be checked`} {
 		if !regexp.MustCompile(want).MatchString(out) {
 			t.Errorf("not printed: %s\n%s", want, out)
 		}
