@@ -41,7 +41,7 @@ func TestCost(t *testing.T) {
 		t.Errorf("%+v", m)
 	}
 	plan := got.Mesh.Month(cost.Schedule{Topology: 30 * time.Second, Settings: time.Minute})
-	if math.Abs(plan.Calls-got.Calls) > 1e-9 || got.Calls < 0.05 || got.Calls > 1 {
+	if math.Abs(plan.Calls-got.Calls) > 1e-9 || got.Calls < 0.05 || got.Calls > 2 { // three replicas list by themselves
 		t.Errorf("one service costs $%f, planned $%f", got.Calls, plan.Calls)
 	}
 	if out, code := p.command("cost", "--unhinted"); code != exitUsage || !strings.Contains(out, "--services") {
