@@ -8,6 +8,7 @@ import (
 
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
+	"patchbay/xds/translate/extension"
 )
 
 // logField is one field of an access log: its JSON key, and Envoy's operator.
@@ -82,7 +83,7 @@ func accessLog(l bootstrap.AccessLog, p mesh.Protocol) []*accesslogv3.AccessLog 
 	}
 	return []*accesslogv3.AccessLog{{
 		Name: "envoy.access_loggers.stdout",
-		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: pack(&streamv3.StdoutAccessLog{
+		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: extension.Pack(&streamv3.StdoutAccessLog{
 			AccessLogFormat: &streamv3.StdoutAccessLog_LogFormat{LogFormat: format},
 		})},
 	}}

@@ -14,6 +14,7 @@ import (
 
 	"patchbay/mesh"
 	"patchbay/mesh/policy"
+	"patchbay/xds/translate/extension"
 	"patchbay/xds/translate/traffic"
 )
 
@@ -101,7 +102,7 @@ func httpOptions(h2 bool, t mesh.Timeouts) map[string]*anypb.Any {
 			Http2ProtocolOptions: h2Options(),
 		}
 	}
-	return map[string]*anypb.Any{httpOptionsKey: pack(&httpv3.HttpProtocolOptions{
+	return map[string]*anypb.Any{httpOptionsKey: extension.Pack(&httpv3.HttpProtocolOptions{
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: durationpb.New(or(t.Idle, idleL7))},
 		UpstreamProtocolOptions:   &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: explicit},
 	})}

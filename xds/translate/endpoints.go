@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -34,7 +35,7 @@ func Local(s *mesh.Service) Resource {
 // addresses are nobody's (240.0.0.0/4 is reserved), and are never called.
 func Crowd(name string, zones map[string]int) Resource {
 	cla := &endpointv3.ClusterLoadAssignment{ClusterName: name}
-	for i, zone := range sortedKeys(zones) {
+	for i, zone := range slices.Sorted(maps.Keys(zones)) {
 		l := &endpointv3.LocalityLbEndpoints{Locality: &corev3.Locality{Zone: zone}}
 		for n := range zones[zone] {
 			l.LbEndpoints = append(l.LbEndpoints, lbEndpoint(mesh.Endpoint{
@@ -78,7 +79,7 @@ func Assignment(s *mesh.Service) *endpointv3.ClusterLoadAssignment {
 		byZone[e.Zone] = append(byZone[e.Zone], e)
 	}
 	tls := knowsTLS(s)
-	for _, zone := range sortedKeys(byZone) {
+	for _, zone := range slices.Sorted(maps.Keys(byZone)) {
 		l := &endpointv3.LocalityLbEndpoints{}
 		if zone != "" {
 			l.Locality = &corev3.Locality{Zone: zone}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"patchbay/mesh"
+	"patchbay/xds/translate/extension"
 	"patchbay/xds/translate/traffic"
 )
 
@@ -51,7 +52,7 @@ func targetCluster(name, discovery string, addresses []mesh.HostPort) *clusterv3
 	} else {
 		c.ClusterDiscoveryType = &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
 			Name: "envoy.cluster.dns",
-			TypedConfig: pack(&dnsv3.DnsCluster{
+			TypedConfig: extension.Pack(&dnsv3.DnsCluster{
 				RespectDnsTtl: true,
 				// Where there is no way out by IPv6, its addresses are no help.
 				DnsLookupFamily:              dnscommonv3.DnsLookupFamily_V4_PREFERRED,

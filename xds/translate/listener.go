@@ -17,6 +17,7 @@ import (
 	"patchbay/mesh/policy"
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/translate/authz"
+	"patchbay/xds/translate/extension"
 	"patchbay/xds/translate/traffic"
 )
 
@@ -172,7 +173,7 @@ func httpManager(stat, routes string, log []*accesslogv3.AccessLog, first ...*hc
 		}},
 		HttpFilters: append(first, &hcmv3.HttpFilter{
 			Name:       "envoy.filters.http.router",
-			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(&routerv3.Router{SuppressEnvoyHeaders: true})},
+			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: extension.Pack(&routerv3.Router{SuppressEnvoyHeaders: true})},
 		}),
 		UpgradeConfigs:             []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
 		HttpProtocolOptions:        &corev3.Http1ProtocolOptions{AcceptHttp_10: true},
@@ -193,7 +194,7 @@ func tcpFilter(stat, cluster string, idle time.Duration, tries uint32, log []*ac
 }
 
 func filter(name string, m proto.Message) *listenerv3.Filter {
-	return &listenerv3.Filter{Name: name, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(m)}}
+	return &listenerv3.Filter{Name: name, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: extension.Pack(m)}}
 }
 
 // tries is how many connections tcp attempts at most: a connection is what it

@@ -18,6 +18,7 @@ import (
 
 	"patchbay/mesh"
 	"patchbay/mesh/policy"
+	"patchbay/xds/translate/extension"
 )
 
 // ProviderInstance is the certificate provider of a gRPC client's bootstrap
@@ -94,12 +95,12 @@ func apiListener(target string, s *mesh.Service) *listenerv3.Listener {
 			}},
 		}},
 	}}}
-	return &listenerv3.Listener{Name: target, ApiListener: &listenerv3.ApiListener{ApiListener: pack(&hcmv3.HttpConnectionManager{
+	return &listenerv3.Listener{Name: target, ApiListener: &listenerv3.ApiListener{ApiListener: extension.Pack(&hcmv3.HttpConnectionManager{
 		StatPrefix:     statEgress,
 		RouteSpecifier: &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: routes},
 		HttpFilters: []*hcmv3.HttpFilter{{
 			Name:       "envoy.filters.http.router",
-			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(&routerv3.Router{})},
+			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: extension.Pack(&routerv3.Router{})},
 		}},
 	})}}
 }

@@ -2,6 +2,8 @@ package translate
 
 import (
 	"bytes"
+	"maps"
+	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
@@ -27,7 +29,7 @@ func keySecret(name string, l *mesh.Leaf) Resource {
 func trustSecrets(bundles map[string]*mesh.Bundle) []Resource {
 	var out []Resource
 	var all []byte
-	for _, issuer := range sortedKeys(bundles) {
+	for _, issuer := range slices.Sorted(maps.Keys(bundles)) {
 		roots := bundles[issuer].RootsPEM
 		out = append(out, trustSecret(BundleSecret(issuer), roots))
 		all = append(bytes.TrimRight(all, "\n"), '\n')

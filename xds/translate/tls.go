@@ -10,6 +10,7 @@ import (
 
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
+	"patchbay/xds/translate/extension"
 )
 
 // anyBundle is the trust in every issuer of the mesh. It is for endpoints that
@@ -88,5 +89,5 @@ func plainSocket() *corev3.TransportSocket {
 }
 
 func socket(name string, m proto.Message) *corev3.TransportSocket {
-	return &corev3.TransportSocket{Name: name, ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: pack(m)}}
+	return &corev3.TransportSocket{Name: name, ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: extension.Pack(m)}}
 }

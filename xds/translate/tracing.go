@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"patchbay/mesh"
+	"patchbay/xds/translate/extension"
 )
 
 // Tracing is where the Envoys of a view send spans of requests. The zero value
@@ -65,9 +66,9 @@ func (t Tracing) apply(m *hcmv3.HttpConnectionManager) {
 	}
 	m.Tracing = &hcmv3.HttpConnectionManager_Tracing{
 		RandomSampling: &typev3.Percent{Value: float64(t.Percent)},
-		Provider:       &tracev3.Tracing_Http{Name: "envoy.tracers.opentelemetry", ConfigType: &tracev3.Tracing_Http_TypedConfig{TypedConfig: pack(otel)}},
+		Provider:       &tracev3.Tracing_Http{Name: "envoy.tracers.opentelemetry", ConfigType: &tracev3.Tracing_Http_TypedConfig{TypedConfig: extension.Pack(otel)}},
 	}
-	m.RequestIdExtension = &hcmv3.RequestIDExtension{TypedConfig: pack(&uuidv3.UuidRequestIdConfig{
+	m.RequestIdExtension = &hcmv3.RequestIDExtension{TypedConfig: extension.Pack(&uuidv3.UuidRequestIdConfig{
 		PackTraceReason: wrapperspb.Bool(false), UseRequestIdForTraceSampling: wrapperspb.Bool(false),
 	})}
 }

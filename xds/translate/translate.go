@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
@@ -223,24 +222,4 @@ func sorted(rs []Resource) []Resource {
 		return cmp.Or(strings.Compare(a.TypeURL, b.TypeURL), strings.Compare(a.Name, b.Name))
 	})
 	return rs
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-// pack wraps an extension's configuration. It can fail only for a message
-// that the protobuf runtime itself can't encode (invalid UTF-8), which names
-// here can't hold; then the resource is left without it and fails validation.
-func pack(m proto.Message) *anypb.Any {
-	a := &anypb.Any{}
-	if err := anypb.MarshalFrom(a, m, proto.MarshalOptions{Deterministic: true}); err != nil {
-		return nil
-	}
-	return a
 }

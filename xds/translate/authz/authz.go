@@ -19,12 +19,11 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcprbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"patchbay/mesh"
 	"patchbay/mesh/policy"
+	"patchbay/xds/translate/extension"
 )
 
 // The filters' names, which are also where they leave what they decided.
@@ -49,14 +48,14 @@ func HTTP(p Port) *hcmv3.HttpFilter {
 	} else {
 		m.Rules = p.rbac()
 	}
-	return &hcmv3.HttpFilter{Name: httpFilter, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(m)}}
+	return &hcmv3.HttpFilter{Name: httpFilter, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: extension.Pack(m)}}
 }
 
 // TCP counts connections that no rule allows, in a dry run: who is refused in
 // earnest does not get through the handshake, see [Names]. It stands before
 // every other filter.
 func TCP(p Port) *listenerv3.Filter {
-	return &listenerv3.Filter{Name: tcpFilter, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(&tcprbacv3.RBAC{
+	return &listenerv3.Filter{Name: tcpFilter, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: extension.Pack(&tcprbacv3.RBAC{
 		StatPrefix: "tcp.ingress.", ShadowRules: p.rbac(),
 	})}}
 }
@@ -178,12 +177,4 @@ func exactly(s string) *matcherv3.StringMatcher {
 
 func beginning(s string) *matcherv3.StringMatcher {
 	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: s}}
-}
-
-func pack(m proto.Message) *anypb.Any {
-	a := &anypb.Any{}
-	if err := anypb.MarshalFrom(a, m, proto.MarshalOptions{Deterministic: true}); err != nil {
-		return nil // fails validation
-	}
-	return a
 }

@@ -7,6 +7,8 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"patchbay/xds/translate/extension"
 )
 
 // Log writes a line of JSON to Envoy's standard output for each call that is
@@ -44,7 +46,7 @@ func Log(p Port, l7 bool) *accesslogv3.AccessLog {
 			},
 			MatchIfKeyNotFound: wrapperspb.Bool(false),
 		}}},
-		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: pack(&streamv3.StdoutAccessLog{
+		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: extension.Pack(&streamv3.StdoutAccessLog{
 			AccessLogFormat: &streamv3.StdoutAccessLog_LogFormat{LogFormat: &corev3.SubstitutionFormatString{
 				Format: &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: &structpb.Struct{Fields: values}},
 			}},

@@ -20,11 +20,11 @@ import (
 	roundv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"patchbay/mesh/policy"
+	"patchbay/xds/translate/extension"
 )
 
 // Cluster puts what p wants into c. speak says how the endpoints are asked for
@@ -59,7 +59,7 @@ func balancing(b *policy.LoadBalancing, zones int) *clusterv3.LoadBalancingPolic
 		name, m = b.Algorithm, &weightedv3.ClientSideWeightedRoundRobin{}
 	}
 	return &clusterv3.LoadBalancingPolicy{Policies: []*clusterv3.LoadBalancingPolicy_Policy{{
-		TypedExtensionConfig: &corev3.TypedExtensionConfig{Name: "envoy.load_balancing_policies." + name, TypedConfig: pack(m)},
+		TypedExtensionConfig: &corev3.TypedExtensionConfig{Name: "envoy.load_balancing_policies." + name, TypedConfig: extension.Pack(m)},
 	}}}
 }
 
@@ -182,13 +182,3 @@ func or[T any](v *T, otherwise T) T {
 }
 
 func duration(d policy.Duration) *durationpb.Duration { return durationpb.New(time.Duration(d)) }
-
-// pack wraps an extension's configuration; nil, which fails validation, if it
-// can't be encoded.
-func pack(m proto.Message) *anypb.Any {
-	a := &anypb.Any{}
-	if err := anypb.MarshalFrom(a, m, proto.MarshalOptions{Deterministic: true}); err != nil {
-		return nil
-	}
-	return a
-}

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"patchbay/mesh/policy"
+	"patchbay/xds/translate/extension"
 )
 
 const faultFilter = "envoy.filters.http.fault"
@@ -17,7 +18,7 @@ const faultFilter = "envoy.filters.http.fault"
 func FaultFilter() *hcmv3.HttpFilter {
 	return &hcmv3.HttpFilter{
 		Name: faultFilter, Disabled: true,
-		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(&faultv3.HTTPFault{})},
+		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: extension.Pack(&faultv3.HTTPFault{})},
 	}
 }
 
@@ -35,7 +36,7 @@ func Fault(f *policy.Fault) map[string]*anypb.Any {
 			FaultDelaySecifier: &commonv3.FaultDelay_FixedDelay{FixedDelay: duration(d.Duration)}, Percentage: percent(d.Percent),
 		}
 	}
-	return map[string]*anypb.Any{faultFilter: pack(m)}
+	return map[string]*anypb.Any{faultFilter: extension.Pack(m)}
 }
 
 func percent(n uint32) *typev3.FractionalPercent { return &typev3.FractionalPercent{Numerator: n} }

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"patchbay/mesh/policy"
+	"patchbay/xds/translate/extension"
 )
 
 // statLimit is the prefix of the limits' statistics.
@@ -18,14 +19,14 @@ const statLimit = "rate_limit"
 // HTTPLimit answers 429 above the limit; it stands before the router.
 func HTTPLimit(r *policy.RateLimit) *hcmv3.HttpFilter {
 	all := &corev3.RuntimeFractionalPercent{DefaultValue: &typev3.FractionalPercent{Numerator: 100}}
-	return &hcmv3.HttpFilter{Name: "envoy.filters.http.local_ratelimit", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(&limitv3.LocalRateLimit{
+	return &hcmv3.HttpFilter{Name: "envoy.filters.http.local_ratelimit", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: extension.Pack(&limitv3.LocalRateLimit{
 		StatPrefix: statLimit, TokenBucket: bucket(r), FilterEnabled: all, FilterEnforced: all,
 	})}}
 }
 
 // TCPLimit closes connections above the limit; it stands before the proxy.
 func TCPLimit(r *policy.RateLimit) *listenerv3.Filter {
-	return &listenerv3.Filter{Name: "envoy.filters.network.local_ratelimit", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(&tcplimitv3.LocalRateLimit{
+	return &listenerv3.Filter{Name: "envoy.filters.network.local_ratelimit", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: extension.Pack(&tcplimitv3.LocalRateLimit{
 		StatPrefix: statLimit, TokenBucket: bucket(r),
 	})}}
 }

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"patchbay/mesh/policy"
+	"patchbay/xds/translate/extension"
 )
 
 // hostTries is how often another host is picked until one is found that has
@@ -121,7 +122,7 @@ func (c Call) retries(r *policy.Retries) *routev3.RetryPolicy {
 		NumRetries: wrapperspb.UInt32(*r.Max),
 		RetryHostPredicate: []*routev3.RetryPolicy_RetryHostPredicate{{
 			Name:       "envoy.retry_host_predicates.previous_hosts",
-			ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: pack(&previousv3.PreviousHostsPredicate{})},
+			ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: extension.Pack(&previousv3.PreviousHostsPredicate{})},
 		}},
 		HostSelectionRetryMaxAttempts: hostTries,
 	}
