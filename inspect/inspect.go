@@ -19,6 +19,7 @@ import (
 	"patchbay/inspect/compare"
 	"patchbay/xds/content"
 	"patchbay/xds/delta"
+	"patchbay/xds/delta/watch"
 	"patchbay/xds/delta/wire"
 )
 
@@ -144,19 +145,19 @@ var urls = func() map[string]string {
 }()
 
 // Watch is GET …?node=NODE: what passes on the node's streams as server-sent
-// events, each a watch.Event.
+// events, each an [api.Push].
 func (b Books) Watch(w http.ResponseWriter, r *http.Request) {
 	events, stop := b.Cache.Passing.Watch(r.URL.Query().Get("node"))
 	defer stop()
-	Stream(w, r, "xds", events)
+	stream(w, r, events)
 }
 
 // beat keeps proxies from closing a quiet stream.
 const beat = 15 * time.Second
 
-// Stream sends what comes as server-sent events, until the reader leaves or
-// the channel is closed.
-func Stream[E any](w http.ResponseWriter, r *http.Request, name string, events <-chan E) {
+// stream sends what comes as server-sent events, until the reader leaves or the
+// channel is closed.
+func stream(w http.ResponseWriter, r *http.Request, events <-chan watch.Event) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	out := http.NewResponseController(w)
@@ -175,8 +176,8 @@ func Stream[E any](w http.ResponseWriter, r *http.Request, name string, events <
 				return
 			}
 			var text []byte
-			if text, err = json.Marshal(e); err == nil {
-				_, err = fmt.Fprintf(w, "event: %s\ndata: %s\n\n", name, text)
+			if text, err = json.Marshal(api.Push(e)); err == nil {
+				_, err = fmt.Fprintf(w, "event: xds\ndata: %s\n\n", text)
 			}
 		}
 		if err != nil {

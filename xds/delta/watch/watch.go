@@ -1,6 +1,6 @@
 // Package watch shows what passes on streams, as it passes, to whoever looks.
 //
-// It owns the form of what is shown and keeps nothing: while nobody looks, a
+// It owns what is shown and keeps nothing: while nobody looks, a
 // stream pays one atomic read for each response. It never holds the content of
 // a resource. Start reading at [Hub.Watch].
 package watch
@@ -30,20 +30,20 @@ const (
 
 // Event is a response, or the answer to one.
 type Event struct {
-	At        time.Time `json:"at"`
-	Node      string    `json:"node"`
-	Event     string    `json:"event"`
-	Type      string    `json:"type"` // cds, eds, leds, sds, lds, rds
-	Nonce     string    `json:"nonce"`
-	Resources int       `json:"resources,omitempty"`
-	Names     []string  `json:"names,omitempty"` // of the resources, name@version; the first 100
-	Removed   []string  `json:"removed,omitempty"`
-	Bytes     int       `json:"bytes,omitempty"`
+	At        time.Time
+	Node      string
+	Event     string
+	Type      string // cds, eds, leds, sds, lds, rds
+	Nonce     string
+	Resources int
+	Names     []string // of the resources, name@version; the first 100
+	Removed   []string
+	Bytes     int
 	// TookSeconds is from the push to its answer.
-	TookSeconds float64 `json:"tookSeconds,omitempty"`
-	Error       string  `json:"error,omitempty"` // of a NACK, in Envoy's words
+	TookSeconds float64
+	Error       string // of a NACK, in Envoy's words
 	// Missed is how many events before this one the watcher was too slow for.
-	Missed int `json:"missed,omitempty"`
+	Missed int
 }
 
 // Hub passes events on. The zero value is ready; it is safe for concurrent use.
