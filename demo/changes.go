@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"patchbay/demo/lab"
+	"patchbay/internal/poll"
 )
 
 // answers calls url from h until want answers, and returns how long that took.
 func (w *world) answers(ctx context.Context, h *lab.Host, url, want string, limit time.Duration) (time.Duration, error) {
 	start := time.Now()
-	err := eventually(ctx, limit, func() error {
+	err := poll.Until(ctx, limit, func() error {
 		out, err := h.Output(ctx, "curl", "-sS", "--max-time", "2", url)
 		if err == nil && out != want {
 			err = fmt.Errorf("%s answers", out)
@@ -107,7 +108,7 @@ func proveRotation(ctx context.Context, w *world) (figure, error) {
 		if _, err := w.act(ctx, "rotate?service=backend.demo"); err != nil {
 			return err
 		}
-		err = eventually(ctx, 5*time.Second, func() error {
+		err = poll.Until(ctx, 5*time.Second, func() error {
 			after, err := w.leafOf(ctx, backend, "-serial")
 			if err == nil && after == before {
 				err = fmt.Errorf("%s is still on the wire", after)
@@ -149,7 +150,7 @@ func proveKilled(ctx context.Context, w *world) (figure, error) {
 		if err := w.startControl(ctx); err != nil {
 			return err
 		}
-		return eventually(ctx, 15*time.Second, func() error {
+		return poll.Until(ctx, 15*time.Second, func() error {
 			n, err := front.counter(ctx, "control_plane.connected_state")
 			if err == nil && n != 1 {
 				err = fmt.Errorf("the frontend's Envoy is not connected again")

@@ -80,15 +80,20 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	r := &reporter{out: o.Out}
-	if o.JSON {
-		r.out = io.Discard
-	}
 	if err := w.firstTasks(ctx); err != nil {
 		return err
 	}
 	if !o.Once {
 		return w.show(ctx, o.Out)
+	}
+	return w.prove(ctx, o)
+}
+
+// prove runs every proof, and reports.
+func (w *world) prove(ctx context.Context, o Options) error {
+	r := &reporter{out: o.Out}
+	if o.JSON {
+		r.out = io.Discard
 	}
 	all := proofs
 	if o.Cloud == FakeAWS {

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"patchbay/internal/poll"
 )
 
 // transcript is what a program has printed.
@@ -63,7 +65,7 @@ func TestFirstHour(t *testing.T) {
 		run.Wait()
 	}()
 	said := regexp.MustCompile(`export (PATCHBAY_ADMIN=unix:\S+)`)
-	if err := eventually(t.Context(), 60*time.Second, func() error {
+	if err := poll.Until(t.Context(), 60*time.Second, func() error {
 		if !said.MatchString(shown.String()) || !strings.Contains(shown.String(), "a third backend joined") {
 			return fmt.Errorf("the demo says:\n%s", shown)
 		}
@@ -97,7 +99,7 @@ func follow(t *testing.T, s step, env []string) {
 	t.Helper()
 	want := regexp.MustCompile(pattern(s.shows))
 	once := s.shows == ""
-	err := eventually(t.Context(), 60*time.Second, func() error {
+	err := poll.Until(t.Context(), 60*time.Second, func() error {
 		out, err := shell(t.Context(), s.commands, env)
 		if ended, is := err.(*exec.ExitError); is && !once && ended.ExitCode() == 4 {
 			err = nil // it has found something

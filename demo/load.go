@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"patchbay/demo/lab"
+	"patchbay/internal/poll"
 )
 
 // load is a running `demoapp load` inside a task: an ordinary HTTP client that
@@ -67,7 +68,7 @@ func (w *world) underLoad(ctx context.Context, h *lab.Host, name, url string, ra
 		return tally{}, err
 	}
 	defer l.p.Stop(time.Second)
-	if err := eventually(ctx, 5*time.Second, func() error {
+	if err := poll.Until(ctx, 5*time.Second, func() error {
 		if t := l.now(); t.OK == 0 {
 			return fmt.Errorf("no request has succeeded yet: %+v", t)
 		}

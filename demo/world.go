@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"patchbay/demo/lab"
+	"patchbay/internal/poll"
 )
 
 // namespace and trustDomain are the demo's.
@@ -114,7 +115,7 @@ func newWorld(ctx context.Context, bin, dir string, onCloud bool) (*world, error
 	if err := os.WriteFile(w.path("patchbay.yaml"), []byte(w.config(ca, caDir)), 0o600); err != nil {
 		return w, fmt.Errorf("control plane's configuration: %w", err)
 	}
-	if err := eventually(ctx, 15*time.Second, func() error {
+	if err := poll.Until(ctx, 15*time.Second, func() error {
 		_, err := os.Stat(filepath.Join(caDir, "fingerprint"))
 		return err
 	}); err != nil {
@@ -172,7 +173,7 @@ func (w *world) startReplica(ctx context.Context, h *lab.Host, name, config stri
 	if err != nil {
 		return nil, err
 	}
-	err = eventually(ctx, 20*time.Second, func() error {
+	err = poll.Until(ctx, 20*time.Second, func() error {
 		if !p.Running() {
 			return fmt.Errorf("the control plane ended:\n%s", p.Tail(10))
 		}
@@ -248,7 +249,7 @@ func listenFlags(services []service) []string {
 
 // waitReady waits until the task's sidecar says that it is ready.
 func (w *world) waitReady(ctx context.Context, t *task) error {
-	err := eventually(ctx, 20*time.Second, func() error {
+	err := poll.Until(ctx, 20*time.Second, func() error {
 		if !t.agent.Running() {
 			return fmt.Errorf("the sidecar of %s ended", t.Name)
 		}
@@ -309,24 +310,4 @@ func (t *task) counter(ctx context.Context, name string) (int, error) {
 		fmt.Sscan(v, &n)
 	}
 	return n, nil
-}
-
-// eventually tries f until it succeeds or limit has passed, and returns the
-// last error then.
-func eventually(ctx context.Context, limit time.Duration, f func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := f()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("after %v: %w", limit, err)
-		case <-tick.C:
-		}
-	}
 }

@@ -21,6 +21,7 @@ import (
 	"patchbay/bench"
 	"patchbay/identity"
 	"patchbay/identity/join"
+	"patchbay/internal/poll"
 	"patchbay/mesh"
 )
 
@@ -120,22 +121,15 @@ func (w *world) serve(ctx context.Context) error {
 	return w.until(ctx, func() error { return w.get(ctx, "/readyz") })
 }
 
-// until tries f until it succeeds.
+// until tries f until it succeeds; the error shows what the control plane said
+// last.
 func (w *world) until(ctx context.Context, f func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	for {
-		err := f()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			text, _ := os.ReadFile(filepath.Join(w.dir, "log"))
-			return fmt.Errorf("%w: %w\n%s", ctx.Err(), err, text[max(0, len(text)-2000):])
-		case <-time.After(20 * time.Millisecond):
-		}
+	err := poll.Until(ctx, patience, f)
+	if err != nil {
+		text, _ := os.ReadFile(filepath.Join(w.dir, "log"))
+		err = fmt.Errorf("%w\n%s", err, text[max(0, len(text)-2000):])
 	}
+	return err
 }
 
 // join has all tasks enrol, register and subscribe.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"patchbay/bench"
+	"patchbay/internal/poll"
 )
 
 // workers of each Envoy: one for each core of a task with two.
@@ -72,7 +73,7 @@ func (w *world) startEnvoy(ctx context.Context, dir, admin string, bootstrap []b
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start Envoy: %w", err)
 	}
-	if err := eventually(ctx, limit, e.ready); err != nil {
+	if err := poll.Until(ctx, limit, e.ready); err != nil {
 		e.stop()
 		return nil, fmt.Errorf("%w\n%s", err, e.tail())
 	}

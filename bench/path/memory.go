@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"patchbay/bench"
+	"patchbay/internal/poll"
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
 )
@@ -128,7 +129,7 @@ func (w *world) footprint(ctx context.Context, part *bench.Part, wiring mesh.Wir
 // half a second.
 func (e *envoy) settled(ctx context.Context) (float64, error) {
 	last, same := 0.0, 0
-	err := eventually(ctx, 20*time.Second, func() error {
+	err := poll.Until(ctx, 20*time.Second, func() error {
 		rss, err := bench.RSS(e.cmd.Process.Pid)
 		if err != nil {
 			return err

@@ -15,6 +15,7 @@ import (
 	"patchbay/bench"
 	"patchbay/bench/load"
 	"patchbay/internal/envoybin"
+	"patchbay/internal/poll"
 )
 
 // world is what all variants share: the application, a CA, and our control
@@ -110,28 +111,9 @@ func freePort(ip string) (uint16, error) {
 	return uint16(lis.Addr().(*net.TCPAddr).Port), nil //nolint:gosec // a port
 }
 
-// eventually tries f until it succeeds or limit has passed.
-func eventually(ctx context.Context, limit time.Duration, f func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := f()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("after %v: %w", limit, err)
-		case <-tick.C:
-		}
-	}
-}
-
 // reached waits until every address of r takes connections.
 func (r *route) reached(ctx context.Context) error {
-	return eventually(ctx, 10*time.Second, func() error {
+	return poll.Until(ctx, 10*time.Second, func() error {
 		for _, a := range r.addresses {
 			conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", a)
 			if err != nil {

@@ -12,12 +12,13 @@ import (
 	"time"
 
 	"patchbay/inject"
+	"patchbay/internal/poll"
 )
 
 // answers calls url from the frontend until want answers.
 func (m *mesh) answers(ctx context.Context, url, want string, limit time.Duration) (time.Duration, error) {
 	start := time.Now()
-	err := eventually(ctx, limit, func() error {
+	err := poll.Until(ctx, limit, func() error {
 		out, err := m.get(ctx, url)
 		if err == nil && want != "" && out != want {
 			err = fmt.Errorf("%s answers", out)
@@ -30,7 +31,7 @@ func (m *mesh) answers(ctx context.Context, url, want string, limit time.Duratio
 // registered waits until every port of the task is registered. program is
 // where patchbay is in that container.
 func (m *mesh) registered(ctx context.Context, id, program string) error {
-	return eventually(ctx, 30*time.Second, func() error {
+	return poll.Until(ctx, 30*time.Second, func() error {
 		_, err := output(ctx, "docker", "exec", id, program, "sidecar", "health", "--registered")
 		return err
 	})
@@ -58,7 +59,7 @@ func proveScale(ctx context.Context, m *mesh) (figure, error) {
 			}
 		}
 		start := time.Now()
-		return eventually(ctx, 20*time.Second, func() error {
+		return poll.Until(ctx, 20*time.Second, func() error {
 			now, err := l.now(ctx)
 			if took = time.Since(start); err == nil && len(now.By) < 3 {
 				err = fmt.Errorf("answers by %v", now.By)
@@ -206,7 +207,7 @@ func proveRotation(ctx context.Context, m *mesh) (figure, error) {
 		if _, err := call(ctx, http.MethodPost, "/api/v1/rotate?service=backend.demo", token); err != nil {
 			return err
 		}
-		err = eventually(ctx, 5*time.Second, func() error {
+		err = poll.Until(ctx, 5*time.Second, func() error {
 			after, err := m.leaf(ctx, backends[0])
 			if err == nil && after.SerialNumber.Cmp(before.SerialNumber) == 0 {
 				err = fmt.Errorf("%x is still on the wire", after.SerialNumber)

@@ -206,26 +206,6 @@ func (m *mesh) get(ctx context.Context, url string) (string, error) {
 	return m.from(ctx, "get", url)
 }
 
-// eventually tries f until it succeeds or limit has passed, and returns the
-// last error then.
-func eventually(ctx context.Context, limit time.Duration, f func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := f()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("after %v: %w", limit, err)
-		case <-tick.C:
-		}
-	}
-}
-
 // pause waits, or ends early with ctx.
 func pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)

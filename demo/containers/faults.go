@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"patchbay/internal/poll"
 )
 
 func proveKilled(ctx context.Context, m *mesh) (figure, error) {
@@ -33,7 +35,7 @@ func proveKilled(ctx context.Context, m *mesh) (figure, error) {
 		if _, err := m.run(ctx, "start", "patchbay"); err != nil {
 			return err
 		}
-		return eventually(ctx, 20*time.Second, func() error {
+		return poll.Until(ctx, 20*time.Second, func() error {
 			n, err := front.counter(ctx, "control_plane.connected_state")
 			if err == nil && n != 1 {
 				err = errors.New("the frontend's Envoy is not connected again")
@@ -106,7 +108,7 @@ func proveBack(ctx context.Context, m *mesh) (figure, error) {
 	var took time.Duration
 	t, err := m.underLoad(ctx, backendURL, 50, func(l load) error {
 		start := time.Now()
-		return eventually(ctx, 90*time.Second, func() error {
+		return poll.Until(ctx, 90*time.Second, func() error {
 			now, err := l.now(ctx)
 			if took = time.Since(start); err == nil && now.By[m.crashed.name] == 0 {
 				err = fmt.Errorf("answers by %v", now.By)

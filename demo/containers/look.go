@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"patchbay/internal/poll"
 )
 
 // state is where a sidecar keeps its state, in its container.
@@ -171,7 +173,7 @@ func (m *mesh) load(ctx context.Context, url string, rate int, f func(load) erro
 	}
 	defer output(context.WithoutCancel(ctx), "docker", "rm", "-f", id)
 	l := load{id}
-	err = eventually(ctx, 10*time.Second, func() error {
+	err = poll.Until(ctx, 10*time.Second, func() error {
 		t, err := l.now(ctx)
 		if err == nil && t.OK == 0 {
 			err = fmt.Errorf("no request has succeeded yet: %+v", t)

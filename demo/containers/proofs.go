@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"patchbay/internal/poll"
 )
 
 // proof is one row of the report. They run in order: later ones build on what
@@ -69,7 +71,7 @@ func proveUp(ctx context.Context, m *mesh) (figure, error) {
 
 func proveRequest(ctx context.Context, m *mesh) (figure, error) {
 	var out string
-	err := eventually(ctx, 20*time.Second, func() (err error) {
+	err := poll.Until(ctx, 20*time.Second, func() (err error) {
 		out, err = m.get(ctx, backendURL)
 		return err
 	})
@@ -227,7 +229,7 @@ func proveOutside(ctx context.Context, m *mesh) (figure, error) {
 		return figure{}, err
 	}
 	var out string
-	if err := eventually(ctx, 5*time.Second, func() (err error) {
+	if err := poll.Until(ctx, 5*time.Second, func() (err error) {
 		out, err = m.from(ctx, "tcp", addr+":5432")
 		return err
 	}); err != nil {
