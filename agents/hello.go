@@ -108,20 +108,7 @@ func decodePort(namespace, at string, w *agentapi.Port) (Port, []error) {
 	if beyond(p.Timeouts.Idle) || beyond(p.Timeouts.PerRequest) {
 		bad(".timeout: out of range; allowed: 0 (off) to %.0f seconds", mesh.MaxTimeout.Seconds())
 	}
-	pol, err := policy.Decode(w.GetPolicy())
-	if err != nil {
-		bad(".policy: %w", err)
-	} else if pol != nil {
-		for _, x := range pol.Misplaced(policy.OfService, p.Protocol.L7()) {
-			bad(".policy.%s: %s", x.Path, x.Text)
-		}
-		if p.TLS == nil {
-			for _, x := range pol.WithoutTLS() {
-				bad(".policy.%s: %s", x.Path, x.Text)
-			}
-		}
-	}
-	p.Policy = pol
+	p.decodePolicy(w.GetPolicy(), bad)
 	for i, a := range w.GetClientAliases() {
 		if !mesh.ValidDNSName(a.GetDnsName()) || !isPort(a.GetPort()) {
 			bad(".client_aliases[%d]: %q port %d; allowed: up to 127 of [a-z0-9_.-], neither an IP address nor localhost, and a port of 1 to 65535", i, a.GetDnsName(), a.GetPort())
@@ -133,6 +120,26 @@ func decodePort(namespace, at string, w *agentapi.Port) (Port, []error) {
 		bad(".client_aliases: %d of them, %d different; allowed: one or more, each once", len(p.Aliases), len(unique))
 	}
 	return p, errs
+}
+
+// decodePolicy is p's policy, if it can have an effect there.
+func (p *Port) decodePolicy(text []byte, bad func(format string, args ...any)) {
+	pol, err := policy.Decode(text)
+	if err != nil {
+		bad(".policy: %w", err)
+		return
+	}
+	p.Policy = pol
+	if pol == nil {
+		return
+	}
+	wrong := pol.Misplaced(policy.OfService, p.Protocol.L7())
+	if p.TLS == nil {
+		wrong = append(wrong, pol.WithoutTLS()...)
+	}
+	for _, x := range wrong {
+		bad(".policy.%s: %s", x.Path, x.Text)
+	}
 }
 
 func isPort(p uint32) bool { return p > 0 && p <= 65535 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -44,12 +45,12 @@ func (k *checker) check(c Config) {
 	case c.XDS.Auth == "none" && !Loopback(c.XDS.Listen) && !k.spoiled["xds.listen"]:
 		k.bad("xds.auth", "none, but xds.listen is %s; allowed: none on a loopback address only, since anyone who connects would get any node's private keys", c.XDS.Listen)
 	}
-	for _, name := range sorted(c.Issuers) {
+	for _, name := range slices.Sorted(maps.Keys(c.Issuers)) {
 		k.issuer(name, c.Issuers[name])
 	}
 	if name := c.MutualTLS.Issuer; name != "" {
 		if _, ok := c.Issuers[name]; !ok {
-			k.bad("mutualTls.issuer", "%s is not one of issuers; allowed: %s", quote(name), orNone(sorted(c.Issuers)))
+			k.bad("mutualTls.issuer", "%s is not one of issuers; allowed: %s", quote(name), orNone(slices.Sorted(maps.Keys(c.Issuers))))
 		}
 	}
 	k.secrets(c)

@@ -3,7 +3,9 @@ package config
 import (
 	"cmp"
 	"encoding/hex"
+	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -106,7 +108,7 @@ func (k *checker) secrets(c Config) {
 	if s.Prefix != "" && !secretPrefix.MatchString(s.Prefix) {
 		k.bad("secrets.secretsManager.prefix", "%s; allowed: up to 200 of [A-Za-z0-9/_+=.@-] and a slash at the end, such as ecs-sc/prod/", quote(s.Prefix))
 	}
-	for _, name := range sorted(c.Issuers) {
+	for _, name := range slices.Sorted(maps.Keys(c.Issuers)) {
 		if i := c.Issuers[name].StepCA; i != nil && i.Lifetime >= MinLeafLifetime && i.Lifetime < time.Hour {
 			k.bad("issuers."+name+".stepCA.lifetime", "%v, but secrets.secretsManager takes one change of a secret in half an hour; allowed with it: 1h to 2160h", i.Lifetime)
 		}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -51,7 +52,7 @@ func (k *checker) namespaces(list []string) {
 // cloudNamespaces checks what namespaces are in Cloud Map.
 func (k *checker) cloudNamespaces(c Config) {
 	first := map[string]string{}
-	for _, local := range sorted(c.CloudMap.Namespaces) {
+	for _, local := range slices.Sorted(maps.Keys(c.CloudMap.Namespaces)) {
 		at, ref := "cloudMap.namespaces."+local, c.CloudMap.Namespaces[local]
 		switch {
 		case !slices.Contains(c.Namespaces, local) && !k.spoiled["namespaces"]:

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -90,8 +91,8 @@ func (k *checker) entries(n *yaml.Node, path string, typeOf func(string) reflect
 // stranger says of a key that t does not have where it may belong.
 func (k *checker) stranger(key, path string, t reflect.Type) string {
 	here := keysOf(t)
-	allowed := "; allowed here: " + strings.Join(sorted(here), ", ")
-	if meant := suggest.Near(key, sorted(here)); meant != "" {
+	allowed := "; allowed here: " + strings.Join(slices.Sorted(maps.Keys(here)), ", ")
+	if meant := suggest.Near(key, slices.Sorted(maps.Keys(here))); meant != "" {
 		k.spoiled[strings.TrimPrefix(path+"."+meant, ".")] = true // nobody needs to hear that it is missing
 		return "is not a key (did you mean " + meant + "?)" + allowed
 	}
@@ -155,23 +156,14 @@ func form(t reflect.Type) string {
 	case t.Kind() == reflect.Uint16:
 		return "a number of 1 to 65535"
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
-		return "a list of mappings with the keys " + strings.Join(sorted(keysOf(t.Elem())), ", ")
+		return "a list of mappings with the keys " + strings.Join(slices.Sorted(maps.Keys(keysOf(t.Elem()))), ", ")
 	case t.Kind() == reflect.Slice:
 		return "a list, such as [demo]"
 	case t.Kind() == reflect.Struct:
-		return "a mapping with the keys " + strings.Join(sorted(keysOf(t)), ", ")
+		return "a mapping with the keys " + strings.Join(slices.Sorted(maps.Keys(keysOf(t))), ", ")
 	case t.Kind() == reflect.Map:
 		return "a mapping from names to values"
 	default:
 		return "a string"
 	}
-}
-
-func sorted[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
 }

@@ -2,6 +2,7 @@ package declare
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -12,7 +13,7 @@ import (
 // policies hands each policy to whom it concerns: that of a service which the
 // task offers to its port, any other is the task's own word as a caller.
 func (c *checker) policies(all map[string]*policy.Policy, t *Task) {
-	for _, name := range sorted(all) {
+	for _, name := range slices.Sorted(maps.Keys(all)) {
 		p, at := all[name], below("policies", name)
 		if p == nil {
 			c.bad(at, "is null; allowed: an object")

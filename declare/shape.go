@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -68,7 +69,7 @@ func (c *checker) compare(v any, s shape, path string) any {
 	switch v := v.(type) {
 	case map[string]any:
 		if s.each != nil {
-			for _, k := range sorted(v) {
+			for _, k := range slices.Sorted(maps.Keys(v)) {
 				v[k] = c.compare(v[k], *s.each, below(path, k))
 			}
 			return v
@@ -105,7 +106,7 @@ func (c *checker) compare(v any, s shape, path string) any {
 }
 
 func (c *checker) object(v map[string]any, s shape, path string) any {
-	for _, k := range sorted(v) {
+	for _, k := range slices.Sorted(maps.Keys(v)) {
 		at := below(path, k)
 		sub, ok := s.keys[k]
 		if ok {
@@ -114,17 +115,17 @@ func (c *checker) object(v map[string]any, s shape, path string) any {
 		}
 		delete(v, k)
 		hint := ""
-		if meant := suggest.Near(k, sorted(s.keys)); meant != "" {
+		if meant := suggest.Near(k, slices.Sorted(maps.Keys(s.keys))); meant != "" {
 			hint = " (did you mean " + meant + "?)"
 			defer func() { c.spoiled[below(path, meant)] = true }() // nobody needs to hear that it is missing
 		} else {
-			for _, name := range sorted(s.keys) {
+			for _, name := range slices.Sorted(maps.Keys(s.keys)) {
 				if _, its := s.keys[name].keys[k]; its {
 					hint = ", but one of " + name
 				}
 			}
 		}
-		c.bad(at, "is not a key here%s; allowed: %s", hint, strings.Join(sorted(s.keys), ", "))
+		c.bad(at, "is not a key here%s; allowed: %s", hint, strings.Join(slices.Sorted(maps.Keys(s.keys)), ", "))
 	}
 	return v
 }
@@ -164,13 +165,4 @@ func quote(s string) string {
 		return strconv.Quote(s[:80]) + "…"
 	}
 	return strconv.Quote(s)
-}
-
-func sorted[V any](m map[string]V) []string {
-	names := make([]string, 0, len(m))
-	for k := range m {
-		names = append(names, k)
-	}
-	slices.Sort(names)
-	return names
 }

@@ -125,9 +125,6 @@ func rank(f Finding) int {
 	return n
 }
 
-// Failed reports whether anything was found.
-func Failed(all []Finding) bool { return len(all) > 0 }
-
 // About are the findings of one subject, in their order.
 func About(all []Finding, subject string) []Finding {
 	var out []Finding

@@ -84,15 +84,9 @@ func MakeJoin(r JoinRequest) (Joined, error) {
 		Version: 1, Namespace: r.Workload.Namespace, Workload: r.Workload.Name,
 		DiscoveryNames: r.Workload.DiscoveryNames, TrustDomain: r.TrustDomain,
 	}
-	var key *ecdsa.PrivateKey
-	if !r.NewKey && have != nil && have.TrustDomain == r.TrustDomain && old.has(have.KeyID) {
-		done.Info.KeyID = have.KeyID
-	} else {
-		if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-			return Joined{}, fmt.Errorf("make join key: %w", err)
-		}
-		done.Info.KeyID = join.KeyID(&key.PublicKey)
-		reg.Keys = append(slices.Clone(old.Keys), jose.JSONWebKey{Key: key.Public(), KeyID: done.Info.KeyID, Algorithm: string(jose.ES256), Use: "sig"})
+	key, err := r.key(have, &reg, &done)
+	if err != nil {
+		return Joined{}, err
 	}
 	// The registration first: a directory that is complete can be used at once.
 	// But no key is registered that could not be written down.
@@ -111,6 +105,22 @@ func MakeJoin(r JoinRequest) (Joined, error) {
 		return Joined{}, fmt.Errorf("make join directory: %w", err)
 	}
 	return done, nil
+}
+
+// key is a new join key, which reg then lists; nil if the one that the
+// directory has goes on to count.
+func (r JoinRequest) key(have *join.Dir, reg *Registration, done *Joined) (*ecdsa.PrivateKey, error) {
+	if !r.NewKey && have != nil && have.TrustDomain == r.TrustDomain && reg.has(have.KeyID) {
+		done.Info.KeyID = have.KeyID
+		return nil, nil
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make join key: %w", err)
+	}
+	done.Info.KeyID = join.KeyID(&key.PublicKey)
+	reg.Keys = append(slices.Clone(reg.Keys), jose.JSONWebKey{Key: key.Public(), KeyID: done.Info.KeyID, Algorithm: string(jose.ES256), Use: "sig"})
+	return key, nil
 }
 
 // byRole makes a directory without a key. The control plane's file says what a

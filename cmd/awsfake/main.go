@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"patchbay/internal/awsfake/program"
 )
@@ -99,7 +100,11 @@ cut (half an answer).`,
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w\nsee 'awsfake --help'", err)}
 	})
-	f := c.Flags()
+	addFlags(c.Flags(), &o)
+	return c
+}
+
+func addFlags(f *pflag.FlagSet, o *program.Options) {
 	f.StringVar(&o.Listen, "listen", "127.0.0.1:18010", "address and port of the APIs; port 0 takes a free one")
 	f.StringVar(&o.Metadata, "metadata", "127.0.0.1:18011", "the same of the task metadata endpoint")
 	f.StringVar(&o.Control, "control", "127.0.0.1:18012", "the same of the control endpoint")
@@ -113,5 +118,4 @@ cut (half an answer).`,
 	f.DurationVar(&o.Lag, "secrets-lag", 0*time.Second, "how long secrets are read as they were before a write")
 	f.BoolVar(&o.Unlimited, "unlimited", false, "without AWS's rates")
 	f.StringArrayVar(&o.Faults, "fault", nil, "a fault from the start; may be repeated")
-	return c
 }

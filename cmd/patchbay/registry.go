@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
 	"patchbay/config"
@@ -92,8 +93,12 @@ What differs from AWS, leases and the watch: docs/reference/registry.md.`,
 			return runRegistry(c.Context(), f, c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
+	f.add(c.Flags())
+	return c
+}
+
+func (f *registryFlags) add(flags *pflag.FlagSet) {
 	d := config.Default()
-	flags := c.Flags()
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:18003", "address and port; port 0 takes a free one")
 	flags.StringVar(&f.data, "data", "", "directory to keep the registry in; without it, in memory")
 	flags.StringSliceVar(&f.etcd.Endpoints, "etcd", nil, "URLs of etcd's members to keep the registry in, shared with other registries")
@@ -109,7 +114,6 @@ What differs from AWS, leases and the watch: docs/reference/registry.md.`,
 	flags.DurationVar(&f.options.HealthDelay, "health-delay", 0, "how long a new custom health takes to be seen (AWS: about 30s)")
 	flags.StringVar(&f.log.Level, "log-level", d.Log.Level, "debug, info, warn or error")
 	flags.StringVar(&f.log.Format, "log-format", d.Log.Format, "text or json")
-	return c
 }
 
 var (

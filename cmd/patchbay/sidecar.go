@@ -200,19 +200,9 @@ func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
 			errs = append(errs, fmt.Errorf("agent: %w", err))
 		}
 	}
-	text, ok := os.LookupEnv(declarationVar)
-	switch {
-	case ok && o.declaration != nil:
-		errs = append(errs, fmt.Errorf("%s is set, and %s has a declaration as well; allowed: one of the two", declarationVar, o.file))
-	case o.declaration != nil:
-		text, ok = string(o.declaration), true
-	}
-	if !ok {
-		errs = append(errs, fmt.Errorf("%s is not set; a task that only calls others has: {\"serviceConnectConfiguration\": {\"enabled\": true}}", declarationVar))
-		cfg.Declaration.Enabled = true // said already
-	} else if cfg.Declaration, err = declare.Parse([]byte(text)); err != nil {
-		errs = append(errs, fmt.Errorf("%s:\n%w", declarationVar, err))
-		cfg.Declaration = declare.Task{Enabled: true}
+	if cfg.Declaration, err = o.declared(); err != nil {
+		errs = append(errs, err)
+		cfg.Declaration = declare.Task{Enabled: true} // that it is not is said already
 	}
 	cfg.Revision = cmp.Or(o.cfg.Revision, cfg.Declaration.Revision, cfg.Revision)
 	a, err := sidecar.New(cfg)
@@ -220,6 +210,25 @@ func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
 		return nil, err
 	}
 	return a, nil
+}
+
+// declared is the task's declaration, from the environment or the file.
+func (o *sidecarOptions) declared() (declare.Task, error) {
+	text, set := os.LookupEnv(declarationVar)
+	var errs []error
+	switch {
+	case set && o.declaration != nil:
+		errs = append(errs, fmt.Errorf("%s is set, and %s has a declaration as well; allowed: one of the two", declarationVar, o.file))
+	case o.declaration != nil:
+		text = string(o.declaration)
+	case !set:
+		return declare.Task{}, fmt.Errorf("%s is not set; a task that only calls others has: {\"serviceConnectConfiguration\": {\"enabled\": true}}", declarationVar)
+	}
+	t, err := declare.Parse([]byte(text))
+	if err != nil {
+		errs = append(errs, fmt.Errorf("%s:\n%w", declarationVar, err))
+	}
+	return t, errors.Join(errs...)
 }
 
 // onECS takes from the task's metadata what no flag says.

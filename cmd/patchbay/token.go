@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -67,21 +68,7 @@ files, too: for a command that runs where nobody can fetch them.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				did := append([]string{}, done.Changed...) // [] in JSON
-				answer := map[string]any{"changed": len(did) > 0, "did": did, "join": done.Info, "directory": r.Out}
-				if r.ByRole { // no secret is in them
-					if answer["files"], err = joinFiles(r.Out); err != nil {
-						return err
-					}
-				}
-				return json.NewEncoder(c.OutOrStdout()).Encode(answer)
-			}
-			for _, did := range done.Changed {
-				fmt.Fprintln(c.OutOrStdout(), did)
-			}
-			fmt.Fprintf(c.OutOrStdout(), "%s/%s may join with %s (key %s)\n", done.Info.Namespace, done.Info.Workload, r.Out, done.Info.KeyID)
-			return nil
+			return printJoined(c.OutOrStdout(), r, done, asJSON)
 		},
 	}
 	f := c.Flags()
@@ -95,6 +82,27 @@ files, too: for a command that runs where nobody can fetch them.`,
 	f.BoolVar(&r.ByRole, "task-role", false, "no key: the workload's tasks join by their AWS role, which identities.taskRoles of the control plane's file names")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+// printJoined says what was done, and of which directory.
+func printJoined(out io.Writer, r identity.JoinRequest, done identity.Joined, asJSON bool) error {
+	if asJSON {
+		did := append([]string{}, done.Changed...) // [] in JSON
+		answer := map[string]any{"changed": len(did) > 0, "did": did, "join": done.Info, "directory": r.Out}
+		if r.ByRole { // no secret is in them
+			files, err := joinFiles(r.Out)
+			if err != nil {
+				return err
+			}
+			answer["files"] = files
+		}
+		return json.NewEncoder(out).Encode(answer)
+	}
+	for _, did := range done.Changed {
+		fmt.Fprintln(out, did)
+	}
+	fmt.Fprintf(out, "%s/%s may join with %s (key %s)\n", done.Info.Namespace, done.Info.Workload, r.Out, done.Info.KeyID)
+	return nil
 }
 
 func newTokenListCmd() *cobra.Command {

@@ -27,22 +27,12 @@ func (d *Definition) NetworkMode() string {
 
 // Fargate reports whether the task may run on Fargate.
 func (d *Definition) Fargate() bool {
-	if slices.Contains(texts(d.Task.List("requiresCompatibilities")), "FARGATE") || d.Service.Text("launchType") == "FARGATE" {
+	if slices.Contains(d.Task.Texts("requiresCompatibilities"), "FARGATE") || d.Service.Text("launchType") == "FARGATE" {
 		return true
 	}
 	return slices.ContainsFunc(d.Service.Objects("capacityProviderStrategy"), func(s *tree.Object) bool {
 		return strings.HasPrefix(s.Text("capacityProvider"), "FARGATE")
 	})
-}
-
-func texts(list []any) []string {
-	var out []string
-	for _, e := range list {
-		if s, ok := e.(string); ok {
-			out = append(out, s)
-		}
-	}
-	return out
 }
 
 // Check holds the definition against ECS's rules, and returns its declaration.
@@ -115,7 +105,7 @@ func (c *checker) task() {
 	if m := t.Text("networkMode"); m != "" && !slices.Contains(modes, m) {
 		c.badTask("networkMode", "%q; allowed: %s", m, strings.Join(modes, ", "))
 	}
-	for i, l := range texts(t.List("requiresCompatibilities")) {
+	for i, l := range t.Texts("requiresCompatibilities") {
 		if !slices.Contains(launches, l) {
 			c.badTask(fmt.Sprintf("requiresCompatibilities[%d]", i), "%q; allowed: %s, as for Service Connect", l, strings.Join(launches, ", "))
 		}

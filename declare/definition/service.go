@@ -2,6 +2,7 @@ package definition
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -46,7 +47,7 @@ func (c *checker) service(declared declare.Task) {
 // unknowns names the values of the block that only AWS will know, where the
 // task has to know them.
 func (c *checker) unknowns() {
-	for _, path := range sortedKeys(c.d.ServiceAt.Unknown) {
+	for _, path := range slices.Sorted(maps.Keys(c.d.ServiceAt.Unknown)) {
 		if !strings.HasPrefix(path, block+".") || path == block+".namespace" || harmless(path) {
 			continue
 		}
@@ -119,13 +120,4 @@ func orNone(list []string) string {
 		return "none, it has no port mappings"
 	}
 	return strings.Join(list, ", ")
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	var keys []string
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

@@ -148,7 +148,7 @@ func sameIndex(a, b string) bool {
 
 // references are what the expression of an argument refers to.
 func references(expressions *tree.Object, argument string) []string {
-	return texts(expressions.Object(argument).List("references"))
+	return expressions.Object(argument).Texts("references")
 }
 
 const afterApply = "is known after apply only; allowed: a value that is known when the plan is made, or the state after it (terraform show -json)"

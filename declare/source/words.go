@@ -68,12 +68,9 @@ func unpascal(key string) string {
 // free are ECS's members whose keys are the user's own.
 var free = map[string]bool{"options": true, "dockerLabels": true, "driverOpts": true, "labels": true}
 
-// FromTemplate turns properties of CloudFormation into ECS's words; ToTemplate
-// is the other way. Intrinsic functions stay what they are.
+// FromTemplate turns properties of CloudFormation into ECS's words. Intrinsic
+// functions stay what they are.
 func FromTemplate(v any) any { return rename(v, unpascal) }
-
-// ToTemplate is the other way of [FromTemplate].
-func ToTemplate(v any) any { return rename(v, pascal) }
 
 func rename(v any, word func(string) string) any {
 	switch v := v.(type) {
@@ -99,14 +96,4 @@ func rename(v any, word func(string) string) any {
 	default:
 		return v
 	}
-}
-
-func texts(list []any) []string {
-	var out []string
-	for _, e := range list {
-		if s, ok := e.(string); ok {
-			out = append(out, s)
-		}
-	}
-	return out
 }

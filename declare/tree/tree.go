@@ -108,6 +108,17 @@ func (o *Object) List(key string) []any {
 	return v
 }
 
+// Texts are the strings among the elements of a list.
+func (o *Object) Texts(key string) []string {
+	var out []string
+	for _, e := range o.List(key) {
+		if s, ok := e.(string); ok {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
 // Objects are the objects among the elements of a list; what is none is nil, so
 // that the indices hold.
 func (o *Object) Objects(key string) []*Object {

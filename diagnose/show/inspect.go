@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -94,7 +95,7 @@ func (p *Printer) Push(e api.Push) {
 func (p *Printer) Difference(d *api.Difference) {
 	total := 0
 	var counts []string
-	for _, t := range sortedKeys(d.Compared) {
+	for _, t := range slices.Sorted(maps.Keys(d.Compared)) {
 		total += d.Compared[t]
 		counts = append(counts, fmt.Sprintf("%d %s", d.Compared[t], t))
 	}
@@ -151,15 +152,6 @@ func orElse(s, otherwise string) string {
 		return otherwise
 	}
 	return s
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // Note prints a line of what happens, with its time.

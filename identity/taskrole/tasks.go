@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -26,17 +25,6 @@ type Role struct {
 	Cluster  string // name
 	Service  string // name of the ECS service
 }
-
-var (
-	roleARN   = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/([\w+=,.@/-]*/)?[\w+=,.@-]{1,64}$`)
-	ecsNaming = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
-)
-
-// ValidRole reports whether s has the form of an IAM role's ARN.
-func ValidRole(s string) bool { return roleARN.MatchString(s) }
-
-// ValidName reports whether s may be the name of an ECS cluster or service.
-func ValidName(s string) bool { return ecsNaming.MatchString(s) }
 
 // is reports whether the caller has this role. The ARN of an assumed role
 // leaves out the role's path; names are unique in an account.

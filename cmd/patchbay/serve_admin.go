@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"patchbay/admin"
+	"patchbay/admin/page"
+	"patchbay/config"
+	"patchbay/xds/csds"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// serveHTTP serves until ctx ends.
+func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, Protocols: &http.Protocols{}}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true) // for gRPC on the admin port
+	defer context.AfterFunc(ctx, func() { s.Close() })()
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return ctx.Err()
+}
+
+// adminOptions are the operator's interface. The token is made at the first
+// start unless the configuration names a file.
+func (c *control) adminOptions() (admin.Options, error) {
+	token, err := adminToken(c.cfg)
+	return admin.Options{
+		Token: token, Open: config.Loopback(c.cfg.Admin.Listen), Ready: c.notReady, Metrics: c.metrics,
+		Parts: map[string]func() any{
+			"traffic":      func() any { return c.trafficAnswer() },
+			"status":       func() any { return c.statusAnswer() },
+			"sidecars":     func() any { return c.cache.Status() },
+			"withheld":     func() any { return c.pusher.Withheld() },
+			"agents":       func() any { return c.agents.Status() },
+			"namespaces":   func() any { return namespacesAnswer(c.discovery.Status()) },
+			"certificates": func() any { return certificatesAnswer(c.rotator, time.Now()) },
+		},
+		Queries:  c.inspections(c.queries()),
+		Handlers: c.watches(c.handlers()),
+		Acting:   map[string]http.Handler{"POST /api/v1/fault": c.faults},
+		Page:     page.Handler(),
+		Actions:  c.actions(),
+	}, err
+}
+
+// adminTokenFile is where the token is unless the configuration names a file.
+func adminTokenFile(data string) string { return filepath.Join(data, "admin-token") }
+
+// csds are the handlers of Envoy's client status discovery protocol.
+func (c *control) csds() map[string]http.Handler {
+	s, all := csds.New(c.cache), map[string]http.Handler{}
+	for _, pattern := range csds.Paths {
+		all[pattern] = s
+	}
+	return all
+}
+
+func adminToken(cfg config.Config) (string, error) {
+	file := cfg.Admin.TokenFile
+	if file == "" {
+		file = adminTokenFile(cfg.Data)
+	}
+	text, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) && cfg.Admin.TokenFile == "" {
+		text = []byte(rand.Text() + "\n")
+		err = os.WriteFile(file, text, 0o600)
+	}
+	if err != nil {
+		return "", fmt.Errorf("admin token: %w", err)
+	}
+	token := strings.TrimSpace(string(text))
+	if token == "" {
+		return "", fmt.Errorf("admin token: %s is empty", file)
+	}
+	return token, nil
+}
+
+// rotate renews the leaf of ?service=discoveryName.namespace now.
+func (c *control) rotate(ctx context.Context, v url.Values) (any, error) {
+	for _, s := range c.store.Snapshot().Services {
+		if s.Name.String() != v.Get("service") {
+			continue
+		}
+		leaf, err := c.rotator.Rotate(ctx, s.Name)
+		if err != nil {
+			return nil, err
+		}
+		return map[string]string{"service": s.Name.String(), "serial": leaf.Serial, "notAfter": leaf.NotAfter.UTC().Format(time.RFC3339)}, nil
+	}
+	return nil, admin.Invalid{Err: fmt.Errorf("service %q is not in the mesh; ask with ?service=discoveryName.namespace", v.Get("service"))}
+}
