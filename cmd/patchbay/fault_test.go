@@ -90,4 +90,8 @@ func TestFaultsAreForLocalMeshes(t *testing.T) {
 	if why := noFaults(cfg); why != "" {
 		t.Errorf("%q", why)
 	}
+	cfg.Registry.Etcd = &config.Etcd{}
+	if why := noFaults(cfg); !strings.Contains(why, "etcd") {
+		t.Errorf("%q", why)
+	}
 }

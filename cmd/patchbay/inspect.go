@@ -63,8 +63,11 @@ func (c *control) diffQuery(ctx context.Context, v url.Values) (any, error) {
 // noFaults says why a mesh may not be broken on purpose; empty: it is a local
 // one.
 func noFaults(cfg config.Config) string {
-	if cfg.Registry == nil {
+	switch {
+	case cfg.Registry == nil:
 		return "faults are made on local meshes only: the registry of this one is " + cmp.Or(cfg.CloudMap.Endpoint, "AWS Cloud Map") + ", so its services may be others' too"
+	case cfg.Registry.Etcd != nil:
+		return "faults are made on local meshes only: the registry of this one is shared through etcd, so its services are others' too"
 	}
 	return ""
 }
