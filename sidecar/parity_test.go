@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"patchbay/agentapi"
@@ -56,8 +57,14 @@ func TestWhatAStrictTaskMayDeclare(t *testing.T) {
 		`{"clientAliases": [{"port": 80, "testTrafficRules": {"header": {"name": "x-test", "value": {"exact": "1"}}}}]`: 0,
 		`{"clientAliases": [{"port": 80}]`:                                             0,
 		`{"clientAliases": [{"port": 80}], "timeout": {"perRequestTimeoutSeconds": 1}`: 0,
+		`{"tls": {"issuerCertificateAuthority": {"awsPcaAuthorityArn": "default"}}`:    0,
 	} {
-		for policies, more := range map[string]int{`{}`: 0, `{"web": {"rateLimit": {"requests": 5, "per": "1s"}}, "db": {"retries": {"max": 1}}}`: 2} {
+		all := map[string]int{`{}`: 0, `{"web": {"rateLimit": {"requests": 5, "per": "1s"}}, "db": {"retries": {"max": 1}}}`: 2}
+		if strings.Contains(text, "tls") {
+			all[`{"web": {"mutualTls": {"mode": "required"}}}`] = 1
+			all[`{"web": {"mutualTls": {"mode": "required"}, "authorization": {"rules": [{"from": ["batch"]}]}}}`] = 1
+		}
+		for policies, more := range all {
 			d, err := declare.Parse([]byte(`{"serviceConnectConfiguration": {"enabled": true, "services": [` + text + `, "portName": "web"}]},
 				"portMappings": [{"name": "web", "containerPort": 8080, "appProtocol": "http"}], "policies": ` + policies + `}`))
 			if err != nil {
