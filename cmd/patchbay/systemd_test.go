@@ -22,6 +22,7 @@ import (
 	"patchbay/config"
 	"patchbay/declare"
 	"patchbay/internal/envoytest"
+	"patchbay/sidecar"
 	"patchbay/sidecar/file"
 )
 
@@ -191,10 +192,13 @@ func TestUnitOnAMachine(t *testing.T) {
 		c.XDS.Listen, c.Agent.Listen = net.JoinHostPort(m.ours, port(c.XDS.Listen)), net.JoinHostPort(m.ours, port(c.Agent.Listen))
 	})
 	bin := filepath.Join(m.dir, "patchbay")
-	build := exec.CommandContext(t.Context(), "go", "build", "-tags", "nobadger,nobadgerv1,nobadgerv2,nomysql,nopgx", "-o", bin, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	// TestMain's copy of this program; the unit's user can't reach it where it is.
+	program, err := exec.LookPath("patchbay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "install", "-m", "0755", program, bin).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 	state, join, conf := filepath.Join(m.dir, "state"), filepath.Join(m.dir, "join"), filepath.Join(m.dir, "sidecar.yaml")
 	if out, err := exec.CommandContext(t.Context(), "cp", "-r", p.joinDir("backend", "backend"), join).CombinedOutput(); err != nil {
@@ -250,8 +254,13 @@ portMappings: [{name: web, containerPort: 8080, appProtocol: http}]
 			t.Logf("sidecar:\n%s", log)
 		}
 	})
-	s := (&member{t: t, state: state}).until(serving)
-	if s.Node != "demo/backend/ip-10-0-1-17" || s.Wiring != "redirect" || s.Names != 1 {
+	s := (&member{t: t, state: state}).until(func(s sidecar.Status) error {
+		if s.Names != 1 { // its own, which the registry has told of
+			return fmt.Errorf("%d names", s.Names)
+		}
+		return serving(s)
+	})
+	if s.Node != "demo/backend/ip-10-0-1-17" || s.Wiring != "redirect" {
 		t.Errorf("%+v", s)
 	}
 	envoytest.Eventually(t, 10*time.Second, func() error {
