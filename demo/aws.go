@@ -53,7 +53,7 @@ func (w *world) startCloud(ctx context.Context) error {
 		"--metadata", metadataAddress+":80", "--control", h.Addr.String()+":18012"); err != nil {
 		return err
 	}
-	if err := poll.Until(ctx, 15*time.Second, func() error {
+	if err := poll.Until(ctx, patience, func() error {
 		text, err := os.ReadFile(c.process.Log)
 		line, _, whole := strings.Cut(string(text), "\n")
 		if err == nil && !whole {
@@ -126,7 +126,7 @@ identities:
 // one is told, both know.
 func (w *world) together(ctx context.Context) error {
 	for _, h := range []*lab.Host{w.control, w.cloud.second} {
-		if err := poll.Until(ctx, 45*time.Second, func() error {
+		if err := poll.Until(ctx, patience, func() error {
 			text, err := h.Output(ctx, "curl", "-sSf", "--max-time", "2", "http://127.0.0.1:18002/metrics")
 			if err == nil && !strings.Contains(text, `patchbay_replicas{heard="true"} 1`) {
 				err = fmt.Errorf("%s does not hear the other control plane", h.Name)
@@ -261,7 +261,7 @@ func proveReplicaKilled(ctx context.Context, w *world) (figure, error) {
 		if err := <-asked; err == nil {
 			return errors.New("the rotation had ended before the replica was killed")
 		}
-		err = poll.Until(ctx, 60*time.Second, func() error {
+		err = poll.Until(ctx, patience, func() error {
 			if _, err := w.actOn(ctx, w.cloud.second, "data-2", "rotate?service=later.demo"); err != nil {
 				return errors.Join(err, pause(ctx, time.Second))
 			}

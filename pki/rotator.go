@@ -43,6 +43,10 @@ type RotatorOptions struct {
 	// Audit is told of every certificate that an issuer gave, and of every
 	// service whose certificate it refused; nil: nobody is.
 	Audit func(audit.Event)
+	// Stored is told of every leaf in use that rests in the secret store, and as
+	// which generation, so that it tells the other replicas ([Rotator.Stored]).
+	// It must not block. nil: nobody is.
+	Stored func(service mesh.ServiceName, generation uint64)
 }
 
 // When a leaf is renewed, as parts of its life from issue to end, unless its
@@ -65,12 +69,14 @@ type Rotator struct {
 	trusts   map[string]*trust // by issuer; fixed
 	loads    lane.Lane
 	requests chan rotateRequest
+	wake     chan struct{} // something was told
 	landed   chan landing
 
 	mu       sync.Mutex // guards what follows and the lanes; only Run's loop changes them
 	known    []*mesh.Service
 	callers  []mesh.Workload
 	services map[mesh.ServiceName]*service
+	told     map[mesh.ServiceName]uint64 // generations that others have stored, to be looked for
 }
 
 type rotateRequest struct {
@@ -96,7 +102,9 @@ func NewRotator(store *mesh.Store, issuers map[string]issue.Issuer, secrets secr
 		trusts:   map[string]*trust{},
 		loads:    lane.New(math.Inf(1), o.Parallel),
 		requests: make(chan rotateRequest),
+		wake:     make(chan struct{}, 1),
 		services: map[mesh.ServiceName]*service{},
+		told:     map[mesh.ServiceName]uint64{},
 	}
 	flights := r.loads.Parallel
 	for name, issuer := range issuers {
@@ -110,6 +118,9 @@ func NewRotator(store *mesh.Store, issuers map[string]issue.Issuer, secrets secr
 	}
 	if r.o.Audit == nil {
 		r.o.Audit = func(audit.Event) {}
+	}
+	if r.o.Stored == nil {
+		r.o.Stored = func(mesh.ServiceName, uint64) {}
 	}
 	return r
 }
@@ -131,6 +142,7 @@ func (r *Rotator) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
+		case <-r.wake:
 		case <-r.store.Changed(snap.Generation):
 		case l := <-r.landed:
 			r.land(l)
@@ -167,6 +179,19 @@ func (r *Rotator) Rotate(ctx context.Context, name mesh.ServiceName) (*mesh.Leaf
 	}
 }
 
+// Stored says that another replica has stored a certificate of a service, and
+// as which generation. If that is newer than the one in use, it is looked for at
+// once. It is a hint: nothing is lost if it is missing or wrong.
+func (r *Rotator) Stored(name mesh.ServiceName, generation uint64) {
+	r.mu.Lock()
+	r.told[name] = max(r.told[name], generation)
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
 // step brings the services in line with snap, starts whatever is due, and
 // returns how long nothing else will be due.
 func (r *Rotator) step(ctx context.Context, snap *mesh.Snapshot, work *sync.WaitGroup) time.Duration {
@@ -177,6 +202,7 @@ func (r *Rotator) step(ctx context.Context, snap *mesh.Snapshot, work *sync.Wait
 		r.reconcile(snap)
 		r.known, r.callers = snap.Services, snap.Callers
 	}
+	r.heed(now)
 	due, wait := r.due(now)
 	for _, s := range due {
 		l := r.lane(s, now)

@@ -34,6 +34,8 @@ type service struct {
 	retry   interface{ NextBackOff() time.Duration }
 	alarmed bool
 	look    time.Time // when to see whether another replica has stored a newer leaf
+	told    uint64    // the generation that another replica says it has stored
+	toldAt  time.Time
 	order   uint64    // among equals; each replica has another
 	waiters []chan<- rotateReply
 
@@ -125,10 +127,37 @@ func (r *Rotator) settle(s *service) {
 	}
 }
 
+// heed plans a look for what other replicas say they have stored. One that is
+// in flight is looked for when it has landed. r.mu is held.
+func (r *Rotator) heed(now time.Time) {
+	for name, generation := range r.told {
+		s := r.services[name]
+		if s != nil && s.flying != nil {
+			continue
+		}
+		if delete(r.told, name); s == nil || !s.loaded || generation <= s.generation {
+			continue
+		}
+		s.told, s.toldAt, s.look = generation, now, now
+		if s.awaited > 0 {
+			s.due = now // this is looking
+		}
+	}
+}
+
 // lookLater plans the next look at the secret store: five in the time that a
 // leaf has left when it should have been renewed, not at the same time as
-// other replicas.
+// other replicas. What another replica says is there is looked for each second:
+// the store's reads lag behind its writes, and a new root must be trusted first.
 func (s *service) lookLater(t *trust) {
+	if now := time.Now(); s.told > s.generation && now.Sub(s.toldAt) < patience {
+		s.look = now.Add(awaitEvery)
+		return
+	}
+	if s.leaf == nil {
+		s.look = time.Time{}
+		return
+	}
 	margin := (1 - t.renew[1]) * float64(s.leaf.NotAfter.Sub(s.leaf.IssuedAt))
 	s.look = time.Now().Add(max(10*time.Second, time.Duration(margin/5*(0.5+rand.Float64()/2)))) //nolint:gosec // not a secret
 }
@@ -218,6 +247,9 @@ func (r *Rotator) land(l landing) {
 	if l.leaf != nil {
 		r.store.SetLeaf(l.leaf)
 		s.leaf, s.covers, s.generation, s.unsaved, s.anchor = l.leaf, l.covers, l.generation, l.unsaved, l.anchor
+		if l.unsaved == nil {
+			r.o.Stored(s.name, s.generation)
+		}
 	}
 	switch {
 	case s.gone:

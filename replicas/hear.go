@@ -124,6 +124,11 @@ func (r *Replicas) take(p *peer, m message) {
 	for _, l := range m.Leaving {
 		r.o.Follower.Leaving(mesh.ServiceName{Namespace: l.Namespace, DiscoveryName: l.Service}, l.Instance)
 	}
+	if r.o.Stored != nil {
+		for _, s := range m.Stored {
+			r.o.Stored(mesh.ServiceName{Namespace: s.Namespace, DiscoveryName: s.Service}, s.Generation)
+		}
+	}
 	for _, s := range m.Saw {
 		r.o.Follower.Told(mesh.ServiceName{Namespace: s.Namespace, DiscoveryName: s.Service}, s.Mark)
 	}

@@ -56,12 +56,15 @@ type Follower interface {
 	Reconsider()
 }
 
-// Options are those of New. All but Fit and Content are required.
+// Options are those of New. All but Fit, Content and Stored are required.
 type Options struct {
 	Self      string // the address, IP:PORT, at which the others reach this replica; also its name
 	Directory Directory
 	Follower  Follower
 	Barrier   Barrier
+	// Stored hears that another replica has stored a certificate, and as which
+	// generation of the service's. It does not block. nil: nobody does.
+	Stored func(service mesh.ServiceName, generation uint64)
 	// Fit reports whether the registry answers this replica. One that is not fit
 	// promises nothing, so that the others ask about its services. nil: always.
 	Fit func() bool
@@ -81,6 +84,7 @@ type Replicas struct {
 	listed  map[string]*peer // the others that are written down
 	known   bool             // the directory has answered
 	marks   map[mesh.ServiceName]uint64
+	stored  map[mesh.ServiceName]uint64 // the generations that we know to be stored
 	ears    map[*ear]struct{}
 	changed chan struct{} // closed when somebody is heard or no longer
 }
@@ -88,13 +92,16 @@ type Replicas struct {
 // New does no I/O.
 func New(o Options) *Replicas {
 	return &Replicas{
-		o: o, listed: map[string]*peer{}, marks: map[mesh.ServiceName]uint64{}, ears: map[*ear]struct{}{}, changed: make(chan struct{}),
+		o: o, listed: map[string]*peer{}, marks: map[mesh.ServiceName]uint64{}, stored: map[mesh.ServiceName]uint64{},
+		ears: map[*ear]struct{}{}, changed: make(chan struct{}),
 	}
 }
 
 // Follow sets who hears the others and what knows of acknowledgements, where
 // they were made later than this. It must be called before Run.
-func (r *Replicas) Follow(f Follower, b Barrier) { r.o.Follower, r.o.Barrier = f, b }
+func (r *Replicas) Follow(f Follower, b Barrier, stored func(mesh.ServiceName, uint64)) {
+	r.o.Follower, r.o.Barrier, r.o.Stored = f, b, stored
+}
 
 // Run serves the others on l, finds them and listens to them, until ctx ends.
 // No failure of theirs, or of the directory, ends it.

@@ -109,6 +109,13 @@ type follower struct {
 	told    map[mesh.ServiceName]uint64
 	leaving []string
 	again   int
+	stored  map[mesh.ServiceName]uint64
+}
+
+func (f *follower) store(s mesh.ServiceName, generation uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stored[s] = generation
 }
 
 func (f *follower) Told(s mesh.ServiceName, mark uint64) {
@@ -155,9 +162,9 @@ func (o *one) show(content string) { o.shows.Store(&content) }
 
 func (h *hall) enter(t *testing.T, n int, b Barrier) *one {
 	t.Helper()
-	f := &follower{told: map[mesh.ServiceName]uint64{}}
+	f := &follower{told: map[mesh.ServiceName]uint64{}, stored: map[mesh.ServiceName]uint64{}}
 	o := &one{name: fmt.Sprintf("10.0.0.%d:18005", n), follower: f}
-	o.Replicas = New(Options{Self: o.name, Directory: h, Follower: f, Barrier: b, Log: slog.New(slog.DiscardHandler), Fit: func() bool { return !o.unfit.Load() },
+	o.Replicas = New(Options{Self: o.name, Directory: h, Follower: f, Barrier: b, Stored: f.store, Log: slog.New(slog.DiscardHandler), Fit: func() bool { return !o.unfit.Load() },
 		Content: func() string {
 			if s := o.shows.Load(); s != nil {
 				return *s
@@ -237,6 +244,19 @@ func TestReplicasShare(t *testing.T) {
 		if fmt.Sprint(a.follower.leaving, c.follower.leaving) != "[s7.prod/t1.web] [s7.prod/t1.web]" {
 			t.Errorf("told of the one that leaves: %v, %v", a.follower.leaving, c.follower.leaving)
 		}
+		a.Stored(s, 3)
+		a.Stored(s, 2)
+		synctest.Wait()
+		if b.follower.stored[s] != 3 || c.follower.stored[s] != 3 {
+			t.Errorf("told of a certificate: %v, %v", b.follower.stored, c.follower.stored)
+		}
+		d := h.enter(t, 4, subscribers{}) // one that comes later hears of it too
+		after(time.Minute)
+		if d.follower.stored[s] != 3 {
+			t.Error("one that came later was not told of a certificate")
+		}
+		d.stop()
+		after(20 * time.Minute)
 
 		// One dies: its services are asked about by the others at once.
 		before := a.follower.again

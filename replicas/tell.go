@@ -27,6 +27,7 @@ type message struct {
 	Replica string    `json:"replica"`
 	View    []string  `json:"view"`
 	Saw     []saw     `json:"saw,omitempty"`
+	Stored  []stored  `json:"stored,omitempty"`
 	Leaving []leaving `json:"leaving,omitempty"`
 	Content string    `json:"content,omitempty"`
 }
@@ -35,6 +36,12 @@ type saw struct {
 	Namespace string `json:"namespace"`
 	Service   string `json:"service"`
 	Mark      uint64 `json:"mark,string"`
+}
+
+type stored struct {
+	Namespace  string `json:"namespace"`
+	Service    string `json:"service"`
+	Generation uint64 `json:"generation,string"`
 }
 
 type leaving struct {
@@ -46,6 +53,7 @@ type leaving struct {
 // ear is one replica that listens here.
 type ear struct {
 	saw     map[mesh.ServiceName]uint64
+	stored  map[mesh.ServiceName]uint64
 	leaving []leaving
 	wake    chan struct{}
 	full    bool
@@ -61,6 +69,21 @@ func (r *Replicas) Saw(s mesh.ServiceName, mark uint64) {
 	r.marks[s] = mark
 	for e := range r.ears {
 		e.saw[s] = mark
+		e.poke()
+	}
+}
+
+// Stored tells the others that a service's certificate rests in the secret
+// store, and as which generation.
+func (r *Replicas) Stored(s mesh.ServiceName, generation uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if generation <= r.stored[s] {
+		return
+	}
+	r.stored[s] = generation
+	for e := range r.ears {
+		e.stored[s] = generation
 		e.poke()
 	}
 }
@@ -104,7 +127,7 @@ func (r *Replicas) serve(ctx context.Context, l net.Listener) error {
 func (r *Replicas) tell(w http.ResponseWriter, req *http.Request) {
 	e := &ear{wake: make(chan struct{}, 1)}
 	r.mu.Lock()
-	e.saw = maps.Clone(r.marks)
+	e.saw, e.stored = maps.Clone(r.marks), maps.Clone(r.stored)
 	r.ears[e] = struct{}{}
 	r.mu.Unlock()
 	defer func() {
@@ -142,7 +165,10 @@ func (r *Replicas) say(e *ear) (m message, news <-chan struct{}, ok bool) {
 	for s, mark := range e.saw {
 		m.Saw = append(m.Saw, saw{s.Namespace, s.DiscoveryName, mark})
 	}
-	e.saw, e.leaving = map[mesh.ServiceName]uint64{}, nil
+	for s, generation := range e.stored {
+		m.Stored = append(m.Stored, stored{s.Namespace, s.DiscoveryName, generation})
+	}
+	e.saw, e.stored, e.leaving = map[mesh.ServiceName]uint64{}, map[mesh.ServiceName]uint64{}, nil
 	return m, r.changed, !e.full
 }
 

@@ -33,6 +33,9 @@ func (c *control) buildCertificates(ctx context.Context) error {
 	if c.cfg.Secrets.SecretsManager != nil || c.cfg.Secrets.Etcd != nil {
 		o.TrustLead = sharedTrustLead
 	}
+	if c.replicas != nil {
+		o.Stored = c.replicas.Stored
+	}
 	c.rotator = pki.NewRotator(c.store, issuers, c.vault, o, c.log)
 	return nil
 }

@@ -247,7 +247,7 @@ func (c *control) buildPush(context.Context) error {
 	c.pusher.Register(c.metrics)
 	var barrier agents.Barrier = c.pusher
 	if c.replicas != nil {
-		c.replicas.Follow(c.discovery, c.pusher)
+		c.replicas.Follow(c.discovery, c.pusher, c.rotator.Stored)
 		barrier = c.replicas
 	}
 	c.agents = agents.New(agents.Options{

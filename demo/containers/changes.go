@@ -15,10 +15,14 @@ import (
 	"patchbay/internal/poll"
 )
 
+// patience bounds every wait of a proof. What a proof shows is that it happens;
+// how fast is its figure, and depends on the machine.
+const patience = time.Minute
+
 // answers calls url from the frontend until want answers.
-func (m *mesh) answers(ctx context.Context, url, want string, limit time.Duration) (time.Duration, error) {
+func (m *mesh) answers(ctx context.Context, url, want string) (time.Duration, error) {
 	start := time.Now()
-	err := poll.Until(ctx, limit, func() error {
+	err := poll.Until(ctx, patience, func() error {
 		out, err := m.get(ctx, url)
 		if err == nil && want != "" && out != want {
 			err = fmt.Errorf("%s answers", out)
@@ -31,7 +35,7 @@ func (m *mesh) answers(ctx context.Context, url, want string, limit time.Duratio
 // registered waits until every port of the task is registered. program is
 // where patchbay is in that container.
 func (m *mesh) registered(ctx context.Context, id, program string) error {
-	return poll.Until(ctx, 30*time.Second, func() error {
+	return poll.Until(ctx, patience, func() error {
 		_, err := output(ctx, "docker", "exec", id, program, "sidecar", "health", "--registered")
 		return err
 	})
@@ -59,7 +63,7 @@ func proveScale(ctx context.Context, m *mesh) (figure, error) {
 			}
 		}
 		start := time.Now()
-		return poll.Until(ctx, 20*time.Second, func() error {
+		return poll.Until(ctx, patience, func() error {
 			now, err := l.now(ctx)
 			if took = time.Since(start); err == nil && len(now.By) < 3 {
 				err = fmt.Errorf("answers by %v", now.By)
@@ -116,7 +120,7 @@ func proveNewService(ctx context.Context, m *mesh) (figure, error) {
 	if err != nil {
 		return figure{}, err
 	}
-	took, err := m.answers(ctx, "http://later.demo:8090/", "later-1", 10*time.Second)
+	took, err := m.answers(ctx, "http://later.demo:8090/", "later-1")
 	text, herr := front.hosts()
 	again, ferr := m.one(ctx, "frontend")
 	if err = errors.Join(err, herr, ferr); err == nil && (!strings.Contains(text, "later.demo") || again.pid != front.pid) {
@@ -145,7 +149,7 @@ func proveTLSSwitch(ctx context.Context, m *mesh) (figure, error) {
 	if err != nil {
 		return figure{}, err
 	}
-	if _, err := m.answers(ctx, url, first.name, 20*time.Second); err != nil {
+	if _, err := m.answers(ctx, url, first.name); err != nil {
 		return figure{}, err
 	}
 	var second container
@@ -207,7 +211,7 @@ func proveRotation(ctx context.Context, m *mesh) (figure, error) {
 		if _, err := call(ctx, http.MethodPost, "/api/v1/rotate?service=backend.demo", token); err != nil {
 			return err
 		}
-		err = poll.Until(ctx, 5*time.Second, func() error {
+		err = poll.Until(ctx, patience, func() error {
 			after, err := m.leaf(ctx, backends[0])
 			if err == nil && after.SerialNumber.Cmp(before.SerialNumber) == 0 {
 				err = fmt.Errorf("%x is still on the wire", after.SerialNumber)

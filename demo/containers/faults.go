@@ -35,7 +35,7 @@ func proveKilled(ctx context.Context, m *mesh) (figure, error) {
 		if _, err := m.run(ctx, "start", "patchbay"); err != nil {
 			return err
 		}
-		return poll.Until(ctx, 20*time.Second, func() error {
+		return poll.Until(ctx, patience, func() error {
 			n, err := front.counter(ctx, "control_plane.connected_state")
 			if err == nil && n != 1 {
 				err = errors.New("the frontend's Envoy is not connected again")
@@ -124,7 +124,7 @@ func (m *mesh) restart(ctx context.Context, service string) (time.Duration, erro
 	if _, err := m.run(ctx, "restart", "-t", "20", service); err != nil {
 		return 0, err
 	}
-	took, err := m.answers(ctx, backendURL, "", 20*time.Second)
+	took, err := m.answers(ctx, backendURL, "")
 	front, ferr := m.one(ctx, "frontend")
 	if err = errors.Join(err, ferr); err != nil {
 		return took, err

@@ -173,7 +173,7 @@ func (m *mesh) load(ctx context.Context, url string, rate int, f func(load) erro
 	}
 	defer output(context.WithoutCancel(ctx), "docker", "rm", "-f", id)
 	l := load{id}
-	err = poll.Until(ctx, 10*time.Second, func() error {
+	err = poll.Until(ctx, patience, func() error {
 		t, err := l.now(ctx)
 		if err == nil && t.OK == 0 {
 			err = fmt.Errorf("no request has succeeded yet: %+v", t)

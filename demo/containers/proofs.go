@@ -71,7 +71,7 @@ func proveUp(ctx context.Context, m *mesh) (figure, error) {
 
 func proveRequest(ctx context.Context, m *mesh) (figure, error) {
 	var out string
-	err := poll.Until(ctx, 20*time.Second, func() (err error) {
+	err := poll.Until(ctx, patience, func() (err error) {
 		out, err = m.get(ctx, backendURL)
 		return err
 	})
@@ -229,7 +229,7 @@ func proveOutside(ctx context.Context, m *mesh) (figure, error) {
 		return figure{}, err
 	}
 	var out string
-	if err := poll.Until(ctx, 5*time.Second, func() (err error) {
+	if err := poll.Until(ctx, patience, func() (err error) {
 		out, err = m.from(ctx, "tcp", addr+":5432")
 		return err
 	}); err != nil {
