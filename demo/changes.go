@@ -89,6 +89,17 @@ func proveTLSSwitch(ctx context.Context, w *world) (figure, error) {
 	return figure{float64(t.Failed), "failed", fmt.Sprintf("of %d requests; plain-1 in plain text, plain-2 in TLS", t.Sent)}, err
 }
 
+// rotate asks for a new leaf, where there are two control planes the one that
+// the sidecars go to second.
+func (w *world) rotate(ctx context.Context, service string) (err error) {
+	if w.cloud != nil {
+		_, err = w.actOn(ctx, w.cloud.second, "data-2", "rotate?service="+service)
+	} else {
+		_, err = w.act(ctx, "rotate?service="+service)
+	}
+	return err
+}
+
 func proveRotation(ctx context.Context, w *world) (figure, error) {
 	backend := w.tasks["backend-1"]
 	var took time.Duration
@@ -98,7 +109,7 @@ func proveRotation(ctx context.Context, w *world) (figure, error) {
 			return err
 		}
 		start := time.Now()
-		if _, err := w.act(ctx, "rotate?service=backend.demo"); err != nil {
+		if err := w.rotate(ctx, "backend.demo"); err != nil {
 			return err
 		}
 		err = poll.Until(ctx, patience, func() error {
