@@ -36,7 +36,7 @@ type service struct {
 	look    time.Time // when to see whether another replica has stored a newer leaf
 	told    uint64    // the generation that another replica says it has stored
 	toldAt  time.Time
-	order   uint64    // among equals; each replica has another
+	order   uint64 // among equals; each replica has another
 	waiters []chan<- rotateReply
 
 	anchor   *x509.Certificate // of leaf; nil: not known
