@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"shift":               {"mesh/record", "admin/api"},
 	"rehearse":            {"admin/api", "internal/iam"},
 	"tandem":              {},
+	"telemetry":           {},
 	"sidecar":             {"xds/bootstrap", "agentapi", "identity", "declare", "internal/envoybin", "internal/suggest", "diagnose/verify"},
 	"xds":                 {},
 	"admin":               {},

@@ -76,7 +76,7 @@ func Handler(o Options) http.Handler {
 		}
 		answer(w, status, map[string]any{"ready": len(reasons) == 0, "reasons": append([]string{}, reasons...)})
 	})
-	mux.Handle("GET /metrics", o.guard(false, promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{})))
+	mux.Handle("GET /metrics", o.guard(false, promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{EnableOpenMetrics: true})))
 	if o.Page != nil {
 		mux.Handle("GET /", o.Page)
 	}

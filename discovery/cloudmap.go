@@ -160,14 +160,14 @@ func (c *CloudMap) Run(ctx context.Context) error {
 // is ignored.
 func (c *CloudMap) Hint(name mesh.ServiceName) {
 	if n := c.names[name.Namespace]; n != nil {
-		n.hint(name, false)
+		n.hint(name, false, "hint")
 	}
 }
 
 // HintSettings is Hint for a service whose settings have changed too.
 func (c *CloudMap) HintSettings(name mesh.ServiceName) {
 	if n := c.names[name.Namespace]; n != nil {
-		n.hint(name, true)
+		n.hint(name, true, "hint")
 	}
 }
 

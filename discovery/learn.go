@@ -10,6 +10,7 @@ import (
 	"patchbay/discovery/cloud"
 	"patchbay/discovery/hold"
 	"patchbay/discovery/pace"
+	"patchbay/mesh"
 	"patchbay/mesh/record"
 )
 
@@ -44,7 +45,7 @@ func (s *service) learn(now time.Time, t task) time.Duration {
 		}
 	}
 	s.saw()
-	if s.rebuild() || before != s.resolved() || !s.ns.synced {
+	if s.rebuild(t.noticed) || before != s.resolved() || !s.ns.synced {
 		if before {
 			s.timer.Stir(now)
 		}
@@ -194,7 +195,7 @@ func (s *service) leave(now time.Time, id string) {
 	s.leaving[id] = departure{at: now, was: was.Instance, seen: seen}
 	s.wantFull = true
 	s.timer.Stir(now)
-	s.rebuild()
+	s.rebuild(mesh.Detection{At: now, By: "departure"})
 }
 
 // notFound counts an answer that the service does not exist, and removes it
@@ -230,8 +231,9 @@ func (s *service) listedAs(now time.Time, sum cloud.Summary) {
 func (s *service) resolved() bool { return s.known && s.attrs != nil }
 
 // rebuild makes what is presented anew and reports whether it differs. While
-// the settings are not known, what was presented stays.
-func (s *service) rebuild() bool {
+// the settings are not known, what was presented stays. noticed is by what it
+// may have changed.
+func (s *service) rebuild(noticed mesh.Detection) bool {
 	if !s.resolved() {
 		return false
 	}
@@ -257,6 +259,7 @@ func (s *service) rebuild() bool {
 	if built.Equal(s.built) || built == nil {
 		return false // unfinished: what was presented stays
 	}
+	built.Detected = noticed
 	s.built = built
 	return true
 }

@@ -304,7 +304,7 @@ func (n *namespace) remove(s *service) {
 	n.publish()
 }
 
-func (n *namespace) hint(name mesh.ServiceName, attributes bool) {
+func (n *namespace) hint(name mesh.ServiceName, attributes bool, by string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := n.services[name.DiscoveryName]
@@ -312,6 +312,7 @@ func (n *namespace) hint(name mesh.ServiceName, attributes bool) {
 		poke(n.wake)
 		return
 	}
+	s.notice(by)
 	s.wantFull = true
 	s.wantAttrs = s.wantAttrs || attributes
 	s.timer.Stir(time.Now())
@@ -324,6 +325,7 @@ func (n *namespace) refetch() {
 	defer n.mu.Unlock()
 	poke(n.wake)
 	for _, s := range n.services {
+		s.notice("watch")
 		s.wantFull, s.wantAttrs = true, true
 		poke(s.wake)
 	}

@@ -53,6 +53,7 @@ type service struct {
 	missingSince time.Time
 
 	wantFull, wantAttrs  bool
+	noticed              mesh.Detection // what the next step is for, if somebody told of it
 	timer                pace.Timer
 	recheck, nextSetting time.Time
 	told                 uint64 // the mark that another replica told of, and that is not known here; 0: none
@@ -122,6 +123,7 @@ type task struct {
 	cloudName, serviceID        string
 	revision                    int64
 	instances, full, attributes bool
+	noticed                     mesh.Detection
 
 	asked    bool
 	answer   cloud.Answer
@@ -148,8 +150,19 @@ func (s *service) take(now time.Time) (task, time.Duration) {
 	if t.namespace.HTTPName == "" {
 		t.namespace.HTTPName = s.name.Namespace
 	}
-	s.wantFull, s.wantAttrs = false, false
+	t.noticed = s.noticed
+	if t.noticed.By == "" {
+		t.noticed = mesh.Detection{At: now, By: "poll"}
+	}
+	s.wantFull, s.wantAttrs, s.noticed = false, false, mesh.Detection{}
 	return t, 0
+}
+
+// notice remembers by what a change was noticed first.
+func (s *service) notice(by string) {
+	if s.noticed.By == "" {
+		s.noticed = mesh.Detection{At: time.Now(), By: by}
+	}
 }
 
 func due(now, at time.Time) bool { return !at.IsZero() && !now.Before(at) }

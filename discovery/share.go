@@ -37,7 +37,7 @@ func (c *CloudMap) Told(name mesh.ServiceName, mark uint64) {
 	}
 	n.mu.Unlock()
 	if !same {
-		n.hint(name, true)
+		n.hint(name, true, "replica")
 	}
 }
 

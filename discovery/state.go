@@ -102,7 +102,7 @@ func restored(n *namespace, name string, sv disk.Service) *service {
 		}
 	}
 	slices.SortFunc(s.belief.Good, cloud.Instance.Compare)
-	s.rebuild()
+	s.rebuild(mesh.Detection{At: time.Now(), By: "disk"})
 	return s
 }
 

@@ -26,7 +26,8 @@ func (c *CloudMap) TaskChanged(ecsService, task string, stopping bool) {
 				continue
 			}
 			found = true
-			moved = s.rebuild() || moved
+			moved = s.rebuild(mesh.Detection{At: now, By: "event"}) || moved
+			s.notice("event")
 			s.wantFull = true
 			s.timer.Stir(now)
 			poke(s.wake)

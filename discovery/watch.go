@@ -50,7 +50,7 @@ func (c *CloudMap) changed(e watch.Event) {
 		if e.Kind != watch.Namespaces && e.Kind != watch.Services {
 			name.DiscoveryName = strings.ToLower(e.Service)
 		}
-		n.hint(name, e.Kind == watch.Attributes)
+		n.hint(name, e.Kind == watch.Attributes, "watch")
 	}
 }
 

@@ -132,6 +132,13 @@ type Service struct {
 	External     *External      // where its calls go instead of to Endpoints, of which it has none; nil: a service of the registry
 	ARN          string         // of the Cloud Map service; for messages only
 	SettingsHash string         // of the settings document that it was read from; empty if foreign
+	Detected     Detection      // of what is newest in it; it is not compared by Equal
+}
+
+// Detection is when a change of a service was noticed, and by what.
+type Detection struct {
+	At time.Time // zero: not known
+	By string    // poll, hint, watch, replica, event, departure or disk
 }
 
 // Equal reports whether a and b would be presented to sidecars identically.

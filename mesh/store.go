@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Snapshot is the whole mesh at one moment. It is immutable: whoever stores
@@ -12,6 +13,8 @@ type Snapshot struct {
 	// Generation counts the snapshots of this process, from 0 (empty). It
 	// orders them here and means nothing anywhere else.
 	Generation uint64
+	// At is when it was stored; zero of generation 0.
+	At time.Time
 	// Services are sorted by Name.Compare.
 	Services []*Service
 	// Callers are the workloads that need a certificate to call with, sorted.
@@ -156,6 +159,7 @@ func (s *Store) next() *Snapshot {
 }
 
 func (s *Store) publish(snap *Snapshot) {
+	snap.At = time.Now()
 	s.now = snap
 	close(s.changed)
 	s.changed = make(chan struct{})

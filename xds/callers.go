@@ -126,7 +126,7 @@ func (p *Pusher) wantAll() {
 func (p *Pusher) unveil(snap *mesh.Snapshot) {
 	for _, v := range p.views {
 		if len(v.quiet) > 0 && v.lacking == 0 {
-			p.show(v, snap)
+			p.show(v, snap, nil)
 		}
 	}
 }

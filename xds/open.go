@@ -90,7 +90,7 @@ func (p *Pusher) enter(ctx context.Context, e entrance, s *delta.Stream) (delta.
 	}
 	p.nodes[s] = n
 	s.SetPrivate(n.private(snap, p.log))
-	p.show(v, snap)
+	p.show(v, snap, nil)
 	v.users++
 	return delta.Opened{View: v.key, Closed: func() { p.closed(s, v) }}, nil
 }

@@ -22,6 +22,7 @@ import (
 
 	"patchbay/mesh"
 	"patchbay/xds/delta"
+	"patchbay/xds/journey"
 	"patchbay/xds/leds"
 	"patchbay/xds/translate"
 )
@@ -51,6 +52,7 @@ type Pusher struct {
 	leds     leds.Mode
 	tracing  translate.Tracing
 	identity translate.Identity // of callers; without a leaf
+	journeys *journey.Tracer    // nil: changes are not followed
 
 	streams atomic.Uint64 // of nodes that have no task of their own
 	crowded chan struct{} // capacity 1: a crowd has changed
@@ -95,6 +97,9 @@ func Collections(mode leds.Mode) Option { return func(p *Pusher) { p.leds = mode
 
 // Tracing has all sidecars send spans; t.Service is set for each.
 func Tracing(t translate.Tracing) Option { return func(p *Pusher) { p.tracing = t } }
+
+// Journeys has t follow each change from the registry to the last ACK.
+func Journeys(t *journey.Tracer) Option { return func(p *Pusher) { p.journeys = t } }
 
 // Run pushes until ctx ends, and returns its cause. What woke it never
 // matters: it compares the newest snapshot with what each view shows.
@@ -146,9 +151,11 @@ func (p *Pusher) push() (gen uint64, held bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	snap := p.store.Snapshot()
+	change := p.journeys.Begin(p.pushed, snap)
 	for _, v := range p.views {
-		p.show(v, snap)
+		p.show(v, snap, change)
 	}
+	change.Shown()
 	if p.leafWaits || !sameMap(p.pushed.Leaves, snap.Leaves) || !sameMap(p.pushed.Bundles, snap.Bundles) {
 		p.leafWaits = p.renew(snap)
 	}
@@ -185,13 +192,15 @@ func sameMap[K comparable, V any](a, b map[K]V) bool {
 	return reflect.ValueOf(a).UnsafePointer() == reflect.ValueOf(b).UnsafePointer()
 }
 
-func (p *Pusher) show(v *view, snap *mesh.Snapshot) {
+// show brings a view to a snapshot; change may be nil.
+func (p *Pusher) show(v *view, snap *mesh.Snapshot, change *journey.Change) {
+	begun := time.Now()
 	for name, h := range v.held {
 		h.over = !v.quiet[name] && !slices.ContainsFunc(v.clusters(name), func(c string) bool { return len(p.cache.Unacked(delta.ClusterType, c)) > 0 })
 	}
-	entries, removed := v.update(snap, time.Now(), p.log)
+	entries, removed := v.update(snap, begun, p.log)
 	if len(entries)+len(removed) > 0 {
-		p.cache.Apply(v.key, entries, removed)
+		p.cache.ApplyFollowed(v.key, entries, removed, change.Translated(v.key, begun))
 	}
 }
 

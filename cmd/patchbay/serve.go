@@ -38,8 +38,10 @@ import (
 	"patchbay/registry/watch"
 	"patchbay/replicas"
 	"patchbay/shift"
+	"patchbay/telemetry"
 	"patchbay/xds"
 	"patchbay/xds/delta"
+	"patchbay/xds/journey"
 	"patchbay/xds/leds"
 	"patchbay/xds/translate"
 )
@@ -60,7 +62,8 @@ The smallest configuration, with everything on this machine and no TLS:
   createNamespaces: true
   registry: {listen: "127.0.0.1:18003"}
 
-docs/reference/config.md has every key.`,
+docs/reference/config.md has every key. With OTEL_EXPORTER_OTLP_ENDPOINT=http://HOST:4317
+in the environment each change of the mesh is traced (docs/guides/tracing.md).`,
 		Example: `  patchbay serve --config patchbay.yaml
   curl http://127.0.0.1:18002/readyz`,
 		Args: cobra.NoArgs,
@@ -127,6 +130,7 @@ type control struct {
 	watch       *live.Watch
 	faults      *fault.Injector
 	rehearsal   *rehearsal
+	traces      *telemetry.Provider // nil: none are wanted
 }
 
 // errRestart ends the control plane so that it starts again.
@@ -152,11 +156,17 @@ func serveOnce(ctx context.Context, cfg config.Config, log *slog.Logger, restart
 	c := &control{replica: replica(), started: time.Now(), cfg: cfg, log: log, store: mesh.NewStore(), metrics: prometheus.NewRegistry(), foreseen: &foreseen{}, rehearsal: &rehearsal{}}
 	c.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), state{c})
 	c.faults = &fault.Injector{Store: c.store, Refused: noFaults(cfg), Restart: restart, Log: log}
+	var err error
+	if c.traces, err = telemetry.Open(ctx, telemetry.Service{Name: "patchbay", Version: version(), Instance: c.replica}, os.Getenv, log); err != nil {
+		return &exitError{exitUsage, err}
+	}
+	if c.traces != nil {
+		defer c.traces.Close(ctx)
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	if err := c.startRegistry(ctx, g); err != nil {
 		return err
 	}
-	var err error
 	if c.audit, err = audit.Open(auditFile(cfg.Data), log); err != nil {
 		return err
 	}
@@ -233,7 +243,7 @@ func (c *control) buildIdentity(ctx context.Context) error {
 	return c.byRole(ctx)
 }
 
-func (c *control) buildPush(context.Context) error {
+func (c *control) buildPush(ctx context.Context) error {
 	c.cache = delta.NewCache(delta.NewMetrics(c.metrics))
 	identify := identity.FromContext
 	if c.cfg.XDS.Auth == "none" {
@@ -242,6 +252,9 @@ func (c *control) buildPush(context.Context) error {
 	opts := []xds.Option{xds.Collections(leds.Mode(c.cfg.XDS.LEDS)), xds.Identities(c.cfg.TrustDomain, c.cfg.CallersIssuer())}
 	if t := c.cfg.Tracing; t != nil {
 		opts = append(opts, xds.Tracing(translate.Tracing{Collector: t.CollectorAddress(), HTTP: t.Protocol == "http", Percent: uint32(t.Sampling)}))
+	}
+	if c.traces != nil {
+		opts = append(opts, xds.Journeys(journey.New(ctx, c.traces)))
 	}
 	c.pusher = xds.NewPusher(c.store, c.cache, identify, c.log, opts...)
 	c.pusher.Register(c.metrics)

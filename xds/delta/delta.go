@@ -34,6 +34,9 @@ type Ref = wire.Ref
 // Rejection is what an Envoy said of a resource that it did not take.
 type Rejection = books.Rejection
 
+// Follower is told how one change goes on.
+type Follower = books.Follower
+
 // TypeStatus is what the books say of one type of a stream.
 type TypeStatus = books.TypeStatus
 

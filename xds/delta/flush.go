@@ -81,7 +81,7 @@ func (s *Stream) collect() (out []outgoing, again bool) {
 		s.changes = f.changes // not sent in full
 	} else {
 		for _, ch := range f.changes {
-			ch.Done() // this stream has sent; its responses are counted by now
+			ch.Sent(f.now) // its responses are counted by now
 		}
 	}
 	s.tell()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"patchbay/xds/delta/books"
+	figures "patchbay/xds/delta/metrics"
 	"patchbay/xds/delta/wire"
 )
 
@@ -225,7 +226,7 @@ func (s *Stream) answered(k kind, r *wire.Request) {
 	if !a.Rejected {
 		m.Ack.Observe(a.Took.Seconds())
 		for _, ch := range a.Changes {
-			m.EachAck.Observe(time.Since(ch.At).Seconds())
+			figures.Since(m.EachAck, ch)
 		}
 		return
 	}

@@ -112,6 +112,11 @@ func (b *Books) Answer(r *wire.Request, now time.Time) Answer {
 		b.lastAck, b.lastTook = now, a.Took
 		b.accept(resp, &a)
 	}
+	for _, ch := range resp.changes {
+		if ch.Follower != nil {
+			ch.Follower.Answered(now, r.Rejected)
+		}
+	}
 	resp.done()
 	return a
 }

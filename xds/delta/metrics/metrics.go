@@ -106,7 +106,18 @@ func (m *Set) read(f func(*Now) int) float64 {
 }
 
 // Over notes that the last Envoy has answered a change.
-func (m *Set) Over(ch *books.Change) { m.LastAck.Observe(time.Since(ch.At).Seconds()) }
+func (m *Set) Over(ch *books.Change) { Since(m.LastAck, ch) }
+
+// Since observes the time since a change. One that is followed leaves its
+// exemplar.
+func Since(h prometheus.Histogram, ch *books.Change) {
+	took := time.Since(ch.At).Seconds()
+	if marks, ok := h.(prometheus.ExemplarObserver); ok && ch.Follower != nil {
+		marks.ObserveWithExemplar(took, ch.Follower.Exemplar())
+		return
+	}
+	h.Observe(took)
+}
 
 // Sent notes a response; shared says that its bytes were made for another
 // stream.
