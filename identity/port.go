@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"patchbay/identity/refused"
+	"patchbay/identity/strangers"
 )
 
 // Credentials are TLS 1.3. With enrolment a client may come without a
@@ -28,16 +30,36 @@ func (g *Guard) Credentials(enrolment bool) credentials.TransportCredentials {
 	return handshakes{credentials.NewTLS(&tls.Config{
 		MinVersion: tls.VersionTLS13, ClientAuth: auth, ClientCAs: g.signer.Pool(),
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return g.certificate(time.Now()) },
-	}), g.refusals}
+	}), g.refusals, strangers.New(crowd())}
 }
+
+// maxStrangers is how many connections of a port may be without a certificate:
+// as many Envoys as come at once after an outage, each some 20 kB.
+const maxStrangers = 4000
+
+// crowd is that, or the quarter of the descriptors that there are.
+func crowd() int {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err == nil && l.Cur/4 < maxStrangers {
+		return int(max(l.Cur/4, 1)) //nolint:gosec // below maxStrangers
+	}
+	return maxStrangers
+}
+
+var errCrowded = errors.New("it had not said who it is when too many others came after it")
 
 // handshakes makes a [line] of each connection, and logs those that fail; gRPC itself tells nobody.
 type handshakes struct {
 	credentials.TransportCredentials
-	refusals *refused.Log
+	refusals  *refused.Log
+	strangers *strangers.Room
 }
 
 func (h handshakes) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	leave, closed := h.strangers.Enter(c)
+	if closed != nil {
+		h.refusals.Refuse(context.Background(), hostOf(closed.RemoteAddr()), errCrowded)
+	}
 	conn, info, err := h.TransportCredentials.ServerHandshake(c)
 	// A health check connects and says nothing. A TLS alert is an OpError too.
 	broken, ok := errors.AsType[*net.OpError](err)
@@ -46,9 +68,15 @@ func (h handshakes) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo,
 		h.refusals.Refuse(context.Background(), hostOf(c.RemoteAddr()), err)
 	}
 	if err != nil {
+		leave()
 		return nil, nil, err
 	}
 	tlsInfo, ok := info.(credentials.TLSInfo)
+	if len(tlsInfo.State.PeerCertificates) > 0 {
+		leave()
+	} else {
+		conn = strangers.Until(conn, leave)
+	}
 	if !ok {
 		return nil, nil, errors.Join(errors.New("the handshake was not TLS"), conn.Close())
 	}
@@ -69,7 +97,7 @@ type line struct {
 }
 
 func (h handshakes) Clone() credentials.TransportCredentials {
-	return handshakes{h.TransportCredentials.Clone(), h.refusals}
+	return handshakes{h.TransportCredentials.Clone(), h.refusals, h.strangers}
 }
 
 func (g *Guard) certificate(now time.Time) (*tls.Certificate, error) {

@@ -264,7 +264,7 @@ func TestHalfClosedConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(10 * time.Second)) //nolint:errcheck // a TCP connection has deadlines
+		conn.SetDeadline(time.Now().Add(time.Minute)) //nolint:errcheck // a TCP connection has deadlines
 		if _, err := conn.Write(make([]byte, 3<<20)); err != nil {
 			t.Fatal(err)
 		}
@@ -309,12 +309,8 @@ func TestIdleConnections(t *testing.T) {
 	}
 	idle, silent := open("short")
 	free, answers := open("never")
-	began := time.Now()
 	if _, err := silent.ReadByte(); !errors.Is(err, io.EOF) {
 		t.Errorf("an idle connection: %v", err)
-	}
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("it was ended after %v", took)
 	}
 	idle.Close()
 	fmt.Fprintln(free, "ping")
