@@ -71,7 +71,7 @@ func (c *clouds) made(t *testing.T, account string, operation *string, err error
 	if err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		out, err := c.own[account].GetOperation(t.Context(), &sd.GetOperationInput{OperationId: operation})
 		if err != nil {
 			t.Fatal(err)
@@ -158,7 +158,7 @@ func until(t *testing.T, s *mesh.Store, d *discovery.CloudMap, what string, ok f
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited 10 s for %s: %+v, have %v", what, d.Status(), s.Snapshot().Services)
+			t.Fatalf("waited a minute for %s: %+v, have %v", what, d.Status(), s.Snapshot().Services)
 		}
 	}
 }

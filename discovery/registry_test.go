@@ -98,10 +98,10 @@ func newLab(t *testing.T, change ...func(*discovery.Config)) *lab {
 	return l
 }
 
-// until waits for a snapshot; it fails after ten seconds.
+// until waits for a snapshot; it fails after a minute.
 func (l *lab) until(t *testing.T, what string, ok func(*mesh.Snapshot) bool) *mesh.Snapshot {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		s := l.store.Snapshot()
 		if ok(s) {
@@ -110,7 +110,7 @@ func (l *lab) until(t *testing.T, what string, ok func(*mesh.Snapshot) bool) *me
 		select {
 		case <-l.store.Changed(s.Generation):
 		case <-deadline:
-			t.Fatalf("waited 10 s for %s; have %v, status %+v", what, s.Services, l.discovery.Status())
+			t.Fatalf("waited a minute for %s; have %v, status %+v", what, s.Services, l.discovery.Status())
 		}
 	}
 }

@@ -28,7 +28,7 @@ func inEtcd(e *etcdtest.Server) store.Store {
 // until asks again until ok or too late; what is it that it waits for.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); {
+	for deadline := time.Now().Add(time.Minute); !ok(); {
 		if time.Now().After(deadline) {
 			t.Fatalf("too late: %s", what)
 		}

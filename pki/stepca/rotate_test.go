@@ -67,7 +67,7 @@ func startControl(t *testing.T, a *authority, dir string, log *logBuffer) *contr
 // until waits for a snapshot that is as ok wants it.
 func (c *control) until(t *testing.T, what string, ok func(*mesh.Snapshot) bool) *mesh.Snapshot {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		s := c.store.Snapshot()
 		if ok(s) {

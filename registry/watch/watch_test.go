@@ -43,7 +43,7 @@ func (r *reader) next(t *testing.T) Event {
 	select {
 	case e := <-r.events:
 		return e
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("no event came")
 		return Event{}
 	}

@@ -86,7 +86,7 @@ func (r *replica) write(changes func() []store.Change) {
 // until waits for what comes by the watch.
 func (r *replica) until(what string, ok func() bool) {
 	r.t.Helper()
-	late := time.After(20 * time.Second)
+	late := time.After(time.Minute)
 	for r.pull(); !ok(); r.pull() {
 		select {
 		case <-r.Changed():
