@@ -151,7 +151,7 @@ func (c Calls) untried() []api.AWSCall {
 		add(ca.ARN, "acm-pca", "IssueCertificate")
 	}
 	if c.Secrets != nil {
-		add(c.secretARN(), "secretsmanager", "CreateSecret", "TagResource", "PutSecretValue", "UpdateSecretVersionStage")
+		add(c.secretARN(), "secretsmanager", "CreateSecret", "TagResource", "PutSecretValue", "UpdateSecret", "UpdateSecretVersionStage")
 		if c.KMSKey != "" {
 			add(c.KMSKey, "kms", "GenerateDataKey", "Decrypt")
 		}

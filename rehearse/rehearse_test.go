@@ -66,7 +66,7 @@ func TestTry(t *testing.T) {
 		"acm-pca:DescribeCertificateAuthority": api.Allowed, "acm-pca:GetCertificateAuthorityCertificate": api.Refused, "acm-pca:GetCertificate": api.Refused,
 		"secretsmanager:GetSecretValue": api.Allowed, "ecs:DescribeTasks": api.Allowed, "ecs:DescribeTaskDefinition": api.Refused,
 		"acm-pca:IssueCertificate": api.Untried, "secretsmanager:CreateSecret": api.Untried, "secretsmanager:TagResource": api.Untried, "secretsmanager:PutSecretValue": api.Untried,
-		"secretsmanager:UpdateSecretVersionStage": api.Untried, "kms:GenerateDataKey": api.Untried, "kms:Decrypt": api.Untried, "sqs:ReceiveMessage": api.Untried, "sqs:DeleteMessage": api.Untried,
+		"secretsmanager:UpdateSecret": api.Untried, "secretsmanager:UpdateSecretVersionStage": api.Untried, "kms:GenerateDataKey": api.Untried, "kms:Decrypt": api.Untried, "sqs:ReceiveMessage": api.Untried, "sqs:DeleteMessage": api.Untried,
 	}
 	got := outcomes(all)
 	for action, outcome := range want {

@@ -184,7 +184,8 @@ func (w *world) issue(ctx context.Context) error {
 	return errors.Join(err, roots)
 }
 
-// keep stores two generations of a secret and reads the newer.
+// keep stores two generations of a secret, the second for a service that asks
+// for a KMS key of its own, and reads the newer.
 func (w *world) keep(ctx context.Context) error {
 	s, err := secretsmanager.New(w.config(), secretsmanager.Options{Region: region, Endpoint: w.url, Prefix: "ecs-sc/" + trustDomain + "/", KMSKey: kmsKey, Interval: -1})
 	if err != nil {
@@ -192,7 +193,7 @@ func (w *world) keep(ctx context.Context) error {
 	}
 	var errs []error
 	for i := range uint64(2) {
-		e := secret.Entry{Name: "leaf/prod/backend", Generation: i + 1, Value: []byte("value"), For: "p"}
+		e := secret.Entry{Name: "leaf/prod/backend", Generation: i + 1, Value: []byte("value"), For: "p", KMSKey: []string{"", serviceKey}[i]}
 		_, _, err := s.Prepare(ctx, e)
 		errs = append(errs, err, s.Save(ctx, e))
 	}
@@ -271,6 +272,18 @@ func named(t *testing.T, action, text string) {
 	statement, _, _ := strings.Cut(rest, "\n")
 	if want := fmt.Sprintf(`"Action":"%s","Resource":"%s"`, action, resource); !found || !strings.Contains(statement, want) {
 		t.Errorf("without %s it is not said how to allow it (%s):\n%s", action, want, text)
+	}
+}
+
+// TestServiceKey: without its policy a service's own key is refused, and what
+// is said names the key and the statement.
+func TestServiceKey(t *testing.T) {
+	w := newWorld(t, "")
+	w.aws.Grant("role", wire.Principal{Secret: "secret", ARN: role, Statements: read(t, "control-plane", w.ca)})
+	said := fmt.Sprint(w.keep(t.Context()))
+	named(t, "kms:GenerateDataKey", said)
+	if !strings.Contains(said, " on "+serviceKey+";") {
+		t.Errorf("the key is not named: %s", said)
 	}
 }
 

@@ -35,20 +35,26 @@ const (
 	taskID      = "0123456789abcdef0123456789abcdef"
 	role        = "arn:aws:sts::111122223333:assumed-role/patchbay-control-plane/1"
 	kmsKey      = "arn:aws:kms:us-east-1:111122223333:key/1"
+	serviceKey  = "arn:aws:kms:us-east-1:111122223333:key/2"
 )
 
 // read is a policy of this directory, filled in for a world.
 func read(t *testing.T, name, ca string) []wire.Statement {
 	t.Helper()
+	return filled(t, name, ca, kmsKey)
+}
+
+func filled(t *testing.T, name, ca, key string) []wire.Statement {
+	t.Helper()
 	text, err := os.ReadFile(name + ".json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	filled := strings.NewReplacer("${name}", "patchbay", "${partition}", "aws", "${region}", region, "${account}", account, "${trust_domain}", trustDomain,
-		"${ca_arn}", ca, "${kms_key_arn}", kmsKey, "${cluster_arn}", "arn:aws:ecs:us-east-1:111122223333:cluster/prod").Replace(string(text))
-	statements, err := wire.ParsePolicy([]byte(filled))
-	if err != nil || strings.Contains(filled, "${") {
-		t.Fatalf("%s: %v\n%s", name, err, filled)
+	full := strings.NewReplacer("${name}", "patchbay", "${partition}", "aws", "${region}", region, "${account}", account, "${trust_domain}", trustDomain,
+		"${ca_arn}", ca, "${kms_key_arn}", key, "${cluster_arn}", "arn:aws:ecs:us-east-1:111122223333:cluster/prod").Replace(string(text))
+	statements, err := wire.ParsePolicy([]byte(full))
+	if err != nil || strings.Contains(full, "${") {
+		t.Fatalf("%s: %v\n%s", name, err, full)
 	}
 	return statements
 }
@@ -94,11 +100,11 @@ func newWorld(t *testing.T, less string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	policy := without(read(t, "control-plane", ca), less)
+	policy := without(append(read(t, "control-plane", ca), filled(t, "service-key", ca, serviceKey)...), less)
 	w := &world{t: t, ca: ca, ecs: fakeecs.New(), sqs: fakesqs.New()}
 	w.sqs.Longest = time.Millisecond
 	w.aws = wire.New(wire.Options{Unlimited: true, Principals: map[string]wire.Principal{"role": {Secret: "secret", ARN: role, Statements: policy}}},
-		p.API(), secrets.New(secrets.Options{Keys: []string{kmsKey}}).API(), sts.API(), w.ecs.API(), w.sqs.API())
+		p.API(), secrets.New(secrets.Options{Keys: []secrets.Key{{ARN: kmsKey}, {ARN: serviceKey}}}).API(), sts.API(), w.ecs.API(), w.sqs.API())
 	w.aws.Grant("ASIATASK", wire.Principal{Secret: "task", Token: "session", Account: account, ARN: "arn:aws:sts::111122223333:assumed-role/backend/" + taskID, Statements: without(read(t, "task", ca), less)})
 	h := httptest.NewServer(w.aws)
 	reg := registry.New(&store.Memory{}, registry.Options{Region: region, Account: account})

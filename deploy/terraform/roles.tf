@@ -37,6 +37,17 @@ resource "aws_iam_role_policy" "control_plane" {
   })
 }
 
+# Keys of services that have one of their own, for their certificates.
+resource "aws_iam_role_policy" "service_key" {
+  count = length(var.service_kms_keys)
+  name  = "service-key-${count.index}"
+  role  = aws_iam_role.control_plane.id
+
+  policy = templatefile("${path.module}/../policies/service-key.json", {
+    kms_key_arn = var.service_kms_keys[count.index]
+  })
+}
+
 # By this ECS fetches images and writes logs, for the control plane and for the
 # services.
 resource "aws_iam_role" "execution" {

@@ -46,6 +46,7 @@ func whole() map[string]cty.Value {
 	}
 	vars["services"] = cty.MapVal(map[string]cty.Value{"backend": service(list("backend")), "frontend": service(cty.ListValEmpty(cty.String))})
 	vars["share_with"], vars["alarm_topics"], vars["replicas"] = list("444455556666", "555566667777"), list("arn:aws:sns:eu-west-1:111122223333:alarms"), cty.NumberIntVal(3)
+	vars["service_kms_keys"] = list("arn:aws:kms:eu-west-1:111122223333:key/2")
 	return vars
 }
 
@@ -324,7 +325,7 @@ func (m *module) fits(at string, c container, cfg config.Config) {
 func TestPolicies(t *testing.T) {
 	m := load(t, whole())
 	m.all()
-	for at, actions := range map[string]int{"aws_iam_role_policy.control_plane[]": 20, "aws_iam_role_policy.service[backend]": 1, "aws_iam_role_policy.service[frontend]": 1} {
+	for at, actions := range map[string]int{"aws_iam_role_policy.control_plane[]": 20, "aws_iam_role_policy.service_key[0]": 2, "aws_iam_role_policy.service[backend]": 1, "aws_iam_role_policy.service[frontend]": 1} {
 		text := m.values[at+".policy"].AsString()
 		statements, err := wire.ParsePolicy([]byte(text))
 		if err != nil || strings.Contains(text, "${") {

@@ -23,6 +23,12 @@ variable "services" {
   default = {}
 }
 
+variable "service_kms_keys" {
+  description = "ARNs of the KMS keys that services name as tls.kmsKey: the control plane may use these too"
+  type        = list(string)
+  default     = []
+}
+
 variable "image" {
   description = "The image of the control plane, target patchbay of deploy/docker"
   type        = string

@@ -17,16 +17,13 @@ func (s *Secrets) update(c *wire.Call, in *updateIn) (*updateOut, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sec, err := s.open(c, in.SecretId)
-	if err == nil {
-		err = s.key(c, in.KmsKeyId, "GenerateDataKey", "Decrypt")
+	if err == nil && in.KmsKeyId != "" && in.KmsKeyId != sec.kms {
+		err = s.rekey(c, sec, in.KmsKeyId)
 	}
 	if err != nil {
 		return nil, err
 	}
 	out := &updateOut{ARN: sec.arn, Name: sec.name}
-	if in.KmsKeyId != "" {
-		sec.kms = in.KmsKeyId
-	}
 	if in.Description != "" {
 		sec.description = in.Description
 	}

@@ -29,13 +29,14 @@ type Options struct {
 	// FirstIsCurrent attaches AWSCURRENT to the first version of a secret
 	// whatever labels were asked for.
 	FirstIsCurrent bool
-	// Keys are the KMS keys that exist (id, ARN, alias/…); nil: any does.
-	Keys []string
+	// Keys are the KMS keys that exist; nil: any does, by whatever name.
+	Keys []Key
 }
 
 // Secrets holds the secrets of all accounts. It is safe for concurrent use.
 type Secrets struct {
-	o Options
+	o        Options
+	disabled sync.Map // ARN of a KMS key → whether it is
 
 	mu  sync.Mutex
 	all map[string]*secret // by account and name
@@ -178,22 +179,6 @@ func (sec *secret) write() {
 	}
 	before.tags = slices.Clone(sec.tags)
 	sec.before, sec.changed = &before, time.Now()
-}
-
-// key refuses a KMS key that is not there or that the caller may not use.
-func (s *Secrets) key(c *wire.Call, kms string, actions ...string) error {
-	if kms == "" {
-		return nil
-	}
-	if s.o.Keys != nil && !slices.Contains(s.o.Keys, kms) {
-		return wire.Fail("EncryptionFailure", "Secrets Manager can't encrypt the protected secret text using the provided KMS key %s: it does not exist", kms)
-	}
-	for _, a := range actions {
-		if err := c.Also("kms:"+a, kms); err != nil {
-			return wire.Fail("AccessDeniedException", "Access to KMS is not allowed: %v", err)
-		}
-	}
-	return nil
 }
 
 func newARN(region, account, name string) string {

@@ -110,7 +110,7 @@ func TestVersionsAndLabels(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	c, _ := start(secrets.Options{Keys: []string{"alias/mine"}})
+	c, _ := start(secrets.Options{Keys: []secrets.Key{{ARN: "arn:aws:kms:us-east-1:111122223333:key/1", Alias: "alias/mine"}}})
 	for name, wants := range map[string]string{"ecs-sc!x": "ValidationException", "a b": "ValidationException", "arn:x": "ValidationException", strings.Repeat("n", 513): "ValidationException", "ecs-sc/prod/a": ""} {
 		want(t, name, create(c, t, name, nil), wants)
 	}
@@ -212,5 +212,40 @@ func TestKeyAccess(t *testing.T) {
 	for key, wants := range map[string]string{"1": "", "2": "AccessDeniedException"} {
 		_, err := c.CreateSecret(t.Context(), &sm.CreateSecretInput{Name: aws.String("s" + key), SecretString: aws.String("v"), KmsKeyId: aws.String("arn:aws:kms:us-east-1:111122223333:key/" + key)})
 		want(t, "key "+key, err, wants)
+	}
+}
+
+// A secret that changes its key takes its versions along if the caller may
+// encrypt with the new one, and a key that is switched off serves nobody.
+func TestChangedKey(t *testing.T) {
+	const one, two = "arn:aws:kms:us-east-1:111122223333:key/1", "arn:aws:kms:us-east-1:111122223333:key/2"
+	for actions, moved := range map[string]bool{`"kms:*"`: true, `"kms:GenerateDataKey","kms:Decrypt"`: false} {
+		policy, err := wire.ParsePolicy([]byte(`{"Statement":[{"Effect":"Allow","Action":["secretsmanager:*",` + actions + `],"Resource":"*"}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fake := secrets.New(secrets.Options{Keys: []secrets.Key{{ARN: one}, {ARN: two, Alias: "alias/two"}}})
+		s := wire.New(wire.Options{Principals: map[string]wire.Principal{"a": {Secret: "b", ARN: "arn:aws:iam::111122223333:user/u", Statements: policy}}}, fake.API())
+		c := client(s.Client())
+		_, err = c.CreateSecret(t.Context(), &sm.CreateSecretInput{Name: aws.String("x"), SecretString: aws.String("v"), KmsKeyId: aws.String(one)})
+		want(t, "create", err, "")
+		_, err = c.UpdateSecret(t.Context(), &sm.UpdateSecretInput{SecretId: aws.String("x"), KmsKeyId: aws.String("alias/none")})
+		want(t, "no such key", err, "EncryptionFailure")
+		_, err = c.UpdateSecret(t.Context(), &sm.UpdateSecretInput{SecretId: aws.String("x"), KmsKeyId: aws.String("alias/two")})
+		want(t, "update", err, "")
+		read := func(disabled string) error {
+			fake.Disable(disabled, true)
+			defer fake.Disable(disabled, false)
+			_, err := c.GetSecretValue(t.Context(), &sm.GetSecretValueInput{SecretId: aws.String("x")})
+			return err
+		}
+		old, now := "DecryptionFailure", ""
+		if moved {
+			old, now = now, old
+		}
+		want(t, actions+": without the old key", read(one), old)
+		want(t, actions+": without the new key", read(two), now)
+		fake.Disable(two, true)
+		want(t, "put under a key that is off", put(c, t, "b", "2"), "EncryptionFailure")
 	}
 }

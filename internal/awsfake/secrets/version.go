@@ -188,9 +188,6 @@ func (s *Secrets) get(c *wire.Call, in *getIn) (*getOut, error) {
 	defer s.mu.Unlock()
 	sec, err := s.open(c, in.SecretId)
 	if err == nil {
-		err = s.key(c, sec.kms, "Decrypt")
-	}
-	if err == nil {
 		sec, err = s.seen(sec)
 	}
 	if err != nil {
@@ -211,6 +208,9 @@ func (s *Secrets) get(c *wire.Call, in *getIn) (*getOut, error) {
 		return nil, wire.Fail("ResourceNotFoundException", "Secrets Manager can't find the specified secret value for staging label: %s", stage)
 	case stage != "" && !slices.Contains(v.stages, stage):
 		return nil, wire.Fail("InvalidRequestException", "You provided a VersionStage that is not associated to the provided VersionId.")
+	}
+	if err := s.key(c, v.kms, "Decrypt"); err != nil {
+		return nil, err
 	}
 	return &getOut{
 		ARN: sec.arn, Name: sec.name, CreatedDate: wire.At(v.created), VersionId: v.id, VersionStages: slices.Clone(v.stages),

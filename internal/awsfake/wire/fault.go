@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net/http"
@@ -20,6 +21,7 @@ type Fault struct {
 	Hang    bool          // no answer until the caller gives up; nothing is done
 	Error   string        // answered instead of doing anything
 	Status  int           // of Error; 0: 400
+	Text    string        // of Error; empty: some
 	// Lost does what was asked for and breaks the connection instead of
 	// answering. Cut breaks it in the middle of the answer.
 	Lost, Cut bool
@@ -81,7 +83,7 @@ func (f Fault) before(ctx context.Context) error {
 		if f.Error == "ThrottlingException" {
 			text = "Rate exceeded"
 		}
-		return &Error{Code: f.Error, Text: text, Status: f.Status}
+		return &Error{Code: f.Error, Text: cmp.Or(f.Text, text), Status: f.Status}
 	}
 	return nil
 }

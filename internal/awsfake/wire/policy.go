@@ -106,6 +106,17 @@ func (c *Call) Also(action, resource string) error {
 	return c.allowed(a)
 }
 
+// Could reports whether the caller's policy allows an action that AWS does
+// without where it is refused. It is recorded only if it is allowed.
+func (c *Call) Could(action, resource string) bool {
+	a := Access{action, resource}
+	ok := c.allowed(a) == nil
+	if ok {
+		c.Besides = append(c.Besides, a)
+	}
+	return ok
+}
+
 func (c *Call) allowed(a Access) error {
 	if len(c.Principal.Statements) == 0 {
 		return nil

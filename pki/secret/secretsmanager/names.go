@@ -1,6 +1,7 @@
 package secretsmanager
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -55,14 +56,34 @@ func (s *Store) tags(name string) []types.Tag {
 // tagValue is what a tag may hold of a name: 256 characters.
 func tagValue(name string) string { return name[:min(len(name), 256)] }
 
-// explain says what to do about an error of an operation; nil stays nil.
-func (s *Store) explain(operation, name string, err error) error {
+// kmsResource is what a policy calls a KMS key: IAM knows it by its ARN, and an
+// alias by a condition.
+func kmsResource(key string) (arn string, condition map[string]map[string]string) {
+	where, name := "arn:aws:kms:*:*:", key
+	if strings.HasPrefix(key, "arn:") {
+		at := strings.LastIndexByte(key, ':') + 1
+		where, name = key[:at], key[at:]
+	}
+	switch {
+	case key == "":
+		return "*", nil
+	case strings.HasPrefix(name, "alias/"):
+		return where + "key/*", map[string]map[string]string{"ForAnyValue:StringEquals": {"kms:ResourceAliases": name}}
+	}
+	return where + "key/" + strings.TrimPrefix(name, "key/"), nil
+}
+
+// explain says what to do about an error of an operation under a KMS key (empty:
+// the store's own); nil stays nil.
+func (s *Store) explain(operation, name, key string, err error) error {
 	if err == nil {
 		return nil
 	}
 	action, resource := "secretsmanager:"+operation, "arn:aws:secretsmanager:*:*:secret:"+s.o.Prefix+"*"
+	var condition map[string]map[string]string
 	if strings.Contains(err.Error(), "Access to KMS") { // AWS often says no more
-		action, resource = "kms:GenerateDataKey", s.o.KMSKey
+		action = "kms:GenerateDataKey"
+		resource, condition = kmsResource(cmp.Or(key, s.o.KMSKey))
 		if operation == "GetSecretValue" {
 			action = "kms:Decrypt"
 		}
@@ -72,6 +93,9 @@ func (s *Store) explain(operation, name string, err error) error {
 		// Of all secrets of this mesh, not of one after the other.
 		if before, _, named := strings.Cut(d.Resource, ":secret:"); named {
 			d.Resource = before + ":secret:" + s.o.Prefix + "*"
+		}
+		if d.Resource == resource {
+			d.Condition = condition
 		}
 	}
 	advice := ""

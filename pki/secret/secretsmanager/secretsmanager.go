@@ -57,6 +57,7 @@ type API interface {
 	CreateSecret(context.Context, *sm.CreateSecretInput, ...func(*sm.Options)) (*sm.CreateSecretOutput, error)
 	GetSecretValue(context.Context, *sm.GetSecretValueInput, ...func(*sm.Options)) (*sm.GetSecretValueOutput, error)
 	PutSecretValue(context.Context, *sm.PutSecretValueInput, ...func(*sm.Options)) (*sm.PutSecretValueOutput, error)
+	UpdateSecret(context.Context, *sm.UpdateSecretInput, ...func(*sm.Options)) (*sm.UpdateSecretOutput, error)
 	UpdateSecretVersionStage(context.Context, *sm.UpdateSecretVersionStageInput, ...func(*sm.Options)) (*sm.UpdateSecretVersionStageOutput, error)
 }
 
@@ -135,7 +136,7 @@ func (s *Store) save(ctx context.Context, e secret.Entry) error {
 			return err
 		}
 	}
-	switch err := s.put(ctx, e.Name, v); {
+	switch err := s.put(ctx, e, &cur, v); {
 	case is[*types.ResourceExistsException](err):
 		return errors.Join(secret.ErrConflict, s.finish(ctx, e.Name, v.id, cur.id)) // somebody was first
 	case err != nil:
@@ -227,12 +228,12 @@ func (s *Store) prepare(ctx context.Context, e secret.Entry) (secret.Entry, bool
 		if theirs, err := s.version(ctx, e.Name, v.id); err == nil {
 			return theirs.prepared(e)
 		}
-		err = s.put(ctx, e.Name, v)
+		err = s.put(ctx, e, &cur, v)
 	} else if err = s.create(ctx, e, v); err == nil {
 		cur.exists, cur.id = true, v.id // its first version is the current one
 	} else if is[*types.ResourceExistsException](err) {
 		if cur, err = s.follows(ctx, e); err == nil {
-			err = s.put(ctx, e.Name, v)
+			err = s.put(ctx, e, &cur, v)
 		}
 	}
 	switch {

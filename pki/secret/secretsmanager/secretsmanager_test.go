@@ -31,7 +31,11 @@ type world struct {
 }
 
 func newWorld(t *testing.T, o secrets.Options, w wire.Options) *world {
-	s := wire.New(w, secrets.New(o).API())
+	return worldOf(t, secrets.New(o), w)
+}
+
+func worldOf(t *testing.T, fake *secrets.Secrets, w wire.Options) *world {
+	s := wire.New(w, fake.API())
 	sdk := sm.New(sm.Options{Region: "us-east-1", BaseEndpoint: aws.String("http://aws"), HTTPClient: s.Client(), Credentials: credentials.NewStaticCredentialsProvider("operator", "o", "")})
 	return &world{t, s, sdk}
 }
@@ -73,6 +77,9 @@ func (w *world) holds(s secret.Store, gen uint64, value string) {
 func inBubble(t *testing.T, name string, test func(*testing.T)) {
 	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
 }
+
+// keyARN begins the ARN of every KMS key.
+const keyARN = "arn:aws:kms:us-east-1:111122223333:key/"
 
 const leafSecret = "ecs-sc/mesh/leaf/prod/a"
 
@@ -293,7 +300,7 @@ func TestPace(t *testing.T) {
 }
 
 func TestKeysTagsAndNames(t *testing.T) {
-	w := newWorld(t, secrets.Options{Keys: []string{"alias/mesh", "alias/backend"}}, wire.Options{})
+	w := newWorld(t, secrets.Options{Keys: []secrets.Key{{ARN: keyARN + "1", Alias: "alias/mesh"}, {ARN: keyARN + "2", Alias: "alias/backend"}}}, wire.Options{})
 	s := w.replica(func(o *secretsmanager.Options) { o.KMSKey, o.Tags = "alias/mesh", map[string]string{"mesh": "prod"} })
 	w.save(s, 1, "one")
 	own := secret.Entry{Name: "leaf/prod/back-office", Generation: 1, KMSKey: "alias/backend"}

@@ -1,6 +1,7 @@
 package secretsmanager
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -22,6 +23,9 @@ const (
 	awsPending = "AWSPENDING"
 )
 
+// awsKey is the KMS key that Secrets Manager takes when it is told none.
+const awsKey = "alias/aws/secretsmanager"
+
 // envelope is what a version holds. Its fields are a contract between
 // replicas of different versions: add, never change.
 type envelope struct {
@@ -33,7 +37,9 @@ type envelope struct {
 	// Paced is when the next generation would come if all came at the
 	// interval; it runs ahead of the clock when they come faster.
 	Paced time.Time `json:"paced,omitzero"`
-	Value []byte    `json:"value"`
+	// KMSKey is the key that was asked for with this version.
+	KMSKey string `json:"kmsKey,omitempty"`
+	Value  []byte `json:"value"`
 }
 
 // version is one to be written, or one that was read.
@@ -50,6 +56,7 @@ type current struct {
 	generation uint64 // 0: none that was saved
 	value      []byte
 	paced      time.Time
+	kmsKey     string // that was asked for
 	corrupt    error
 }
 
@@ -61,7 +68,7 @@ func (s *Store) current(ctx context.Context, name string) (current, error) {
 		return current{}, nil // or a secret without a version: creating it will tell
 	}
 	if err != nil {
-		return current{}, s.explain("GetSecretValue", name, err)
+		return current{}, s.explain("GetSecretValue", name, "", err)
 	}
 	cur := current{exists: true, id: aws.ToString(out.VersionId)}
 	v, err := parse(out, name)
@@ -71,6 +78,7 @@ func (s *Store) current(ctx context.Context, name string) (current, error) {
 	case !v.Prepared:
 		cur.generation, cur.value, cur.paced = v.Generation, v.Value, v.Paced
 	}
+	cur.kmsKey = v.KMSKey
 	return cur, nil
 }
 
@@ -79,7 +87,7 @@ func (s *Store) version(ctx context.Context, name, versionID string) (version, e
 	id := s.id(name)
 	out, err := s.api.GetSecretValue(ctx, &sm.GetSecretValueInput{SecretId: &id, VersionId: &versionID})
 	if err != nil {
-		return version{}, s.explain("GetSecretValue", name, err)
+		return version{}, s.explain("GetSecretValue", name, "", err)
 	}
 	e, err := parse(out, name)
 	return version{versionID, e, aws.ToTime(out.CreatedDate)}, err
@@ -128,7 +136,7 @@ func (s *Store) next(e secret.Entry, cur current, now time.Time) version {
 	}
 	return version{
 		id:       versionID("saved", e.Name, e.Generation, "", cur.follow()),
-		envelope: envelope{Version: 1, Name: e.Name, Generation: e.Generation, Value: e.Value, Paced: paced.Add(max(0, s.o.Interval)).UTC().Truncate(time.Second)},
+		envelope: envelope{Version: 1, Name: e.Name, Generation: e.Generation, Value: e.Value, KMSKey: e.KMSKey, Paced: paced.Add(max(0, s.o.Interval)).UTC().Truncate(time.Second)},
 	}
 }
 
@@ -136,7 +144,7 @@ func (s *Store) next(e secret.Entry, cur current, now time.Time) version {
 func (s *Store) pending(e secret.Entry, cur current) version {
 	return version{
 		id:       versionID("prepared", e.Name, e.Generation, e.For, cur.follow()),
-		envelope: envelope{Version: 1, Name: e.Name, Generation: e.Generation, Value: e.Value, Prepared: true, For: e.For, Paced: cur.paced},
+		envelope: envelope{Version: 1, Name: e.Name, Generation: e.Generation, Value: e.Value, KMSKey: e.KMSKey, Prepared: true, For: e.For, Paced: cur.paced},
 	}
 }
 
@@ -166,19 +174,35 @@ func versionID(kind, name string, generation uint64, purpose, after string) stri
 func (s *Store) create(ctx context.Context, e secret.Entry, v version) error {
 	id, text := s.id(e.Name), v.text()
 	in := &sm.CreateSecretInput{Name: &id, ClientRequestToken: &v.id, SecretString: &text, Tags: s.tags(e.Name), Description: aws.String("patchbay: " + e.Name)}
-	if key := e.KMSKey; key != "" {
+	if key := cmp.Or(e.KMSKey, s.o.KMSKey); key != "" {
 		in.KmsKeyId = &key
-	} else if s.o.KMSKey != "" {
-		in.KmsKeyId = &s.o.KMSKey
 	}
 	_, err := s.api.CreateSecret(ctx, in)
-	return s.explain("CreateSecret", e.Name, err)
+	return s.explain("CreateSecret", e.Name, e.KMSKey, err)
 }
 
-func (s *Store) put(ctx context.Context, name string, v version) error {
-	id, text := s.id(name), v.text()
+// put adds a version to a secret that is there, under the key that e asks for.
+func (s *Store) put(ctx context.Context, e secret.Entry, cur *current, v version) error {
+	if err := s.rekey(ctx, e, cur); err != nil {
+		return err
+	}
+	id, text := s.id(e.Name), v.text()
 	_, err := s.api.PutSecretValue(ctx, &sm.PutSecretValueInput{SecretId: &id, ClientRequestToken: &v.id, SecretString: &text, VersionStages: []string{awsPending}})
-	return s.explain("PutSecretValue", name, err)
+	return s.explain("PutSecretValue", e.Name, e.KMSKey, err)
+}
+
+// rekey puts a secret under another key than was asked for with the version
+// that is current. Where none is asked for any more that is the store's own.
+func (s *Store) rekey(ctx context.Context, e secret.Entry, cur *current) error {
+	if e.KMSKey == cur.kmsKey {
+		return nil
+	}
+	id, key := s.id(e.Name), cmp.Or(e.KMSKey, s.o.KMSKey, awsKey)
+	if _, err := s.api.UpdateSecret(ctx, &sm.UpdateSecretInput{SecretId: &id, KmsKeyId: &key}); err != nil {
+		return s.explain("UpdateSecret", e.Name, e.KMSKey, err)
+	}
+	cur.kmsKey = e.KMSKey
+	return nil
 }
 
 // promote moves AWSCURRENT to a version, from one; empty: from none.
@@ -189,7 +213,7 @@ func (s *Store) promote(ctx context.Context, name, to, from string) error {
 		in.RemoveFromVersionId = &from
 	}
 	_, err := s.api.UpdateSecretVersionStage(ctx, in)
-	return s.explain("UpdateSecretVersionStage", name, err)
+	return s.explain("UpdateSecretVersionStage", name, "", err)
 }
 
 func (v version) text() string {
