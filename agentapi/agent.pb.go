@@ -690,8 +690,9 @@ func (x *ClientAlias) GetPort() uint32 {
 
 type Tls struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Issuer        string                 `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"` // awsPcaAuthorityArn as declared, or "default"
-	Only          bool                   `protobuf:"varint,2,opt,name=only,proto3" json:"only,omitempty"`    // callers must never use plain text
+	Issuer        string                 `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"`               // awsPcaAuthorityArn as declared, or "default"
+	Only          bool                   `protobuf:"varint,2,opt,name=only,proto3" json:"only,omitempty"`                  // callers must never use plain text
+	KmsKey        string                 `protobuf:"bytes,3,opt,name=kms_key,json=kmsKey,proto3" json:"kms_key,omitempty"` // under which the certificate's secret rests; empty: the control plane's choice
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -738,6 +739,13 @@ func (x *Tls) GetOnly() bool {
 		return x.Only
 	}
 	return false
+}
+
+func (x *Tls) GetKmsKey() string {
+	if x != nil {
+		return x.KmsKey
+	}
+	return ""
 }
 
 type Timeout struct {
@@ -2137,10 +2145,11 @@ const file_agent_proto_rawDesc = "" +
 	"\x06policy\x18\t \x01(\fR\x06policy\"<\n" +
 	"\vClientAlias\x12\x19\n" +
 	"\bdns_name\x18\x01 \x01(\tR\adnsName\x12\x12\n" +
-	"\x04port\x18\x02 \x01(\rR\x04port\"1\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\"J\n" +
 	"\x03Tls\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x12\n" +
-	"\x04only\x18\x02 \x01(\bR\x04only\"t\n" +
+	"\x04only\x18\x02 \x01(\bR\x04only\x12\x17\n" +
+	"\akms_key\x18\x03 \x01(\tR\x06kmsKey\"t\n" +
 	"\aTimeout\x12-\n" +
 	"\x04idle\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x04idle\x12:\n" +
 	"\vper_request\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\n" +

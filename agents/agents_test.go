@@ -298,7 +298,7 @@ func TestHelloListsEveryProblem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		bad := wirePort("Web", "-x", 0)
-		bad.AppProtocol, bad.ContainerPort, bad.Tls = "udp", 0, &agentapi.Tls{}
+		bad.AppProtocol, bad.ContainerPort, bad.Tls = "udp", 0, &agentapi.Tls{KmsKey: "my key"}
 		bad.Timeout = &agentapi.Timeout{Idle: durationpb.New(-time.Second)}
 		long := wirePort("long", "long", 15020)
 		long.Timeout = &agentapi.Timeout{PerRequest: &durationpb.Duration{Seconds: 1 << 50}} // more than a time.Duration holds
@@ -312,7 +312,7 @@ func TestHelloListsEveryProblem(t *testing.T) {
 		if status.Code(err) != codes.InvalidArgument {
 			t.Fatal(err)
 		}
-		for _, part := range []string{"wiring", "zone", "container_ports[0]", "ports[0].port_name", "discovery_name", "app_protocol", "container_port 0", "tls.issuer", "timeout", "client_aliases[0]", "used twice", "ports[1].ingress_port", "ports[2].timeout", "ports[2].client_aliases[0]"} {
+		for _, part := range []string{"wiring", "zone", "container_ports[0]", "ports[0].port_name", "discovery_name", "app_protocol", "container_port 0", "tls.issuer", "tls.kms_key", "timeout", "client_aliases[0]", "used twice", "ports[1].ingress_port", "ports[2].timeout", "ports[2].client_aliases[0]"} {
 			if !strings.Contains(err.Error(), part) {
 				t.Errorf("the error does not name %s:\n%v", part, err)
 			}

@@ -89,9 +89,12 @@ func decodePort(namespace, at string, w *agentapi.Port) (Port, []error) {
 		bad(": container_port %d, ingress_port %d; allowed: 1 to 65535", w.GetContainerPort(), w.GetIngressPort())
 	}
 	if w.GetTls() != nil {
-		p.TLS = &mesh.ServiceTLS{Issuer: w.GetTls().GetIssuer(), Only: w.GetTls().GetOnly()}
+		p.TLS = &mesh.ServiceTLS{Issuer: w.GetTls().GetIssuer(), Only: w.GetTls().GetOnly(), KMSKey: w.GetTls().GetKmsKey()}
 		if p.TLS.Issuer == "" {
 			bad(".tls.issuer: empty; allowed: an awsPcaAuthorityArn, or \"default\"")
+		}
+		if k := p.TLS.KMSKey; k != "" && !mesh.ValidKMSKey(k) {
+			bad(".tls.kms_key: %q; allowed: the id of a KMS key, alias/NAME, or the ARN of either", k)
 		}
 	}
 	if t := w.GetTimeout().GetIdle(); t != nil {

@@ -36,6 +36,8 @@ type Task struct {
 	Policies map[string]*policy.Policy
 	// Revision is the deployment that the task is of; empty: not said here.
 	Revision string
+	// Ignored is what is accepted and has no effect, with what takes its place.
+	Ignored Problems
 }
 
 // Port is one entry of services, joined with its port mapping.
@@ -96,6 +98,7 @@ func Parse(document []byte) (Task, error) {
 	if len(c.problems) > 0 {
 		return Task{}, inOrder(c.problems, doc.at)
 	}
+	t.Ignored = inOrder(c.ignored, doc.at)
 	return t, nil
 }
 
@@ -118,6 +121,7 @@ func (c *checker) decode(t *tree) (d document) {
 type checker struct {
 	spoiled  map[string]bool // paths about which something has been said: nothing follows from their value
 	problems Problems
+	ignored  Problems
 }
 
 // bad adds a problem. Of a path that is spoiled, or lies below one, nothing
@@ -133,6 +137,9 @@ func (c *checker) bad(path, format string, args ...any) {
 	}
 	c.problems = append(c.problems, Problem{path, fmt.Sprintf(format, args...)})
 }
+
+// ignore notes what has no effect.
+func (c *checker) ignore(path, text string) { c.ignored = append(c.ignored, Problem{path, text}) }
 
 // inOrder sorts problems by where they stand in the document; what is missing
 // stands where the object begins that should have it.

@@ -45,9 +45,10 @@ func TestParse(t *testing.T) {
 		Enabled: true, Namespace: "demo", ContainerPorts: []uint16{5432, 8080, 9100}, LogLevel: "debug",
 		AccessLog: &AccessLog{Format: "JSON", QueryParameters: true},
 		Ports: []Port{
-			{PortName: "web", DiscoveryName: "web", Protocol: mesh.HTTP, ContainerPort: 8080, IngressPort: 15010, Aliases: []Alias{{"backend", 80}}, TLS: &mesh.ServiceTLS{Issuer: "default"}, Timeouts: mesh.Timeouts{Idle: &off, PerRequest: &half}},
+			{PortName: "web", DiscoveryName: "web", Protocol: mesh.HTTP, ContainerPort: 8080, IngressPort: 15010, Aliases: []Alias{{"backend", 80}}, TLS: &mesh.ServiceTLS{Issuer: "default", KMSKey: "k"}, Timeouts: mesh.Timeouts{Idle: &off, PerRequest: &half}},
 			{PortName: "db", DiscoveryName: "store", Protocol: mesh.TCP, ContainerPort: 5432, IngressPort: 15999, Aliases: []Alias{{"", 5432}}},
 		},
+		Ignored: Problems{{"serviceConnectConfiguration.services[0].tls.roleArn", "has no effect: the control plane asks the CA and keeps the certificate, with its own role; who gets it is who has the task's role (taskRoleArn)"}},
 	}
 	got, err := Parse([]byte(good))
 	if err != nil {

@@ -240,7 +240,13 @@ func (c *checker) tls(path string, t *tls) *mesh.ServiceTLS {
 		c.bad(path+".issuerCertificateAuthority.awsPcaAuthorityArn", "is missing; allowed: the ARN of a private CA, or the name of an issuer of the control plane, such as default")
 		return nil
 	}
-	return &mesh.ServiceTLS{Issuer: t.IssuerCertificateAuthority.AWSPCAAuthorityARN}
+	if t.KMSKey != "" && !mesh.ValidKMSKey(t.KMSKey) {
+		c.bad(path+".kmsKey", "%s; allowed: the id of a KMS key, alias/NAME, or the ARN of either", quote(t.KMSKey))
+	}
+	if t.RoleARN != "" {
+		c.ignore(path+".roleArn", "has no effect: the control plane asks the CA and keeps the certificate, with its own role; who gets it is who has the task's role (taskRoleArn)")
+	}
+	return &mesh.ServiceTLS{Issuer: t.IssuerCertificateAuthority.AWSPCAAuthorityARN, KMSKey: t.KMSKey}
 }
 
 // unique holds ECS's rules about names and ports that may stand only once.

@@ -47,10 +47,16 @@ var (
 	discoveryName = regexp.MustCompile(`^[a-z0-9_][a-z0-9_-]{0,63}$`)
 	dnsName       = regexp.MustCompile(`^[a-z0-9_][a-z0-9_.-]{0,126}$`)
 	taskName      = regexp.MustCompile(`^[0-9a-zA-Z_-]{1,64}$`)
+	// kmsKey is a KeyId of KMS; the longest, the ARN of an alias, has some 320.
+	kmsKey = regexp.MustCompile(`^[0-9a-zA-Z:/_-]{1,512}$`)
 )
 
 // ValidDiscoveryName reports whether s may be a discoveryName or a portName.
 func ValidDiscoveryName(s string) bool { return discoveryName.MatchString(s) }
+
+// ValidKMSKey reports whether s may name a KMS key: id, alias/NAME, or the ARN
+// of either.
+func ValidKMSKey(s string) bool { return kmsKey.MatchString(s) }
 
 // ValidDNSName reports whether s may be a clientAlias's dnsName. Besides ECS's
 // characters it refuses what a hosts file could not hold as one name, and the

@@ -113,6 +113,9 @@ func (e Endpoint) Compare(o Endpoint) int {
 type ServiceTLS struct {
 	Issuer string // the issuer's name: awsPcaAuthorityArn as declared, or "default"
 	Only   bool   // locked: endpoints that speak plain text are not called at all
+	// KMSKey is the id, ARN or alias of the KMS key under which the service's
+	// certificate and key rest; empty: the control plane's choice.
+	KMSKey string
 }
 
 // Service is everything that a caller's sidecar needs to reach one service.

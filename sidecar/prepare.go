@@ -215,7 +215,7 @@ func (a *Agent) helloPort(p declare.Port) *agentapi.Port {
 		out.ClientAliases = append(out.ClientAliases, &agentapi.ClientAlias{DnsName: strings.ToLower(name), Port: uint32(alias.Port)})
 	}
 	if p.TLS != nil {
-		out.Tls = &agentapi.Tls{Issuer: p.TLS.Issuer, Only: p.TLS.Only}
+		out.Tls = &agentapi.Tls{Issuer: p.TLS.Issuer, Only: p.TLS.Only, KmsKey: p.TLS.KMSKey}
 	}
 	if p.Timeouts != (mesh.Timeouts{}) {
 		out.Timeout = &agentapi.Timeout{Idle: duration(p.Timeouts.Idle), PerRequest: duration(p.Timeouts.PerRequest)}

@@ -17,6 +17,7 @@ type Planned struct {
 	Aliases           []Alias  `json:"aliases"` // an empty name is discoveryName.namespace
 	Issuer            string   `json:"issuer,omitempty"`
 	TLSOnly           bool     `json:"tlsOnly,omitempty"`
+	KMSKey            string   `json:"kmsKey,omitempty"`
 	IdleSeconds       *float64 `json:"idleSeconds,omitempty"`
 	PerRequestSeconds *float64 `json:"perRequestSeconds,omitempty"`
 }

@@ -204,6 +204,9 @@ func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
 		errs = append(errs, err)
 		cfg.Declaration = declare.Task{Enabled: true} // that it is not is said already
 	}
+	for _, p := range cfg.Declaration.Ignored {
+		cfg.Log.Warn("a part of the declaration has no effect", "path", p.Path, "reason", p.Text)
+	}
 	cfg.Revision = cmp.Or(o.cfg.Revision, cfg.Declaration.Revision, cfg.Revision)
 	a, err := sidecar.New(cfg)
 	if err := errors.Join(append(errs, err)...); err != nil {

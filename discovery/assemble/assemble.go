@@ -83,11 +83,11 @@ func own(s *mesh.Service, p Parts) {
 			continue
 		}
 		if d := p.Settings.Documents[i.Settings]; d.TLS != nil {
-			s.TLS = &mesh.ServiceTLS{Issuer: d.TLS.Issuer}
+			s.TLS = &mesh.ServiceTLS{Issuer: d.TLS.Issuer, KMSKey: d.TLS.KMSKey}
 			return
 		}
 		if p.Before != nil && p.Before.TLS != nil {
-			s.TLS = &mesh.ServiceTLS{Issuer: p.Before.TLS.Issuer}
+			s.TLS = &mesh.ServiceTLS{Issuer: p.Before.TLS.Issuer, KMSKey: p.Before.TLS.KMSKey}
 			return
 		}
 	}

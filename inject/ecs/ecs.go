@@ -295,7 +295,7 @@ func (in *inject) declaration() string {
 	sc := doc.Object(block)
 	for i, s := range sc.Objects("services") {
 		s.Set("ingressPortOverride", tree.Number(int(in.task.Ports[i].IngressPort)))
-		s.Object("tls").Delete("kmsKey", "roleArn")
+		s.Object("tls").Delete("roleArn")
 	}
 	if log := sc.Object("logConfiguration"); log != nil {
 		sc.Set("logConfiguration", tree.Of("logDriver", log.Get("logDriver")))

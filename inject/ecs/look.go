@@ -2,6 +2,8 @@ package ecs
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"patchbay/declare/definition"
@@ -14,6 +16,7 @@ func (in *inject) look() {
 		in.lookAtBalancer(i)
 	}
 	in.lookAtPorts()
+	in.lookAtTLS()
 	if in.s.Join == nil {
 		in.note(true, "", "the sidecar looks for its join directory at /join of the image; --join DIR puts it into the task definition")
 	}
@@ -80,6 +83,18 @@ func (in *inject) lookAtBalancer(i int) {
 	}
 	for _, text := range t.Trouble(p.TLS != nil) {
 		in.note(false, path, "%s", text)
+	}
+}
+
+// lookAtTLS notes what the blocks say in vain.
+func (in *inject) lookAtTLS() {
+	for _, p := range in.task.Ignored {
+		in.note(false, p.Path, "%s", p.Text)
+	}
+	for _, path := range slices.Sorted(maps.Keys(in.d.ServiceAt.Unknown)) {
+		if strings.HasPrefix(path, block+".services[") && strings.HasSuffix(path, ".tls.kmsKey") {
+			in.note(false, path, "is a key that AWS alone knows yet: the certificate rests under the control plane's own; an ARN, or alias/NAME, is taken along")
+		}
 	}
 }
 

@@ -79,6 +79,7 @@ type shape struct {
 	Aliases    []string      `json:"aliases,omitempty"`
 	TLS        string        `json:"tls,omitempty"` // issuer
 	TLSOnly    bool          `json:"tlsOnly,omitempty"`
+	KMSKey     string        `json:"kmsKey,omitempty"`
 	Idle       string        `json:"idleTimeout,omitempty"`
 	PerRequest string        `json:"perRequestTimeout,omitempty"`
 }
@@ -92,7 +93,7 @@ func shapeOf(s *mesh.Service) shape {
 		out.Aliases = append(out.Aliases, fmt.Sprintf("%s:%d", a.DNSName, a.Port))
 	}
 	if s.TLS != nil {
-		out.TLS, out.TLSOnly = s.TLS.Issuer, s.TLS.Only
+		out.TLS, out.TLSOnly, out.KMSKey = s.TLS.Issuer, s.TLS.Only, s.TLS.KMSKey
 	}
 	if d := s.Timeouts.Idle; d != nil {
 		out.Idle = d.String()

@@ -65,7 +65,7 @@ func Overlay(snap *mesh.Snapshot, planned []api.Planned, now time.Time) (*mesh.S
 func apply(s, old *mesh.Service, p api.Planned) {
 	s.Protocol, s.TLS, s.Timeouts, s.Aliases = mesh.Protocol(p.Protocol), nil, mesh.Timeouts{}, nil
 	if p.Issuer != "" {
-		s.TLS = &mesh.ServiceTLS{Issuer: p.Issuer, Only: p.TLSOnly}
+		s.TLS = &mesh.ServiceTLS{Issuer: p.Issuer, Only: p.TLSOnly, KMSKey: p.KMSKey}
 	}
 	span := func(seconds *float64) *time.Duration {
 		if seconds == nil {

@@ -121,7 +121,7 @@ func planned(namespace string, p declare.Port) api.Planned {
 		out.Aliases = append(out.Aliases, api.Alias{DNSName: a.DNSName, Port: a.Port})
 	}
 	if p.TLS != nil {
-		out.Issuer, out.TLSOnly = p.TLS.Issuer, p.TLS.Only
+		out.Issuer, out.TLSOnly, out.KMSKey = p.TLS.Issuer, p.TLS.Only, p.TLS.KMSKey
 	}
 	if d := p.Timeouts.Idle; d != nil {
 		out.IdleSeconds = new(d.Seconds())

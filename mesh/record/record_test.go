@@ -37,7 +37,7 @@ func example() (Instance, Settings, map[string]netip.Addr) {
 		}, Settings{
 			Protocol: mesh.HTTP,
 			Aliases:  []mesh.Alias{{DNSName: "backend.prod", Port: 8080}, {DNSName: "backend", Port: 8080}},
-			TLS:      &mesh.ServiceTLS{Issuer: "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/1", Only: true},
+			TLS:      &mesh.ServiceTLS{Issuer: "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/1", Only: true, KMSKey: "alias/backend"},
 			Timeouts: mesh.Timeouts{Idle: ptr(time.Hour), PerRequest: ptr(time.Duration(0))},
 		}, map[string]netip.Addr{
 			"backend": netip.MustParseAddr("127.130.0.9"), "backend.prod": netip.MustParseAddr("127.140.0.1"),
@@ -260,14 +260,14 @@ func TestDamageIsNeverForeign(t *testing.T) {
 func TestBadSettingsNameEveryProblem(t *testing.T) {
 	_, _, err := Settings{
 		Protocol: "udp", Aliases: []mesh.Alias{{DNSName: "UPPER", Port: 1}, {DNSName: "ok"}},
-		TLS: &mesh.ServiceTLS{}, Timeouts: mesh.Timeouts{Idle: ptr(-time.Second)},
+		TLS: &mesh.ServiceTLS{KMSKey: "my key"}, Timeouts: mesh.Timeouts{Idle: ptr(-time.Second)},
 	}.Encode()
 	for want, timeouts := range map[string]mesh.Timeouts{"idle": {Idle: ptr(mesh.MaxTimeout + 1)}, "perRequest": {PerRequest: ptr(mesh.MaxTimeout + 1)}} {
 		if _, _, err := (Settings{Protocol: mesh.HTTP, Timeouts: timeouts}).Encode(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s beyond what Envoy can hold: %v", want, err)
 		}
 	}
-	for _, want := range []string{`"udp"`, `"UPPER"`, "the port", "issuer", "negative"} {
+	for _, want := range []string{`"udp"`, `"UPPER"`, "the port", "issuer", "KMS key", "negative"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not name %s", err, want)
 		}

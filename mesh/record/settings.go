@@ -42,6 +42,7 @@ type docAlias struct {
 type docTLS struct {
 	Issuer string `json:"issuer"`
 	Only   bool   `json:"only,omitempty"`
+	KMSKey string `json:"kmsKey,omitempty"`
 }
 
 // docTimeouts holds durations in Go's notation, such as "15s"; "0s" is off.
@@ -65,7 +66,7 @@ func (s Settings) Encode() (doc []byte, hash16 string, err error) {
 	})
 	d.Aliases = slices.Compact(d.Aliases)
 	if s.TLS != nil {
-		d.TLS = &docTLS{s.TLS.Issuer, s.TLS.Only}
+		d.TLS = &docTLS{s.TLS.Issuer, s.TLS.Only, s.TLS.KMSKey}
 	}
 	if t := s.Timeouts; t.Idle != nil || t.PerRequest != nil {
 		d.Timeouts = &docTimeouts{}
@@ -101,7 +102,7 @@ func DecodeSettings(doc []byte) (Settings, error) {
 	slices.SortFunc(s.Aliases, mesh.Alias.Compare)
 	s.Aliases = slices.Compact(s.Aliases)
 	if d.TLS != nil {
-		s.TLS = &mesh.ServiceTLS{Issuer: d.TLS.Issuer, Only: d.TLS.Only}
+		s.TLS = &mesh.ServiceTLS{Issuer: d.TLS.Issuer, Only: d.TLS.Only, KMSKey: d.TLS.KMSKey}
 	}
 	var errs []error
 	if d.Timeouts != nil {
@@ -145,6 +146,9 @@ func (s Settings) validate() error {
 	}
 	if s.TLS != nil && (s.TLS.Issuer == "" || !printable(s.TLS.Issuer)) {
 		errs = append(errs, fmt.Errorf("tls: the issuer %q is not one or more visible ASCII characters", s.TLS.Issuer))
+	}
+	if s.TLS != nil && s.TLS.KMSKey != "" && !mesh.ValidKMSKey(s.TLS.KMSKey) {
+		errs = append(errs, fmt.Errorf("tls: the KMS key %q is none: an id, alias/NAME, or the ARN of either", s.TLS.KMSKey))
 	}
 	for what, d := range map[string]*time.Duration{"idle": s.Timeouts.Idle, "perRequest": s.Timeouts.PerRequest} {
 		if d != nil && (*d < 0 || *d > mesh.MaxTimeout) {
