@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"patchbay/bench"
+	"patchbay/bench/certificates"
 	"patchbay/bench/day"
 	"patchbay/bench/operator"
 	"patchbay/bench/path"
@@ -25,7 +26,7 @@ import (
 
 // jobs are all parts, in the order of running and of the page. A package that
 // measures something of its own is put here by [bench.FromRows].
-var jobs = []bench.Job{push.Job, push.Cost, operator.Job(), path.Job, path.Churn, path.Memory, path.Instructions, day.Job, push.Endurance}
+var jobs = []bench.Job{push.Job, push.Cost, operator.Job(), path.Job, path.Churn, path.Memory, path.Instructions, day.Job, certificates.Job, push.Endurance}
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))

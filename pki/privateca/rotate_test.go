@@ -283,25 +283,3 @@ func TestEarliestExpiryFirst(t *testing.T) {
 		}
 	})
 }
-
-// BenchmarkRotationRace is TestRotationRace in real time: five replicas, 300
-// services, the documented rates of Private CA and Secrets Manager.
-func BenchmarkRotationRace(b *testing.B) {
-	const replicas, n = 5, 300
-	for b.Loop() {
-		r := newRace(b, n)
-		start := time.Now()
-		for range replicas {
-			r.start(b)
-		}
-		for _, c := range r.running {
-			c.covered(b, n, time.Minute)
-		}
-		took := time.Since(start)
-		b.ReportMetric(float64(r.pca.Issued(r.arn)), "certificates")
-		b.ReportMetric(took.Seconds()/(float64(n)/25), "×theory")
-		for _, c := range r.running {
-			c.stop()
-		}
-	}
-}
