@@ -105,7 +105,7 @@ func (s *Server) Connect(stream agentapi.Agent_ConnectServer) error {
 	}
 	v.log.InfoContext(ctx, "agent connected", "agent_version", hello.GetAgentVersion(), "envoy_version", hello.GetEnvoyVersion(), "ports", len(ports))
 	err = v.run(ctx, ups)
-	v.log.InfoContext(ctx, "agent disconnected", "reason", err)
+	v.log.InfoContext(ctx, "agent disconnected", "error", err)
 	return err
 }
 
@@ -204,7 +204,7 @@ func (s *session) onHealth(ctx context.Context, h *agentapi.Health) {
 		st.beats++
 	})
 	if h.GetEnvoyError() != before && h.GetEnvoyError() != "" {
-		s.log.ErrorContext(ctx, "Envoy refuses a listener", "envoy_error", h.GetEnvoyError())
+		s.log.ErrorContext(ctx, "Envoy refuses a listener", "error", h.GetEnvoyError())
 	}
 	for _, p := range s.ports {
 		p.poke()

@@ -181,7 +181,7 @@ func (l *Log) recover() ([]Event, error) {
 		l.head.Seq = max(l.head.Seq, known.Seq)
 	}
 	for _, e := range events {
-		l.log.Warn("audit log", "file", l.path, "what", e.Kind, "reason", e.Reason)
+		l.log.Warn("audit log", "file", l.path, "event", e.Kind, "reason", e.Reason)
 	}
 	return events, nil
 }
@@ -206,7 +206,7 @@ func (l *Log) Record(e Event) {
 	}
 	if err != nil {
 		l.lost++
-		l.log.Error("audit event is not written", "file", l.path, "error", err, "event", string(text))
+		l.log.Error("audit event is not written", "file", l.path, "error", err, "line", string(text))
 	}
 }
 

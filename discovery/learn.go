@@ -35,7 +35,7 @@ func (s *service) learn(now time.Time, t task) time.Duration {
 	case t.asked:
 		s.timer.Asked(now, t.full)
 		if s.failures > 0 {
-			s.ns.log.Info("the registry answers for a service again", "service", s.name.DiscoveryName)
+			s.ns.log.Info("the registry answers for a service again", "service", s.name.String())
 		}
 		s.missing, s.failures, s.err = 0, 0, nil
 		s.answered = now
@@ -56,7 +56,7 @@ func (s *service) learn(now time.Time, t task) time.Duration {
 
 func (s *service) failed(err error) {
 	if s.failures == 0 {
-		s.ns.log.Warn("can't ask for a service; what is known of it stays", "service", s.name.DiscoveryName, "error", err)
+		s.ns.log.Warn("can't ask for a service; what is known of it stays", "service", s.name.String(), "error", err)
 	}
 	s.err = err
 	s.failures++
@@ -72,7 +72,7 @@ func (s *service) learnSettings(now time.Time, t task) {
 	}
 	if t.attrsErr != nil {
 		if s.attrFailures == 0 {
-			s.ns.log.Warn("can't read the settings of a service; what is known stays", "service", s.name.DiscoveryName, "error", t.attrsErr)
+			s.ns.log.Warn("can't read the settings of a service; what is known stays", "service", s.name.String(), "error", t.attrsErr)
 		}
 		s.attrsErr = t.attrsErr
 		s.attrFailures++
@@ -93,7 +93,7 @@ func (s *service) learnSettings(now time.Time, t task) {
 		s.attrs, s.broken = t.attrs, true
 	}
 	if err != nil && (s.attrsErr == nil || s.attrsErr.Error() != err.Error()) {
-		s.ns.log.Warn("settings of a service", "service", s.name.DiscoveryName, "arn", s.info.ARN, "error", err)
+		s.ns.log.Warn("settings of a service", "service", s.name.String(), "arn", s.info.ARN, "error", err)
 	}
 	s.attrsErr = err
 	for h := range s.unknown {
@@ -129,9 +129,9 @@ func (s *service) learnInstances(now time.Time, t task) {
 	case s.belief.Held > 0 && wasHeld == 0:
 		s.ns.cfg.Metrics.RemovalHeld(s.name, s.belief.Held)
 		s.ns.log.Warn("many endpoints disappeared at once; they stay until the registry confirms it",
-			"service", s.name.DiscoveryName, "held", s.belief.Held, "left", len(next))
+			"service", s.name.String(), "held", s.belief.Held, "left", len(next))
 	case s.belief.Held == 0 && wasHeld > 0:
-		s.ns.log.Info("endpoints are no longer held", "service", s.name.DiscoveryName, "left", len(next))
+		s.ns.log.Info("endpoints are no longer held", "service", s.name.String(), "left", len(next))
 	}
 }
 
@@ -174,7 +174,7 @@ func (s *service) readable(now time.Time, t task) []cloud.Instance {
 	for id, reason := range t.answer.Malformed {
 		if s.malformed[id] != reason {
 			s.ns.cfg.Metrics.InstanceSkipped(s.name, reason)
-			s.ns.log.Warn("a malformed instance is skipped", "service", s.name.DiscoveryName, "instance", id, "reason", reason)
+			s.ns.log.Warn("a malformed instance is skipped", "service", s.name.String(), "instance", id, "reason", reason)
 		}
 		keep(id)
 	}

@@ -283,7 +283,7 @@ func (n *namespace) noteConflicts(now []mesh.AliasConflict) {
 	for _, c := range now {
 		if !slices.Contains(n.conflicts, c) {
 			n.log.Warn("two services claim one alias; the older keeps it", "alias", c.Alias.DNSName, "port", c.Alias.Port,
-				"keeps", c.Winner.DiscoveryName, "refused", c.Loser.DiscoveryName)
+				"keeps", c.Winner.String(), "refused", c.Loser.String())
 		}
 	}
 	for _, c := range n.conflicts {
@@ -296,7 +296,7 @@ func (n *namespace) noteConflicts(now []mesh.AliasConflict) {
 
 // remove forgets a service that is gone for good.
 func (n *namespace) remove(s *service) {
-	n.log.Info("a service is gone", "service", s.name.DiscoveryName)
+	n.log.Info("a service is gone", "service", s.name.String())
 	if s.cancel != nil {
 		s.cancel()
 	}

@@ -134,7 +134,7 @@ func (i *Injector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer undo()
 	ctx, cancel := context.WithTimeout(r.Context(), want.For)
 	defer cancel()
-	i.Log.WarnContext(ctx, "a fault is made on purpose", "fault", text, "lasts", want.For)
+	i.Log.WarnContext(ctx, "a fault is made on purpose", "fault", text, "lasts", want.For.String())
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	out := http.NewResponseController(w)

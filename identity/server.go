@@ -77,7 +77,7 @@ func (s *Server) Enrol(ctx context.Context, r *agentapi.EnrolRequest) (*agentapi
 	}
 	who, err := admit(ctx, r, time.Now())
 	if err != nil {
-		s.refusals.Refuse(ctx, from, err, slog.String("enrolment", clip(r.GetNamespace()+"/"+r.GetWorkload()+"/"+r.GetTask())))
+		s.refusals.Refuse(ctx, from, err, slog.String("node", clip(r.GetNamespace()+"/"+r.GetWorkload()+"/"+r.GetTask())))
 		return nil, status.Error(codeOf(err), err.Error())
 	}
 	return s.answer(ctx, who, r.GetCsrDer(), "enrolled")
@@ -172,7 +172,7 @@ func (s *Server) answer(ctx context.Context, who caller, csrDER []byte, how stri
 		s.refusals.Refuse(ctx, address(ctx), err, slog.String("node", who.node.ID()))
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	s.log.InfoContext(ctx, "node certificate issued", "node", who.node.ID(), "how", how, "key", who.keyID, "from", address(ctx), "serial", fmt.Sprintf("%x", cert.SerialNumber), "not_after", cert.NotAfter)
+	s.log.InfoContext(ctx, "node certificate issued", "node", who.node.ID(), "how", how, "key_id", who.keyID, "address", address(ctx), "serial", fmt.Sprintf("%x", cert.SerialNumber), "not_after", cert.NotAfter)
 	s.audit(nodeEvent(who, cert, how, address(ctx)))
 	return &agentapi.EnrolResponse{
 		ChainDer: [][]byte{cert.Raw}, CaPem: s.signer.CA(), SpiffeId: join.SPIFFEID(s.signer.TrustDomain(), who.node), NodeId: who.node.ID(),

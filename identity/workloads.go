@@ -174,7 +174,7 @@ func (w *Workloads) refresh(maxAge time.Duration) {
 		if text == "" {
 			w.log.Info("all registrations are well-formed again")
 		} else {
-			w.log.Error("registrations are wrong; what they said before goes on to count", "problems", text)
+			w.log.Error("registrations are wrong; what they said before goes on to count", "error", text)
 		}
 	}
 }

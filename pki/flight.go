@@ -237,7 +237,7 @@ func (r *Rotator) save(ctx context.Context, f flight, l landing) landing {
 		r.log.Error("certificate is in use but not stored", "service", f.name.String(), "error", l.unsaved)
 	}
 	r.log.Info("certificate issued", "service", f.name.String(), "issuer", l.leaf.Issuer, "serial", l.leaf.Serial,
-		"not_after", l.leaf.NotAfter, "names", f.want.names, "generation", l.generation)
+		"not_after", l.leaf.NotAfter, "dns_names", f.want.names, "generation", l.generation)
 	return l
 }
 

@@ -47,7 +47,7 @@ func (r *Rotator) follow(s *service) {
 			o.due = at
 		}
 	}
-	r.log.Info("issuer signs with a newer root; renewing what older ones signed", "issuer", t.name, "root", s.anchor.Subject.String(), "leaves", len(old), "within", window)
+	r.log.Info("issuer signs with a newer root; renewing what older ones signed", "issuer", t.name, "root", s.anchor.Subject.String(), "leaves", len(old), "within", window.String())
 }
 
 // sinceOf is since when a root has been trusted; zero: with the first bundle.

@@ -229,7 +229,7 @@ func (r *Rotator) watchFloor(s *service, now time.Time) {
 	}
 	s.alarmed, s.due = true, time.Time{}
 	r.log.Error("certificate is about to expire", "service", s.name.String(), "serial", s.leaf.Serial,
-		"not_after", s.leaf.NotAfter, "left", s.leaf.NotAfter.Sub(now), "error", s.err)
+		"not_after", s.leaf.NotAfter, "certificate_left", s.leaf.NotAfter.Sub(now).String(), "error", s.err)
 }
 
 // land takes in, and publishes, what a flight brought. A Rotate that comes

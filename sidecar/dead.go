@@ -24,11 +24,11 @@ func (a *Agent) closeDead(ctx context.Context) {
 		return
 	}
 	if err := a.shut(dead); err != nil {
-		a.log.ErrorContext(ctx, "ports of dead applications can't be closed; they take connections", "ports", dead, "error", err)
+		a.log.ErrorContext(ctx, "ports of dead applications can't be closed; they take connections", "closed", dead, "error", err)
 		return
 	}
 	a.closed = dead
-	a.log.InfoContext(ctx, "new connections are refused where the application takes none", "ports", dead)
+	a.log.InfoContext(ctx, "new connections are refused where the application takes none", "closed", dead)
 }
 
 // reopen leaves no port closed behind.

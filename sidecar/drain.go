@@ -36,7 +36,7 @@ func (a *Agent) drain(ctx context.Context) {
 	a.set(func(s *state) { s.draining = true })
 	signal(a.report)
 	if err := a.await(ctx); err != nil {
-		a.log.WarnContext(ctx, "drain goes on without the control plane", "reason", err)
+		a.log.WarnContext(ctx, "drain goes on without the control plane", "error", err)
 	}
 	if len(a.cfg.Declaration.Ports) > 0 {
 		a.finish(ctx)
@@ -107,7 +107,7 @@ func (a *Agent) finish(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-			a.log.WarnContext(ctx, "what is under way is cut", "active", n, "reason", context.Cause(ctx))
+			a.log.WarnContext(ctx, "what is under way is cut", "active", n, "error", context.Cause(ctx))
 			return
 		case <-end:
 			if n > 0 {

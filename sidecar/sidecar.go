@@ -223,7 +223,7 @@ func (a *Agent) start(ctx context.Context, talk func()) error {
 		DrainTime: a.cfg.DrainTime, Log: a.log, Stdout: a.cfg.AccessLog, LogLevel: a.envoyLogLevel(),
 	})
 	a.setPhase("")
-	a.log.InfoContext(ctx, "joined", "node", a.member.Node().ID(), "network", cmp.Or(a.cfg.Network, "own"), "wiring", a.wiring, "envoy", a.binary.Version.String(), "ports", len(a.cfg.Declaration.Ports))
+	a.log.InfoContext(ctx, "joined", "node", a.member.Node().ID(), "network", cmp.Or(a.cfg.Network, "own"), "wiring", a.wiring, "envoy_version", a.binary.Version.String(), "ports", len(a.cfg.Declaration.Ports))
 	return nil
 }
 

@@ -59,7 +59,7 @@ func (a *Agent) disconnected(err error) {
 	}
 	a.set(func(s *state) {
 		if text != s.lost {
-			a.log.Warn("no stream to the control plane; everything stays as it is, and it is tried again", "control_plane", a.cfg.Agent, "reason", text)
+			a.log.Warn("no stream to the control plane; everything stays as it is, and it is tried again", "address", a.cfg.Agent, "error", text)
 		}
 		s.connected, s.lost = false, text
 	})
@@ -188,5 +188,5 @@ func (a *Agent) registered(r *agentapi.Registration) {
 		a.log.Error("not registered", "port_name", r.GetPortName(), "reason", r.GetError())
 		return
 	}
-	a.log.Info("registered", "port_name", r.GetPortName(), "service_arn", r.GetServiceArn(), "instance_id", r.GetInstanceId())
+	a.log.Info("registered", "port_name", r.GetPortName(), "arn", r.GetServiceArn(), "instance", r.GetInstanceId())
 }

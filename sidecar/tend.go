@@ -273,7 +273,7 @@ func (a *Agent) update(s seen, h *agentapi.Health, n names) bool {
 		a.log.Info("Envoy's state", "state", cmp.Or(s.state, "no answer"))
 	}
 	if e := h.GetEnvoyError(); e != before.health.GetEnvoyError() && e != "" {
-		a.log.Error("Envoy does not open a listener", "envoy_error", e)
+		a.log.Error("Envoy does not open a listener", "error", e)
 	}
 	for name, state := range h.GetPorts() {
 		if before.health.GetPorts()[name] != state {

@@ -117,7 +117,7 @@ func (a *App) keepAgent(ctx context.Context) {
 		if time.Since(began) > time.Minute {
 			wait = agentFirst
 		}
-		a.Log.Error("the agent ended; it is run again, and the application is left alone", "error", err, "in", wait.String())
+		a.Log.Error("the agent ended; it is run again, and the application is left alone", "error", err, "retry_in", wait.String())
 		select {
 		case <-ctx.Done():
 			return
@@ -142,7 +142,7 @@ func (a *App) wait(ctx context.Context) error {
 		}
 		if text := err.Error(); text != said && time.Since(began) > 2*time.Second {
 			said = text
-			a.Log.InfoContext(ctx, "the application is started when the mesh is ready", "waiting_for", text)
+			a.Log.InfoContext(ctx, "the application is started when the mesh is ready", "reason", text)
 		}
 		select {
 		case <-ctx.Done():

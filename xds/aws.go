@@ -48,7 +48,7 @@ func (o socketOpener) openAWS(ctx context.Context, envoy *corev3.Node, s *delta.
 	}
 	for _, p := range o.Ports {
 		if said.Listeners[ingressPrefix+p.PortName] == 0 {
-			o.log.Warn("a port is not offered: the node has no listener for it", "node", who.ID(), "port", p.PortName)
+			o.log.Warn("a port is not offered: the node has no listener for it", "node", who.ID(), "port_name", p.PortName)
 		}
 	}
 	opened.Known = delta.Peer{ID: who.ID(), Cluster: o.Workload.String()}

@@ -302,7 +302,7 @@ func (v *view) claim(owner string, r translate.Resource, gone map[delta.Ref]bool
 	if other := v.owner[ref]; other != "" {
 		// Not in the books of what is withheld: there is one row for each
 		// resource, and it is the other's.
-		log.Error("a resource is withheld", "seen_by", v.key, "source", owner, "resource", ref.String(), "problem", "it is already that of "+other)
+		log.Error("a resource is withheld", "seen_by", v.key, "source", owner, "resource", ref.String(), "reason", "it is already that of "+other)
 		return false
 	}
 	v.owner[ref] = owner

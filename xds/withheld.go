@@ -49,7 +49,7 @@ func (w withheld) note(err error, r translate.Resource, seenBy, source string, l
 	}
 	if problem := err.Error(); w[ref].Problem != problem {
 		w[ref] = Withheld{SeenBy: seenBy, Resource: ref.String(), Source: source, Problem: problem, Since: time.Now()}
-		log.Error("a resource is withheld", "seen_by", seenBy, "source", source, "resource", ref.String(), "problem", problem)
+		log.Error("a resource is withheld", "seen_by", seenBy, "source", source, "resource", ref.String(), "reason", problem)
 	}
 	return false
 }

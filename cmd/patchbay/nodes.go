@@ -39,7 +39,7 @@ func (c *control) listenNodes(ctx context.Context, g *errgroup.Group) error {
 	}
 	for i, u := range c.cfg.XDS.Unix {
 		server := xds.NewSocketServer(c.pusher, socketOf(u), xds.ServerConfig{Log: c.log, MaxAge: 45 * time.Minute})
-		c.log.Info("a socket for nodes", "path", u.Path, "mode", fs.FileMode(u.FileMode()).String(), "workload", u.Owner().String())
+		c.log.Info("a socket for nodes", "socket", u.Path, "mode", fs.FileMode(u.FileMode()).String(), "workload", u.Owner().String())
 		g.Go(func() error { return server.Run(ctx, all[i]) })
 	}
 	return nil

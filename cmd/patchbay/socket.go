@@ -26,7 +26,7 @@ func (c *control) listenSocket(ctx context.Context, g *errgroup.Group, o admin.O
 		return fmt.Errorf("admin socket: %w", err)
 	}
 	if len(path) > config.MaxSocketPath {
-		c.log.Warn("no admin socket: its path is too long", "path", path, "most", config.MaxSocketPath)
+		c.log.Warn("no admin socket: its path is too long", "socket", path, "most", config.MaxSocketPath)
 		return nil
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -57,7 +57,7 @@ func (m *Member) exchange(ctx context.Context, dir *Dir) error {
 	m.hold(dir, c, answer.GetDiscoveryNames())
 	m.cfg.Log.Info("node certificate received", "node", answer.GetNodeId(), "how", how, "serial", fmt.Sprintf("%x", c.tls.Leaf.SerialNumber), "not_after", c.tls.Leaf.NotAfter)
 	if err := prune(m.cfg.State, before); err != nil {
-		m.cfg.Log.Warn("older node certificates stay behind", "reason", err)
+		m.cfg.Log.Warn("older node certificates stay behind", "error", err)
 	}
 	return nil
 }

@@ -84,7 +84,7 @@ func (m *Member) Join(ctx context.Context) error {
 	}
 	var bad string
 	var badSince time.Time
-	return m.retry(ctx, func(args ...any) { m.cfg.Log.Warn("waiting to join the mesh", args...) }, func() error {
+	return m.retry(ctx, "waiting to join the mesh", func() error {
 		dir, err := Load(m.cfg.Dir)
 		switch {
 		case err != nil && errors.Is(err, fs.ErrNotExist):
@@ -114,8 +114,7 @@ func (m *Member) Run(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		if m.due() {
-			tell := func(args ...any) { m.cfg.Log.Warn("the node certificate is not renewed", args...) }
-			if err := m.retry(ctx, tell, func() error { return m.exchange(ctx, m.reload()) }); err != nil {
+			if err := m.retry(ctx, "the node certificate is not renewed", func() error { return m.exchange(ctx, m.reload()) }); err != nil {
 				return err
 			}
 		}
@@ -146,7 +145,7 @@ func (m *Member) reload() *Dir {
 
 // retry runs f until it succeeds. It tells the reason when that changes, and
 // again each minute.
-func (m *Member) retry(ctx context.Context, tell func(...any), f func() error) error {
+func (m *Member) retry(ctx context.Context, meanwhile string, f func() error) error {
 	b := &backoff.ExponentialBackOff{InitialInterval: retryFirst, MaxInterval: retryMost, Multiplier: 1.6, RandomizationFactor: 0.5}
 	var told string
 	var toldAt time.Time
@@ -156,7 +155,7 @@ func (m *Member) retry(ctx context.Context, tell func(...any), f func() error) e
 		m.mu.Unlock()
 		if reason := err.Error(); reason != told || time.Since(toldAt) >= tellAgain {
 			told, toldAt = reason, time.Now()
-			tell("reason", reason, "control_plane", m.cfg.Addr, "certificate_left", m.left(), "retry_in", next.Round(time.Millisecond))
+			m.cfg.Log.WarnContext(ctx, meanwhile, "error", reason, "address", m.cfg.Addr, "certificate_left", m.left(), "retry_in", next.Round(time.Millisecond))
 		}
 	}
 	_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, f() },

@@ -213,7 +213,7 @@ func TestKeyRotatedThenWithdrawn(t *testing.T) {
 		req.NewKey = true
 		info := r.token(req)
 		time.Sleep(90 * time.Second)
-		if r.plane.count("key="+info.KeyID) != 1 {
+		if r.plane.count("key_id="+info.KeyID) != 1 {
 			t.Fatal("the agent did not take the new key")
 		}
 		began := time.Now()

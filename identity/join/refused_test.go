@@ -101,7 +101,7 @@ func TestRefusedProofs(t *testing.T) {
 				end := r.running(m.Join)
 				time.Sleep(time.Minute)
 				r.says("agent's log", r.agent.String(), "waiting to join the mesh", c.want)
-				r.says("control plane's log", r.plane.String(), "refused on the control channel", "enrolment=demo/", c.want)
+				r.says("control plane's log", r.plane.String(), "refused on the control channel", "node=demo/", c.want)
 				r.says("Failure", m.Failure(), c.want)
 				if agent, plane := r.agent.count("waiting to join"), r.plane.count("refused on the control channel"); agent > 3 || plane > 3 {
 					t.Errorf("told %d times by the agent, %d times by the control plane, in a minute", agent, plane)

@@ -27,7 +27,7 @@ const (
 
 // Log is safe for concurrent use.
 type Log struct {
-	to *slog.Logger
+	log *slog.Logger
 	// Audit is told too; nil: it is not. Set it before the first use.
 	Audit func(audit.Event)
 
@@ -41,7 +41,7 @@ func New(to *slog.Logger) *Log {
 	if err != nil {
 		panic(err) // only of a size below 1
 	}
-	return &Log{to: to, told: told}
+	return &Log{log: to, told: told}
 }
 
 // Refuse tells that from was refused with err; about says what it wanted.
@@ -62,7 +62,7 @@ func (r *Log) Refuse(ctx context.Context, from string, err error, about ...slog.
 		if r.Audit != nil {
 			r.Audit(audit.Event{Kind: audit.NodeRefused, Peer: from, Subject: strings.Join(subject, " "), Decision: audit.Denied, Reason: reason})
 		}
-		about = append(about, slog.String("from", from), slog.String("reason", reason))
-		r.to.LogAttrs(ctx, slog.LevelWarn, "refused on the control channel", about...)
+		about = append(about, slog.String("address", from), slog.String("reason", reason))
+		r.log.LogAttrs(ctx, slog.LevelWarn, "refused on the control channel", about...)
 	}
 }

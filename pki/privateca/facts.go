@@ -188,7 +188,7 @@ func (c *CA) tell(f *facts) {
 	c.o.Log.Info("private CA in use", "arn", c.o.ARN, "subject", f.cert.Subject.String(), "signing", string(f.signing), "short_lived", f.shortLived,
 		"not_after", f.cert.NotAfter, "roots", len(f.roots))
 	if f.shortLived && c.o.Lifetime > maxShortLived+5*time.Minute {
-		c.o.Log.Warn("the CA is short-lived: its certificates live for seven days, not as configured", "arn", c.o.ARN, "configured", c.o.Lifetime)
+		c.o.Log.Warn("the CA is short-lived: its certificates live for seven days, not as configured", "arn", c.o.ARN, "lifetime", c.o.Lifetime.String())
 	}
 	whole := f.cert.NotAfter.Sub(f.cert.NotBefore)
 	switch left := time.Until(f.cert.NotAfter); {

@@ -214,7 +214,7 @@ func (r *Reaper) tell(ctx context.Context, w mesh.Workload, err error) {
 	}
 	r.told[w.String()] = text
 	if err != nil {
-		r.cfg.Log.WarnContext(ctx, "tasks that have ended can't be told, so that none is taken out of the registry", "workload", w.String(), "reason", text)
+		r.cfg.Log.WarnContext(ctx, "tasks that have ended can't be told, so that none is taken out of the registry", "workload", w.String(), "error", text)
 		return
 	}
 	r.cfg.Log.InfoContext(ctx, "tasks that have ended can be told again", "workload", w.String())

@@ -95,7 +95,7 @@ func (e *Endpoint) Wait(ctx context.Context, log *slog.Logger) (*Task, error) {
 	}, backoff.WithBackOff(b), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, _ time.Duration) {
 		if err.Error() != told {
 			told = err.Error()
-			log.WarnContext(ctx, "waiting for the task's metadata", "reason", told)
+			log.WarnContext(ctx, "waiting for the task's metadata", "error", told)
 		}
 	}))
 	switch {
@@ -154,7 +154,7 @@ func (e *Endpoint) Watch(ctx context.Context, log *slog.Logger, f func(*Task)) e
 			f(t)
 		case err.Error() != told:
 			told = err.Error()
-			log.WarnContext(ctx, "the task's metadata can't be read; the health of its containers stays as it was", "reason", told)
+			log.WarnContext(ctx, "the task's metadata can't be read; the health of its containers stays as it was", "error", told)
 		}
 	}
 }

@@ -99,7 +99,7 @@ func (c Locator) bridge(ctx context.Context) (*Place, error) {
 		}
 		if text := strings.Join(missing, "; "); text != told {
 			told = text
-			c.Log.WarnContext(ctx, "waiting for the containers of the task", "reason", told)
+			c.Log.WarnContext(ctx, "waiting for the containers of the task", "error", told)
 		}
 		select {
 		case <-ctx.Done():

@@ -89,29 +89,28 @@ func (l *lines) emit(b []byte) {
 	if text == "" {
 		return
 	}
-	level, attrs := slog.LevelWarn, []any{} // what has no form of a log line: a crash, a wrong flag
+	level, log := slog.LevelWarn, l.log // what has no form of a log line: a crash, a wrong flag
 	if f := strings.SplitN(text, "|", 3); len(f) == 3 {
 		if known, ok := levels[f[0]]; ok {
-			level, attrs, text = known, append(attrs, "component", f[1]), f[2]
+			level, log, text = known, log.With("component", f[1]), f[2]
 		}
 	}
 	held, pass := l.repeats(text)
 	if !pass {
 		return
 	}
-	attrs = append(attrs, "line", text)
-	if held > 0 {
-		attrs = append(attrs, "repeated", held)
+	if log = log.With("line", text); held > 0 {
+		log = log.With("repeated", held)
 	}
 	switch level {
 	case slog.LevelDebug:
-		l.log.Debug("envoy", attrs...)
+		log.Debug("envoy")
 	case slog.LevelInfo:
-		l.log.Info("envoy", attrs...)
+		log.Info("envoy")
 	case slog.LevelWarn:
-		l.log.Warn("envoy", attrs...)
+		log.Warn("envoy")
 	default:
-		l.log.Error("envoy", attrs...)
+		log.Error("envoy")
 	}
 }
 

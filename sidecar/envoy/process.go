@@ -81,7 +81,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 			wait *= restartGrow
 		}
 		quick++
-		s.cmd.Log.ErrorContext(ctx, "Envoy ended; it is started again", "error", err, "restart", quick, "of", restarts, "in", wait.String())
+		s.cmd.Log.ErrorContext(ctx, "Envoy ended; it is started again", "error", err, "restart", quick, "of", restarts, "retry_in", wait.String())
 		select {
 		case <-ctx.Done():
 			return nil

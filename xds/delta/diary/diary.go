@@ -70,7 +70,7 @@ func New(log *slog.Logger) *Diary {
 // Ended logs the end of a stream that was open for a while. One that has failed
 // in the same way is logged once a minute, and says how many there were between.
 func (d *Diary) Ended(e End, after time.Duration, err error) {
-	args := []any{"node", e.Node, "after", after, "reason", e.Reason, "error", err}
+	log := d.log.With("node", e.Node, "after", after.String(), "reason", e.Reason, "error", err)
 	if err != nil {
 		d.mu.Lock()
 		last, found := d.said.Get(e)
@@ -80,10 +80,10 @@ func (d *Diary) Ended(e End, after time.Duration, err error) {
 			return
 		}
 		if found && last.more > 0 {
-			args = append(args, "repeated", last.more)
+			log = log.With("repeated", last.more)
 		}
 		d.said.Add(e, &said{at: time.Now()})
 		d.mu.Unlock()
 	}
-	d.log.Info("stream ended", args...)
+	log.Info("stream ended")
 }
