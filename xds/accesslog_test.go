@@ -2,6 +2,7 @@ package xds
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -32,44 +33,64 @@ func logLine(t *testing.T, e *envoytest.Envoy, is *regexp.Regexp) string {
 	return line
 }
 
+// Both forms of each protocol: the caller's Envoy writes TEXT with query
+// strings, the callee's JSON without.
 func TestAccessLogsHaveTheDocumentedFields(t *testing.T) {
 	c := startControl(t, 0)
-	web, rpc, raw := offer(t, "web", mesh.HTTP, backend(t, "ok").Port(), ""), offer(t, "rpc", mesh.GRPC, grpcApp(t), ""), offer(t, "raw", mesh.TCP, tcpApp(t), "")
-	at := map[string]mesh.Alias{"web": freeAlias(t, "web"), "rpc": freeAlias(t, "rpc"), "raw": freeAlias(t, "raw")}
-	c.store.SetServices("prod", []*mesh.Service{offered(mesh.TCP, at["raw"], raw), offered(mesh.GRPC, at["rpc"], rpc), offered(mesh.HTTP, at["web"], web)})
+	app := backend(t, "ok").Port()
+	ports := []bootstrap.Port{offer(t, "web", mesh.HTTP, app, ""), offer(t, "two", mesh.HTTP2, app, ""), offer(t, "rpc", mesh.GRPC, grpcApp(t), ""), offer(t, "raw", mesh.TCP, tcpApp(t), "")}
+	at := map[string]mesh.Alias{}
+	var services []*mesh.Service
+	for _, p := range ports {
+		at[p.DiscoveryName] = freeAlias(t, p.DiscoveryName)
+		services = append(services, offered(p.Protocol, at[p.DiscoveryName], p))
+	}
+	c.store.SetServices("prod", services)
 	c.accessLog = bootstrap.AccessLog{Format: "JSON"}
-	callee := c.task(t, "prod/backend/1", "", web, rpc, raw)
+	callee := c.task(t, "prod/backend/1", "", ports...)
 	c.accessLog = bootstrap.AccessLog{Format: "TEXT", QueryParameters: true}
 	caller := c.task(t, "prod/web/1", "")
-	eventually(t, says(at["web"], "ok"))
-	req, _ := http.NewRequest(http.MethodGet, "http://"+vip(at["web"])+"/a/b?secret=1", nil)
-	req.Header.Set("User-Agent", "a test")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
+	for _, n := range []string{"web", "two"} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+vip(at[n])+"/"+n+"?secret=1", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header = http.Header{"User-Agent": {"a test"}, "X-Forwarded-For": {"203.0.113.7"}}
+		resp, err := oneCall.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	if err := errors.Join(callGRPC(t.Context(), at["rpc"]), callTCP(at["raw"])); err != nil {
 		t.Fatal(err)
 	}
-	resp.Body.Close()
-	eventually(t, func() error { return callGRPC(t.Context(), at["rpc"]) })
-	eventually(t, func() error { return callTCP(at["raw"]) })
 
-	// The request id differs; the caller's line has the query, the callee's not.
-	text := logLine(t, caller, regexp.MustCompile(`a test`))
-	want := `^\[20[0-9T:.Z-]+\] "GET /a/b\?secret=1 HTTP/1.1" 200 0 2 \d+ \d+ "-" "a test" "[0-9a-f-]{36}" "127\.[0-9.:]+" "127\.0\.0\.1:\d+"$`
-	if !regexp.MustCompile(want).MatchString(text) {
-		t.Errorf("caller: %s", text)
-	}
-	for _, l := range []struct{ is, keys string }{
-		{`"/a/b"`, "authority bytes_received bytes_sent duration_ms forwarded_for method path protocol request_id response_code start_time upstream_host upstream_service_time user_agent"},
-		{`grpc.health`, "authority bytes_received bytes_sent duration forwarded_for grpc_status method path protocol request_id response_code start_time stream_id upstream_host upstream_service_time user_agent"},
-		{`connection_id`, "bytes_received bytes_sent connection_id connection_termination_details downstream_remote_address downstream_remote_port duration start_time"},
+	const id, host = `"[0-9a-f-]{36}"`, `"127\.0\.0\.1:\d+"`
+	for is, want := range map[string]string{
+		`/web`:        `"GET /web\?secret=1 HTTP/1.1" 200 0 2 \d+ \d+ "203\.0\.113\.7" "a test" ` + id + ` "127\.[0-9.:]+" ` + host,
+		`/two`:        `"GET /two\?secret=1 HTTP/1.1" 200 0 2 \d+ \d+ "203\.0\.113\.7" "a test" ` + id + ` "127\.[0-9.:]+" ` + host + ` [0-9a-f-]{36}`,
+		`grpc.health`: `"POST /grpc\.health\.v1\.Health/Check HTTP/2" 200 OK 5 7 \d+ \d+ "-" "grpc-go/[0-9.]+" ` + id + ` "127\.[0-9.:]+" ` + host + ` [0-9a-f-]{36}`,
+		`\] 127\.`:    `127\.0\.0\.1:\d+ \d+ 5 13 \d+ "-" \d+`,
 	} {
-		line := logLine(t, callee, regexp.MustCompile(l.is))
+		if line := logLine(t, caller, regexp.MustCompile(is)); !regexp.MustCompile(`^\[20[0-9T:.Z-]+\] ` + want + `$`).MatchString(line) {
+			t.Errorf("%s as TEXT: %s", is, line)
+		}
+	}
+	const common = "authority bytes_received bytes_sent %s forwarded_for%s method path protocol request_id response_code start_time%s upstream_host upstream_service_time user_agent"
+	for is, keys := range map[string]string{
+		`"/web"`:        fmt.Sprintf(common, "duration_ms", "", ""),
+		`"/two"`:        fmt.Sprintf(common, "duration", "", " stream_id"),
+		`grpc.health`:   fmt.Sprintf(common, "duration", " grpc_status", " stream_id"),
+		`connection_id`: "bytes_received bytes_sent connection_id connection_termination_details downstream_remote_address downstream_remote_port duration start_time",
+	} {
+		line := logLine(t, callee, regexp.MustCompile(is))
 		got := map[string]any{}
 		if err := json.Unmarshal([]byte(line), &got); err != nil {
 			t.Errorf("%s: %v", line, err)
 		}
-		if keys := strings.Join(slices.Sorted(maps.Keys(got)), " "); keys != l.keys {
-			t.Errorf("the keys are %s, want %s", keys, l.keys)
+		if have := strings.Join(slices.Sorted(maps.Keys(got)), " "); have != keys {
+			t.Errorf("%s: the keys are %s, want %s", is, have, keys)
 		}
 		if strings.Contains(line, "secret") {
 			t.Errorf("a query string is logged: %s", line)

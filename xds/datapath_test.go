@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -253,6 +254,12 @@ func TestWhatAnEncryptedPortRefuses(t *testing.T) {
 		resp.Body.Close()
 		t.Errorf("it answers plain text: %s", resp.Status)
 	}
+	for suite, has := range map[string]bool{"TLS_AES_128_GCM_SHA256": true, "TLS_AES_256_GCM_SHA384": true, "TLS_CHACHA20_POLY1305_SHA256": true, "TLS_AES_128_CCM_SHA256": false} {
+		out, err := exec.CommandContext(t.Context(), "openssl", "s_client", "-connect", fmt.Sprintf("127.0.0.1:%d", port.ListenerPort), "-ciphersuites", suite).CombinedOutput()
+		if (err == nil && strings.Contains(string(out), "Cipher is "+suite)) != has {
+			t.Errorf("%s: %v\n%s", suite, err, out)
+		}
+	}
 	// A load balancer verifies nothing; whoever does sees the service's name.
 	if _, err := shown(port.ListenerPort, &tls.Config{InsecureSkipVerify: true}); err != nil { //nolint:gosec // as a load balancer
 		t.Error(err)
@@ -290,13 +297,19 @@ func TestWhatAnEncryptedPortRefuses(t *testing.T) {
 func TestAForeignCertificateIsNotCalled(t *testing.T) {
 	c, ca, other := startControl(t, 0), envoytest.NewCA(t), envoytest.NewCA(t)
 	c.trust(ca)
-	c.issue(t, ca, "api", "1", "db.prod") // the right CA, another name
-	c.issue(t, other, "db", "1")          // the right name, another CA
-	api, db := offer(t, "api", mesh.HTTP, backend(t, "secret").Port(), "default"), offer(t, "db", mesh.HTTP, backend(t, "secret").Port(), "default")
-	a, b := freeAlias(t, "api"), freeAlias(t, "db")
-	c.store.SetServices("prod", []*mesh.Service{offered(mesh.HTTP, a, api), offered(mesh.HTTP, b, db)})
-	c.task(t, "prod/api/1", "", api, db)
+	c.store.SetBundle(&mesh.Bundle{Issuer: "other", RootsPEM: other.RootPEM}) // trusted, for its own services
+	c.issue(t, ca, "api", "1", "db.prod")                                     // the right CA, another name
+	c.issue(t, other, "db", "1")                                              // the right name, another CA
+	c.issue(t, other, "its-own", "1")
+	app := backend(t, "secret").Port()
+	api, db, own := offer(t, "api", mesh.HTTP, app, "default"), offer(t, "db", mesh.HTTP, app, "default"), offer(t, "its-own", mesh.HTTP, app, "other")
+	a, b, its := freeAlias(t, "api"), freeAlias(t, "db"), freeAlias(t, "its-own")
+	c.store.SetServices("prod", []*mesh.Service{offered(mesh.HTTP, a, api), offered(mesh.HTTP, b, db), offered(mesh.HTTP, its, own)})
+	c.task(t, "prod/api/1", "", api, db, own)
 	caller := c.task(t, "prod/web/1", "")
+	if err := says(its, "secret")(); err != nil {
+		t.Error(err)
+	}
 	for _, alias := range []mesh.Alias{a, b} {
 		if got, err := get(oneCall, alias); err == nil {
 			t.Errorf("%s answered %q", alias.DNSName, got)

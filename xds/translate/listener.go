@@ -161,8 +161,9 @@ func httpFilter(stat, routes string, log []*accesslogv3.AccessLog, trace Tracing
 
 // httpManager changes nothing that an application would notice: host, path and
 // the server header stay, and no header of Envoy's own is added but the
-// request id. HTTP/1.0 is accepted: nginx speaks it to its upstreams. The
-// filters in first stand before the router.
+// request id. HTTP/1.0 is accepted: nginx speaks it to its upstreams. Trailers
+// of HTTP/1.1 pass, which Envoy would drop. The filters in first stand before
+// the router.
 func httpManager(stat, routes string, log []*accesslogv3.AccessLog, first ...*hcmv3.HttpFilter) *hcmv3.HttpConnectionManager {
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix: stat,
@@ -176,7 +177,7 @@ func httpManager(stat, routes string, log []*accesslogv3.AccessLog, first ...*hc
 			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: extension.Pack(&routerv3.Router{SuppressEnvoyHeaders: true})},
 		}),
 		UpgradeConfigs:             []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
-		HttpProtocolOptions:        &corev3.Http1ProtocolOptions{AcceptHttp_10: true},
+		HttpProtocolOptions:        &corev3.Http1ProtocolOptions{AcceptHttp_10: true, EnableTrailers: true},
 		Http2ProtocolOptions:       h2Options(),
 		StreamIdleTimeout:          durationpb.New(0), // the route's governs
 		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
