@@ -17,6 +17,7 @@ import (
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/delta"
+	"patchbay/xds/translate"
 )
 
 // openAWS opens the stream of a node in the form of AWS's agent. Its node.id is
@@ -42,6 +43,9 @@ func (o socketOpener) openAWS(ctx context.Context, envoy *corev3.Node, s *delta.
 	if err := mayOffer(who, meta); err != nil {
 		return delta.Opened{}, err
 	}
+	if err := o.guarded(ctx, who, meta); err != nil {
+		return delta.Opened{}, err
+	}
 	opened, err := o.enter(ctx, entrance{who: who, meta: meta, region: regionOf(envoy)}, s)
 	if err != nil {
 		return opened, err
@@ -53,6 +57,24 @@ func (o socketOpener) openAWS(ctx context.Context, envoy *corev3.Node, s *delta.
 	}
 	opened.Known = delta.Peer{ID: who.ID(), Cluster: o.Workload.String()}
 	return opened, nil
+}
+
+// guarded refuses a node that would let everybody in where its service does
+// not: what a service asks of its callers its own sidecars keep, and are told in
+// their declaration, which AWS's form does not have.
+func (o socketOpener) guarded(ctx context.Context, who mesh.Node, meta bootstrap.NodeMeta) error {
+	if err := o.synced(ctx, who); err != nil {
+		return err
+	}
+	snap := o.store.Snapshot()
+	for _, p := range meta.Ports {
+		s := snap.Service(mesh.ServiceName{Namespace: who.Workload.Namespace, DiscoveryName: p.DiscoveryName})
+		if s != nil && translate.Asks(s) {
+			return status.Errorf(codes.FailedPrecondition,
+				"%s has mutualTls, which a node in the form of AWS's agent does not keep: port %s would let everybody in; allowed: patchbay's own sidecar, or another service", s.Name, p.PortName)
+		}
+	}
+	return nil
 }
 
 var zoneName = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)

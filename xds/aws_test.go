@@ -2,6 +2,7 @@ package xds
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -250,14 +251,66 @@ func TestAWSsEnvoyRejectsOneResource(t *testing.T) {
 	})
 }
 
-func TestWhatANodeInAWSsFormMayNotSay(t *testing.T) {
-	c := startControl(t, 0)
-	c.store.SetServices("prod", nil)
-	conn, err := grpc.NewClient("unix://"+c.socketOf(t), grpc.WithTransportCredentials(insecure.NewCredentials()))
+// As a caller such an Envoy shows its workload's certificate. A service that
+// asks for one has no task in this form, which would not ask.
+func TestAWSsEnvoyAndMutualTLS(t *testing.T) {
+	ca := envoytest.NewCA(t)
+	c := mutual(t, ca)
+	socket := c.socketOf(t)
+	api := aliased("api", awsAPI, time.Minute, netip.MustParseAddrPort("127.0.0.1:7003"))
+	api.TLS, api.Endpoints[0].TLS, api.Policy = &mesh.ServiceTLS{Issuer: "default"}, true, wants(t, mode("required"))
+	web := &mesh.Service{Name: name("web"), Protocol: mesh.HTTP}
+	c.store.SetServices("prod", []*mesh.Service{api, web})
+	e := startAWSTask(t, socket, "0fff")
+	var lis net.Listener
+	envoytest.In(t, e.ns, func() (err error) { lis, err = net.Listen("tcp", "127.0.0.1:7003"); return err })
+	srv := &http.Server{ReadHeaderTimeout: time.Second,
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{ca.Certificate(t, "api.prod")}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool()},
+		Handler:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.TLS.PeerCertificates[0].URIs[0]) })}
+	go srv.ServeTLS(lis, "", "") //nolint:errcheck // it ends with Close
+	t.Cleanup(func() { srv.Close() })
+	eventually(t, e.says(t, vip(awsAPI), spiffe("prod/web")))
+
+	for text, want := range map[string]codes.Code{mode("permissive"): codes.FailedPrecondition, `{"retries": {"max": 1}}`: codes.OK} {
+		asks := *web
+		asks.TLS, asks.Policy = api.TLS, wants(t, text)
+		c.store.SetServices("prod", []*mesh.Service{api, &asks})
+		_, err := localCluster(t, socket, awsMetadata("0eee"))
+		if status.Code(err) != want || err != nil && !strings.Contains(err.Error(), "web.prod has mutualTls") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// localCluster is what a node that says so is answered first.
+func localCluster(t *testing.T, socket string, said map[string]any) (*discoveryv3.DiscoveryResponse, error) {
+	t.Helper()
+	b, err := json.Marshal(said)
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta := &structpb.Struct{}
+	if err := meta.UnmarshalJSON(b); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	s, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).StreamAggregatedResources(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Send(&discoveryv3.DiscoveryRequest{Node: &corev3.Node{Id: taskSet, Cluster: taskSet, Metadata: meta}, //nolint:errcheck // Recv tells
+		TypeUrl: delta.EndpointType, ResourceNames: []string{bootstrap.LocalCluster}})
+	return s.Recv()
+}
+
+func TestWhatANodeInAWSsFormMayNotSay(t *testing.T) {
+	c := startControl(t, 0)
+	c.store.SetServices("prod", nil)
+	socket := c.socketOf(t)
 	type m = map[string]any
 	const ports, ips, sd, info = "aws.ecs.serviceconnect.ListenerPortMapping", "aws.ecs.serviceconnect.ClusterIPMapping", "aws.ecs.serviceconnect.ServiceDiscovery", "aws.appmesh.platformInfo"
 	for _, x := range []struct {
@@ -280,21 +333,7 @@ func TestWhatANodeInAWSsFormMayNotSay(t *testing.T) {
 		for k, v := range x.tweak {
 			said[k] = v
 		}
-		b, err := json.Marshal(said)
-		if err != nil {
-			t.Fatal(err)
-		}
-		meta := &structpb.Struct{}
-		if err := meta.UnmarshalJSON(b); err != nil {
-			t.Fatal(err)
-		}
-		s, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).StreamAggregatedResources(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.Send(&discoveryv3.DiscoveryRequest{Node: &corev3.Node{Id: taskSet, Cluster: taskSet, Metadata: meta}, //nolint:errcheck // Recv tells
-			TypeUrl: delta.EndpointType, ResourceNames: []string{bootstrap.LocalCluster}})
-		r, err := s.Recv()
+		r, err := localCluster(t, socket, said)
 		if status.Code(err) != x.code || err == nil && len(r.GetResources()) != 1 {
 			t.Errorf("%s: %v, %v", x.name, r, err)
 		}

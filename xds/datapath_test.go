@@ -440,8 +440,15 @@ func TestWebSocketThroughTwoEnvoys(t *testing.T) {
 // An application that listens on every address calls an alias on its own
 // port, in a namespace where one rule sends the VIPs to Envoy.
 func TestRedirectWiring(t *testing.T) {
-	ns := envoytest.Netns(t)
 	api := mesh.Alias{DNSName: "api", VIP: netip.MustParseAddr("127.128.5.5"), Port: 9090}
+	t.Run("live", func(t *testing.T) { redirected(t, mesh.LiveVIPs, nil, api, api.VIP) })
+	own := mesh.NumberVIPs([]string{"api"})
+	t.Run("strict", func(t *testing.T) { redirected(t, mesh.StrictVIPs, own, api, own["api"]) })
+}
+
+func redirected(t *testing.T, vips netip.Prefix, names map[string]netip.Addr, api mesh.Alias, at netip.Addr) {
+	t.Helper()
+	ns := envoytest.Netns(t)
 	var lis [3]net.Listener // the control plane, the service, the application
 	envoytest.In(t, ns, func() (err error) {
 		for i, addr := range []string{"127.0.0.1:0", "127.0.0.1:0", "0.0.0.0:9090"} {
@@ -449,10 +456,11 @@ func TestRedirectWiring(t *testing.T) {
 				return err
 			}
 		}
-		_, err = redirect.Install(redirect.Rule{VIPs: mesh.LiveVIPs, Port: bootstrap.RedirectPort})
+		_, err = redirect.Install(redirect.Rule{VIPs: vips, Port: bootstrap.RedirectPort})
 		return err
 	})
 	c := startControlOn(t, lis[0])
+	c.names = names
 	c.store.SetServices("prod", []*mesh.Service{aliased("api", api, time.Minute, backendOn(t, lis[1], "api"))})
 	backendOn(t, lis[2], "the app itself")
 	e := c.task(t, "prod/web/1", ns)
@@ -469,13 +477,13 @@ func TestRedirectWiring(t *testing.T) {
 		b, err := io.ReadAll(resp.Body)
 		return string(b), err
 	}
-	if got, err := in(vip(api)); got != "api" {
+	if got, err := in(netip.AddrPortFrom(at, api.Port).String()); got != "api" {
 		t.Errorf("the alias answered %q, %v", got, err)
 	}
 	if got, err := in("127.0.0.1:9090"); got != "the app itself" {
 		t.Errorf("the application itself answered %q, %v", got, err)
 	}
-	if got, err := in("127.128.9.9:80"); err == nil {
+	if got, err := in(netip.AddrPortFrom(at.Next(), 80).String()); err == nil {
 		t.Errorf("an address without an alias answered %q", got)
 	}
 	if n := e.Stats(t)["listener_manager.total_listeners_active"]; n != 2 {
