@@ -14,6 +14,7 @@ import (
 
 	"patchbay/admin/api"
 	"patchbay/diagnose/verify"
+	"patchbay/mesh/policy"
 )
 
 // Severity of a finding.
@@ -47,6 +48,8 @@ type Facts struct {
 	Status      *api.Status `json:"status,omitempty"`
 	// Traffic is what the sidecars count.
 	Traffic *api.Traffic `json:"traffic,omitempty"`
+	// Policy is what holds for the one call that is asked about.
+	Policy []policy.Word `json:"policy,omitempty"`
 	// AWS is what came of trying the control plane's calls of AWS.
 	AWS *api.AWS `json:"aws,omitempty"`
 	// Balancers are load balancers, as definitions of tasks show them, that do

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 
+	"patchbay/mesh"
+	"patchbay/mesh/policy"
 	"patchbay/xds/translate"
 )
 
@@ -35,4 +37,17 @@ func (p *Pusher) Seen() []Seen {
 	}
 	slices.SortFunc(out, func(a, b Seen) int { return strings.Compare(a.Key, b.Key) })
 	return out
+}
+
+// Words are what holds for calls of a connected node to a service that it is
+// told of: see [translate.Words]. False if it is not connected, or not told.
+func (p *Pusher) Words(node string, service mesh.ServiceName) ([]policy.Word, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, n := range p.nodes {
+		if s := n.view.services[service].stored; s != nil && n.ID() == node {
+			return translate.Words(n.view.View, s), true
+		}
+	}
+	return nil, false
 }

@@ -3,7 +3,17 @@ package api
 import (
 	"encoding/json"
 	"time"
+
+	"patchbay/mesh/policy"
 )
+
+// Policy is GET /api/v1/policy?node=NODE&service=NAME: what holds for the
+// node's calls to the service, and whose word each member is.
+type Policy struct {
+	Node    string        `json:"node"`
+	Service string        `json:"service"`
+	Words   []policy.Word `json:"words"` // timeouts first, then in the order of the declaration
+}
 
 // Sent is GET /api/v1/xds?node=NODE&type=TYPE&name=NAME: what a node is sent.
 type Sent struct {

@@ -18,7 +18,9 @@ func newExplainCmd() *cobra.Command {
 service: name, listener, route, cluster, endpoints, TLS, ingress, application. It
 compares what the sidecars have with what the control plane wants them to have,
 has the client's agent shake hands with every endpoint, and prints the one hop
-that fails with its cause, the evidence and the fix.
+that fails with its cause, the evidence and the fix. Below stands what holds for
+the call, and whose word it is: timeouts, retries, outlier detection, balancing,
+limits, from the caller's policies, the service's, its ECS block or a preset.
 
 With --live the client's agent makes the call, too, and each sidecar on the way
 shows what it counted: the application of the service sees one GET request (of

@@ -32,11 +32,13 @@ func TestExplainAndBundle(t *testing.T) {
 	for _, want := range []string{
 		"✓ name         backend.demo is 127.", "✓ tls          127.0.0.1:", "TLS 1.3, backend.demo until", "200 by the application",
 		"demo/frontend/f1 counted", "demo/backend/b1 counted", "http.ingress.downstream_rq_total",
+		"retries          max 2, on connect-failure,", "(preset ecs)", "timeout          perRequest 15s, idle 5m0s (default)",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("not printed: %s\n%s", want, out)
 		}
 	}
+	p.prints(exitDone, `"member": "retries.max",\s+"value": 2,\s+"from": "preset ecs"`, "explain", "f1", url, "-o", "json")
 	p.prints(exitUsage, `port "99999"`, "explain", "f1", "http://backend.demo:99999")
 	p.prints(exitDone, `(?s)✓ control plane .*✓ traffic .*1 handshake, 1 of them in order.*nothing is wrong`, "doctor")
 

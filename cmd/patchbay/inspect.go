@@ -11,10 +11,12 @@ import (
 	"strings"
 
 	"patchbay/admin"
+	"patchbay/admin/api"
 	"patchbay/agentapi"
 	"patchbay/agents"
 	"patchbay/config"
 	"patchbay/inspect"
+	"patchbay/mesh"
 )
 
 // books are what the admin interface shows of single sidecars.
@@ -22,7 +24,7 @@ func (c *control) books() inspect.Books { return inspect.Books{Cache: c.cache} }
 
 // inspections are what GET /api/v1/NAME?… answers about one sidecar.
 func (c *control) inspections(all map[string]func(context.Context, url.Values) (any, error)) map[string]func(context.Context, url.Values) (any, error) {
-	all["xds"], all["diff"] = c.xdsQuery, c.diffQuery
+	all["xds"], all["diff"], all["policy"] = c.xdsQuery, c.diffQuery, c.policyQuery
 	return all
 }
 
@@ -39,6 +41,16 @@ func (c *control) xdsQuery(_ context.Context, v url.Values) (any, error) {
 	}
 	out, err := c.books().Sent(v.Get("node"), v.Get("type"), v.Get("name"))
 	return out, invalid(err)
+}
+
+// policyQuery is what holds for calls of ?node to ?service.
+func (c *control) policyQuery(_ context.Context, v url.Values) (any, error) {
+	name, namespace, _ := strings.Cut(v.Get("service"), ".")
+	words, ok := c.pusher.Words(v.Get("node"), mesh.ServiceName{Namespace: namespace, DiscoveryName: name})
+	if !ok {
+		return nil, admin.Invalid{Err: fmt.Errorf("node %q has no stream to this control plane, or is not told of service %q; ask with ?node=NAMESPACE/WORKLOAD/TASK&service=DISCOVERYNAME.NAMESPACE", v.Get("node"), v.Get("service"))}
+	}
+	return api.Policy{Node: v.Get("node"), Service: v.Get("service"), Words: words}, nil
 }
 
 // diffQuery compares the Envoy of ?node with what it should have.

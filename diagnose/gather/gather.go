@@ -75,6 +75,10 @@ func (s Source) Explain(ctx context.Context, client, address string) (*diagnose.
 		return f, nil
 	}
 	s.service(ctx, f, service)
+	holds := &api.Policy{}
+	if s.Client.Get(ctx, "policy", url.Values{"node": {node}, "service": {service}}, holds) == nil { // else it is not connected, which is a finding
+		f.Policy = holds.Words
+	}
 	s.handshakes(ctx, f, func(string) string { return node })
 	s.tasks(ctx, f, servers(f, service))
 	return f, nil

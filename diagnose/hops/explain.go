@@ -16,6 +16,7 @@ import (
 	"patchbay/admin/api"
 	"patchbay/diagnose"
 	"patchbay/mesh"
+	"patchbay/mesh/policy"
 )
 
 // The states of a [Hop].
@@ -38,6 +39,7 @@ type Walk struct {
 	URL     string            `json:"url"`
 	Service string            `json:"service,omitempty"`
 	Hops    []Hop             `json:"hops"`
+	Policy  []policy.Word     `json:"policy,omitempty"`  // what holds for it, and whose word that is
 	Finding *diagnose.Finding `json:"finding,omitempty"` // why it fails; absent: every hop looks right
 }
 
@@ -118,7 +120,7 @@ func Explain(f *diagnose.Facts, client, address string) (*Walk, error) {
 			w.from = s
 		}
 	}
-	w.task = f.Tasks[node]
+	w.task, w.Policy = f.Tasks[node], f.Policy
 	for _, hop := range []func() bool{w.client, w.name, w.listener, w.route, w.cluster, w.endpoints, w.tls, w.presented, w.authorization, w.ingress, w.application} {
 		if !hop() {
 			break

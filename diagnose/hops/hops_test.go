@@ -2,6 +2,7 @@ package hops
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -157,6 +158,22 @@ func TestWhoMayCall(t *testing.T) {
 }
 
 // TestCalled: what a real call adds to hops that look right.
+// TestFewAreWell: below the panic threshold, all endpoints are called.
+func TestFewAreWell(t *testing.T) {
+	for threshold, want := range map[float64]string{0: "1 of 3 are called; not ", 50: "1 of 3 are well; not 10.0.0.2:15000: failed_active_health_check; 10.0.0.3:15000: failed_active_health_check; so few that all are called (panicThreshold 50)"} {
+		f := healthy()
+		f.Policy = []policy.Word{{Member: "loadBalancing.panicThreshold", Value: threshold, From: "service"}}
+		hosts := &f.Tasks[client].Clusters[0].Hosts
+		for _, a := range []string{"10.0.0.2:15000", "10.0.0.3:15000"} {
+			*hosts = append(*hosts, api.TaskHost{Address: a, Failing: []string{"failed_active_health_check"}})
+		}
+		w, err := Explain(f, client, address)
+		if err != nil || !slices.ContainsFunc(w.Hops, func(h Hop) bool { return h.Name == "endpoints" && strings.HasPrefix(h.Detail, want) }) {
+			t.Errorf("threshold %v: %+v, %v", threshold, w, err)
+		}
+	}
+}
+
 func TestCalled(t *testing.T) {
 	for _, c := range []struct {
 		want string

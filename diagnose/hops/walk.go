@@ -148,12 +148,25 @@ func (w *walker) endpoints() bool {
 			Cause: "its cluster " + w.current.Name + " has no host", Fix: []string{"patchbay status " + w.Client + " -o json"}})
 	case usable == 0:
 		// What follows says why it stopped calling them.
-		w.Hops = append(w.Hops, Hop{hop, Unseen, "all are ejected or unhealthy: " + strings.Join(failing, "; ")})
-		return true
+		return w.unseen(hop, "all are ejected or unhealthy: "+strings.Join(failing, "; ")+w.panics(0))
 	case len(failing) > 0:
+		if all := w.panics(usable * 100 / len(w.current.Hosts)); all != "" {
+			return w.ok(hop, "%d of %d are well; not %s%s", usable, len(w.current.Hosts), strings.Join(failing, "; "), all)
+		}
 		return w.ok(hop, "%d of %d are called; not %s", usable, len(w.current.Hosts), strings.Join(failing, "; "))
 	}
 	return w.ok(hop, "%d, all are called", usable)
+}
+
+// panics says that all endpoints are called in spite of their health, where so
+// few percent of them are well; empty: they are not.
+func (w *walker) panics(well int) string {
+	for _, p := range w.Policy {
+		if threshold, is := p.Value.(float64); is && p.Member == "loadBalancing.panicThreshold" && float64(well) < threshold {
+			return fmt.Sprintf("; so few that all are called (panicThreshold %g)", threshold)
+		}
+	}
+	return ""
 }
 
 // nobodyServes is the reason for which a service has no usable endpoint: that

@@ -1,15 +1,19 @@
 package show
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"patchbay/diagnose"
 	"patchbay/diagnose/gather"
 	"patchbay/diagnose/hops"
+	"patchbay/mesh/policy"
 )
 
 // Walk prints a call hop by hop, and why it fails.
@@ -25,6 +29,9 @@ func (p *Printer) Walk(w *hops.Walk, live *gather.Live) {
 		}
 		p.line("  %s %s %s", mark, p.paint(bold, fmt.Sprintf("%-12s", h.Name)), h.Detail)
 	}
+	if len(w.Policy) > 0 {
+		p.words(w.Policy)
+	}
 	if live != nil {
 		p.live(live)
 	}
@@ -34,6 +41,50 @@ func (p *Printer) Walk(w *hops.Walk, live *gather.Live) {
 	}
 	p.line("")
 	p.Findings([]diagnose.Finding{*w.Finding})
+}
+
+// words prints what holds for a call: a line for each group of members and
+// whose word they are.
+func (p *Printer) words(all []policy.Word) {
+	type line struct{ group, from string }
+	var lines []line
+	members := map[line][]string{}
+	for _, w := range all {
+		group, member, _ := strings.Cut(w.Member, ".")
+		l := line{group, w.From}
+		if members[l] == nil {
+			lines = append(lines, l)
+		}
+		members[l] = append(members[l], strings.TrimSpace(member+" "+value(w.Value)))
+	}
+	p.line("\n  what holds for it")
+	for _, l := range lines {
+		p.line("    %-16s %s %s", l.group, strings.Join(members[l], ", "), p.paint(faint, "("+l.from+")"))
+	}
+}
+
+// value is a value of a policy, for people.
+func value(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case float64: // a number of JSON
+		if v == math.MaxInt32 {
+			return "unlimited"
+		}
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	case []any:
+		var all []string
+		for _, one := range v {
+			all = append(all, value(one))
+		}
+		return strings.Join(all, ",")
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
 }
 
 // live prints what came back, and what each sidecar counted meanwhile.

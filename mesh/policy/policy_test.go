@@ -2,6 +2,7 @@ package policy
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"reflect"
 	"strings"
@@ -296,5 +297,34 @@ func TestWhichRuleLetsACallIn(t *testing.T) {
 	}
 	if rule, why := (&Authorization{Rules: []Rule{}}).Judge("prod", Call{"prod", "web", "", ""}); rule != -1 || len(why) != 1 {
 		t.Errorf("without rules: %d, %q", rule, why)
+	}
+}
+
+// TestWords: of each member of what holds, whose word it is; and what is
+// effective is all that is listed.
+func TestWords(t *testing.T) {
+	service := read(t, `{"preset": "appmesh", "retries": {"max": 3, "on": ["503", "unavailable"]}, "rateLimit": {"requests": 5, "per": "1s"}, "healthCheck": {"path": "/h", "interval": "5s"},
+		"routes": [{"match": {"prefix": "/a"}}]}`)
+	caller := read(t, `{"retries": {"max": 0}, "timeout": {"perRequest": "2s"}, "healthCheck": {"protocol": "tcp"}, "loadBalancing": {"zoneAware": false}}`)
+	got := map[string]string{}
+	for _, w := range Words(service, caller, true, false) {
+		got[w.Member] = fmt.Sprintf("%v %s", w.Value, w.From)
+	}
+	for member, want := range map[string]string{
+		"retries.max": "0 caller", "retries.on": "[503] service", "timeout.perRequest": "2s caller", "healthCheck.protocol": "tcp caller",
+		"loadBalancing.algorithm": "round_robin preset appmesh", "loadBalancing.zoneAware": "false caller", "outlierDetection.failures": "0 preset appmesh",
+		"rateLimit.requests": "5 service", "routes[0]": "{{ /a [] map[]} [] <nil> <nil> <nil> <nil>} service",
+	} {
+		if got[member] != want {
+			t.Errorf("%s: %q, want %q", member, got[member], want)
+		}
+	}
+	if _, is := got["healthCheck.interval"]; is {
+		t.Error("a health check is taken whole: the service's interval is not part of the caller's")
+	}
+	for _, w := range Words(nil, nil, false, false) {
+		if w.Member == "retries.on" || w.From != "preset ecs" {
+			t.Errorf("of connections: %+v", w)
+		}
 	}
 }
