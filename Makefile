@@ -33,6 +33,10 @@ broken-meshes: test-needs ## every mesh of testdata/broken, diagnosed
 fault-rows: test-needs ## an ill registry, an absent CA and a stale replica, under requests through real Envoys
 	go test -tags $(TAGS),faultrows -count=1 -v -timeout 4m -run '^Test(Registry|Certificate)Rows$$' ./cmd/patchbay
 
+guides: test-needs ## every command of the guides about policies, health, targets outside and traces, on real Envoys
+	go vet -tags $(TAGS),guides ./cmd/patchbay
+	go test -tags $(TAGS),guides -race -count=1 -timeout 8m -run '^Test[A-Z][a-z]+Guide$$' ./cmd/patchbay
+
 compose-test: build compose-needs images ## the mesh in containers, proved
 	scripts/compose-test.sh
 
@@ -97,6 +101,6 @@ compose-needs:
 	scripts/apt.sh docker.io docker-compose iptables iproute2 util-linux
 	scripts/envoy.sh
 
-.PHONY: help build demo test bench broken-meshes fault-rows compose-test images fuzz xds-soak lint page pictures docs proto clean demo-needs test-needs bench-needs compose-needs
+.PHONY: help build demo test bench broken-meshes fault-rows guides compose-test images fuzz xds-soak lint page pictures docs proto clean demo-needs test-needs bench-needs compose-needs
 .PHONY: nightly xds-churn
 .PHONY: page-bench man

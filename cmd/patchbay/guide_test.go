@@ -1,0 +1,236 @@
+//go:build guides
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"patchbay/internal/envoytest"
+	"patchbay/sidecar"
+)
+
+// guide is a page of docs/guides as the script of a test on a real mesh. Its
+// blocks are carried out in their order:
+//
+//   - json is deployed: with new tasks of the workload whose name, and a colon,
+//     stand above it.
+//   - sh runs in bash: `patchbay` speaks to the mesh's control plane, `curl` is
+//     in the task of the frontend. If text follows, the commands run until they
+//     print its lines in their order, others between them; "…" stands for
+//     anything. The port 8080 is that of the mesh here.
+type guide struct {
+	p      *plane
+	page   string
+	alias  uint16
+	deploy func(workload, policies string)
+	front  func() *member
+	bin    string // folder with patchbay
+}
+
+var guideStep = regexp.MustCompile("(?s)(?:(?:^|\n)([a-z-]+):\n\n)?```(json|sh)\n(.*?)```(?:\\s*```text\n(.*?)```)?")
+
+func (g *guide) run(least int) {
+	t := g.p.t
+	t.Helper()
+	text, err := os.ReadFile("../../docs/guides/" + g.page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.bin = t.TempDir()
+	if err := os.Symlink(program, filepath.Join(g.bin, "patchbay")); err != nil {
+		t.Fatal(err)
+	}
+	steps := guideStep.FindAllStringSubmatch(string(text), -1)
+	if len(steps) < least {
+		t.Fatalf("%d blocks", len(steps))
+	}
+	for _, s := range steps {
+		if s[2] == "json" {
+			g.deploy(s[1], s[3])
+			continue
+		}
+		g.shell(g.here(s[3]), g.here(s[4]))
+	}
+}
+
+// here is a text of the page with the port of this mesh.
+func (g *guide) here(text string) string {
+	return strings.ReplaceAll(text, ":8080", fmt.Sprintf(":%d", g.alias))
+}
+
+// shell runs commands until they print what the page shows.
+func (g *guide) shell(commands, shows string) {
+	t := g.p.t
+	t.Helper()
+	want := regexp.MustCompile(pageLines(shows))
+	envoytest.Eventually(t, time.Minute, func() error {
+		cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", commands)
+		cmd.Dir = g.bin
+		cmd.Env = append(os.Environ(), "PATH="+g.bin+":"+os.Getenv("PATH"), "PATCHBAY_ADMIN=unix:"+adminSocket(g.p.cfg.Data), "CURL_HOME="+g.names())
+		out, err := cmd.CombinedOutput()
+		if ended, is := errors.AsType[*exec.ExitError](err); is && ended.ExitCode() == exitProblems && shows != "" {
+			err = nil // it has found something
+		}
+		if err == nil && !want.Match(out) {
+			err = fmt.Errorf("it does not show\n%s", shows)
+		}
+		if err != nil {
+			return fmt.Errorf("%s%w\n%s", commands, err, out)
+		}
+		return nil
+	})
+}
+
+// names has curl resolve as the hosts file of the frontend's task does. It
+// returns the folder of curl's configuration.
+func (g *guide) names() string {
+	var config strings.Builder
+	m := g.front()
+	hosts, err := os.ReadFile(m.hosts)
+	if err != nil {
+		g.p.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(hosts)) {
+		if f := strings.Fields(line); len(f) > 1 && strings.HasSuffix(f[1], ".demo") {
+			fmt.Fprintf(&config, "resolve = \"%s:%d:%s\"\n", f[1], g.alias, f[0])
+		}
+	}
+	if err := os.WriteFile(filepath.Join(g.bin, ".curlrc"), []byte(config.String()), 0o600); err != nil {
+		g.p.t.Fatal(err)
+	}
+	return g.bin
+}
+
+// pageLines match an output that has all lines of what is shown, in order.
+func pageLines(shows string) string {
+	var lines []string
+	for l := range strings.Lines(shows) {
+		if fields := strings.Fields(l); len(fields) > 0 {
+			for i, w := range fields {
+				fields[i] = strings.ReplaceAll(regexp.QuoteMeta(w), "…", ".*")
+			}
+			lines = append(lines, `^(?:.*\s)?`+strings.Join(fields, " +")+`(?:[ ,;].*)?\n`)
+		}
+	}
+	return `(?m)` + strings.Join(lines, `(?:.*\n)*?`)
+}
+
+// application is what the guides about calls need of one.
+type application struct {
+	name   string
+	broken bool
+	mu     *sync.Mutex
+	tried  map[string]bool // of /flaky, by request: all applications of a test share it
+	sick   bool
+	seen   int // requests for /orders
+}
+
+func (a *application) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch path := r.URL.Path; {
+	case path == "/slow":
+		a.mu.Unlock()
+		<-r.Context().Done()
+		a.mu.Lock()
+		return
+	case path == "/flaky" && !a.tried[r.Header.Get("X-Request-Id")]:
+		a.tried[r.Header.Get("X-Request-Id")] = true
+		w.WriteHeader(http.StatusServiceUnavailable)
+	case path == "/broken" && a.broken, path == "/healthz" && a.sick:
+		w.WriteHeader(http.StatusInternalServerError)
+	case path == "/sick":
+		a.sick = true
+		fmt.Fprintln(w, a.name, "is sick")
+		return
+	case path == "/orders":
+		a.seen++
+	case path == "/seen":
+		fmt.Fprintln(w, a.seen, "/orders")
+		return
+	}
+	fmt.Fprintln(w, a.name)
+}
+
+// calls is a guide on a frontend that calls two backends, and next.
+func calls(t *testing.T, page string) *guide {
+	p := startPlane(t)
+	g := &guide{p: p, page: page, alias: uint16(freePort(t))}
+	var mu sync.Mutex
+	tried := map[string]bool{}
+	start := func(name string) uint16 {
+		a := &application{name: name, broken: name == "backend-2", mu: &mu, tried: tried}
+		s := httptest.NewServer(a)
+		t.Cleanup(s.Close)
+		return uint16(s.Listener.Addr().(*net.TCPAddr).Port)
+	}
+	joins := map[string]string{"frontend": p.joinDir("frontend"), "backend": p.joinDir("backend", "backend"), "next": p.joinDir("next", "next")}
+	apps := map[string][]uint16{"backend": {start("backend-1"), start("backend-2")}, "next": {start("next")}}
+	running := map[string][]*member{}
+	tasks := 0
+	task := func(workload, declaration string) *member {
+		tasks++
+		m := p.sidecar(joins[workload], fmt.Sprintf("t%d", tasks), declaration, "--drain-time", "1s")
+		m.until(func(sidecar.Status) error { return nil }) // it has read its environment
+		return m
+	}
+	g.front = func() *member { return running["frontend"][0] }
+	g.deploy = func(workload, policies string) {
+		t.Helper()
+		was := running[workload]
+		if workload == "frontend" { // both Envoys would have the alias: this machine is one task
+			for _, m := range was {
+				if err := m.stop(); err != nil {
+					t.Error(err)
+				}
+			}
+			running[workload] = []*member{task(workload, deployed(t, clientOnly, policies))}
+		} else {
+			running[workload] = nil
+		}
+		for _, port := range apps[workload] {
+			running[workload] = append(running[workload], task(workload, deployed(t, offering(t, workload, port, g.alias), policies)))
+		}
+		for _, m := range running[workload] {
+			m.until(serving)
+		}
+		for _, m := range was {
+			go m.stop() // the test waits for it at its end
+		}
+		for _, s := range []string{"backend", "next"} {
+			if running[s] != nil && running["frontend"] != nil {
+				g.reaches(s, len(running[s]))
+			}
+		}
+	}
+	for _, w := range []string{"next", "backend", "frontend"} {
+		g.deploy(w, `{"policies": {}}`)
+	}
+	return g
+}
+
+// reaches waits until the frontend calls so many endpoints of a service.
+func (g *guide) reaches(service string, endpoints int) {
+	g.p.t.Helper()
+	g.p.prints(exitDone, fmt.Sprintf(`endpoints +(%[1]d, all are called|\d of %[1]d are called|all are ejected)`, endpoints), "explain", "frontend", fmt.Sprintf("http://%s.demo:%d/", service, g.alias))
+}
+
+func TestPoliciesGuide(t *testing.T) { calls(t, "policies.md").run(15) }
+
+func TestHealthGuide(t *testing.T) { calls(t, "health.md").run(6) }
