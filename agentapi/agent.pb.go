@@ -1342,6 +1342,7 @@ type Down struct {
 	//	*Down_Registration
 	//	*Down_DrainComplete
 	//	*Down_Ask
+	//	*Down_Stop
 	Message       isDown_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1429,6 +1430,15 @@ func (x *Down) GetAsk() *Ask {
 	return nil
 }
 
+func (x *Down) GetStop() *Stop {
+	if x != nil {
+		if x, ok := x.Message.(*Down_Stop); ok {
+			return x.Stop
+		}
+	}
+	return nil
+}
+
 type isDown_Message interface {
 	isDown_Message()
 }
@@ -1453,6 +1463,10 @@ type Down_Ask struct {
 	Ask *Ask `protobuf:"bytes,5,opt,name=ask,proto3,oneof"`
 }
 
+type Down_Stop struct {
+	Stop *Stop `protobuf:"bytes,6,opt,name=stop,proto3,oneof"`
+}
+
 func (*Down_Welcome) isDown_Message() {}
 
 func (*Down_Names) isDown_Message() {}
@@ -1463,8 +1477,10 @@ func (*Down_DrainComplete) isDown_Message() {}
 
 func (*Down_Ask) isDown_Message() {}
 
+func (*Down_Stop) isDown_Message() {}
+
 // Ask is an operator's question to one task. The agent answers each with its
-// id; it asks its own task only, and changes nothing.
+// id; it asks its own task only, and but for a Tap changes nothing.
 type Ask struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1473,6 +1489,7 @@ type Ask struct {
 	//	*Ask_Look
 	//	*Ask_Handshake
 	//	*Ask_Call
+	//	*Ask_Tap
 	Question      isAsk_Question `protobuf_oneof:"question"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1549,6 +1566,15 @@ func (x *Ask) GetCall() *Call {
 	return nil
 }
 
+func (x *Ask) GetTap() *Tap {
+	if x != nil {
+		if x, ok := x.Question.(*Ask_Tap); ok {
+			return x.Tap
+		}
+	}
+	return nil
+}
+
 type isAsk_Question interface {
 	isAsk_Question()
 }
@@ -1565,11 +1591,62 @@ type Ask_Call struct {
 	Call *Call `protobuf:"bytes,4,opt,name=call,proto3,oneof"`
 }
 
+type Ask_Tap struct {
+	Tap *Tap `protobuf:"bytes,5,opt,name=tap,proto3,oneof"`
+}
+
 func (*Ask_Look) isAsk_Question() {}
 
 func (*Ask_Handshake) isAsk_Question() {}
 
 func (*Ask_Call) isAsk_Question() {}
+
+func (*Ask_Tap) isAsk_Question() {}
+
+// Stop ends the Tap of this id before its time.
+type Stop struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stop) Reset() {
+	*x = Stop{}
+	mi := &file_agent_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stop) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stop) ProtoMessage() {}
+
+func (x *Stop) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stop.ProtoReflect.Descriptor instead.
+func (*Stop) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Stop) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
 
 // Look asks for what the task has: agentapi.Seen.
 type Look struct {
@@ -1583,7 +1660,7 @@ type Look struct {
 
 func (x *Look) Reset() {
 	*x = Look{}
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1595,7 +1672,7 @@ func (x *Look) String() string {
 func (*Look) ProtoMessage() {}
 
 func (x *Look) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1608,7 +1685,7 @@ func (x *Look) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Look.ProtoReflect.Descriptor instead.
 func (*Look) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Look) GetPages() []string {
@@ -1645,7 +1722,7 @@ type Handshake struct {
 
 func (x *Handshake) Reset() {
 	*x = Handshake{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1657,7 +1734,7 @@ func (x *Handshake) String() string {
 func (*Handshake) ProtoMessage() {}
 
 func (x *Handshake) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1670,7 +1747,7 @@ func (x *Handshake) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Handshake.ProtoReflect.Descriptor instead.
 func (*Handshake) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Handshake) GetAddress() string {
@@ -1706,7 +1783,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +1795,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +1808,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Call) GetUrl() string {
@@ -1748,8 +1825,119 @@ func (x *Call) GetTimeout() *durationpb.Duration {
 	return nil
 }
 
+// Tap asks for the requests through the task's Envoy, as each ends. Its answer
+// goes on until the time is over, a Stop, or the end of the stream: then Envoy
+// shows nothing any more. Each part is an agentapi.Tapped.
+type Tap struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Lasts         *durationpb.Duration   `protobuf:"bytes,1,opt,name=lasts,proto3" json:"lasts,omitempty"`
+	Sample        uint32                 `protobuf:"varint,2,opt,name=sample,proto3" json:"sample,omitempty"`                              // of a million requests
+	Most          uint32                 `protobuf:"varint,3,opt,name=most,proto3" json:"most,omitempty"`                                  // a second; where there are more, fewer are sampled
+	LeastStatus   uint32                 `protobuf:"varint,4,opt,name=least_status,json=leastStatus,proto3" json:"least_status,omitempty"` // HTTP status; 0: any, and connections of tcp
+	MostStatus    uint32                 `protobuf:"varint,5,opt,name=most_status,json=mostStatus,proto3" json:"most_status,omitempty"`    // 0: any
+	Path          string                 `protobuf:"bytes,6,opt,name=path,proto3" json:"path,omitempty"`                                   // how paths begin; empty: any
+	Direction     string                 `protobuf:"bytes,7,opt,name=direction,proto3" json:"direction,omitempty"`                         // ingress, egress, or empty: both
+	Query         bool                   `protobuf:"varint,8,opt,name=query,proto3" json:"query,omitempty"`                                // show paths with their query
+	Headers       bool                   `protobuf:"varint,9,opt,name=headers,proto3" json:"headers,omitempty"`                            // show request headers, without secrets
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tap) Reset() {
+	*x = Tap{}
+	mi := &file_agent_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tap) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tap) ProtoMessage() {}
+
+func (x *Tap) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tap.ProtoReflect.Descriptor instead.
+func (*Tap) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Tap) GetLasts() *durationpb.Duration {
+	if x != nil {
+		return x.Lasts
+	}
+	return nil
+}
+
+func (x *Tap) GetSample() uint32 {
+	if x != nil {
+		return x.Sample
+	}
+	return 0
+}
+
+func (x *Tap) GetMost() uint32 {
+	if x != nil {
+		return x.Most
+	}
+	return 0
+}
+
+func (x *Tap) GetLeastStatus() uint32 {
+	if x != nil {
+		return x.LeastStatus
+	}
+	return 0
+}
+
+func (x *Tap) GetMostStatus() uint32 {
+	if x != nil {
+		return x.MostStatus
+	}
+	return 0
+}
+
+func (x *Tap) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Tap) GetDirection() string {
+	if x != nil {
+		return x.Direction
+	}
+	return ""
+}
+
+func (x *Tap) GetQuery() bool {
+	if x != nil {
+		return x.Query
+	}
+	return false
+}
+
+func (x *Tap) GetHeaders() bool {
+	if x != nil {
+		return x.Headers
+	}
+	return false
+}
+
 // Answer is a part of the answer to an Ask: JSON, compressed with gzip over all
-// parts.
+// parts. Of a Tap, each part is whole, and not compressed.
 type Answer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1762,7 +1950,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1774,7 +1962,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1787,7 +1975,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Answer) GetId() uint64 {
@@ -1827,7 +2015,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1839,7 +2027,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1852,7 +2040,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Welcome) GetControlPlane() string {
@@ -1873,7 +2061,7 @@ type Names struct {
 
 func (x *Names) Reset() {
 	*x = Names{}
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1885,7 +2073,7 @@ func (x *Names) String() string {
 func (*Names) ProtoMessage() {}
 
 func (x *Names) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1898,7 +2086,7 @@ func (x *Names) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Names.ProtoReflect.Descriptor instead.
 func (*Names) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{23}
+	return file_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Names) GetVersion() string {
@@ -1926,7 +2114,7 @@ type Name struct {
 
 func (x *Name) Reset() {
 	*x = Name{}
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +2126,7 @@ func (x *Name) String() string {
 func (*Name) ProtoMessage() {}
 
 func (x *Name) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1951,7 +2139,7 @@ func (x *Name) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Name.ProtoReflect.Descriptor instead.
 func (*Name) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{24}
+	return file_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Name) GetDnsName() string {
@@ -1989,7 +2177,7 @@ type Registration struct {
 
 func (x *Registration) Reset() {
 	*x = Registration{}
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2001,7 +2189,7 @@ func (x *Registration) String() string {
 func (*Registration) ProtoMessage() {}
 
 func (x *Registration) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2014,7 +2202,7 @@ func (x *Registration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registration.ProtoReflect.Descriptor instead.
 func (*Registration) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{25}
+	return file_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Registration) GetPortName() string {
@@ -2061,7 +2249,7 @@ type DrainComplete struct {
 
 func (x *DrainComplete) Reset() {
 	*x = DrainComplete{}
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2073,7 +2261,7 @@ func (x *DrainComplete) String() string {
 func (*DrainComplete) ProtoMessage() {}
 
 func (x *DrainComplete) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2086,7 +2274,7 @@ func (x *DrainComplete) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainComplete.ProtoReflect.Descriptor instead.
 func (*DrainComplete) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{26}
+	return file_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DrainComplete) GetMissing() []string {
@@ -2211,21 +2399,25 @@ const file_agent_proto_rawDesc = "" +
 	"\x06denied\x18\a \x01(\x04R\x06denied\x12\x1d\n" +
 	"\n" +
 	"would_deny\x18\b \x01(\x04R\twouldDeny\"\a\n" +
-	"\x05Drain\"\xb9\x02\n" +
+	"\x05Drain\"\xe8\x02\n" +
 	"\x04Down\x126\n" +
 	"\awelcome\x18\x01 \x01(\v2\x1a.patchbay.agent.v1.WelcomeH\x00R\awelcome\x120\n" +
 	"\x05names\x18\x02 \x01(\v2\x18.patchbay.agent.v1.NamesH\x00R\x05names\x12E\n" +
 	"\fregistration\x18\x03 \x01(\v2\x1f.patchbay.agent.v1.RegistrationH\x00R\fregistration\x12I\n" +
 	"\x0edrain_complete\x18\x04 \x01(\v2 .patchbay.agent.v1.DrainCompleteH\x00R\rdrainComplete\x12*\n" +
-	"\x03ask\x18\x05 \x01(\v2\x16.patchbay.agent.v1.AskH\x00R\x03askB\t\n" +
-	"\amessage\"\xbd\x01\n" +
+	"\x03ask\x18\x05 \x01(\v2\x16.patchbay.agent.v1.AskH\x00R\x03ask\x12-\n" +
+	"\x04stop\x18\x06 \x01(\v2\x17.patchbay.agent.v1.StopH\x00R\x04stopB\t\n" +
+	"\amessage\"\xe9\x01\n" +
 	"\x03Ask\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12-\n" +
 	"\x04look\x18\x02 \x01(\v2\x17.patchbay.agent.v1.LookH\x00R\x04look\x12<\n" +
 	"\thandshake\x18\x03 \x01(\v2\x1c.patchbay.agent.v1.HandshakeH\x00R\thandshake\x12-\n" +
-	"\x04call\x18\x04 \x01(\v2\x17.patchbay.agent.v1.CallH\x00R\x04callB\n" +
+	"\x04call\x18\x04 \x01(\v2\x17.patchbay.agent.v1.CallH\x00R\x04call\x12*\n" +
+	"\x03tap\x18\x05 \x01(\v2\x16.patchbay.agent.v1.TapH\x00R\x03tapB\n" +
 	"\n" +
-	"\bquestion\"F\n" +
+	"\bquestion\"\x16\n" +
+	"\x04Stop\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\"F\n" +
 	"\x04Look\x12\x14\n" +
 	"\x05pages\x18\x01 \x03(\tR\x05pages\x12\x14\n" +
 	"\x05stats\x18\x02 \x01(\tR\x05stats\x12\x12\n" +
@@ -2237,7 +2429,18 @@ const file_agent_proto_rawDesc = "" +
 	"\x02h2\x18\x03 \x01(\bR\x02h2\"M\n" +
 	"\x04Call\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x123\n" +
-	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"V\n" +
+	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"\x88\x02\n" +
+	"\x03Tap\x12/\n" +
+	"\x05lasts\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05lasts\x12\x16\n" +
+	"\x06sample\x18\x02 \x01(\rR\x06sample\x12\x12\n" +
+	"\x04most\x18\x03 \x01(\rR\x04most\x12!\n" +
+	"\fleast_status\x18\x04 \x01(\rR\vleastStatus\x12\x1f\n" +
+	"\vmost_status\x18\x05 \x01(\rR\n" +
+	"mostStatus\x12\x12\n" +
+	"\x04path\x18\x06 \x01(\tR\x04path\x12\x1c\n" +
+	"\tdirection\x18\a \x01(\tR\tdirection\x12\x14\n" +
+	"\x05query\x18\b \x01(\bR\x05query\x12\x18\n" +
+	"\aheaders\x18\t \x01(\bR\aheaders\"V\n" +
 	"\x06Answer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04part\x18\x02 \x01(\fR\x04part\x12\x12\n" +
@@ -2283,7 +2486,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_agent_proto_goTypes = []any{
 	(Health_State)(0),             // 0: patchbay.agent.v1.Health.State
 	(*EnrolRequest)(nil),          // 1: patchbay.agent.v1.EnrolRequest
@@ -2304,62 +2507,67 @@ var file_agent_proto_goTypes = []any{
 	(*Drain)(nil),                 // 16: patchbay.agent.v1.Drain
 	(*Down)(nil),                  // 17: patchbay.agent.v1.Down
 	(*Ask)(nil),                   // 18: patchbay.agent.v1.Ask
-	(*Look)(nil),                  // 19: patchbay.agent.v1.Look
-	(*Handshake)(nil),             // 20: patchbay.agent.v1.Handshake
-	(*Call)(nil),                  // 21: patchbay.agent.v1.Call
-	(*Answer)(nil),                // 22: patchbay.agent.v1.Answer
-	(*Welcome)(nil),               // 23: patchbay.agent.v1.Welcome
-	(*Names)(nil),                 // 24: patchbay.agent.v1.Names
-	(*Name)(nil),                  // 25: patchbay.agent.v1.Name
-	(*Registration)(nil),          // 26: patchbay.agent.v1.Registration
-	(*DrainComplete)(nil),         // 27: patchbay.agent.v1.DrainComplete
-	nil,                           // 28: patchbay.agent.v1.Health.PortsEntry
-	nil,                           // 29: patchbay.agent.v1.Health.WhyEntry
-	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
+	(*Stop)(nil),                  // 19: patchbay.agent.v1.Stop
+	(*Look)(nil),                  // 20: patchbay.agent.v1.Look
+	(*Handshake)(nil),             // 21: patchbay.agent.v1.Handshake
+	(*Call)(nil),                  // 22: patchbay.agent.v1.Call
+	(*Tap)(nil),                   // 23: patchbay.agent.v1.Tap
+	(*Answer)(nil),                // 24: patchbay.agent.v1.Answer
+	(*Welcome)(nil),               // 25: patchbay.agent.v1.Welcome
+	(*Names)(nil),                 // 26: patchbay.agent.v1.Names
+	(*Name)(nil),                  // 27: patchbay.agent.v1.Name
+	(*Registration)(nil),          // 28: patchbay.agent.v1.Registration
+	(*DrainComplete)(nil),         // 29: patchbay.agent.v1.DrainComplete
+	nil,                           // 30: patchbay.agent.v1.Health.PortsEntry
+	nil,                           // 31: patchbay.agent.v1.Health.WhyEntry
+	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
 }
 var file_agent_proto_depIdxs = []int32{
-	30, // 0: patchbay.agent.v1.EnrolResponse.not_after:type_name -> google.protobuf.Timestamp
+	32, // 0: patchbay.agent.v1.EnrolResponse.not_after:type_name -> google.protobuf.Timestamp
 	5,  // 1: patchbay.agent.v1.Up.hello:type_name -> patchbay.agent.v1.Hello
 	10, // 2: patchbay.agent.v1.Up.health:type_name -> patchbay.agent.v1.Health
 	11, // 3: patchbay.agent.v1.Up.names_applied:type_name -> patchbay.agent.v1.NamesApplied
 	16, // 4: patchbay.agent.v1.Up.drain:type_name -> patchbay.agent.v1.Drain
-	22, // 5: patchbay.agent.v1.Up.answer:type_name -> patchbay.agent.v1.Answer
+	24, // 5: patchbay.agent.v1.Up.answer:type_name -> patchbay.agent.v1.Answer
 	12, // 6: patchbay.agent.v1.Up.traffic:type_name -> patchbay.agent.v1.Traffic
 	6,  // 7: patchbay.agent.v1.Hello.ports:type_name -> patchbay.agent.v1.Port
 	7,  // 8: patchbay.agent.v1.Port.client_aliases:type_name -> patchbay.agent.v1.ClientAlias
 	8,  // 9: patchbay.agent.v1.Port.tls:type_name -> patchbay.agent.v1.Tls
 	9,  // 10: patchbay.agent.v1.Port.timeout:type_name -> patchbay.agent.v1.Timeout
-	31, // 11: patchbay.agent.v1.Timeout.idle:type_name -> google.protobuf.Duration
-	31, // 12: patchbay.agent.v1.Timeout.per_request:type_name -> google.protobuf.Duration
-	28, // 13: patchbay.agent.v1.Health.ports:type_name -> patchbay.agent.v1.Health.PortsEntry
-	29, // 14: patchbay.agent.v1.Health.why:type_name -> patchbay.agent.v1.Health.WhyEntry
-	30, // 15: patchbay.agent.v1.Traffic.epoch:type_name -> google.protobuf.Timestamp
+	33, // 11: patchbay.agent.v1.Timeout.idle:type_name -> google.protobuf.Duration
+	33, // 12: patchbay.agent.v1.Timeout.per_request:type_name -> google.protobuf.Duration
+	30, // 13: patchbay.agent.v1.Health.ports:type_name -> patchbay.agent.v1.Health.PortsEntry
+	31, // 14: patchbay.agent.v1.Health.why:type_name -> patchbay.agent.v1.Health.WhyEntry
+	32, // 15: patchbay.agent.v1.Traffic.epoch:type_name -> google.protobuf.Timestamp
 	13, // 16: patchbay.agent.v1.Traffic.called:type_name -> patchbay.agent.v1.Called
 	15, // 17: patchbay.agent.v1.Traffic.served:type_name -> patchbay.agent.v1.Served
 	14, // 18: patchbay.agent.v1.Called.revisions:type_name -> patchbay.agent.v1.Revision
-	23, // 19: patchbay.agent.v1.Down.welcome:type_name -> patchbay.agent.v1.Welcome
-	24, // 20: patchbay.agent.v1.Down.names:type_name -> patchbay.agent.v1.Names
-	26, // 21: patchbay.agent.v1.Down.registration:type_name -> patchbay.agent.v1.Registration
-	27, // 22: patchbay.agent.v1.Down.drain_complete:type_name -> patchbay.agent.v1.DrainComplete
+	25, // 19: patchbay.agent.v1.Down.welcome:type_name -> patchbay.agent.v1.Welcome
+	26, // 20: patchbay.agent.v1.Down.names:type_name -> patchbay.agent.v1.Names
+	28, // 21: patchbay.agent.v1.Down.registration:type_name -> patchbay.agent.v1.Registration
+	29, // 22: patchbay.agent.v1.Down.drain_complete:type_name -> patchbay.agent.v1.DrainComplete
 	18, // 23: patchbay.agent.v1.Down.ask:type_name -> patchbay.agent.v1.Ask
-	19, // 24: patchbay.agent.v1.Ask.look:type_name -> patchbay.agent.v1.Look
-	20, // 25: patchbay.agent.v1.Ask.handshake:type_name -> patchbay.agent.v1.Handshake
-	21, // 26: patchbay.agent.v1.Ask.call:type_name -> patchbay.agent.v1.Call
-	31, // 27: patchbay.agent.v1.Call.timeout:type_name -> google.protobuf.Duration
-	25, // 28: patchbay.agent.v1.Names.names:type_name -> patchbay.agent.v1.Name
-	0,  // 29: patchbay.agent.v1.Health.PortsEntry.value:type_name -> patchbay.agent.v1.Health.State
-	1,  // 30: patchbay.agent.v1.Enrolment.Enrol:input_type -> patchbay.agent.v1.EnrolRequest
-	2,  // 31: patchbay.agent.v1.Enrolment.Renew:input_type -> patchbay.agent.v1.RenewRequest
-	4,  // 32: patchbay.agent.v1.Agent.Connect:input_type -> patchbay.agent.v1.Up
-	3,  // 33: patchbay.agent.v1.Enrolment.Enrol:output_type -> patchbay.agent.v1.EnrolResponse
-	3,  // 34: patchbay.agent.v1.Enrolment.Renew:output_type -> patchbay.agent.v1.EnrolResponse
-	17, // 35: patchbay.agent.v1.Agent.Connect:output_type -> patchbay.agent.v1.Down
-	33, // [33:36] is the sub-list for method output_type
-	30, // [30:33] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	19, // 24: patchbay.agent.v1.Down.stop:type_name -> patchbay.agent.v1.Stop
+	20, // 25: patchbay.agent.v1.Ask.look:type_name -> patchbay.agent.v1.Look
+	21, // 26: patchbay.agent.v1.Ask.handshake:type_name -> patchbay.agent.v1.Handshake
+	22, // 27: patchbay.agent.v1.Ask.call:type_name -> patchbay.agent.v1.Call
+	23, // 28: patchbay.agent.v1.Ask.tap:type_name -> patchbay.agent.v1.Tap
+	33, // 29: patchbay.agent.v1.Call.timeout:type_name -> google.protobuf.Duration
+	33, // 30: patchbay.agent.v1.Tap.lasts:type_name -> google.protobuf.Duration
+	27, // 31: patchbay.agent.v1.Names.names:type_name -> patchbay.agent.v1.Name
+	0,  // 32: patchbay.agent.v1.Health.PortsEntry.value:type_name -> patchbay.agent.v1.Health.State
+	1,  // 33: patchbay.agent.v1.Enrolment.Enrol:input_type -> patchbay.agent.v1.EnrolRequest
+	2,  // 34: patchbay.agent.v1.Enrolment.Renew:input_type -> patchbay.agent.v1.RenewRequest
+	4,  // 35: patchbay.agent.v1.Agent.Connect:input_type -> patchbay.agent.v1.Up
+	3,  // 36: patchbay.agent.v1.Enrolment.Enrol:output_type -> patchbay.agent.v1.EnrolResponse
+	3,  // 37: patchbay.agent.v1.Enrolment.Renew:output_type -> patchbay.agent.v1.EnrolResponse
+	17, // 38: patchbay.agent.v1.Agent.Connect:output_type -> patchbay.agent.v1.Down
+	36, // [36:39] is the sub-list for method output_type
+	33, // [33:36] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -2381,11 +2589,13 @@ func file_agent_proto_init() {
 		(*Down_Registration)(nil),
 		(*Down_DrainComplete)(nil),
 		(*Down_Ask)(nil),
+		(*Down_Stop)(nil),
 	}
 	file_agent_proto_msgTypes[17].OneofWrappers = []any{
 		(*Ask_Look)(nil),
 		(*Ask_Handshake)(nil),
 		(*Ask_Call)(nil),
+		(*Ask_Tap)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2393,7 +2603,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   29,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -22,13 +22,9 @@ var ErrNoAgent = errors.New("no agent of this node is connected")
 // Ask puts a question to the agent of a node and reads its answer into v. It
 // waits as long as ctx lasts, or the stream.
 func (s *Server) Ask(ctx context.Context, node string, q *agentapi.Ask, v any) error {
-	s.mu.Lock()
-	session := s.sessions[node]
-	s.asked++
-	q.Id = s.asked
-	s.mu.Unlock()
-	if session == nil {
-		return fmt.Errorf("%s: %w", node, ErrNoAgent)
+	session, err := s.put(node, q)
+	if err != nil {
+		return err
 	}
 	packed, err := session.ask(ctx, q)
 	if err != nil {
@@ -44,22 +40,44 @@ func (s *Server) Ask(ctx context.Context, node string, q *agentapi.Ask, v any) e
 	return nil
 }
 
+// put gives a question its id, and finds who is to answer it.
+func (s *Server) put(node string, q *agentapi.Ask) (*session, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked++
+	q.Id = s.asked
+	session := s.sessions[node]
+	if session == nil {
+		return nil, fmt.Errorf("%s: %w", node, ErrNoAgent)
+	}
+	return session, nil
+}
+
 // waiter is one who asked.
 type waiter struct {
 	answers chan<- *agentapi.Answer
 	gone    <-chan struct{} // closed when it no longer waits
+	lossy   bool            // it misses what it has no room for: nobody waits for it
 }
 
-func (s *session) ask(ctx context.Context, q *agentapi.Ask) ([]byte, error) {
-	answers, gone := make(chan *agentapi.Answer), make(chan struct{})
-	defer close(gone)
+// wait takes the answers to a question until done is called.
+func (s *session) wait(q *agentapi.Ask, answers chan<- *agentapi.Answer, lossy bool) (done func()) {
+	gone := make(chan struct{})
 	s.update(func(st *state) {
 		if st.waiting == nil {
 			st.waiting = map[uint64]waiter{}
 		}
-		st.waiting[q.GetId()] = waiter{answers, gone}
+		st.waiting[q.GetId()] = waiter{answers, gone, lossy}
 	})
-	defer s.update(func(st *state) { delete(st.waiting, q.GetId()) })
+	return func() {
+		s.update(func(st *state) { delete(st.waiting, q.GetId()) })
+		close(gone)
+	}
+}
+
+func (s *session) ask(ctx context.Context, q *agentapi.Ask) ([]byte, error) {
+	answers := make(chan *agentapi.Answer)
+	defer s.wait(q, answers, false)()
 	if err := s.send(&agentapi.Down{Message: &agentapi.Down_Ask{Ask: q}}); err != nil {
 		return nil, err
 	}
@@ -90,6 +108,13 @@ func (s *session) answered(ctx context.Context, a *agentapi.Answer) {
 	var to waiter
 	s.update(func(st *state) { to = st.waiting[a.GetId()] })
 	if to.answers == nil {
+		return
+	}
+	if to.lossy {
+		select {
+		case to.answers <- a:
+		default:
+		}
 		return
 	}
 	select {

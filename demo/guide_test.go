@@ -40,7 +40,7 @@ type step struct{ commands, shows string }
 var block = regexp.MustCompile("(?s)```sh\n(.*?)```(?:\\s*```text\n(.*?)```)?")
 
 // TestFirstHour runs docs/guides/first-hour.md on a real demo, as its reader
-// does: each block of commands, until it prints what the guide shows. "…" stands
+// does, and then those of docs/guides/observe.md: each block of commands, until it prints what the guide shows. "…" stands
 // for anything; the lines may have others between them.
 func TestFirstHour(t *testing.T) {
 	page, err := os.ReadFile("../docs/guides/first-hour.md")
@@ -80,6 +80,17 @@ func TestFirstHour(t *testing.T) {
 	}
 	for _, m := range steps[1:] { // the first sets the environment
 		follow(t, step{ownTask(m[1], run.Process.Pid), m[2]}, env)
+	}
+	look, err := os.ReadFile("../docs/guides/observe.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	taps := block.FindAllStringSubmatch(string(look), -1)
+	if len(taps) < 3 {
+		t.Fatalf("%d blocks in observe.md", len(taps))
+	}
+	for _, m := range taps {
+		follow(t, step{m[1], m[2]}, env)
 	}
 	if strings.Contains(shown.String(), "✗") || !strings.Contains(shown.String(), "failed 0") {
 		t.Errorf("the demo says:\n%s", shown)

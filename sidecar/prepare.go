@@ -25,6 +25,7 @@ import (
 const (
 	adminSocket   = "admin.sock" // Envoy's
 	statusSocket  = "agent.sock" // ours
+	tapSocket     = "tap.sock"   // ours, for Envoy
 	bootstrapName = "bootstrap.json"
 )
 
@@ -32,6 +33,7 @@ const (
 const maxSocket = 107
 
 func (c Config) adminSocket() string   { return filepath.Join(c.State, adminSocket) }
+func (c Config) tapSocket() string     { return filepath.Join(c.State, tapSocket) }
 func (c Config) bootstrapFile() string { return filepath.Join(c.State, bootstrapName) }
 
 // check lists everything that is wrong.
@@ -112,7 +114,7 @@ func (a *Agent) configure() error {
 	n := a.member.Node()
 	b, err := bootstrap.Config{
 		NodeID: n.ID(), NodeCluster: n.Workload.String(), Zone: a.cfg.Zone, Meta: a.meta(), XDS: a.cfg.XDS,
-		TLSDir: a.cfg.State, ServerName: a.member.ServerName(), AdminSocket: a.cfg.adminSocket(),
+		TLSDir: a.cfg.State, ServerName: a.member.ServerName(), AdminSocket: a.cfg.adminSocket(), TapSocket: a.cfg.tapSocket(),
 	}.JSON()
 	if err != nil {
 		return err
@@ -161,6 +163,7 @@ func (a *Agent) meta() bootstrap.NodeMeta {
 		Version: a.cfg.Version, Wiring: a.wiring, Exclusive: a.cfg.Network == ecs.Host, IPv6: canIPv6(), ContainerPorts: a.containerPorts(),
 		Dependencies: a.cfg.Declaration.Dependencies,
 		Policies:     a.cfg.Declaration.Policies,
+		Tap:          a.tap != nil,
 	}
 	if a.cfg.Profile == mesh.Strict {
 		m.Profile, m.Names = mesh.Strict, a.frozen()
@@ -183,6 +186,16 @@ func (a *Agent) meta() bootstrap.NodeMeta {
 		m.Ports = append(m.Ports, out)
 	}
 	return m
+}
+
+// serviceOf is the service that a port offers, discoveryName.namespace.
+func (a *Agent) serviceOf(portName string) string {
+	for _, p := range a.cfg.Declaration.Ports {
+		if p.PortName == portName {
+			return p.DiscoveryName + "." + a.member.Node().Workload.Namespace
+		}
+	}
+	return ""
 }
 
 func seconds(d *time.Duration) *int64 {

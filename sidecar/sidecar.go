@@ -8,6 +8,7 @@
 // sidecar/hosts writes names, sidecar/redirect installs the one rule,
 // sidecar/closed refuses connections for dead applications,
 // sidecar/ecs is what ECS says of the task, sidecar/ask answers operators,
+// sidecar/tap shows them requests,
 // sidecar/traffic counts, sidecar/metrics makes Service Connect's metrics. Start reading at [Agent.Run].
 package sidecar
 
@@ -35,6 +36,7 @@ import (
 	"patchbay/sidecar/envoy"
 	"patchbay/sidecar/hosts"
 	"patchbay/sidecar/redirect"
+	"patchbay/sidecar/tap"
 	"patchbay/xds/bootstrap"
 )
 
@@ -47,7 +49,7 @@ const Auto mesh.Wiring = "auto"
 var ErrNotPossible = errors.New("not possible here")
 
 // Config of an [Agent]. Everything but Profile, Zone, Revision, ECS, Metadata, Container,
-// Envoy, UID, Network, Concurrency, StopTimeout, CloseDead, Metrics and EMF is required.
+// Envoy, UID, Network, Concurrency, StopTimeout, CloseDead, Metrics, NoTap and EMF is required.
 type Config struct {
 	Declaration declare.Task
 	Join        string // the workload's join directory
@@ -88,6 +90,8 @@ type Config struct {
 	// Metrics is where Prometheus may scrape the task's metrics, HOST:PORT;
 	// empty: nowhere.
 	Metrics string
+	// NoTap keeps requests from being shown to operators (patchbay tap).
+	NoTap bool
 	// EMF gets the same in CloudWatch's embedded metric format; nil: nobody.
 	EMF io.Writer
 }
@@ -107,6 +111,7 @@ type Agent struct {
 	shut   func(ports []uint16) error // refuses new connections to these ports
 	closed []uint16                   // those that it was last told; of [Agent.tend] alone
 	desk   *ask.Desk
+	tap    *tap.Tap // nil: NoTap
 
 	certified map[string]int // tend's own: ports that had their certificate, by portName, and in which of Envoy's processes
 
@@ -131,7 +136,10 @@ func New(c Config) (*Agent, error) {
 		certified: map[string]int{},
 		st:        state{ports: map[string]*portState{}, phase: "starting", task: c.ECS},
 	}
-	a.desk = ask.New(a.admin, c.HostsFile, func() string { return a.member.Node().ID() })
+	if !c.NoTap {
+		a.tap = tap.New(tap.Config{Runtime: a.admin, Socket: c.tapSocket(), UID: c.UID, Service: a.serviceOf, Log: c.Log})
+	}
+	a.desk = ask.New(a.admin, c.HostsFile, func() string { return a.member.Node().ID() }, a.tap)
 	return a, nil
 }
 
@@ -147,6 +155,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err == nil {
 		defer a.clean()
 		g.Go(func() error { return a.envoy.Run(work) })
+		if a.tap != nil {
+			g.Go(func() error { return a.tap.Run(work) })
+		}
 		g.Go(func() error { return a.member.Run(work) })
 		g.Go(func() error { return a.tend(work) })
 		g.Go(func() error { return a.count(work) })

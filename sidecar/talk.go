@@ -96,6 +96,10 @@ func (a *Agent) session(ctx context.Context) error {
 				a.desk.Answer(ctx, q, answers)
 				continue
 			}
+			if stop := down.GetStop(); stop != nil {
+				a.desk.Stop(stop.GetId())
+				continue
+			}
 			a.hear(down)
 		}
 	}()

@@ -85,6 +85,9 @@ func keyOf(v translate.View) string {
 	if v.AccessLog != (bootstrap.AccessLog{}) {
 		key += fmt.Sprintf("/log=%s,query=%t", v.AccessLog.Format, v.AccessLog.QueryParameters)
 	}
+	if v.Tap {
+		key += "/tap"
+	}
 	if v.Collections {
 		key += "/leds"
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -172,8 +173,10 @@ func (w *world) sidecar(ctx context.Context, workload string, meta bootstrap.Nod
 		return nil, err
 	}
 	w.control.tasks++
+	meta.Tap = true // as every sidecar has it
 	b, err := bootstrap.Config{
-		NodeID: fmt.Sprintf("%s/%s/%d", namespace, workload, w.control.tasks), NodeCluster: namespace + "/" + workload,
+		TapSocket: filepath.Join(dir, "tap.sock"),
+		NodeID:    fmt.Sprintf("%s/%s/%d", namespace, workload, w.control.tasks), NodeCluster: namespace + "/" + workload,
 		Meta: meta, AdminSocket: admin, XDS: []bootstrap.HostPort{{Host: "127.0.0.1", Port: w.control.port}},
 	}.JSON()
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -107,34 +108,50 @@ func (c *control) adminHandler(o admin.Options) http.Handler {
 			h.ServeHTTP(w, r) // reading, and gRPC
 			return
 		}
-		seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+		seen := &statusWriter{ResponseWriter: w}
+		seen.begun = sync.OnceFunc(func() { c.auditCall(r, seen.status) })
 		h.ServeHTTP(seen, r)
-		denied := seen.status >= http.StatusBadRequest
-		if r.Method != http.MethodPost && seen.status != http.StatusUnauthorized {
-			return
-		}
-		e := audit.Event{Kind: audit.AdminCall, Actor: "operator", Method: r.Method + " " + r.URL.Path, Subject: r.URL.RawQuery, Decision: audit.Allowed, Reason: fmt.Sprint("status ", seen.status)}
-		if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-			e.Peer = host
-		}
-		if denied {
-			e.Decision = audit.Denied
-		}
-		if seen.status == http.StatusUnauthorized {
-			e.Actor = ""
-		}
-		c.audit.Record(e)
+		seen.WriteHeader(http.StatusOK) // of an answer without a word
 	})
+}
+
+// auditCall records an action, and every caller without its token, when its
+// answer begins: some go on for long.
+func (c *control) auditCall(r *http.Request, status int) {
+	if r.Method != http.MethodPost && status != http.StatusUnauthorized {
+		return
+	}
+	e := audit.Event{Kind: audit.AdminCall, Actor: "operator", Method: r.Method + " " + r.URL.Path, Subject: r.URL.RawQuery, Decision: audit.Allowed, Reason: fmt.Sprint("status ", status)}
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		e.Peer = host
+	}
+	if status >= http.StatusBadRequest {
+		e.Decision = audit.Denied
+	}
+	if status == http.StatusUnauthorized {
+		e.Actor = ""
+	}
+	c.audit.Record(e)
 }
 
 type statusWriter struct {
 	http.ResponseWriter
-	status int
+	status int // 0 before the answer begins
+	begun  func()
 }
 
 func (w *statusWriter) WriteHeader(status int) {
+	if w.status != 0 {
+		return
+	}
 	w.status = status
+	w.begun()
 	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusWriter) Write(b []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	return w.ResponseWriter.Write(b)
 }
 
 // Unwrap lets http.ResponseController through.

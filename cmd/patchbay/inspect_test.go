@@ -33,6 +33,7 @@ func TestInspect(t *testing.T) {
 	t.Run("xds get", func(t *testing.T) { p.on(t).xdsGet(back) })
 	t.Run("forecast", func(t *testing.T) { p.on(t).forecasts(port, alias) })
 	t.Run("xds watch", func(t *testing.T) { p.on(t).xdsWatch() })
+	t.Run("tap", func(t *testing.T) { p.on(t).taps(front, back, alias) })
 	t.Run("fault", func(t *testing.T) { p.on(t).faults(front, alias) })
 	t.Run("diff", func(t *testing.T) { p.on(t).diff() })
 }

@@ -20,7 +20,7 @@ import (
 
 // operatorCommands ask a running control plane.
 func operatorCommands() []*cobra.Command {
-	return []*cobra.Command{newStatusCmd(), newVerifyCmd(), newExplainCmd(), newDoctorCmd(), newXDSCmd(), newCostCmd(), newDiffCmd(), newPageCmd(), newFaultCmd(), newShiftCmd()}
+	return []*cobra.Command{newStatusCmd(), newVerifyCmd(), newExplainCmd(), newDoctorCmd(), newXDSCmd(), newCostCmd(), newDiffCmd(), newPageCmd(), newFaultCmd(), newTapCmd(), newShiftCmd()}
 }
 
 // operator is what all commands that ask a control plane share.

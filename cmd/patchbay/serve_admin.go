@@ -12,6 +12,7 @@ import (
 	"patchbay/admin"
 	"patchbay/admin/page"
 	"patchbay/config"
+	"patchbay/tap"
 	"patchbay/xds/csds"
 	"path/filepath"
 	"strings"
@@ -47,7 +48,7 @@ func (c *control) adminOptions() (admin.Options, error) {
 		},
 		Queries:  c.inspections(c.queries()),
 		Handlers: c.watches(c.handlers()),
-		Acting:   map[string]http.Handler{"POST /api/v1/fault": c.faults},
+		Acting:   map[string]http.Handler{"POST /api/v1/fault": c.faults, "POST /api/v1/tap": &tap.Server{Agents: c.agents, Status: c.statusAnswer, Log: c.log}},
 		Page:     page.Handler(),
 		Actions:  c.actions(),
 	}, err

@@ -127,6 +127,7 @@ func (o *sidecarOptions) flags(f *pflag.FlagSet) {
 	f.BoolVar(&o.cfg.CloseDead, "close-dead", false, "refuse new connections while the application takes none, so that the TCP check of a Network Load Balancer fails (needs NET_ADMIN)")
 	f.StringVar(&o.cfg.Metrics, "metrics", "", "where Prometheus may scrape the task's metrics, HOST:PORT such as 127.0.0.1:9464 (default: nowhere)")
 	f.BoolVar(&o.emf, "emf", false, "write the task's metrics to standard output once a minute, in CloudWatch's embedded metric format")
+	f.BoolVar(&o.cfg.NoTap, "no-tap", false, "don't let operators see requests through this sidecar (patchbay tap)")
 	f.StringVar(&o.log.Level, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.log.Format, "log-format", "text", "text or json")
 }

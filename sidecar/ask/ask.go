@@ -2,9 +2,9 @@
 // its hosts file hold, how another task's port shakes hands, what a call of its
 // application would get.
 //
-// It owns the answers and their form on the agent stream. It changes nothing,
-// sends no private key, and must not know how the agent works. Start reading at
-// [Desk.Answer].
+// It owns the answers and their form on the agent stream. But for a tap it
+// changes nothing; it sends no private key, and must not know how the agent
+// works. Start reading at [Desk.Answer].
 package ask
 
 import (
@@ -15,11 +15,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"patchbay/agentapi"
 	"patchbay/diagnose/verify"
 	"patchbay/sidecar/envoy"
+	"patchbay/sidecar/tap"
 )
 
 const (
@@ -39,17 +41,25 @@ type Desk struct {
 	hosts string        // file
 	node  func() string // id
 	slots chan struct{}
+	tap   *tap.Tap // nil: requests are not shown here
+
+	mu   sync.Mutex
+	taps map[uint64]context.CancelFunc // that go on, by question
 }
 
 // New answers for the Envoy behind admin and for a hosts file. node is the id
-// of the task.
-func New(admin *envoy.Admin, hosts string, node func() string) *Desk {
-	return &Desk{admin, hosts, node, make(chan struct{}, asksMost)}
+// of the task; without a tap, requests are not shown.
+func New(admin *envoy.Admin, hosts string, node func() string, t *tap.Tap) *Desk {
+	return &Desk{admin: admin, hosts: hosts, node: node, slots: make(chan struct{}, asksMost), tap: t, taps: map[uint64]context.CancelFunc{}}
 }
 
 // Answer sends the answer to say, beside everything else, as long as ctx
 // lasts. It does not wait.
 func (d *Desk) Answer(ctx context.Context, q *agentapi.Ask, say chan<- *agentapi.Up) {
+	if q.GetTap() != nil {
+		d.show(ctx, q, say)
+		return
+	}
 	select {
 	case d.slots <- struct{}{}:
 	default:

@@ -224,6 +224,38 @@ func (a *Admin) Active(ctx context.Context, tcpClusters []string) (uint64, error
 	return sum, err
 }
 
+// SetRuntime overrides values of Envoy's runtime by their keys; an empty value
+// takes the override away. They end with Envoy.
+func (a *Admin) SetRuntime(ctx context.Context, values map[string]string) error {
+	query := url.Values{}
+	for k, v := range values {
+		query.Set(k, v)
+	}
+	_, err := a.ask(ctx, http.MethodPost, "/runtime_modify", query)
+	return err
+}
+
+// Runtime are the overrides of Envoy's runtime that are in force, by key.
+func (a *Admin) Runtime(ctx context.Context) (map[string]string, error) {
+	b, err := a.ask(ctx, http.MethodGet, "/runtime", nil)
+	if err != nil {
+		return nil, err
+	}
+	var dump struct {
+		Entries map[string]struct {
+			Value string `json:"final_value"`
+		} `json:"entries"`
+	}
+	if err := json.Unmarshal(b, &dump); err != nil {
+		return nil, fmt.Errorf("read Envoy's runtime: %w", err)
+	}
+	out := map[string]string{}
+	for k, e := range dump.Entries {
+		out[k] = e.Value
+	}
+	return out, nil
+}
+
 // DrainInbound makes the ingress listeners ask their clients to go elsewhere.
 // They go on accepting for the drain time that Envoy was started with.
 func (a *Admin) DrainInbound(ctx context.Context) error {

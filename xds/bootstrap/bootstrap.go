@@ -29,6 +29,9 @@ type Config struct {
 	ServerName string
 	// AdminSocket is the path of Envoy's admin interface.
 	AdminSocket string
+	// TapSocket is where the agent takes what a tap shows; needed if Meta.Tap
+	// is set.
+	TapSocket string
 }
 
 // HostPort is an address of a control plane replica.
@@ -104,6 +107,11 @@ func (c Config) JSON() ([]byte, error) {
 		"stats_config":          obj{"stats_matcher": obj{"inclusion_list": obj{"patterns": statPatterns}}},
 		"deferred_stat_options": obj{"enable_deferred_creation_stats": true},
 	}
+	if c.Meta.Tap {
+		clusters = append(clusters, tapCluster(c.TapSocket))
+		file["static_resources"] = obj{"clusters": clusters}
+		file["layered_runtime"] = obj{"layers": []obj{{"name": "admin", "admin_layer": obj{}}}}
+	}
 	if c.Zone != "" && c.Meta.Wiring != mesh.NoEgress {
 		kind := LocalCrowd(c.NodeCluster)
 		if own, ok := c.Meta.LocalService(filepath.Dir(c.NodeCluster)); ok {
@@ -132,6 +140,7 @@ func (c Config) validate() error {
 		need(a.Host != "" && a.Port != 0, fmt.Sprintf("xDS address %q, port %d; allowed: a host name or an IP address, and a port of 1 to 65535", a.Host, a.Port))
 	}
 	need(filepath.IsAbs(c.AdminSocket) && len(c.AdminSocket) <= maxPath, fmt.Sprintf("admin socket %q; allowed: an absolute path of at most %d bytes", c.AdminSocket, maxPath))
+	need(!c.Meta.Tap || filepath.IsAbs(c.TapSocket) && len(c.TapSocket) <= maxPath, fmt.Sprintf("tap socket %q; allowed: an absolute path of at most %d bytes", c.TapSocket, maxPath))
 	need(c.TLSDir == "" || filepath.IsAbs(c.TLSDir), fmt.Sprintf("certificate directory %q; allowed: an absolute path", c.TLSDir))
 	need(c.TLSDir == "" || c.ServerName != "", "with a certificate directory, the control plane's name is needed")
 	return errors.Join(errs...)

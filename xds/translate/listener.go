@@ -18,6 +18,7 @@ import (
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/translate/authz"
 	"patchbay/xds/translate/extension"
+	"patchbay/xds/translate/tapped"
 	"patchbay/xds/translate/traffic"
 )
 
@@ -68,6 +69,9 @@ func egressListener(v View, s *mesh.Service, a mesh.Alias, name string) Resource
 		l.EnableReusePort = reusePort(v.Exclusive)
 	}
 	log := accessLog(v.AccessLog, s.Protocol)
+	if v.Tap {
+		log = append(log, tapped.Log(bootstrap.TapEgress, s.Protocol.L7()))
+	}
 	f := tcpFilter(statEgress, s.Name.String(), or(s.Timeouts.Idle, idleTCP), tries(v.effective(s)), log)
 	if s.Protocol.L7() {
 		f = httpFilter(statEgress, name, log, v.Tracing, traffic.FaultFilter())
@@ -85,6 +89,9 @@ func ingressListener(in mesh.Ingress, meta bootstrap.NodeMeta, id Identity, trac
 		idle += ingressGrace
 	}
 	log := accessLog(meta.AccessLog, in.Protocol)
+	if meta.Tap {
+		log = append(log, tapped.Log(bootstrap.TapIngress, in.Protocol.L7()))
+	}
 	chain := &listenerv3.FilterChain{}
 	if in.Protocol.L7() {
 		chain.Filters = []*listenerv3.Filter{ingressHTTP(in, id, name, log, trace)}

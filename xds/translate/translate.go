@@ -48,6 +48,8 @@ type View struct {
 	Dependencies mesh.Dependencies
 	// AccessLog is what the task wants to be logged.
 	AccessLog bootstrap.AccessLog
+	// Tap says that their agents can show requests.
+	Tap bool
 	// Collections says that the sidecars take endpoints in collections (LEDS).
 	// Nothing here depends on it; it keeps apart what such sidecars share.
 	Collections bool
@@ -93,7 +95,7 @@ func BlockedPorts(ports []uint16) string {
 
 // ViewOf is the view of a node.
 func ViewOf(namespace string, meta bootstrap.NodeMeta) View {
-	v := View{Namespace: namespace, Wiring: meta.Wiring, Exclusive: meta.Exclusive, AccessLog: meta.AccessLog, Dependencies: mesh.DependenciesOf(meta.Dependencies)}
+	v := View{Namespace: namespace, Wiring: meta.Wiring, Exclusive: meta.Exclusive, AccessLog: meta.AccessLog, Tap: meta.Tap, Dependencies: mesh.DependenciesOf(meta.Dependencies)}
 	if v.Wiring == mesh.Bind {
 		v.Blocked = BlockedPorts(meta.ContainerPorts)
 	}

@@ -29,6 +29,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 type scene struct {
 	Wiring   mesh.Wiring
 	Blocked  []uint16
+	Tap      bool
 	Local    bool // what the service's own tasks get besides
 	Service  *mesh.Service
 	Meta     *bootstrap.NodeMeta
@@ -38,7 +39,7 @@ type scene struct {
 }
 
 func (s scene) resources() []Resource {
-	v := ViewOf("demo", bootstrap.NodeMeta{Wiring: s.Wiring, Policies: s.Policies})
+	v := ViewOf("demo", bootstrap.NodeMeta{Wiring: s.Wiring, Policies: s.Policies, Tap: s.Tap})
 	v.Blocked = BlockedPorts(s.Blocked)
 	out := Shared(v, s.Bundles)
 	if s.Service != nil {
