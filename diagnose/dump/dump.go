@@ -126,7 +126,7 @@ func clusters(t *api.Task, b []byte) error {
 	for _, c := range v.Clusters {
 		i := slices.IndexFunc(t.Clusters, func(k api.TaskCluster) bool { return k.Name == c.Name && k.State == api.Active })
 		if i < 0 {
-			if c.Name == "xds" {
+			if c.Name == "xds" || c.Name == "tap" {
 				continue
 			}
 			t.Clusters = append(t.Clusters, api.TaskCluster{Name: c.Name, State: api.Active, Hosts: []api.TaskHost{}})
