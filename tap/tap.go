@@ -73,7 +73,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.open.Add(-1)
-	s.Log.InfoContext(r.Context(), "an operator looks at requests", "of", want.Name, "sidecars", len(found.nodes), "lasts", want.For)
+	s.Log.InfoContext(r.Context(), "an operator looks at requests", "sidecars", strings.Join(found.nodes, ","), "lasts", want.For)
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	out := http.NewResponseController(w)
