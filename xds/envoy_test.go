@@ -99,12 +99,7 @@ func backendOn(t *testing.T, lis net.Listener, says string) netip.AddrPort {
 func freeAlias(t *testing.T, dns string) mesh.Alias {
 	t.Helper()
 	vip := netip.MustParseAddr("127.128.77.7")
-	lis, err := net.Listen("tcp", netip.AddrPortFrom(vip, 0).String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lis.Close()
-	return mesh.Alias{DNSName: dns, VIP: vip, Port: uint16(lis.Addr().(*net.TCPAddr).Port)}
+	return mesh.Alias{DNSName: dns, VIP: vip, Port: unused(t, vip)}
 }
 
 func aliased(n string, a mesh.Alias, idle time.Duration, addrs ...netip.AddrPort) *mesh.Service {

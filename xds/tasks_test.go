@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -81,12 +83,30 @@ func offered(p mesh.Protocol, a mesh.Alias, ports ...bootstrap.Port) *mesh.Servi
 
 func freePort(t *testing.T) uint16 {
 	t.Helper()
-	lis, err := net.Listen("tcp", "0.0.0.0:0") //nolint:gosec // the ingress will listen so
-	if err != nil {
-		t.Fatal(err)
+	return unused(t, netip.IPv4Unspecified()) // the ingress will listen so
+}
+
+// handedOut are the ports that unused gave to somebody.
+var handedOut sync.Map
+
+// unused finds a port that nobody has. It lies below the range from which the
+// system gives ports to clients, so that none of these takes it before it is
+// used.
+func unused(t *testing.T, at netip.Addr) uint16 {
+	t.Helper()
+	for range 100 {
+		port := uint16(10000 + rand.IntN(20000))
+		lis, err := net.Listen("tcp", netip.AddrPortFrom(at, port).String())
+		if err != nil {
+			continue
+		}
+		lis.Close()
+		if _, given := handedOut.LoadOrStore(port, true); !given {
+			return port
+		}
 	}
-	defer lis.Close()
-	return uint16(lis.Addr().(*net.TCPAddr).Port)
+	t.Fatal("no free port")
+	return 0
 }
 
 // trust makes ca the issuer "default".
