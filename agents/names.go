@@ -30,6 +30,7 @@ type nameLists struct {
 type wanted struct {
 	namespace string
 	mesh.Dependencies
+	mesh.Barred
 }
 
 // of is a list; nil while the namespace's services are not known. The result is
@@ -41,14 +42,14 @@ func (l *nameLists) of(snap *mesh.Snapshot, w wanted) *agentapi.Names {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if snap.Generation < l.gen {
-		return buildNames(snap.Told(w.namespace, w.Dependencies)) // a slow reader; not worth keeping
+		return buildNames(snap.Told(w.namespace, w.Dependencies, w.Barred)) // a slow reader; not worth keeping
 	}
 	if l.made == nil || snap.Generation > l.gen {
 		l.gen, l.made = snap.Generation, map[wanted]*agentapi.Names{}
 	}
 	n := l.made[w]
 	if n == nil {
-		n = buildNames(snap.Told(w.namespace, w.Dependencies))
+		n = buildNames(snap.Told(w.namespace, w.Dependencies, w.Barred))
 		l.made[w] = n
 	}
 	return n
@@ -88,9 +89,10 @@ func buildNames(services []*mesh.Service) *agentapi.Names {
 // sendNames keeps the agent's list current until ctx ends or the stream
 // breaks.
 func (s *session) sendNames(ctx context.Context) {
-	sent, w := "", wanted{s.node.Workload.Namespace, s.dependencies}
+	sent, w := "", wanted{namespace: s.node.Workload.Namespace, Dependencies: s.dependencies}
 	for {
 		snap := s.srv.o.Store.Snapshot()
+		w.Barred = snap.Barred(s.node.Workload)
 		if n := s.srv.names.of(snap, w); n != nil && n.GetVersion() != sent {
 			if s.send(&agentapi.Down{Message: &agentapi.Down_Names{Names: n}}) != nil {
 				return // the reader sees it too and ends the session

@@ -22,6 +22,7 @@ type External struct {
 	Discovery string        `yaml:"discovery"` // STRICT_DNS, LOGICAL_DNS; empty: as the addresses need
 	Host      string        `yaml:"host"`      // of requests; empty: the first address's
 	TLS       *ExternalTLS  `yaml:"tls"`       // nil: plain text
+	Callers   []string      `yaml:"callers"`   // names of workloads; nil: all of the namespace
 }
 
 // ExternalAlias is the name and port that applications call.
@@ -147,6 +148,14 @@ func (k *checker) target(at string, c Config, e External) {
 		k.bad(at+".host", "a tcp target has no requests; allowed: with http, http2, grpc")
 	} else if h, _, _ := strings.Cut(e.Host, ":"); e.Host != "" && !hostForm.MatchString(h) {
 		k.bad(at+".host", "%s; allowed: a host name, with a port if need be", quote(e.Host))
+	}
+	if e.Callers != nil && len(e.Callers) == 0 {
+		k.bad(at+".callers", "is empty; allowed: names of workloads, or no callers at all: then every workload of the namespace may call")
+	}
+	for j, w := range e.Callers {
+		if !ecsForm.MatchString(w) {
+			k.bad(at+".callers["+strconv.Itoa(j)+"]", "%s; allowed: the name of a workload", quote(w))
+		}
 	}
 	if t := e.TLS; t != nil {
 		k.externalTLS(at+".tls", t)

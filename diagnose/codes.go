@@ -80,6 +80,7 @@ var codes = map[string]code{
 	"PB1603": {4, Error, "the name is not called at this port"},
 	"PB1604": {47, Error, "a sidecar lacks what the control plane wants it to have"},
 	"PB1606": {5, Error, "a task does not declare what it calls"},
+	"PB1607": {6, Error, "a workload may not call a target outside the mesh"},
 	"PB1605": {48, Error, "a call fails although every hop looks right"},
 }
 

@@ -42,6 +42,19 @@ func Undeclared(s api.Sidecar, service string) (Finding, bool) {
 		Fix:      []string{"add " + name + " to `dependencies` in the task's declaration, and start the task again", "or remove `dependencies`: then it may call everything in its namespace"}}, true
 }
 
+// Barred reports whether a service is a target outside the mesh that the task's
+// workload may not call, and the finding about that.
+func Barred(s api.Sidecar, target api.Service) (Finding, bool) {
+	_, rest, _ := strings.Cut(s.Node, "/")
+	workload, _, _ := strings.Cut(rest, "/")
+	if len(target.Callers) == 0 || slices.Contains(target.Callers, workload) {
+		return Finding{}, false
+	}
+	return Finding{Code: "PB1607", Subject: s.Node, Cause: target.Name + " is for " + strings.Join(target.Callers, ", ") + " alone",
+		Evidence: []string{"a target outside the mesh that lists callers exists in their tasks only"},
+		Fix:      []string{"add " + workload + " to `callers` of the target in the control plane's file, under `external`, and start the control plane again"}}, true
+}
+
 // checkTraffic judges what the sidecars' own counters say.
 func checkTraffic(f *Facts, add func(Finding)) {
 	if f.Status == nil || f.Traffic == nil {

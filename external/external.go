@@ -23,6 +23,7 @@ type Target struct {
 	Discovery string // STATIC, STRICT_DNS or LOGICAL_DNS
 	Host      string
 	TLS       *mesh.ExternalTLS
+	Callers   []string // names of workloads; nil: all of the namespace
 }
 
 // Service is the target as a service of its namespace. Its creation is before
@@ -32,7 +33,7 @@ func (t Target) Service() *mesh.Service {
 	if s.Protocol == "" {
 		s.Protocol = mesh.TCP
 	}
-	e := &mesh.External{Addresses: t.Addresses, Discovery: t.Discovery, Host: t.Host}
+	e := &mesh.External{Addresses: t.Addresses, Discovery: t.Discovery, Host: t.Host, Callers: t.Callers}
 	var names []string
 	for _, a := range t.Addresses {
 		if !isIP(a.Host) {

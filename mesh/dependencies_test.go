@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"patchbay/mesh/policy"
@@ -23,10 +24,33 @@ func TestDependenciesReachWhatRoutesLeadTo(t *testing.T) {
 	slices.SortFunc(all, func(a, b *Service) int { return a.Name.Compare(b.Name) })
 	st.SetServices("prod", all)
 	var got []string
-	for _, s := range st.Snapshot().Told("prod", DependenciesOf([]string{"a", "nobody"})) {
+	for _, s := range st.Snapshot().Told("prod", DependenciesOf([]string{"a", "nobody"}), "") {
 		got = append(got, s.Name.DiscoveryName)
 	}
 	if want := []string{"a", "v2", "v3"}; !slices.Equal(got, want) {
 		t.Errorf("told of %q, want %q", got, want)
+	}
+}
+
+// TestBarred: a target that has callers exists for these alone, also where
+// routes lead to it.
+func TestBarred(t *testing.T) {
+	st := NewStore()
+	st.SetServices("prod", []*Service{
+		{Name: ServiceName{"prod", "a"}, Policy: &policy.Policy{Routes: []policy.Route{{To: []policy.Target{{Service: "bank", Weight: 1}}}}}},
+		{Name: ServiceName{"prod", "bank"}, External: &External{Callers: []string{"till"}}},
+		{Name: ServiceName{"prod", "map"}, External: &External{}},
+	})
+	snap := st.Snapshot()
+	for _, c := range []struct {
+		workload, dependencies, want string
+	}{{"till", "", "a bank map"}, {"web", "", "a map"}, {"till", "a", "a bank"}, {"web", "a", "a"}, {"web", "bank", ""}} {
+		var got []string
+		for _, s := range snap.Told("prod", Dependencies(c.dependencies), snap.Barred(Workload{Namespace: "prod", Name: c.workload})) {
+			got = append(got, s.Name.DiscoveryName)
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s with %q is told of %v, want %s", c.workload, c.dependencies, got, c.want)
+		}
 	}
 }

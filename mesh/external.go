@@ -1,6 +1,10 @@
 package mesh
 
-import "reflect"
+import (
+	"reflect"
+	"slices"
+	"strings"
+)
 
 // External is where calls to a service go whose endpoints are not tasks: a
 // database, an API of somebody else. Envoy finds the addresses itself.
@@ -10,6 +14,7 @@ type External struct {
 	Discovery string
 	Host      string       // what requests name as their host; empty: what the application said
 	TLS       *ExternalTLS // nil: plain text
+	Callers   []string     // names of the workloads that may call it; nil: all of its namespace
 }
 
 // HostPort is an address by name or by IP.
@@ -28,3 +33,22 @@ type ExternalTLS struct {
 
 // equal reports whether e and o are the same target.
 func (e *External) equal(o *External) bool { return e == o || reflect.DeepEqual(e, o) }
+
+// Barred are the discovery names of targets outside the mesh that a workload
+// may not call: its sidecars are not told of them. Equal sets are equal strings.
+type Barred string
+
+// Barred are those of a workload.
+func (s *Snapshot) Barred(w Workload) Barred {
+	var names []string
+	for _, v := range s.Namespace(w.Namespace) {
+		if v.External != nil && v.External.Callers != nil && !slices.Contains(v.External.Callers, w.Name) {
+			names = append(names, v.Name.DiscoveryName)
+		}
+	}
+	return Barred(strings.Join(names, ","))
+}
+
+func (b Barred) has(discoveryName string) bool {
+	return b != "" && slices.Contains(strings.Split(string(b), ","), discoveryName)
+}

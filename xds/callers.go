@@ -53,7 +53,7 @@ func (p *Pusher) identified(ctx context.Context, e entrance) {
 	name := e.who.Workload.CertificateName()
 	for {
 		snap := p.store.Snapshot()
-		if has(snap, e.who.Workload) || !validCaller(e.who.Workload) || !asks(snap.Told(e.who.Workload.Namespace, mesh.DependenciesOf(e.meta.Dependencies))) {
+		if has(snap, e.who.Workload) || !validCaller(e.who.Workload) || !asks(snap.Told(e.who.Workload.Namespace, mesh.DependenciesOf(e.meta.Dependencies), snap.Barred(e.who.Workload))) {
 			return
 		}
 		p.mu.Lock()

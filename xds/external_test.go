@@ -16,6 +16,7 @@ import (
 	"patchbay/internal/envoytest"
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
+	"patchbay/xds/translate"
 )
 
 // Targets outside the mesh, on a real Envoy and real TLS servers.
@@ -178,4 +179,37 @@ func TestATargetComesAndGoes(t *testing.T) {
 		return nil
 	})
 	eventually(t, says(inside.Aliases[0], "inside "+vip(inside.Aliases[0])+"/"))
+}
+
+// TestATargetForSomeWorkloads: the others' Envoys know nothing of it, also
+// where a service that they call leads to it.
+func TestATargetForSomeWorkloads(t *testing.T) {
+	ca := envoytest.NewCA(t)
+	api := partner(t, &tls.Config{Certificates: []tls.Certificate{ca.Certificate(t, "localhost")}}) //nolint:gosec // what servers have
+	c := startControl(t, 0)
+	app, _ := counting(t, saying("inside"))
+	port := offer(t, "inside", mesh.HTTP, app, "")
+	inside := offered(mesh.HTTP, freeAlias(t, "inside"), port)
+	bank := outside(t, "bank", mesh.HTTP, api, &mesh.ExternalTLS{Roots: ca.RootPEM})
+	bank.External.Callers = []string{"till"}
+	inside.Policy = wants(t, `{"routes": [{"match": {"path": "/bank"}, "to": [{"service": "bank", "weight": 1}]}]}`)
+	c.store.SetServices("prod", []*mesh.Service{bank, inside})
+	c.task(t, "prod/inside/1", "", port)
+	knows := func(e *envoytest.Envoy) bool {
+		return e.Clusters(t)["bank.prod"] != nil || e.Listeners(t)[translate.EgressName(bank.Aliases[0])] != ""
+	}
+	web := c.task(t, "prod/web/1", "")
+	eventually(t, says(inside.Aliases[0], "inside "+vip(inside.Aliases[0])+"/"))
+	if got, err := get(oneCall, bank.Aliases[0]); err == nil || knows(web) {
+		t.Errorf("web, which is not among the callers: %q, %v", got, err)
+	}
+	if code, body := send(t, http.MethodGet, inside.Aliases[0], "/bank"); code != http.StatusServiceUnavailable {
+		t.Errorf("web, by another service's route: %d %s", code, body)
+	}
+	web.Stop() // both would have the aliases: this machine is one task
+	till := c.task(t, "prod/till/1", "")
+	eventually(t, says(bank.Aliases[0], fmt.Sprintf("HTTP/1.1 host=localhost:%d sni=localhost", api.Port)))
+	if code, body := send(t, http.MethodGet, inside.Aliases[0], "/bank"); code != http.StatusOK || !knows(till) {
+		t.Errorf("till, by another service's route: %d %s", code, body)
+	}
 }

@@ -133,6 +133,7 @@ type Service struct {
 	Protocol   string         `json:"protocol,omitempty"` // empty: it is not shown to sidecars yet
 	Foreign    bool           `json:"foreign,omitempty"`
 	External   []string       `json:"external,omitempty"` // HOST:PORT where its calls go: a target outside the mesh, without endpoints
+	Callers    []string       `json:"callers,omitempty"`  // of a target outside the mesh, names of the workloads that may call it; absent: all of its namespace
 	Created    time.Time      `json:"created,omitzero"`
 	Aliases    []Alias        `json:"aliases"`
 	Endpoints  map[string]int `json:"endpoints"`            // health → how many

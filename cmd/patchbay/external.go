@@ -20,7 +20,7 @@ func externalTargets(c config.Config) ([]*mesh.Service, error) {
 		t := external.Target{
 			Name: mesh.ServiceName{Namespace: e.In(c), DiscoveryName: e.Name}, Protocol: mesh.Protocol(e.Protocol),
 			Alias:     mesh.Alias{DNSName: e.Alias.DNSName, Port: e.Alias.Port},
-			Addresses: e.HostPorts(), Discovery: e.Discovery, Host: e.Host,
+			Addresses: e.HostPorts(), Discovery: e.Discovery, Host: e.Host, Callers: e.Callers,
 		}
 		if e.TLS != nil {
 			roots, err := external.Roots(e.TLS.CAFile, os.Getenv)
@@ -43,6 +43,7 @@ func externalAnswer(snap *mesh.Snapshot) (out []api.Service) {
 		}
 		one := api.Service{Name: v.Name.String(), Source: "external", Aliases: []api.Alias{}, Endpoints: map[string]int{}}
 		describe(&one, v)
+		one.Callers = v.External.Callers
 		for _, a := range v.External.Addresses {
 			one.External = append(one.External, net.JoinHostPort(a.Host, strconv.Itoa(int(a.Port))))
 		}

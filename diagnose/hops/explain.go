@@ -217,6 +217,9 @@ func (w *walker) name() bool {
 	if x, out := diagnose.Undeclared(w.from, w.Service); out {
 		return w.fail(hop, w.to.host+" is not among what the task declares that it calls", x)
 	}
+	if x, out := diagnose.Barred(w.from, *w.to.one); out {
+		return w.fail(hop, w.to.host+" is outside the mesh, and not for this workload", x)
+	}
 	if w.task == nil || w.task.Errors["hosts"] != "" {
 		return w.unseen(hop, fmt.Sprintf("%s is %s; the task's hosts file was not looked at", w.to.host, w.to.vip))
 	}

@@ -68,6 +68,9 @@ func TestEachHop(t *testing.T) {
 		{"PB1301", "client", client, address, func(f *diagnose.Facts) { f.Status.Sidecars[1].Stream = nil }},
 		{"PB1602", "name", client, "http://bakend.demo:8080", func(*diagnose.Facts) {}},
 		{"PB1603", "name", client, "http://backend.demo:81", func(*diagnose.Facts) {}},
+		{"PB1607", "name", client, address, func(f *diagnose.Facts) {
+			f.Status.Services[0].External, f.Status.Services[0].Callers = []string{"api.example:443"}, []string{"till"}
+		}},
 		{"PB1606", "name", client, address, func(f *diagnose.Facts) { f.Status.Sidecars[1].Agent.Dependencies = []string{"db"} }},
 		{"", "", client, address, func(f *diagnose.Facts) { f.Status.Sidecars[1].Agent.Dependencies = []string{"backend", "db"} }},
 		{"PB1203", "endpoints", client, address, func(f *diagnose.Facts) {

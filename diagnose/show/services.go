@@ -60,7 +60,11 @@ func vips(s api.Service) string {
 // endpoints is "2 healthy, 1 unhealthy".
 func (p *Printer) endpoints(s api.Service) string {
 	if len(s.External) > 0 {
-		return "outside: " + strings.Join(s.External, " ")
+		text := "outside: " + strings.Join(s.External, " ")
+		if len(s.Callers) > 0 {
+			text += ", for " + strings.Join(s.Callers, ", ")
+		}
+		return text
 	}
 	var out []string
 	for _, h := range []string{"HEALTHY", "UNKNOWN", "UNHEALTHY"} {
