@@ -22,6 +22,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"patchbay/internal/health"
 )
 
 // Options say what the interface shows and who may use it.
@@ -35,9 +37,9 @@ type Options struct {
 	// Trusted lets every caller read and act without the token. Set it only if
 	// the listener is a Unix socket that the token's owner alone may open.
 	Trusted bool
-	// Ready lists the reasons for which the control plane is not ready, in a
-	// stable order; empty means ready.
-	Ready func() []string
+	// Ready lists what keeps the control plane from being ready, in a stable
+	// order; Alive lists what only a restart would cure. Empty means well.
+	Ready, Alive func() []health.Problem
 	// Parts are what GET /api/v1/NAME answers, as JSON. They are called
 	// concurrently.
 	Parts map[string]func() any
@@ -68,14 +70,8 @@ func (e Invalid) Unwrap() error { return e.Err }
 // Handler serves the interface.
 func Handler(o Options) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, map[string]bool{"ok": true}) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		reasons, status := o.Ready(), http.StatusOK
-		if len(reasons) > 0 {
-			status = http.StatusServiceUnavailable
-		}
-		answer(w, status, map[string]any{"ready": len(reasons) == 0, "reasons": append([]string{}, reasons...)})
-	})
+	mux.Handle("GET /healthz", health.Handler("ok", o.Alive))
+	mux.Handle("GET /readyz", health.Handler("ready", o.Ready))
 	mux.Handle("GET /metrics", o.guard(false, promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{EnableOpenMetrics: true})))
 	if o.Page != nil {
 		mux.Handle("GET /", o.Page)

@@ -11,13 +11,14 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"patchbay/internal/health"
 )
 
 func TestWhoMayAsk(t *testing.T) {
-	var reasons []string
 	o := Options{
 		Token: "sesame", Open: true, Metrics: prometheus.NewRegistry(),
-		Ready:    func() []string { return reasons },
+		Ready: func() []health.Problem { return nil }, Alive: func() []health.Problem { return nil },
 		Parts:    map[string]func() any{"sidecars": func() any { return []string{"a"} }},
 		Handlers: map[string]http.Handler{"POST /v3/ask": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "told") })},
 		Queries: map[string]func(context.Context, url.Values) (any, error){
@@ -42,7 +43,9 @@ func TestWhoMayAsk(t *testing.T) {
 	closed := o
 	closed.Open = false
 	unready := o
-	unready.Ready = func() []string { return []string{"namespace demo: not listed yet"} }
+	unready.Ready = func() []health.Problem { return []health.Problem{{What: "namespace demo", Reason: "not listed yet"}} }
+	stuck := o
+	stuck.Alive = unready.Ready
 	for _, c := range []struct {
 		name, method, path, token, host, from string
 		o                                     Options
@@ -50,6 +53,7 @@ func TestWhoMayAsk(t *testing.T) {
 		body                                  string
 	}{
 		{"alive", "GET", "/healthz", "", "evil.example", "10.0.0.9:1", closed, 200, "ok"},
+		{"stuck", "GET", "/healthz", "", "127.0.0.1", "10.0.0.9:1", stuck, 503, "not listed yet"},
 		{"ready", "GET", "/readyz", "", "127.0.0.1", "10.0.0.9:1", closed, 200, `"ready": true`},
 		{"not ready", "GET", "/readyz", "", "127.0.0.1", "127.0.0.1:1", unready, 503, "namespace demo"},
 		{"loopback reads", "GET", "/api/v1/sidecars", "", "localhost:18002", "127.0.0.1:1", o, 200, `"a"`},

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"patchbay/internal/health"
 	"patchbay/sidecar/metrics"
 )
 
@@ -20,7 +21,7 @@ func (a *Agent) measure(ctx context.Context, g *errgroup.Group) (report func(con
 	task := a.measured()
 	source := func(ctx context.Context) (metrics.Sample, error) { return a.sample(ctx, task) }
 	if a.cfg.Metrics != "" {
-		g.Go(func() error { return serveMetrics(ctx, a.cfg.Metrics, metrics.Handler(task, source)) })
+		g.Go(func() error { return a.serveMetrics(ctx, metrics.Handler(task, source)) })
 	}
 	if a.cfg.EMF == nil {
 		return func(context.Context) {}
@@ -51,14 +52,16 @@ func (a *Agent) sample(ctx context.Context, t metrics.Task) (metrics.Sample, err
 	return metrics.Read(t, page, time.Now())
 }
 
-// serveMetrics answers scrapes of /metrics until ctx ends.
-func serveMetrics(ctx context.Context, addr string, h http.Handler) error {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+// serveMetrics answers /metrics, /healthz and /readyz until ctx ends.
+func (a *Agent) serveMetrics(ctx context.Context, h http.Handler) error {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", a.cfg.Metrics)
 	if err != nil {
 		return fmt.Errorf("metrics: %w; choose another address with --metrics, or none", err)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", h)
+	mux.Handle("GET /healthz", health.Handler("ok", a.dead))
+	mux.Handle("GET /readyz", health.Handler("ready", func() []health.Problem { return a.Status().Problems }))
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute}
 	defer context.AfterFunc(ctx, func() { s.Close() })()
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -29,6 +29,7 @@ import (
 	"patchbay/declare"
 	"patchbay/identity/join"
 	"patchbay/internal/envoybin"
+	"patchbay/internal/health"
 	"patchbay/mesh"
 	"patchbay/sidecar/ask"
 	"patchbay/sidecar/closed"
@@ -121,6 +122,8 @@ type Agent struct {
 
 	mu sync.Mutex
 	st state
+
+	unready health.Book
 }
 
 // New checks the configuration; the error lists everything that is wrong. It

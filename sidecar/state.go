@@ -48,6 +48,7 @@ func (a *Agent) set(f func(*state)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	f(&a.st)
+	a.problems(a.st) // so that it is known since when they are there
 }
 
 func (a *Agent) setPhase(phase string) { a.set(func(s *state) { s.phase = phase }) }

@@ -14,24 +14,26 @@ import (
 	"time"
 
 	"patchbay/internal/count"
+	"patchbay/internal/health"
 )
 
 // Status is what an agent says of itself, for health checks and people.
 type Status struct {
-	Ready     bool         `json:"ready"`     // the task's applications can call the mesh
-	Reasons   []string     `json:"reasons"`   // why not
-	Serving   bool         `json:"serving"`   // every offered port is registered
-	Connected bool         `json:"connected"` // the control plane can be reached
-	Draining  bool         `json:"draining"`
-	Node      string       `json:"node,omitempty"`
-	NotAfter  time.Time    `json:"certificateNotAfter,omitzero"` // of the node certificate
-	Network   string       `json:"network,omitempty"`            // ECS's network mode
-	Wiring    string       `json:"wiring,omitempty"`             // redirect, bind, or none: then the task only serves
-	Envoy     string       `json:"envoy"`                        // Envoy's own word, such as LIVE
-	Names     int          `json:"names"`                        // names that can be called
-	Waiting   []string     `json:"namesWaiting,omitempty"`
-	Refused   []string     `json:"namesRefused,omitempty"`
-	Ports     []PortStatus `json:"ports"`
+	Ready     bool             `json:"ready"`     // the task's applications can call the mesh
+	Reasons   []string         `json:"reasons"`   // why not
+	Problems  []health.Problem `json:"problems"`  // the same, by what it is about, and since when
+	Serving   bool             `json:"serving"`   // every offered port is registered
+	Connected bool             `json:"connected"` // the control plane can be reached
+	Draining  bool             `json:"draining"`
+	Node      string           `json:"node,omitempty"`
+	NotAfter  time.Time        `json:"certificateNotAfter,omitzero"` // of the node certificate
+	Network   string           `json:"network,omitempty"`            // ECS's network mode
+	Wiring    string           `json:"wiring,omitempty"`             // redirect, bind, or none: then the task only serves
+	Envoy     string           `json:"envoy"`                        // Envoy's own word, such as LIVE
+	Names     int              `json:"names"`                        // names that can be called
+	Waiting   []string         `json:"namesWaiting,omitempty"`
+	Refused   []string         `json:"namesRefused,omitempty"`
+	Ports     []PortStatus     `json:"ports"`
 }
 
 // PortStatus is one offered port.
@@ -121,7 +123,10 @@ func (a *Agent) Status() Status {
 	a.mu.Unlock()
 	s := Status{
 		Connected: st.connected, Draining: st.draining, Envoy: cmp.Or(st.envoy, "no answer"), Ports: slices.Concat([]PortStatus{}, ports),
-		Names: st.served, Waiting: st.applied.GetWaiting(), Refused: st.applied.GetRefused(), Reasons: a.reasons(st),
+		Names: st.served, Waiting: st.applied.GetWaiting(), Refused: st.applied.GetRefused(), Reasons: []string{}, Problems: a.problems(st),
+	}
+	for _, p := range s.Problems {
+		s.Reasons = append(s.Reasons, p.Reason)
 	}
 	s.Ready, s.Serving = len(s.Reasons) == 0, len(s.Unserved()) == 0
 	if st.phase == "" {
@@ -131,28 +136,44 @@ func (a *Agent) Status() Status {
 	return s
 }
 
-// reasons are why the task's applications can't call the mesh yet.
-func (a *Agent) reasons(st state) []string {
-	out := []string{}
-	if st.phase != "" {
-		out = append(out, st.phase)
-		if f := a.member.Failure(); f != "" {
-			out = append(out, f)
+// deadAfter is how long an Envoy that runs may not answer its agent until only a
+// restart will help: one that has ended is started again.
+const deadAfter = time.Minute
+
+// dead lists what only a restart of the sidecar cures.
+func (a *Agent) dead() (out []health.Problem) {
+	s := a.Status()
+	for _, p := range s.Problems {
+		if p.What == "envoy" && s.Envoy == "no answer" && time.Since(p.Since) > deadAfter {
+			out = append(out, p)
 		}
-		return out
+	}
+	return out
+}
+
+// problems are why the task's applications can't call the mesh yet; never nil.
+func (a *Agent) problems(st state) []health.Problem {
+	out := []health.Problem{}
+	add := func(what, reason string) { out = append(out, health.Problem{What: what, Reason: reason}) }
+	if st.phase != "" {
+		add("start", st.phase)
+		if f := a.member.Failure(); f != "" {
+			add("control channel", f)
+		}
+		return a.unready.Since(time.Now(), out)
 	}
 	if st.draining {
-		out = append(out, "the task stops")
+		add("task", "the task stops")
 	}
 	if st.envoy != "LIVE" {
-		out = append(out, "Envoy is not ready: "+cmp.Or(st.envoy, "no answer"))
+		add("envoy", "Envoy is not ready: "+cmp.Or(st.envoy, "no answer"))
 	}
 	switch n := len(st.applied.GetWaiting()); {
 	case st.ready: // names that come later make nobody wait
 	case st.applied == nil:
-		out = append(out, cmp.Or(st.lost, "the control plane has not sent the names yet"))
+		add("names", cmp.Or(st.lost, "the control plane has not sent the names yet"))
 	case n > 0:
-		out = append(out, "waiting until Envoy listens for "+count.Of(n, "name"))
+		add("names", "waiting until Envoy listens for "+count.Of(n, "name"))
 	}
-	return out
+	return a.unready.Since(time.Now(), out)
 }

@@ -55,6 +55,7 @@ type Pusher struct {
 	journeys *journey.Tracer    // nil: changes are not followed
 
 	streams atomic.Uint64 // of nodes that have no task of their own
+	begun   atomic.Int64  // when the push began that is under way, in ns since 1970; 0: none is
 	crowded chan struct{} // capacity 1: a crowd has changed
 
 	mu     sync.Mutex
@@ -148,6 +149,8 @@ func (p *Pusher) grow(gap time.Duration) time.Duration {
 // its generation. held says that something waits for ACKs and push must be
 // called again soon: a view shows an interim, or a leaf its trust.
 func (p *Pusher) push() (gen uint64, held bool) {
+	p.begun.Store(time.Now().UnixNano())
+	defer p.begun.Store(0)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	snap := p.store.Snapshot()
@@ -169,6 +172,13 @@ func (p *Pusher) push() (gen uint64, held bool) {
 	close(p.news)
 	p.news = make(chan struct{})
 	return snap.Generation, held
+}
+
+// Busy reports whether a push is under way, and since when. It waits for
+// nothing.
+func (p *Pusher) Busy() (since time.Time, yes bool) {
+	begun := p.begun.Load()
+	return time.Unix(0, begun), begun != 0
 }
 
 // renew gives newer leaves to the nodes that they are for. It reports whether

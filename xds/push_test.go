@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"reflect"
@@ -346,6 +347,28 @@ func TestViewsAreSharedAndDropped(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestBusy: a push that does not end is seen without waiting for it.
+func TestBusy(t *testing.T) {
+	p, begun := NewPusher(mesh.NewStore(), delta.NewCache(nil), nil, slog.New(slog.DiscardHandler)), time.Now()
+	becomes := func(want bool) {
+		t.Helper()
+		eventually(t, func() error {
+			if since, yes := p.Busy(); yes != want || yes && (since.Before(begun) || since.After(time.Now())) {
+				return fmt.Errorf("%v, since %v", yes, since)
+			}
+			return nil
+		})
+	}
+	becomes(false)
+	p.mu.Lock()
+	ended := make(chan struct{})
+	go func() { p.push(); close(ended) }()
+	becomes(true)
+	p.mu.Unlock()
+	<-ended
+	becomes(false)
 }
 
 func TestInvalidResourcesAreWithheld(t *testing.T) {

@@ -31,6 +31,7 @@ import (
 	"patchbay/fault"
 	"patchbay/identity"
 	"patchbay/identity/taskrole"
+	"patchbay/internal/health"
 	"patchbay/mesh"
 	"patchbay/pki"
 	"patchbay/pki/secret"
@@ -130,6 +131,7 @@ type control struct {
 	watch       *live.Watch
 	faults      *fault.Injector
 	rehearsal   *rehearsal
+	unready     *health.Book
 	traces      *telemetry.Provider // nil: none are wanted
 }
 
@@ -153,7 +155,7 @@ func serveOnce(ctx context.Context, cfg config.Config, log *slog.Logger, restart
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	c := &control{replica: replica(), started: time.Now(), cfg: cfg, log: log, store: mesh.NewStore(), metrics: prometheus.NewRegistry(), foreseen: &foreseen{}, rehearsal: &rehearsal{}}
+	c := &control{replica: replica(), started: time.Now(), cfg: cfg, log: log, store: mesh.NewStore(), metrics: prometheus.NewRegistry(), foreseen: &foreseen{}, rehearsal: &rehearsal{}, unready: &health.Book{}}
 	c.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), state{c})
 	c.faults = &fault.Injector{Store: c.store, Refused: noFaults(cfg), Restart: restart, Log: log}
 	var err error

@@ -36,7 +36,7 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
 func (c *control) adminOptions() (admin.Options, error) {
 	token, err := adminToken(c.cfg)
 	return admin.Options{
-		Token: token, Open: config.Loopback(c.cfg.Admin.Listen), Ready: c.notReady, Metrics: c.metrics,
+		Token: token, Open: config.Loopback(c.cfg.Admin.Listen), Ready: c.notReady, Alive: c.notAlive, Metrics: c.metrics,
 		Parts: map[string]func() any{
 			"traffic":      func() any { return c.trafficAnswer() },
 			"status":       func() any { return c.statusAnswer() },

@@ -9,7 +9,17 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"patchbay/internal/health"
 )
+
+// aged are texts, each with the time that its problem has lasted.
+func aged(texts []string, problems []health.Problem) []string {
+	for i, p := range problems {
+		texts[i] += " (for " + time.Since(p.Since).Round(time.Second).String() + ")"
+	}
+	return texts
+}
 
 func newServeHealthCmd() *cobra.Command {
 	var addr string
@@ -31,12 +41,12 @@ with the reasons.`,
 				return fmt.Errorf("no control plane answers: %w\nstart it with `patchbay serve`, or name the admin.listen of its configuration with --admin; its log says more", err)
 			}
 			defer resp.Body.Close()
-			var answer struct{ Reasons []string }
+			var answer struct{ Problems []health.Problem }
 			if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
 				return fmt.Errorf("the answer of %s is not that of a control plane: %w", addr, err)
 			}
 			if resp.StatusCode != http.StatusOK {
-				return errors.New("not ready: " + strings.Join(answer.Reasons, "; "))
+				return errors.New("not ready: " + strings.Join(aged(health.Texts(answer.Problems), answer.Problems), "; "))
 			}
 			_, err = fmt.Fprintln(c.OutOrStdout(), "ready")
 			return err

@@ -298,7 +298,7 @@ as unhealthy: --json shows the health of each.`,
 					return err
 				}
 			}
-			reasons := s.Reasons
+			reasons := aged(s.Reasons, s.Problems)
 			if registered {
 				reasons = append(reasons, s.Unserved()...)
 			}

@@ -13,6 +13,7 @@ import (
 	"patchbay/admin/api"
 	"patchbay/agents"
 	"patchbay/discovery"
+	"patchbay/internal/health"
 	"patchbay/mesh"
 	"patchbay/pki"
 	"patchbay/shift"
@@ -31,10 +32,10 @@ func replica() string {
 // statusAnswer joins what the parts say of themselves.
 func (c *control) statusAnswer() api.Status {
 	now := time.Now()
-	reasons := c.notReady()
+	reasons := health.Texts(c.notReady())
 	certificates := c.rotator.Status()
 	st := api.Status{
-		Version: version(), Replica: c.replica, At: now, Started: c.started, Ready: len(reasons) == 0, Reasons: list(reasons),
+		Version: version(), Replica: c.replica, At: now, Started: c.started, Ready: len(reasons) == 0, Reasons: reasons,
 		Namespaces: []api.Namespace{}, Issuers: []api.Issuer{},
 	}
 	if left, ok := c.rotator.Survivable(now); ok {

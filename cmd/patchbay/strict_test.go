@@ -37,7 +37,17 @@ func TestStrictProfile(t *testing.T) {
 	}
 	strict.answers("backend.demo", alias, "hello")
 
-	// Its metrics are there for a scrape.
+	// Its metrics are there for a scrape, and beside them whether it is well.
+	for path, want := range map[string]string{"/readyz": `"ready": true`, "/healthz": `"ok": true`} {
+		resp, err := http.Get("http://" + scraped + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(resp.Body)
+		if resp.Body.Close(); err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(b), want) {
+			t.Errorf("%s: %s %v\n%s", path, resp.Status, err, b)
+		}
+	}
 	resp, err := http.Get("http://" + scraped + "/metrics")
 	if err != nil {
 		t.Fatal(err)
