@@ -207,7 +207,7 @@ func (r *Rotator) prepare(ctx context.Context, f flight, generation uint64) (p *
 	if err != nil {
 		return nil, false, err
 	}
-	e, mine, err := r.secrets.Prepare(ctx, secret.Entry{Name: f.key(), Generation: generation, Value: value, For: f.want.digest()})
+	e, mine, err := r.secrets.Prepare(ctx, secret.Entry{Name: f.key(), Generation: generation, Value: value, For: f.want.digest(), KMSKey: f.want.kmsKey})
 	if err != nil || mine {
 		return p, mine, err
 	}
@@ -225,7 +225,7 @@ func (r *Rotator) prepare(ctx context.Context, f flight, generation uint64) (p *
 func (r *Rotator) save(ctx context.Context, f flight, l landing) landing {
 	value, err := encodeLeaf(l.leaf, l.covers)
 	if err == nil && l.unsaved == nil {
-		err = r.secrets.Save(ctx, secret.Entry{Name: f.key(), Generation: l.generation, Value: value})
+		err = r.secrets.Save(ctx, secret.Entry{Name: f.key(), Generation: l.generation, Value: value, KMSKey: f.want.kmsKey})
 	}
 	switch {
 	case errors.Is(err, secret.ErrConflict):

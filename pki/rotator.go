@@ -5,10 +5,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -27,6 +25,7 @@ type RotatorOptions struct {
 	// CallersIssuer is the name of the issuer of the certificates that
 	// workloads call with.
 	CallersIssuer string
+	KMSKeys       bool          // the secret store keeps a service's certificate under the KMS key that it asks for
 	BundleRefresh time.Duration // how often an issuer's roots are asked for; 1 min
 	Rate          float64       // certificates a second, of each issuer without a limit of its own; 20
 	Parallel      int           // certificates asked for at once, of each issuer without a limit of its own; 4
@@ -262,18 +261,6 @@ func (s *service) compare(o *service) int {
 		return 1
 	}
 	return cmp.Or(s.notAfter().Compare(o.notAfter()), cmp.Compare(s.order, o.order))
-}
-
-// issuers lists the names of all that are configured.
-func (r *Rotator) issuers() []string { return slices.Sorted(maps.Keys(r.trusts)) }
-
-// unknownIssuer says what is wrong with a service whose issuer is not ours.
-func (r *Rotator) unknownIssuer(name string) error {
-	known := "none"
-	if all := r.issuers(); len(all) > 0 {
-		known = strings.Join(all, ", ")
-	}
-	return fmt.Errorf("issuer %q is not configured; configured: %s", name, known)
 }
 
 // newBackoff draws delays with full jitter: uniformly from 0 to a bound that

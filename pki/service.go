@@ -1,13 +1,9 @@
 package pki
 
 import (
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"patchbay/audit"
@@ -49,23 +45,6 @@ type service struct {
 	err     error
 	errAt   time.Time
 	unsaved error // the leaf is not in the secret store, and why
-}
-
-// want is what a leaf must be made for.
-type want struct {
-	issuer string
-	names  []string // DNS names, sorted
-	uri    string
-}
-
-func (w want) equal(o want) bool {
-	return w.issuer == o.issuer && w.uri == o.uri && slices.Equal(w.names, o.names)
-}
-
-// digest names w in the secret store.
-func (w want) digest() string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q", w.issuer, w.names, w.uri))
-	return hex.EncodeToString(sum[:8])
 }
 
 func (s *service) notAfter() time.Time {
@@ -161,65 +140,6 @@ func (s *service) lookLater(t *trust) {
 	margin := (1 - t.renew[1]) * float64(s.leaf.NotAfter.Sub(s.leaf.IssuedAt))
 	s.look = time.Now().Add(max(10*time.Second, time.Duration(margin/5*(0.5+rand.Float64()/2)))) //nolint:gosec // not a secret
 }
-
-// wanted are the leaves that there should be.
-func (r *Rotator) wanted(snap *mesh.Snapshot) map[mesh.ServiceName]want {
-	all := map[mesh.ServiceName]want{}
-	for _, v := range snap.Services {
-		if v.TLS != nil {
-			req := issue.NewRequest(r.o.TrustDomain, v)
-			all[v.Name] = want{v.TLS.Issuer, req.Names, req.URI}
-		}
-	}
-	for _, w := range snap.Callers {
-		req := issue.ForWorkload(r.o.TrustDomain, w)
-		all[req.Service] = want{r.o.CallersIssuer, req.Names, req.URI}
-	}
-	return all
-}
-
-// reconcile makes r.services those that should have a leaf. r.mu is held.
-func (r *Rotator) reconcile(snap *mesh.Snapshot) {
-	wanted := r.wanted(snap)
-	for name, w := range wanted {
-		s := r.services[name]
-		switch {
-		case s == nil:
-			s = &service{name: name, want: w, order: rand.Uint64()} //nolint:gosec // not a secret
-			r.services[name] = s
-		case s.want.equal(w):
-			s.gone = false
-			continue
-		default:
-			s.gone, s.want = false, w
-			if s.loaded && s.flying == nil {
-				r.settle(s)
-			}
-		}
-		if r.trusts[w.issuer] == nil {
-			s.err, s.errAt = r.unknownIssuer(w.issuer), time.Now()
-			r.log.Warn("certificate can't be issued", "service", name.String(), "error", s.err)
-		}
-	}
-	for name, s := range r.services {
-		if _, ok := wanted[name]; ok {
-			continue
-		}
-		s.gone = true
-		if s.flying == nil {
-			r.remove(s)
-		}
-	}
-}
-
-// remove forgets what is gone. Its leaf stays where it is. r.mu is
-// held.
-func (r *Rotator) remove(s *service) {
-	s.answer(rotateReply{err: errNotInMesh})
-	delete(r.services, s.name)
-}
-
-var errNotInMesh = errors.New("there is no such service with TLS in the mesh")
 
 // watchFloor raises the alarm, once for a leaf, when too little of its life
 // is left, and then wants it renewed at once. r.mu is held.

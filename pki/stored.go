@@ -25,12 +25,13 @@ type storedLeaf struct {
 	ChainPEM      string    `json:"chainPem"`
 	KeyPEM        string    `json:"privateKeyPem"`
 	IssuedAt      time.Time `json:"issuedAt"`
+	KMSKey        string    `json:"kmsKey,omitempty"` // that it was to rest under
 }
 
 func encodeLeaf(l *mesh.Leaf, covers want) ([]byte, error) {
 	return json.Marshal(storedLeaf{
 		Version: 1, Namespace: l.Service.Namespace, DiscoveryName: l.Service.DiscoveryName, Issuer: covers.issuer,
-		ChainPEM: string(l.ChainPEM), KeyPEM: string(l.KeyPEM), IssuedAt: l.IssuedAt,
+		ChainPEM: string(l.ChainPEM), KeyPEM: string(l.KeyPEM), IssuedAt: l.IssuedAt, KMSKey: covers.kmsKey,
 	})
 }
 
@@ -56,7 +57,7 @@ func decodeLeaf(s secret.Entry, name mesh.ServiceName) (*mesh.Leaf, want, error)
 		Serial: chain[0].SerialNumber.Text(16), IssuedAt: v.IssuedAt,
 		NotBefore: chain[0].NotBefore, NotAfter: chain[0].NotAfter,
 	}
-	covers := want{issuer: v.Issuer, names: slices.Sorted(slices.Values(chain[0].DNSNames))}
+	covers := want{issuer: v.Issuer, kmsKey: v.KMSKey, names: slices.Sorted(slices.Values(chain[0].DNSNames))}
 	if len(chain[0].URIs) == 1 {
 		covers.uri = chain[0].URIs[0].String()
 	}

@@ -20,6 +20,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/pires/go-proxyproto"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -48,7 +51,7 @@ func TestOnAWS(t *testing.T) {
 	}
 	cloud := wire.New(wire.Options{Principals: map[string]wire.Principal{
 		"role": {Secret: "secret", ARN: "arn:aws:sts::111122223333:assumed-role/patchbay/1", Statements: documented(t, arn)},
-	}}, ca.API(), secrets.New(secrets.Options{}).API())
+	}}, ca.API(), secrets.New(secrets.Options{Keys: []secrets.Key{{ARN: backendKey, Alias: "alias/backend"}}}).API())
 	h := httptest.NewServer(cloud)
 	t.Cleanup(h.Close)
 	t.Setenv("AWS_ACCESS_KEY_ID", "role")
@@ -62,7 +65,7 @@ func TestOnAWS(t *testing.T) {
 	backend, _ := p.join("backend", "backend")
 	send(t, backend, &agentapi.Up{Message: &agentapi.Up_Hello{Hello: &agentapi.Hello{AgentVersion: "test", EnvoyVersion: "1.40.0", Wiring: "bind", Ports: []*agentapi.Port{{
 		PortName: "web", DiscoveryName: "backend", AppProtocol: "http", ContainerPort: 8080, IngressPort: 15010,
-		ClientAliases: []*agentapi.ClientAlias{{DnsName: "backend.demo", Port: 8080}}, Tls: &agentapi.Tls{Issuer: arn},
+		ClientAliases: []*agentapi.ClientAlias{{DnsName: "backend.demo", Port: 8080}}, Tls: &agentapi.Tls{Issuer: arn, KmsKey: "alias/backend"},
 	}}}}})
 	send(t, backend, &agentapi.Up{Message: &agentapi.Up_Health{Health: &agentapi.Health{EnvoyReady: true, Ports: map[string]agentapi.Health_State{"web": agentapi.Health_HEALTHY}}}})
 	if r := receive(t, backend, (*agentapi.Down).GetRegistration); !r.GetRegistered() {
@@ -81,6 +84,11 @@ func TestOnAWS(t *testing.T) {
 	if n := ca.Issued(arn); n != 2 {
 		t.Errorf("%d certificates for an issue and a rotation", n)
 	}
+	cloud.Grant("operator", wire.Principal{Secret: "o", Account: cloud.Account()})
+	sdk := secretsmanager.New(secretsmanager.Options{Region: "us-east-1", BaseEndpoint: &h.URL, Credentials: credentials.NewStaticCredentialsProvider("operator", "o", "")})
+	if d, err := sdk.DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: aws.String("ecs-sc/" + testDomain + "/leaf/demo/backend")}); err != nil || aws.ToString(d.KmsKeyId) != "alias/backend" {
+		t.Errorf("the certificate does not rest under the key that was declared: %+v, %v", d, err)
+	}
 	for _, c := range cloud.Calls() {
 		if c.Error == "AccessDeniedException" {
 			t.Errorf("the documented policies don't allow %s on %s", c.Action(), c.Resource)
@@ -88,6 +96,9 @@ func TestOnAWS(t *testing.T) {
 	}
 	p.audited(arn)
 }
+
+// backendKey is the KMS key of a service.
+const backendKey = "arn:aws:kms:us-east-1:111122223333:key/2"
 
 // documented are the policies that docs/reference gives, for this CA.
 func documented(t *testing.T, arn string) []wire.Statement {
@@ -103,7 +114,7 @@ func documented(t *testing.T, arn string) []wire.Statement {
 		if !ok {
 			t.Fatalf("%s has no policy", page)
 		}
-		policy = strings.NewReplacer("CA-ARN", arn, "REGION", "us-east-1", "ACCOUNT", "111122223333", "TRUSTDOMAIN", testDomain).Replace(policy)
+		policy = strings.NewReplacer("CA-ARN", arn, "KMS-KEY-ARN", backendKey, "REGION", "us-east-1", "ACCOUNT", "111122223333", "TRUSTDOMAIN", testDomain).Replace(policy)
 		more, err := wire.ParsePolicy([]byte(policy))
 		if err != nil {
 			t.Fatal(err)

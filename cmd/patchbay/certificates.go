@@ -29,7 +29,7 @@ func (c *control) buildCertificates(ctx context.Context) error {
 		}
 		issuers[name] = ca
 	}
-	o := pki.RotatorOptions{TrustDomain: c.cfg.TrustDomain, CallersIssuer: c.cfg.CallersIssuer(), Audit: c.audit.Record, Unacked: c.unacked}
+	o := pki.RotatorOptions{TrustDomain: c.cfg.TrustDomain, CallersIssuer: c.cfg.CallersIssuer(), Audit: c.audit.Record, KMSKeys: c.cfg.Secrets.SecretsManager != nil, Unacked: c.unacked}
 	if c.cfg.Secrets.SecretsManager != nil || c.cfg.Secrets.Etcd != nil {
 		o.TrustLead = sharedTrustLead
 	}
