@@ -19,10 +19,10 @@ import (
 
 	"patchbay/agentapi"
 	"patchbay/audit"
-	"patchbay/identity/durable"
 	"patchbay/identity/join"
 	"patchbay/identity/refused"
 	"patchbay/identity/taskrole"
+	"patchbay/identity/used"
 	"patchbay/mesh"
 )
 
@@ -34,7 +34,7 @@ type Server struct {
 	agentapi.UnimplementedEnrolmentServer
 	signer    *Signer
 	workloads *Workloads
-	used      *durable.Once
+	used      *used.Proofs
 	pace      *refused.Pace
 	refusals  *refused.Log
 	roles     *taskrole.Tasks // nil: no task joins by its AWS role
@@ -51,12 +51,15 @@ func (s *Server) Audit(g *Guard, to func(audit.Event)) {
 // NewServer opens the record of used proofs in data (the control plane's data
 // directory).
 func NewServer(data string, signer *Signer, workloads *Workloads, log *slog.Logger) (*Server, error) {
-	u, err := durable.OpenOnce(filepath.Join(ControlDir(data), "used-proofs"), time.Now())
+	u, err := used.Open(filepath.Join(ControlDir(data), "used-proofs"), time.Now())
 	if err != nil {
 		return nil, err
 	}
 	return &Server{signer: signer, workloads: workloads, used: u, pace: refused.NewPace(), refusals: refused.New(log), audit: func(audit.Event) {}, log: log}, nil
 }
+
+// Proofs are those that were taken: each is good once.
+func (s *Server) Proofs() *used.Proofs { return s.used }
 
 // ByRole lets tasks join by their AWS role besides. Call it before the server
 // is used.
@@ -85,7 +88,7 @@ func (s *Server) Enrol(ctx context.Context, r *agentapi.EnrolRequest) (*agentapi
 
 // admit decides who the caller is. The proof is marked as used last, so that
 // a request that is refused for another reason may be mended and repeated.
-func (s *Server) admit(_ context.Context, r *agentapi.EnrolRequest, now time.Time) (caller, error) {
+func (s *Server) admit(ctx context.Context, r *agentapi.EnrolRequest, now time.Time) (caller, error) {
 	key, claims, err := verifyProof(s.workloads, s.signer.TrustDomain(), r.GetProof(), r.GetCsrDer(), now)
 	if err != nil {
 		return caller{}, err
@@ -99,7 +102,7 @@ func (s *Server) admit(_ context.Context, r *agentapi.EnrolRequest, now time.Tim
 	if err := errors.Join(ValidNode(who.node), csrErr); err != nil {
 		return caller{}, fmt.Errorf("%w: %w", errInput, err)
 	}
-	first, err := s.used.Claim(workload.String()+"#"+claims.ID, claims.Expiry.Time().Add(skew), now)
+	first, err := s.used.Claim(ctx, workload.String()+"#"+claims.ID, claims.Expiry.Time().Add(skew), now)
 	if err != nil {
 		return caller{}, err
 	}

@@ -2,18 +2,14 @@ package replicas
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
-	"net/netip"
 	"slices"
-	"sync"
 	"time"
 
 	"patchbay/mesh"
@@ -155,70 +151,4 @@ func (r *Replicas) heard(p *peer, now bool) bool {
 		r.o.Follower.Reconsider()
 	}
 	return was
-}
-
-// Removed is [Barrier] for the subscribers of all replicas that are heard. One
-// that fails to answer is named in the error; its subscribers are not known.
-func (r *Replicas) Removed(ctx context.Context, s mesh.ServiceName, addr netip.AddrPort) ([]string, error) {
-	r.mu.Lock()
-	var ask []string
-	for name, p := range r.listed {
-		if p.heard {
-			ask = append(ask, name)
-		}
-	}
-	r.mu.Unlock()
-	var (
-		mu   sync.Mutex
-		all  = map[string]bool{}
-		errs []error
-		wg   sync.WaitGroup
-	)
-	note := func(missing []string, err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		for _, m := range missing {
-			all[m] = true
-		}
-		errs = append(errs, err)
-	}
-	wg.Go(func() { note(r.o.Barrier.Removed(ctx, s, addr)) })
-	for _, name := range ask {
-		wg.Go(func() { note(r.removedAt(ctx, name, s, addr)) })
-	}
-	wg.Wait()
-	missing := slices.Sorted(maps.Keys(all))
-	return missing, errors.Join(errs...)
-}
-
-// removedAt asks one other replica. It is given a little less time than there
-// is, so that its answer arrives.
-func (r *Replicas) removedAt(ctx context.Context, name string, s mesh.ServiceName, addr netip.AddrPort) ([]string, error) {
-	within := time.Minute
-	if end, ok := ctx.Deadline(); ok {
-		within = time.Until(end) * 9 / 10
-	}
-	body, err := json.Marshal(removal{s.Namespace, s.DiscoveryName, addr, within})
-	if err != nil {
-		return nil, err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+name+"/v1/removed", bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	client := r.client(name)
-	defer client.CloseIdleConnections()
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("ask replica %s for its sidecars: %w", name, err)
-	}
-	defer resp.Body.Close()
-	var a outcome
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxLine)).Decode(&a); err != nil {
-		return nil, fmt.Errorf("ask replica %s for its sidecars: %s: %w", name, resp.Status, err)
-	}
-	if a.Error != "" {
-		err = fmt.Errorf("replica %s: %s", name, a.Error)
-	}
-	return a.Missing, err
 }

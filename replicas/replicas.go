@@ -56,7 +56,7 @@ type Follower interface {
 	Reconsider()
 }
 
-// Options are those of New. All but Fit, Content and Stored are required.
+// Options are those of New. All but Fit, Content, Stored and Used are required.
 type Options struct {
 	Self      string // the address, IP:PORT, at which the others reach this replica; also its name
 	Directory Directory
@@ -65,6 +65,8 @@ type Options struct {
 	// Stored hears that another replica has stored a certificate, and as which
 	// generation of the service's. It does not block. nil: nobody does.
 	Stored func(service mesh.ServiceName, generation uint64)
+	// Used reports whether this replica has taken a proof, by its id. nil: none.
+	Used func(id string) bool
 	// Fit reports whether the registry answers this replica. One that is not fit
 	// promises nothing, so that the others ask about its services. nil: always.
 	Fit func() bool
@@ -99,8 +101,8 @@ func New(o Options) *Replicas {
 
 // Follow sets who hears the others and what knows of acknowledgements, where
 // they were made later than this. It must be called before Run.
-func (r *Replicas) Follow(f Follower, b Barrier, stored func(mesh.ServiceName, uint64)) {
-	r.o.Follower, r.o.Barrier, r.o.Stored = f, b, stored
+func (r *Replicas) Follow(f Follower, b Barrier, stored func(mesh.ServiceName, uint64), used func(id string) bool) {
+	r.o.Follower, r.o.Barrier, r.o.Stored, r.o.Used = f, b, stored, used
 }
 
 // Run serves the others on l, finds them and listens to them, until ctx ends.

@@ -156,15 +156,18 @@ type one struct {
 	follower *follower
 	stop     context.CancelFunc
 	shows    atomic.Pointer[string] // its content
+	taken    sync.Map               // proofs, by id
 }
 
 func (o *one) show(content string) { o.shows.Store(&content) }
+
+func (o *one) took(id string) bool { _, yes := o.taken.Load(id); return yes }
 
 func (h *hall) enter(t *testing.T, n int, b Barrier) *one {
 	t.Helper()
 	f := &follower{told: map[mesh.ServiceName]uint64{}, stored: map[mesh.ServiceName]uint64{}}
 	o := &one{name: fmt.Sprintf("10.0.0.%d:18005", n), follower: f}
-	o.Replicas = New(Options{Self: o.name, Directory: h, Follower: f, Barrier: b, Stored: f.store, Log: slog.New(slog.DiscardHandler), Fit: func() bool { return !o.unfit.Load() },
+	o.Replicas = New(Options{Self: o.name, Directory: h, Follower: f, Barrier: b, Stored: f.store, Used: o.took, Log: slog.New(slog.DiscardHandler), Fit: func() bool { return !o.unfit.Load() },
 		Content: func() string {
 			if s := o.shows.Load(); s != nil {
 				return *s
@@ -355,6 +358,31 @@ func TestADrainWaitsForTheSidecarsOfAll(t *testing.T) {
 		missing, err := a.Removed(ctx, s, addr)
 		if fmt.Sprint(missing) != "[web/t9]" || err == nil {
 			t.Errorf("missing %v, %v", missing, err)
+		}
+	})
+}
+
+// A proof is used if any replica that is heard has taken it; one that hangs holds
+// nobody up for long.
+func TestAProofThatAnotherHasTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall()
+		a, b, c := h.enter(t, 1, subscribers{}), h.enter(t, 2, subscribers{}), h.enter(t, 3, subscribers{})
+		after(time.Minute)
+		c.taken.Store("p", true)
+		if !a.Used(t.Context(), "p") || a.Used(t.Context(), "q") || c.Used(t.Context(), "p") {
+			t.Error("it is c's alone")
+		}
+		h.cut(c.name)
+		c.stop()
+		after(time.Minute)
+		if a.Used(t.Context(), "p") {
+			t.Error("who is not heard can't have answered")
+		}
+		h.do(func() { delete(h.doors, b.name) }) // still heard, and takes no more calls
+		began := time.Now()
+		if a.Used(t.Context(), "p") || time.Since(began) > 3*time.Second {
+			t.Errorf("answered after %s", time.Since(began))
 		}
 	})
 }

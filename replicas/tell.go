@@ -7,8 +7,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"net/netip"
-	"slices"
 	"time"
 
 	"patchbay/mesh"
@@ -112,6 +110,7 @@ func (r *Replicas) serve(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/hear", r.tell)
 	mux.HandleFunc("POST /v1/removed", r.removed)
+	mux.HandleFunc("POST /v1/used", r.used)
 	s := &http.Server{
 		Handler: mux, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10, IdleTimeout: time.Minute,
 		BaseContext: func(net.Listener) context.Context { return ctx },
@@ -170,42 +169,4 @@ func (r *Replicas) say(e *ear) (m message, news <-chan struct{}, ok bool) {
 	}
 	e.saw, e.stored, e.leaving = map[mesh.ServiceName]uint64{}, map[mesh.ServiceName]uint64{}, nil
 	return m, r.changed, !e.full
-}
-
-// Barrier knows what the subscribers of one replica have acknowledged.
-type Barrier interface {
-	// Removed waits until every connected subscriber of the service has
-	// acknowledged endpoints without addr, or ctx ends: then it returns the
-	// ids of the nodes that have not.
-	Removed(ctx context.Context, service mesh.ServiceName, addr netip.AddrPort) (missing []string, err error)
-}
-
-type removal struct {
-	Namespace string         `json:"namespace"`
-	Service   string         `json:"service"`
-	Addr      netip.AddrPort `json:"addr"`
-	Within    time.Duration  `json:"within"`
-}
-
-type outcome struct {
-	Missing []string `json:"missing"`
-	Error   string   `json:"error,omitempty"`
-}
-
-// removed waits for our own subscribers on behalf of another replica.
-func (r *Replicas) removed(w http.ResponseWriter, req *http.Request) {
-	var q removal
-	if err := json.NewDecoder(http.MaxBytesReader(w, req.Body, 64<<10)).Decode(&q); err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	ctx, stop := context.WithTimeout(req.Context(), min(max(q.Within, 0), time.Minute))
-	defer stop()
-	missing, err := r.o.Barrier.Removed(ctx, mesh.ServiceName{Namespace: q.Namespace, DiscoveryName: q.Service}, q.Addr)
-	a := outcome{Missing: slices.Clone(missing)}
-	if err != nil {
-		a.Error = err.Error()
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(a) // it may have gone
 }

@@ -243,7 +243,7 @@ func newPlane(t *testing.T, ctx context.Context, running *sync.WaitGroup, reg *r
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.replicas.Follow(p.discovery, nil, nil)
+	p.replicas.Follow(p.discovery, nil, nil, nil)
 	running.Go(func() { _ = p.discovery.Run(ctx) })                  // ends with its context
 	running.Go(func() { _ = p.replicas.Run(ctx, lines.door(self)) }) // likewise
 	return p

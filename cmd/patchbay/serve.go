@@ -262,7 +262,8 @@ func (c *control) buildPush(ctx context.Context) error {
 	c.pusher.Register(c.metrics)
 	var barrier agents.Barrier = c.pusher
 	if c.replicas != nil {
-		c.replicas.Follow(c.discovery, c.pusher, c.rotator.Stored)
+		c.replicas.Follow(c.discovery, c.pusher, c.rotator.Stored, c.enrolment.Proofs().Here)
+		c.enrolment.Proofs().Share(c.replicas)
 		barrier = c.replicas
 	}
 	c.agents = agents.New(agents.Options{

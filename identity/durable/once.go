@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -93,6 +94,13 @@ func (u *Once) Claim(key string, until, now time.Time) (bool, error) {
 	}
 	u.ids[key], u.read, u.lines = until, u.read+int64(n), u.lines+1
 	return true, nil
+}
+
+// All are those that are remembered, and until when. The map is the caller's.
+func (u *Once) All() map[string]time.Time {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return maps.Clone(u.ids)
 }
 
 // follow takes in what others wrote since, also into a file that replaced ours.

@@ -110,7 +110,7 @@ func TestATaskIsAdmitted(t *testing.T) {
 func TestReplay(t *testing.T) {
 	c := newCloud(t)
 	used := map[string]bool{}
-	claim := func(id string, until, now time.Time) (bool, error) {
+	claim := func(_ context.Context, id string, until, now time.Time) (bool, error) {
 		first := !used[id]
 		used[id] = true
 		return first, nil

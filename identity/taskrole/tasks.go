@@ -92,12 +92,12 @@ func (t *Tasks) Admit(ctx context.Context, proof string, csrDER []byte, claimed 
 }
 
 // Enrol is Admit for one use: claim is asked last whether the proof is new.
-func (t *Tasks) Enrol(ctx context.Context, proof string, csrDER []byte, claimed mesh.Node, from netip.Addr, now time.Time, claim func(id string, until, now time.Time) (bool, error)) (mesh.Node, error) {
+func (t *Tasks) Enrol(ctx context.Context, proof string, csrDER []byte, claimed mesh.Node, from netip.Addr, now time.Time, claim func(ctx context.Context, id string, until, now time.Time) (bool, error)) (mesh.Node, error) {
 	w, id, expires, err := t.Admit(ctx, proof, csrDER, claimed, from, now)
 	if err != nil {
 		return mesh.Node{}, err
 	}
-	first, err := claim("role#"+id, expires, now)
+	first, err := claim(ctx, "role#"+id, expires, now)
 	if err == nil && !first {
 		err = refuse("it was used before; an agent makes a new one for each attempt")
 	}
