@@ -74,7 +74,7 @@ func TestTwoReplicasAreOneMesh(t *testing.T) {
 	})
 	both := func(what string, ok func(p *plane) bool) {
 		t.Helper()
-		envoytest.Eventually(t, 10*time.Second, func() error {
+		envoytest.Eventually(t, time.Minute, func() error {
 			if !ok(a) || !ok(b) {
 				return fmt.Errorf("%s: a hears %v and has %v, b hears %v and has %v", what, a.heard(), a.endpoints(), b.heard(), b.endpoints())
 			}
@@ -97,7 +97,7 @@ func TestTwoReplicasAreOneMesh(t *testing.T) {
 	shown("another one there", "2", a, true)
 	shown("the same back at the first", "2", b, false)
 	b.end()
-	envoytest.Eventually(t, 10*time.Second, func() error {
+	envoytest.Eventually(t, time.Minute, func() error {
 		if n := a.heard(); n != 0 {
 			return fmt.Errorf("a hears %v", n)
 		}
