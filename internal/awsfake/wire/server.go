@@ -130,8 +130,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	var out any
 	plain := svc.Plain != nil && op == svc.PlainName
-	if err == nil && !plain {
+	switch {
+	case err != nil:
+	case !plain:
 		out, err = s.do(c, svc, op, body)
+	case svc.PlainResource != "":
+		err = c.May(svc.PlainResource)
 	}
 	if e, ok := errors.AsType[*Error](err); ok {
 		c.Error = e.Code

@@ -31,9 +31,11 @@ type Service struct {
 	Operations map[string]Operation
 	// Plain answers requests without X-Amz-Target that are signed for this
 	// service, also those that are refused with err; nil: there are none.
-	// PlainName is what such a call is called.
-	Plain     func(c *Call, w http.ResponseWriter, r *http.Request, body []byte, err error)
-	PlainName string
+	// PlainName is what such a call is called. PlainResource is what it asks
+	// IAM for; empty: it does not ask.
+	Plain         func(c *Call, w http.ResponseWriter, r *http.Request, body []byte, err error)
+	PlainName     string
+	PlainResource string
 }
 
 // Operation is one entry of an API; [Op] makes it.
