@@ -179,29 +179,6 @@ type StepCA struct {
 	Lifetime        time.Duration `yaml:"lifetime"` // of a leaf, MinLeafLifetime to MaxLeafLifetime; 0: 24 h
 }
 
-// Identities are the workloads whose tasks join without a join key.
-type Identities struct {
-	TaskRoles *TaskRoles `yaml:"taskRoles"`
-}
-
-// TaskRoles lets tasks of ECS services join by their IAM role.
-type TaskRoles struct {
-	Region      string     `yaml:"region"`      // of the tasks; empty: as the AWS SDK finds it
-	STSEndpoint string     `yaml:"stsEndpoint"` // empty: AWS's own for the region
-	ECSEndpoint string     `yaml:"ecsEndpoint"` // empty: AWS's own for the region
-	Workloads   []TaskRole `yaml:"workloads"`
-}
-
-// TaskRole says which workload the tasks of an ECS service are.
-type TaskRole struct {
-	Namespace      string   `yaml:"namespace"`
-	Workload       string   `yaml:"workload"`
-	DiscoveryNames []string `yaml:"discoveryNames"` // empty: client-only
-	Role           string   `yaml:"role"`           // ARN of the task role
-	Cluster        string   `yaml:"cluster"`
-	Service        string   `yaml:"service"` // empty: the workload's name
-}
-
 // Secrets is where certificates and keys of services rest: sealed files in the
 // data directory unless it says otherwise.
 type Secrets struct {

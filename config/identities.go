@@ -6,35 +6,76 @@ import (
 	"strconv"
 )
 
+// Identities are the workloads whose tasks join without a join key.
+type Identities struct {
+	TaskRoles     *TaskRoles     `yaml:"taskRoles"`
+	InstanceRoles *InstanceRoles `yaml:"instanceRoles"`
+}
+
+// TaskRoles lets tasks of ECS services join by their IAM role.
+type TaskRoles struct {
+	Region      string     `yaml:"region"`      // of the tasks; empty: as the AWS SDK finds it
+	STSEndpoint string     `yaml:"stsEndpoint"` // empty: AWS's own for the region
+	ECSEndpoint string     `yaml:"ecsEndpoint"` // empty: AWS's own for the region
+	Workloads   []TaskRole `yaml:"workloads"`
+}
+
+// TaskRole says which workload the tasks of an ECS service are.
+type TaskRole struct {
+	Namespace      string   `yaml:"namespace"`
+	Workload       string   `yaml:"workload"`
+	DiscoveryNames []string `yaml:"discoveryNames"` // empty: client-only
+	Role           string   `yaml:"role"`           // ARN of the task role
+	Cluster        string   `yaml:"cluster"`
+	Service        string   `yaml:"service"` // empty: the workload's name
+}
+
+// InstanceRoles lets EC2 instances join by the IAM role of their instance
+// profile.
+type InstanceRoles struct {
+	Region      string         `yaml:"region"`      // of the instances; empty: as the AWS SDK finds it
+	STSEndpoint string         `yaml:"stsEndpoint"` // empty: AWS's own for the region
+	EC2Endpoint string         `yaml:"ec2Endpoint"` // empty: AWS's own for the region
+	Workloads   []InstanceRole `yaml:"workloads"`
+}
+
+// InstanceRole says which workload the instances of a role are.
+type InstanceRole struct {
+	Namespace      string   `yaml:"namespace"`
+	Workload       string   `yaml:"workload"`
+	DiscoveryNames []string `yaml:"discoveryNames"` // empty: client-only
+	Role           string   `yaml:"role"`           // ARN
+	// InstanceProfile is its ARN; empty: any that is named like the role, in
+	// the role's account.
+	InstanceProfile string `yaml:"instanceProfile"`
+}
+
 var (
-	taskRoleForm = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/([\w+=,.@/-]*/)?[\w+=,.@-]{1,64}$`)
-	ecsForm      = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
+	roleForm    = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/([\w+=,.@/-]*/)?[\w+=,.@-]{1,64}$`)
+	profileForm = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:instance-profile/([\w+=,.@/-]*/)?[\w+=,.@-]{1,128}$`)
+	ecsForm     = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
 )
 
 func (k *checker) identities(c Config) {
-	t := c.Identities.TaskRoles
-	if t == nil {
-		return
+	if t := c.Identities.TaskRoles; t != nil {
+		k.taskRoles(c, t)
 	}
-	at := "identities.taskRoles"
-	for name, url := range map[string]string{".stsEndpoint": t.STSEndpoint, ".ecsEndpoint": t.ECSEndpoint} {
-		if url != "" {
-			k.url(at+name, url, "http", "https")
-		}
+	if i := c.Identities.InstanceRoles; i != nil {
+		k.instanceRoles(c, i)
 	}
+}
+
+func (k *checker) taskRoles(c Config, t *TaskRoles) {
+	const at = "identities.taskRoles"
+	k.endpoints(at, map[string]string{".stsEndpoint": t.STSEndpoint, ".ecsEndpoint": t.ECSEndpoint})
 	if len(t.Workloads) == 0 {
 		k.bad(at+".workloads", "is missing; allowed: a list of {namespace: …, workload: …, discoveryNames: […], role: ARN, cluster: …, service: …}")
 	}
 	seen := map[string]bool{}
 	for i, w := range t.Workloads {
 		at := at + ".workloads[" + strconv.Itoa(i) + "]"
-		if !slices.Contains(c.Namespaces, w.Namespace) {
-			k.bad(at+".namespace", "%s; allowed: one of namespaces", quote(w.Namespace))
-		}
-		if !ecsForm.MatchString(w.Workload) {
-			k.bad(at+".workload", "%s; allowed: the name of a workload", quote(w.Workload))
-		}
-		if !taskRoleForm.MatchString(w.Role) {
+		k.workload(c, at, w.Namespace, w.Workload, seen)
+		if !roleForm.MatchString(w.Role) {
 			k.bad(at+".role", "%s; allowed: the ARN of the task role, arn:aws:iam::ACCOUNT:role/NAME", quote(w.Role))
 		}
 		if !ecsForm.MatchString(w.Cluster) {
@@ -43,10 +84,47 @@ func (k *checker) identities(c Config) {
 		if w.Service != "" && !ecsForm.MatchString(w.Service) {
 			k.bad(at+".service", "%s; allowed: the name of an ECS service, not its ARN", quote(w.Service))
 		}
-		if name := w.Namespace + "/" + w.Workload; seen[name] {
-			k.bad(at+".workload", "%s stands twice; allowed: each workload once", quote(name))
-		} else {
-			seen[name] = true
+	}
+}
+
+func (k *checker) instanceRoles(c Config, r *InstanceRoles) {
+	const at = "identities.instanceRoles"
+	k.endpoints(at, map[string]string{".stsEndpoint": r.STSEndpoint, ".ec2Endpoint": r.EC2Endpoint})
+	if len(r.Workloads) == 0 {
+		k.bad(at+".workloads", "is missing; allowed: a list of {namespace: …, workload: …, discoveryNames: […], role: ARN, instanceProfile: ARN}")
+	}
+	seen := map[string]bool{}
+	for i, w := range r.Workloads {
+		at := at + ".workloads[" + strconv.Itoa(i) + "]"
+		k.workload(c, at, w.Namespace, w.Workload, seen)
+		if !roleForm.MatchString(w.Role) {
+			k.bad(at+".role", "%s; allowed: the ARN of the instances' role, arn:aws:iam::ACCOUNT:role/NAME", quote(w.Role))
+		}
+		if w.InstanceProfile != "" && !profileForm.MatchString(w.InstanceProfile) {
+			k.bad(at+".instanceProfile", "%s; allowed: the ARN of the instance profile, arn:aws:iam::ACCOUNT:instance-profile/NAME", quote(w.InstanceProfile))
 		}
 	}
+}
+
+func (k *checker) endpoints(at string, urls map[string]string) {
+	for name, url := range urls {
+		if url != "" {
+			k.url(at+name, url, "http", "https")
+		}
+	}
+}
+
+// workload checks who joins; seen are those before.
+func (k *checker) workload(c Config, at, namespace, workload string, seen map[string]bool) {
+	if !slices.Contains(c.Namespaces, namespace) {
+		k.bad(at+".namespace", "%s; allowed: one of namespaces", quote(namespace))
+	}
+	if !ecsForm.MatchString(workload) {
+		k.bad(at+".workload", "%s; allowed: the name of a workload", quote(workload))
+	}
+	name := namespace + "/" + workload
+	if seen[name] {
+		k.bad(at+".workload", "%s stands twice; allowed: each workload once", quote(name))
+	}
+	seen[name] = true
 }

@@ -37,7 +37,9 @@ type JoinRequest struct {
 	Workload    mesh.Workload
 	Out         string // the directory to make
 	NewKey      bool   // even where Out holds a good key
-	ByRole      bool   // without a key: the tasks prove their AWS role
+	// ByRole makes a directory without a key: the tasks prove their AWS role
+	// (taskrole.KeyID), or the instances theirs (taskrole.InstanceKeyID).
+	ByRole string
 }
 
 // Joined is what [MakeJoin] left behind.
@@ -63,7 +65,7 @@ func MakeJoin(r JoinRequest) (Joined, error) {
 	if made {
 		done.did("made the control channel's CA in %s", ControlDir(r.Data))
 	}
-	if r.ByRole {
+	if r.ByRole != "" {
 		return r.byRole(done, signer)
 	}
 	unlock, err := lockRegistrations(r.Data)
@@ -134,7 +136,7 @@ func (r JoinRequest) byRole(done Joined, signer *Signer) (Joined, error) {
 	}
 	done.Info = join.Info{
 		Version: 1, Namespace: r.Workload.Namespace, Workload: r.Workload.Name, DiscoveryNames: r.Workload.DiscoveryNames,
-		KeyID: taskrole.KeyID, TrustDomain: r.TrustDomain,
+		KeyID: r.ByRole, TrustDomain: r.TrustDomain,
 	}
 	if err := os.MkdirAll(r.Out, 0o700); err != nil {
 		return Joined{}, fmt.Errorf("make join directory: %w", err)
@@ -170,7 +172,7 @@ func (r JoinRequest) checked() (JoinRequest, error) {
 	} else if err := join.ValidTrustDomain(r.TrustDomain); r.TrustDomain != "" && err != nil {
 		errs = append(errs, fmt.Errorf("trust domain: %w", err))
 	}
-	if r.ByRole && r.NewKey {
+	if r.ByRole != "" && r.NewKey {
 		errs = append(errs, errors.New("new key: a task that joins by its role has none; allowed: one of the two"))
 	}
 	if len(errs) > 0 {
@@ -238,7 +240,7 @@ func (d *Joined) write(dir string, key *ecdsa.PrivateKey, ca []byte) error {
 		return err
 	}
 	files[2].content = append(text, '\n')
-	if d.Info.KeyID == taskrole.KeyID {
+	if taskrole.IsKeyID(d.Info.KeyID) {
 		files = files[1:]
 	}
 	for _, f := range files {

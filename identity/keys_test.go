@@ -18,6 +18,7 @@ import (
 
 	"patchbay/identity/durable"
 	"patchbay/identity/join"
+	"patchbay/identity/taskrole"
 	"patchbay/mesh"
 )
 
@@ -85,11 +86,11 @@ func must(t *testing.T, err error) {
 // TestJoinByRole: a directory without a key registers nothing, and stays one.
 func TestJoinByRole(t *testing.T) {
 	r := request(t, "demo", "w", "a")
-	r.ByRole = true
+	r.ByRole = taskrole.KeyID
 	first, err := MakeJoin(r)
 	must(t, err)
 	d, err := join.Load(r.Out)
-	if err != nil || !d.ByRole() || first.Info.KeyID != "task-role" || len(first.Changed) != 3 {
+	if err != nil || !d.ByRole() || d.ByInstance() || first.Info.KeyID != "task-role" || len(first.Changed) != 3 {
 		t.Errorf("%v, %v, %v", d, first, err)
 	}
 	if _, err := os.Lstat(filepath.Join(r.Out, join.KeyFile)); err == nil {
@@ -100,6 +101,13 @@ func TestJoinByRole(t *testing.T) {
 	}
 	if again, err := MakeJoin(r); err != nil || len(again.Changed) > 0 {
 		t.Errorf("again: %v, %v", again.Changed, err)
+	}
+	r.ByRole = taskrole.InstanceKeyID
+	if done, err := MakeJoin(r); err != nil || done.Info.KeyID != "instance-role" {
+		t.Errorf("of instances: %v, %v", done, err)
+	}
+	if d, err := join.Load(r.Out); err != nil || !d.ByRole() || !d.ByInstance() {
+		t.Errorf("of instances: %v, %v", d, err)
 	}
 	r.NewKey = true
 	if _, err := MakeJoin(r); !errors.Is(err, ErrRequest) || !strings.Contains(err.Error(), "joins by its role has none") {
@@ -112,7 +120,7 @@ func TestJoinByRole(t *testing.T) {
 	keyed := request(t, "demo", "w")
 	_, err = MakeJoin(keyed)
 	must(t, err)
-	keyed.ByRole = true
+	keyed.ByRole = taskrole.KeyID
 	if _, err := MakeJoin(keyed); err == nil || !strings.Contains(err.Error(), "holds a join key") {
 		t.Errorf("a directory with a key: %v", err)
 	}

@@ -37,7 +37,7 @@ type Server struct {
 	used      *used.Proofs
 	pace      *refused.Pace
 	refusals  *refused.Log
-	roles     *taskrole.Tasks // nil: no task joins by its AWS role
+	roles     taskrole.Roles // empty: nobody joins by an AWS role
 	audit     func(audit.Event)
 	log       *slog.Logger
 }
@@ -61,11 +61,11 @@ func NewServer(data string, signer *Signer, workloads *Workloads, log *slog.Logg
 // Proofs are those that were taken: each is good once.
 func (s *Server) Proofs() *used.Proofs { return s.used }
 
-// ByRole lets tasks join by their AWS role besides. Call it before the server
-// is used.
-func (s *Server) ByRole(t *taskrole.Tasks) {
-	s.roles = t
-	s.workloads.SetRoles(t.Workloads())
+// ByRole lets tasks and instances join by their AWS role besides. Call it
+// before the server is used.
+func (s *Server) ByRole(r taskrole.Roles) {
+	s.roles = r
+	s.workloads.SetRoles(r)
 }
 
 // Enrol exchanges a proof for a node certificate. Both sides learn why not.
@@ -112,21 +112,18 @@ func (s *Server) admit(ctx context.Context, r *agentapi.EnrolRequest, now time.T
 	return who, nil
 }
 
-// admitRole is admit for a task that proves its AWS role.
+// admitRole is admit for a task or an instance that proves its AWS role.
 func (s *Server) admitRole(ctx context.Context, r *agentapi.EnrolRequest, now time.Time) (caller, error) {
 	claimed := mesh.Node{Workload: mesh.Workload{Namespace: r.GetNamespace(), Name: r.GetWorkload()}, Task: r.GetTask()}
 	_, csrErr := csrKey(r.GetCsrDer())
 	if err := errors.Join(ValidNode(claimed), csrErr); err != nil {
 		return caller{}, fmt.Errorf("%w: %w", errInput, err)
 	}
-	if s.roles == nil {
-		return caller{}, fmt.Errorf("%w: no workload joins by its AWS role here: name them in identities.taskRoles of the control plane's file", errProof)
-	}
 	node, err := s.roles.Enrol(ctx, r.GetProof(), r.GetCsrDer(), claimed, peerAddr(ctx), now, s.used.Claim)
 	if errors.Is(err, taskrole.ErrRefused) {
 		err = fmt.Errorf("%w: %w", errProof, err)
 	}
-	return caller{node: node, keyID: taskrole.KeyID}, err
+	return caller{node: node, keyID: taskrole.KeyIDOf(node.Task)}, err
 }
 
 // peerAddr is where a caller connects from; invalid if that is no IP address.
@@ -157,7 +154,7 @@ func (s *Server) Renew(ctx context.Context, r *agentapi.RenewRequest) (*agentapi
 	if err := s.limit(ctx, who.node.ID()); err != nil {
 		return nil, err
 	}
-	if who.keyID == taskrole.KeyID && s.roles != nil {
+	if taskrole.IsKeyID(who.keyID) {
 		// The task may be gone: then who asks is not it any more.
 		if err := s.roles.Still(ctx, who.node, peerAddr(ctx)); errors.Is(err, taskrole.ErrRefused) {
 			s.refusals.Refuse(ctx, address(ctx), err, slog.String("node", who.node.ID()))
@@ -190,7 +187,7 @@ func nodeEvent(who caller, cert *x509.Certificate, how, peer string) audit.Event
 	switch {
 	case how == "renewed":
 		e.Kind, e.Method = audit.NodeRenewed, "renew"
-	case who.keyID == taskrole.KeyID:
+	case taskrole.IsKeyID(who.keyID):
 		e.Method = "iam"
 	}
 	return e

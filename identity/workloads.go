@@ -41,7 +41,7 @@ type Workloads struct {
 	byKey  map[string][]joinKey // several only by mistake; then none counts
 	looked time.Time
 	told   string                   // the problems that were logged last
-	roles  map[string]mesh.Workload // that tasks can be by their AWS role, by name; no files
+	roles  map[string]mesh.Workload // that are joined by an AWS role, by [roleOf]; no files
 }
 
 // registered is a file as it was read last. What it said when it was good goes
@@ -179,16 +179,21 @@ func (w *Workloads) refresh(maxAge time.Duration) {
 	}
 }
 
-// SetRoles says which workloads tasks can be by their AWS role.
-func (w *Workloads) SetRoles(all []mesh.Workload) {
+// SetRoles says which workloads callers can be by their AWS role.
+func (w *Workloads) SetRoles(roles taskrole.Roles) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.roles = map[string]mesh.Workload{}
-	for _, r := range all {
-		r.DiscoveryNames = slices.Sorted(slices.Values(r.DiscoveryNames))
-		w.roles[r.String()] = r
+	for _, kind := range roles {
+		for _, r := range kind.Workloads() {
+			r.DiscoveryNames = slices.Sorted(slices.Values(r.DiscoveryNames))
+			w.roles[roleOf(kind.KeyID(), r.String())] = r
+		}
 	}
 }
+
+// roleOf names a workload among those of one kind of role.
+func roleOf(keyID, workload string) string { return keyID + " " + workload }
 
 // Offers is every service that a workload may offer, sorted, each once.
 func (w *Workloads) Offers() []mesh.ServiceName {
@@ -215,10 +220,10 @@ func (w *Workloads) find(namespace, name, keyID string) (mesh.Workload, error) {
 	w.refresh(fresh)
 	r := Registration{Namespace: namespace, Workload: name}
 	full := r.AsWorkload().String()
-	if keyID == taskrole.KeyID {
-		found, ok := w.roles[full]
+	if taskrole.IsKeyID(keyID) {
+		found, ok := w.roles[roleOf(keyID, full)]
 		if !ok {
-			return found, fmt.Errorf("workload %s has no role any more: name it in identities.taskRoles of the control plane's file", full)
+			return found, fmt.Errorf("workload %s has no role any more: name it in identities of the control plane's file", full)
 		}
 		return found, nil
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/aws/aws-sdk-go-v2/service/acmpca"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery"
@@ -82,6 +84,16 @@ func (c Calls) secrets() []call {
 	}
 	return []call{{"secretsmanager:GetSecretValue", c.secretARN(), func(ctx context.Context) error {
 		_, err := c.Secrets.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: new(c.Prefix + nothing)})
+		return err
+	}}}
+}
+
+func (c Calls) instances() []call {
+	if c.Instances == nil {
+		return nil
+	}
+	return []call{{"ec2:DescribeInstances", "*", func(ctx context.Context) error {
+		_, err := c.Instances(ctx, &ec2.DescribeInstancesInput{Filters: []ec2types.Filter{{Name: new("instance-id"), Values: []string{"i-00000000000000000"}}}})
 		return err
 	}}}
 }

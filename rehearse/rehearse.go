@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/acmpca"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery"
@@ -45,6 +46,7 @@ type Calls struct {
 	KMSKey     string
 	Tasks      *ecs.Client
 	Clusters   []string
+	Instances  func(context.Context, *ec2.DescribeInstancesInput, ...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error)
 	Queue      string // URL; empty: none
 }
 
@@ -56,7 +58,7 @@ type CA struct {
 
 // Any reports whether the control plane uses AWS at all.
 func (c Calls) Any() bool {
-	return c.CloudMap != nil || len(c.CAs) > 0 || c.Secrets != nil || c.Tasks != nil || c.Queue != ""
+	return c.CloudMap != nil || len(c.CAs) > 0 || c.Secrets != nil || c.Tasks != nil || c.Instances != nil || c.Queue != ""
 }
 
 // RegionOf is the region in an ARN; empty if there is none.
@@ -81,6 +83,7 @@ func (c Calls) Try(ctx context.Context) []api.AWSCall {
 	all = append(all, c.authorities()...)
 	all = append(all, c.secrets()...)
 	all = append(all, c.tasks()...)
+	all = append(all, c.instances()...)
 	out := c.untried()
 	var mu sync.Mutex
 	var wait sync.WaitGroup
@@ -129,7 +132,7 @@ func throttled(code string) bool {
 func stranger(code string) bool {
 	return slices.Contains([]string{
 		"UnrecognizedClientException", "InvalidClientTokenId", "ExpiredToken", "ExpiredTokenException", "InvalidSignatureException",
-		"IncompleteSignature", "MissingAuthenticationToken", "InternalFailure", "InternalServerError", "ServiceUnavailable",
+		"IncompleteSignature", "MissingAuthenticationToken", "AuthFailure", "SignatureDoesNotMatch", "InternalFailure", "InternalServerError", "ServiceUnavailable",
 	}, code)
 }
 

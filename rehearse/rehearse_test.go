@@ -10,11 +10,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/acmpca"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery"
 
 	"patchbay/admin/api"
+	awsec2 "patchbay/internal/awsfake/ec2"
 	awsecs "patchbay/internal/awsfake/ecs"
 	"patchbay/internal/awsfake/pca"
 	"patchbay/internal/awsfake/secrets"
@@ -36,7 +38,7 @@ func world(t *testing.T, policy string) (Calls, *wire.Server) {
 	}
 	cloud := wire.New(wire.Options{Principals: map[string]wire.Principal{
 		"role": {Secret: "secret", ARN: "arn:aws:sts::111122223333:assumed-role/patchbay/1", Statements: statements},
-	}}, ca.API(), secrets.New(secrets.Options{}).API(), awsecs.New().API())
+	}}, ca.API(), secrets.New(secrets.Options{}).API(), awsecs.New().API(), awsec2.New().API())
 	h := httptest.NewServer(cloud)
 	t.Cleanup(h.Close)
 	cfg := aws.Config{Region: "us-east-1", BaseEndpoint: &h.URL, RetryMaxAttempts: 1, Credentials: credentials.NewStaticCredentialsProvider("role", "secret", "")}
@@ -44,6 +46,7 @@ func world(t *testing.T, policy string) (Calls, *wire.Server) {
 		CAs:     []CA{{ARN: arn, Client: acmpca.NewFromConfig(cfg)}},
 		Secrets: secretsmanager.NewFromConfig(cfg), Prefix: "ecs-sc/test/", KMSKey: "alias/mesh",
 		Tasks: ecs.NewFromConfig(cfg), Clusters: []string{"prod"}, Queue: "https://sqs.example/q",
+		Instances: ec2.NewFromConfig(cfg).DescribeInstances,
 	}, cloud
 }
 
@@ -64,7 +67,7 @@ func TestTry(t *testing.T) {
 	all := calls.Try(t.Context())
 	want := map[string]string{
 		"acm-pca:DescribeCertificateAuthority": api.Allowed, "acm-pca:GetCertificateAuthorityCertificate": api.Refused, "acm-pca:GetCertificate": api.Refused,
-		"secretsmanager:GetSecretValue": api.Allowed, "ecs:DescribeTasks": api.Allowed, "ecs:DescribeTaskDefinition": api.Refused,
+		"secretsmanager:GetSecretValue": api.Allowed, "ecs:DescribeTasks": api.Allowed, "ecs:DescribeTaskDefinition": api.Refused, "ec2:DescribeInstances": api.Refused,
 		"acm-pca:IssueCertificate": api.Untried, "secretsmanager:CreateSecret": api.Untried, "secretsmanager:TagResource": api.Untried, "secretsmanager:PutSecretValue": api.Untried,
 		"secretsmanager:UpdateSecret": api.Untried, "secretsmanager:UpdateSecretVersionStage": api.Untried, "kms:GenerateDataKey": api.Untried, "kms:Decrypt": api.Untried, "sqs:ReceiveMessage": api.Untried, "sqs:DeleteMessage": api.Untried,
 	}

@@ -180,17 +180,24 @@ func roleCloud(t *testing.T) (*wire.Server, *ecs.ECS, string) {
 
 const ecsTask = "0123456789abcdef0123456789abcdef"
 
+// joinByRole makes a join directory without a key; kind is the flag.
+func (p *plane) joinByRole(kind string) string {
+	p.t.Helper()
+	dir := filepath.Join(p.t.TempDir(), "join")
+	root := newRoot()
+	root.SetArgs([]string{"token", "join", "--data", p.cfg.Data, "--trust-domain", testDomain, kind, "--namespace", "demo", "--workload", "backend", "--discovery-name", "backend", "--out", dir})
+	root.SetOut(io.Discard)
+	if err := root.ExecuteContext(p.t.Context()); err != nil {
+		p.t.Fatal(err)
+	}
+	return dir
+}
+
 // member is the agent's half of a task that has no join key.
 func (p *plane) member(url string) *join.Member {
 	t := p.t
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "join")
-	root := newRoot()
-	root.SetArgs([]string{"token", "join", "--data", p.cfg.Data, "--trust-domain", testDomain, "--task-role", "--namespace", "demo", "--workload", "backend", "--discovery-name", "backend", "--out", dir})
-	root.SetOut(io.Discard)
-	if err := root.ExecuteContext(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	dir := p.joinByRole("--task-role")
 	for name, v := range map[string]string{
 		"AWS_ACCESS_KEY_ID": "ASIATASK", "AWS_SECRET_ACCESS_KEY": "task", "AWS_SESSION_TOKEN": "session", "AWS_ENDPOINT_URL_STS": url,
 	} {

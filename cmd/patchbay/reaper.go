@@ -7,7 +7,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"patchbay/audit"
-	"patchbay/identity/taskrole"
 	"patchbay/mesh"
 	"patchbay/registrar/reaper"
 )
@@ -26,15 +25,11 @@ func (c *control) reaper() *reaper.Reaper {
 		return nil
 	}
 	alone := c.cfg.CloudMap.OnlyControlPlane
-	if c.tasks == nil && !alone {
+	if len(c.roles) == 0 && !alone {
 		return nil
 	}
-	tasks := c.tasks
-	if tasks == nil {
-		tasks = taskrole.NewTasks(nil, nil, nil)
-	}
 	return reaper.New(reaper.Config{
-		Snapshot: c.store.Snapshot, Tasks: tasks, Registry: c.registrar, Connected: c.connected, Alone: alone, Log: c.log,
+		Snapshot: c.store.Snapshot, Tasks: c.roles, Registry: c.registrar, Connected: c.connected, Alone: alone, Log: c.log,
 		Reaped: func(service mesh.ServiceName, id, why string) {
 			c.audit.Record(audit.Event{Kind: audit.Deregistered, Actor: "reaper", Subject: service.String() + " " + id, Decision: audit.Allowed, Reason: why})
 		},

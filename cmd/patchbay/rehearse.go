@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/acmpca"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
@@ -93,6 +94,11 @@ func (c *control) calls(ctx context.Context, cfg aws.Config) (rehearse.Calls, ma
 		out.Tasks = ecs.NewFromConfig(cfg, func(o *ecs.Options) {
 			o.Region, o.BaseEndpoint = cmp.Or(t.Region, o.Region), nonEmpty(t.ECSEndpoint, o.BaseEndpoint)
 		})
+	}
+	if i := c.cfg.Identities.InstanceRoles; i != nil {
+		out.Instances = ec2.NewFromConfig(cfg, func(o *ec2.Options) {
+			o.Region, o.BaseEndpoint = cmp.Or(i.Region, o.Region), nonEmpty(i.EC2Endpoint, o.BaseEndpoint)
+		}).DescribeInstances
 	}
 	return out, names
 }

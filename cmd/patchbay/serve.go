@@ -124,7 +124,7 @@ type control struct {
 	foreseen    *foreseen
 	guard       *identity.Guard
 	enrolment   *identity.Server
-	tasks       *taskrole.Tasks // nil: none joins by its role
+	roles       taskrole.Roles // empty: nobody joins by a role
 	cache       *delta.Cache
 	pusher      *xds.Pusher
 	agents      *agents.Server

@@ -19,9 +19,11 @@ import (
 
 	"patchbay/config"
 	"patchbay/declare"
+	"patchbay/identity/join"
 	"patchbay/internal/count"
 	"patchbay/mesh"
 	"patchbay/sidecar"
+	"patchbay/sidecar/ec2"
 	"patchbay/sidecar/ecs"
 	"patchbay/sidecar/envoy"
 	"patchbay/xds/bootstrap"
@@ -109,7 +111,7 @@ func (o *sidecarOptions) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.cfg.Agent, "agent", "", "the control plane's agent port, HOST:PORT")
 	f.StringVar(&o.cfg.Join, "join", "/join", "the workload's join directory, made by 'patchbay token join'")
 	f.StringVar(&o.joinFiles, "join-files", "", "instead of --join: the files of a directory without a key, as a JSON object ('patchbay inject ecs' writes it)")
-	f.StringVar(&o.cfg.Task, "task", "", "name of this task, unique in its workload (default: on ECS the task's id, else the host name)")
+	f.StringVar(&o.cfg.Task, "task", "", "name of this task, unique in its workload (default: on ECS the task's id, on EC2 the instance's where it joins by its role, else the host name)")
 	f.StringVar(&o.cfg.State, "state", defaultState, "directory for the node certificate, Envoy's configuration and sockets; one for each task")
 	f.StringVar(&o.wiring, "wiring", string(sidecar.Auto), "how connections reach Envoy: redirect (needs NET_ADMIN), bind, or auto")
 	f.StringVar(&o.profile, "profile", string(mesh.Live), "live, or strict: what ECS Service Connect does and nothing else, such as names that are those of the task's start")
@@ -122,7 +124,7 @@ func (o *sidecarOptions) flags(f *pflag.FlagSet) {
 	f.DurationVar(&o.cfg.DrainTime, "drain-time", 20*time.Second, "how long connections may take to end once every caller knows that the task stops")
 	f.DurationVar(&o.cfg.StopTimeout, "stop-timeout", 0, "when after the first SIGTERM the container is killed: the drain ends before (default: on ECS 30s, its own default; elsewhere no limit)")
 	f.StringVar(&o.cfg.Revision, "revision", "", "deployment that the task is of, such as green or 7 (default: on ECS the revision of its task definition)")
-	f.StringVar(&o.cfg.Zone, "zone", "", "availability zone id, such as use1-az1 (default: on ECS the task's)")
+	f.StringVar(&o.cfg.Zone, "zone", "", "availability zone id, such as use1-az1 (default: on ECS the task's, on EC2 the instance's where it joins by its role)")
 	f.StringVar(&o.cfg.Container, "app-container", "", "on ECS: the container whose health check counts (default: the one that maps the port)")
 	f.BoolVar(&o.cfg.CloseDead, "close-dead", false, "refuse new connections while the application takes none, so that the TCP check of a Network Load Balancer fails (needs NET_ADMIN)")
 	f.StringVar(&o.cfg.Metrics, "metrics", "", "where Prometheus may scrape the task's metrics, HOST:PORT such as 127.0.0.1:9464 (default: nowhere)")
@@ -184,6 +186,9 @@ func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
 		}
 	}
 	if err := onECS(c.Context(), &cfg); err != nil {
+		errs = append(errs, err)
+	}
+	if err := onEC2(c.Context(), &cfg); err != nil {
 		errs = append(errs, err)
 	}
 	if cfg.Task == "" {
@@ -250,6 +255,24 @@ func onECS(ctx context.Context, cfg *sidecar.Config) error {
 	cfg.Revision = cmp.Or(cfg.Revision, t.Revision)
 	cfg.Network = cmp.Or(cfg.Network, t.Mode)
 	cfg.StopTimeout = cmp.Or(cfg.StopTimeout, ecs.StopTimeout)
+	return nil
+}
+
+// onEC2 takes the machine's name from its metadata, and what no flag says, where
+// it joins by the role of its instance.
+func onEC2(ctx context.Context, cfg *sidecar.Config) error {
+	dir, err := join.Load(cfg.Join)
+	if err != nil || !dir.ByInstance() {
+		return nil //nolint:nilerr // who joins waits for the directory, and says what is wrong with it
+	}
+	i, err := ec2.Wait(ctx, cfg.Log)
+	if err != nil {
+		return err
+	}
+	if cfg.Task != "" && cfg.Task != i.ID {
+		return fmt.Errorf("task: %q; allowed: %s, the id of this instance, by whose role it joins: leave it out", cfg.Task, i.ID)
+	}
+	cfg.Task, cfg.Zone = i.ID, cmp.Or(cfg.Zone, i.ZoneID)
 	return nil
 }
 

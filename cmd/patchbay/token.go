@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"patchbay/identity"
+	"patchbay/identity/taskrole"
 )
 
 func newTokenCmd() *cobra.Command {
@@ -32,7 +33,7 @@ control plane; a running one follows what they change within seconds.`,
 
 func newTokenJoinCmd() *cobra.Command {
 	var r identity.JoinRequest
-	var asJSON bool
+	var asJSON, byTask, byInstance bool
 	c := &cobra.Command{
 		Use:   "join",
 		Short: "Register a workload and make its join directory",
@@ -51,8 +52,8 @@ which agents that are running take up within a minute; the key of before goes
 on to count until 'patchbay token withdraw'.
 
 With --task-role the directory has no key, and nothing in it is secret: the
-tasks of an ECS service prove their AWS role instead
-(docs/reference/task-roles.md). Nothing is registered then, and --json prints the
+tasks of an ECS service prove their AWS role instead, and with --instance-role
+EC2 instances that of their instance profile (docs/reference/task-roles.md). Nothing is registered then, and --json prints the
 files, too: for a command that runs where nobody can fetch them.`,
 		Example: `  patchbay token join --data /var/lib/patchbay --namespace prod \
     --workload backend --discovery-name backend --out /join/backend
@@ -61,6 +62,12 @@ files, too: for a command that runs where nobody can fetch them.`,
   docker compose run --rm backend-join             the same in containers, as inject writes it`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			switch {
+			case byTask:
+				r.ByRole = taskrole.KeyID
+			case byInstance:
+				r.ByRole = taskrole.InstanceKeyID
+			}
 			done, err := identity.MakeJoin(r)
 			if errors.Is(err, identity.ErrRequest) {
 				return usage(c, err)
@@ -79,7 +86,9 @@ files, too: for a command that runs where nobody can fetch them.`,
 	f.StringArrayVar(&r.Workload.DiscoveryNames, "discovery-name", nil, "a discoveryName that the workload may offer (repeat for more)")
 	f.StringVar(&r.Out, "out", "", "the directory to make")
 	f.BoolVar(&r.NewKey, "new-key", false, "make a new key even where the directory holds a good one")
-	f.BoolVar(&r.ByRole, "task-role", false, "no key: the workload's tasks join by their AWS role, which identities.taskRoles of the control plane's file names")
+	f.BoolVar(&byTask, "task-role", false, "no key: the workload's tasks join by their AWS role, which identities.taskRoles of the control plane's file names")
+	f.BoolVar(&byInstance, "instance-role", false, "no key: the workload's EC2 instances join by their AWS role, which identities.instanceRoles of the control plane's file names")
+	c.MarkFlagsMutuallyExclusive("task-role", "instance-role")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
@@ -89,7 +98,7 @@ func printJoined(out io.Writer, r identity.JoinRequest, done identity.Joined, as
 	if asJSON {
 		did := append([]string{}, done.Changed...) // [] in JSON
 		answer := map[string]any{"changed": len(did) > 0, "did": did, "join": done.Info, "directory": r.Out}
-		if r.ByRole { // no secret is in them
+		if r.ByRole != "" { // no secret is in them
 			files, err := joinFiles(r.Out)
 			if err != nil {
 				return err

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/google/go-cmp/cmp"
@@ -49,6 +50,7 @@ var steps = []struct {
 	{[]string{"servicediscovery"}, (*world).discover},
 	{[]string{"servicediscovery"}, (*world).meet},
 	{[]string{"ecs", "sts"}, (*world).admit},
+	{[]string{"ec2"}, (*world).admitInstance},
 	{[]string{"sqs"}, (*world).listen},
 	{[]string{"acm-pca"}, (*world).issue},
 	{[]string{"secretsmanager", "kms"}, (*world).keep},
@@ -149,7 +151,7 @@ func (w *world) meet(ctx context.Context) error {
 // admit takes in a task by its role, and finds out what has ended.
 func (w *world) admit(ctx context.Context) error {
 	api := ecs.NewFromConfig(w.config(), func(o *ecs.Options) { o.BaseEndpoint = &w.url })
-	tasks := taskrole.NewTasks(taskrole.NewVerifier("patchbay:"+trustDomain, region, w.url), api, []taskrole.Role{{Workload: workload, ARN: "arn:aws:iam::111122223333:role/backend", Cluster: "prod", Service: "backend"}})
+	tasks := taskrole.Roles{taskrole.Tasks(taskrole.NewVerifier("patchbay:"+trustDomain, region, w.url), api, []taskrole.Role{{Workload: workload, ARN: "arn:aws:iam::111122223333:role/backend", Cluster: "prod", Service: "backend"}})}
 	csr := []byte("a certificate request")
 	proof, err := taskrole.Sign(ctx, credentials.NewStaticCredentialsProvider("ASIATASK", "task", "session"), region, w.url, "patchbay:"+trustDomain, csr)
 	if err != nil {
@@ -157,6 +159,20 @@ func (w *world) admit(ctx context.Context) error {
 	}
 	_, _, _, err = tasks.Admit(ctx, proof, csr, mesh.Node{Workload: workload, Task: taskID}, address, time.Now())
 	_, gone := tasks.Gone(ctx, workload, []string{taskID})
+	return errors.Join(err, gone)
+}
+
+// admitInstance takes in an instance by its role, and finds out what has ended.
+func (w *world) admitInstance(ctx context.Context) error {
+	api := ec2.NewFromConfig(w.config(), func(o *ec2.Options) { o.BaseEndpoint = &w.url })
+	instances := taskrole.Roles{taskrole.Instances(taskrole.NewVerifier("patchbay:"+trustDomain, region, w.url), api.DescribeInstances, []taskrole.Role{{Workload: workload, ARN: "arn:aws:iam::111122223333:role/backend"}})}
+	csr := []byte("a certificate request")
+	proof, err := taskrole.Sign(ctx, credentials.NewStaticCredentialsProvider("ASIAMACHINE", "machine", "session"), region, w.url, "patchbay:"+trustDomain, csr)
+	if err != nil {
+		return err
+	}
+	_, _, _, err = instances.Admit(ctx, proof, csr, mesh.Node{Workload: workload, Task: machineID}, address, time.Now())
+	_, gone := instances.Gone(ctx, workload, []string{machineID})
 	return errors.Join(err, gone)
 }
 
@@ -225,7 +241,11 @@ func TestNothingMissingNothingUnused(t *testing.T) {
 		if len(refused) > 0 {
 			t.Errorf("%s.json does not allow %v", policy, refused)
 		}
-		if d := cmp.Diff(done, actions(read(t, policy, w.ca))); d != "" {
+		want := read(t, policy, w.ca)
+		if policy == "control-plane" {
+			want = append(want, read(t, "instances", "")...)
+		}
+		if d := cmp.Diff(done, actions(want)); d != "" {
 			t.Errorf("%s.json (- is called and not in it, + is in it and not called):\n%s", policy, d)
 		}
 	}
@@ -234,7 +254,7 @@ func TestNothingMissingNothingUnused(t *testing.T) {
 // TestEachActionIsNamed takes the actions out one by one: what is said names the
 // action, the resource, and a statement that allows it.
 func TestEachActionIsNamed(t *testing.T) {
-	for _, policy := range []string{"control-plane", "task"} {
+	for _, policy := range []string{"control-plane", "instances", "task"} {
 		for _, action := range actions(read(t, policy, "")) {
 			t.Run(action, func(t *testing.T) {
 				t.Parallel()
@@ -289,8 +309,8 @@ func TestServiceKey(t *testing.T) {
 
 // TestPages: the statements of the reference pages allow the same.
 func TestPages(t *testing.T) {
-	all := actions(read(t, "control-plane", ""))
-	for page, prefixes := range map[string][]string{"private-ca": {"acm-pca:"}, "secrets-manager": {"secretsmanager:", "kms:"}, "task-roles": {"ecs:"}} {
+	all := actions(append(read(t, "control-plane", ""), read(t, "instances", "")...))
+	for page, prefixes := range map[string][]string{"private-ca": {"acm-pca:"}, "secrets-manager": {"secretsmanager:", "kms:"}, "task-roles": {"ec2:", "ecs:"}} {
 		text, err := os.ReadFile("../../docs/reference/" + page + ".md")
 		if err != nil {
 			t.Fatal(err)

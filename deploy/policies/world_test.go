@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
+	fakeec2 "patchbay/internal/awsfake/ec2"
 	fakeecs "patchbay/internal/awsfake/ecs"
 	"patchbay/internal/awsfake/pca"
 	"patchbay/internal/awsfake/secrets"
@@ -33,6 +34,7 @@ const (
 	account     = "111122223333"
 	trustDomain = "prod.example"
 	taskID      = "0123456789abcdef0123456789abcdef"
+	machineID   = "i-0123456789abcdef0"
 	role        = "arn:aws:sts::111122223333:assumed-role/patchbay-control-plane/1"
 	kmsKey      = "arn:aws:kms:us-east-1:111122223333:key/1"
 	serviceKey  = "arn:aws:kms:us-east-1:111122223333:key/2"
@@ -100,12 +102,15 @@ func newWorld(t *testing.T, less string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	policy := without(append(read(t, "control-plane", ca), filled(t, "service-key", ca, serviceKey)...), less)
+	policy := without(slices.Concat(read(t, "control-plane", ca), read(t, "instances", ca), filled(t, "service-key", ca, serviceKey)), less)
 	w := &world{t: t, ca: ca, ecs: fakeecs.New(), sqs: fakesqs.New()}
 	w.sqs.Longest = time.Millisecond
+	machines := fakeec2.New()
+	machines.Put(fakeec2.Instance{ID: machineID, Profile: "arn:aws:iam::111122223333:instance-profile/backend", Addresses: []string{"10.0.1.17"}})
 	w.aws = wire.New(wire.Options{Unlimited: true, Principals: map[string]wire.Principal{"role": {Secret: "secret", ARN: role, Statements: policy}}},
-		p.API(), secrets.New(secrets.Options{Keys: []secrets.Key{{ARN: kmsKey}, {ARN: serviceKey}}}).API(), sts.API(), w.ecs.API(), w.sqs.API())
+		p.API(), secrets.New(secrets.Options{Keys: []secrets.Key{{ARN: kmsKey}, {ARN: serviceKey}}}).API(), sts.API(), w.ecs.API(), machines.API(), w.sqs.API())
 	w.aws.Grant("ASIATASK", wire.Principal{Secret: "task", Token: "session", Account: account, ARN: "arn:aws:sts::111122223333:assumed-role/backend/" + taskID, Statements: without(read(t, "task", ca), less)})
+	w.aws.Grant("ASIAMACHINE", wire.Principal{Secret: "machine", Token: "session", Account: account, ARN: "arn:aws:sts::111122223333:assumed-role/backend/" + machineID, Statements: read(t, "task", ca)})
 	h := httptest.NewServer(w.aws)
 	reg := registry.New(&store.Memory{}, registry.Options{Region: region, Account: account})
 	done := make(chan struct{})

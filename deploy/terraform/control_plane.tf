@@ -13,14 +13,23 @@ locals {
     secrets          = { secretsManager = { kmsKey = aws_kms_key.secrets.arn } }
     log              = { format = "json" }
 
-    identities = length(var.services) == 0 ? null : {
-      taskRoles = {
+    identities = {
+      taskRoles = length(var.services) == 0 ? null : {
         workloads = [for name, service in var.services : {
           namespace      = service.namespace
           workload       = name
           discoveryNames = service.discovery_names
           role           = aws_iam_role.service[name].arn
           cluster        = element(split("/", var.cluster_arn), 1)
+        }]
+      }
+
+      instanceRoles = length(var.instances) == 0 ? null : {
+        workloads = [for name, machines in var.instances : {
+          namespace      = machines.namespace
+          workload       = name
+          discoveryNames = machines.discovery_names
+          role           = machines.role_arn
         }]
       }
     }

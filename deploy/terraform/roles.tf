@@ -48,6 +48,14 @@ resource "aws_iam_role_policy" "service_key" {
   })
 }
 
+# Where EC2 instances join by their role.
+resource "aws_iam_role_policy" "instances" {
+  count  = length(var.instances) == 0 ? 0 : 1
+  name   = "instances"
+  role   = aws_iam_role.control_plane.id
+  policy = file("${path.module}/../policies/instances.json")
+}
+
 # By this ECS fetches images and writes logs, for the control plane and for the
 # services.
 resource "aws_iam_role" "execution" {

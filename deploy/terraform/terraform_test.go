@@ -45,6 +45,9 @@ func whole() map[string]cty.Value {
 		return cty.ObjectVal(map[string]cty.Value{"namespace": cty.StringVal("prod"), "discovery_names": names})
 	}
 	vars["services"] = cty.MapVal(map[string]cty.Value{"backend": service(list("backend")), "frontend": service(cty.ListValEmpty(cty.String))})
+	vars["instances"] = cty.MapVal(map[string]cty.Value{"batch": cty.ObjectVal(map[string]cty.Value{
+		"namespace": cty.StringVal("prod"), "discovery_names": list("batch"), "role_arn": cty.StringVal("arn:aws:iam::111122223333:role/batch"),
+	})})
 	vars["share_with"], vars["alarm_topics"], vars["replicas"] = list("444455556666", "555566667777"), list("arn:aws:sns:eu-west-1:111122223333:alarms"), cty.NumberIntVal(3)
 	vars["service_kms_keys"] = list("arn:aws:kms:eu-west-1:111122223333:key/2")
 	return vars
@@ -317,6 +320,10 @@ func (m *module) fits(at string, c container, cfg config.Config) {
 		if len(roles) != services || roles[0].Role != "arn:aws:iam::111122223333:role/service-"+roles[0].Workload || roles[0].Cluster != "prod" {
 			m.t.Errorf("%+v", roles)
 		}
+		machines := cfg.Identities.InstanceRoles.Workloads
+		if len(machines) != 1 || machines[0].Workload != "batch" || machines[0].Role != "arn:aws:iam::111122223333:role/batch" {
+			m.t.Errorf("%+v", machines)
+		}
 	}
 }
 
@@ -325,7 +332,7 @@ func (m *module) fits(at string, c container, cfg config.Config) {
 func TestPolicies(t *testing.T) {
 	m := load(t, whole())
 	m.all()
-	for at, actions := range map[string]int{"aws_iam_role_policy.control_plane[]": 20, "aws_iam_role_policy.service_key[0]": 2, "aws_iam_role_policy.service[backend]": 1, "aws_iam_role_policy.service[frontend]": 1} {
+	for at, actions := range map[string]int{"aws_iam_role_policy.control_plane[]": 20, "aws_iam_role_policy.service_key[0]": 2, "aws_iam_role_policy.instances[0]": 1, "aws_iam_role_policy.service[backend]": 1, "aws_iam_role_policy.service[frontend]": 1} {
 		text := m.values[at+".policy"].AsString()
 		statements, err := wire.ParsePolicy([]byte(text))
 		if err != nil || strings.Contains(text, "${") {

@@ -23,6 +23,16 @@ variable "services" {
   default = {}
 }
 
+variable "instances" {
+  description = "Workloads on EC2 instances by name: their role, of an instance profile of the same name, is their identity"
+  type = map(object({
+    namespace       = string
+    discovery_names = list(string)
+    role_arn        = string
+  }))
+  default = {}
+}
+
 variable "service_kms_keys" {
   description = "ARNs of the KMS keys that services name as tls.kmsKey: the control plane may use these too"
   type        = list(string)

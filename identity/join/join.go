@@ -58,7 +58,10 @@ func (d *Dir) String() string { return d.Namespace + "/" + d.Workload + " (key "
 
 // ByRole reports whether the task joins by its AWS role: the directory then
 // holds no key, and no secret.
-func (d *Dir) ByRole() bool { return d.KeyID == taskrole.KeyID }
+func (d *Dir) ByRole() bool { return taskrole.IsKeyID(d.KeyID) }
+
+// ByInstance reports whether who joins is an EC2 instance, by its role.
+func (d *Dir) ByInstance() bool { return d.KeyID == taskrole.InstanceKeyID }
 
 // Public is the public half of the join key.
 func (d *Dir) Public() *ecdsa.PublicKey { return &d.key.PublicKey }

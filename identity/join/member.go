@@ -17,6 +17,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"google.golang.org/grpc/credentials"
 
+	"patchbay/identity/taskrole"
 	"patchbay/mesh"
 )
 
@@ -96,6 +97,9 @@ func (m *Member) Join(ctx context.Context) error {
 			return err
 		case err != nil:
 			return backoff.Permanent(err)
+		}
+		if dir.ByRole() && dir.KeyID != taskrole.KeyIDOf(m.cfg.Task) {
+			return backoff.Permanent(fmt.Errorf("task: %q; allowed with a join directory of %s: the name that AWS gave (start again if the directory came later)", m.cfg.Task, dir.KeyID))
 		}
 		if kept, err := read(m.cfg.State); err == nil && !dir.ByRole() && kept.usable(SPIFFEID(dir.TrustDomain, m.node(dir)), dir.CA, time.Now()) == nil {
 			m.hold(dir, kept, dir.DiscoveryNames)

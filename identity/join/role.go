@@ -12,17 +12,21 @@ import (
 )
 
 // proof makes the proof that goes with a certificate request: of the join key,
-// or of the task's AWS role.
+// or of the AWS role of the task or the instance.
 func (d *Dir) proof(ctx context.Context, csrDER []byte) (string, error) {
 	if !d.ByRole() {
 		return d.Proof(csrDER)
 	}
-	cfg, err := awsconfig.LoadDefaultConfig(ctx)
+	var options []func(*awsconfig.LoadOptions) error
+	if d.ByInstance() { // elsewhere nobody may answer
+		options = append(options, awsconfig.WithEC2IMDSRegion())
+	}
+	cfg, err := awsconfig.LoadDefaultConfig(ctx, options...)
 	if err != nil {
-		return "", fmt.Errorf("AWS configuration of the task: %w", err)
+		return "", fmt.Errorf("AWS configuration: %w", err)
 	}
 	if cfg.Region == "" {
-		return "", errors.New("the task's AWS region is not known: set AWS_REGION")
+		return "", errors.New("the AWS region is not known: set AWS_REGION")
 	}
 	return taskrole.Sign(ctx, cfg.Credentials, cfg.Region, os.Getenv("AWS_ENDPOINT_URL_STS"), Audience(d.TrustDomain), csrDER)
 }

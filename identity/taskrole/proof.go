@@ -1,13 +1,14 @@
-// Package taskrole proves which AWS task a caller is, without any secret of
-// ours: the task signs a request to AWS STS that asks "who am I", the control
-// plane sends it, and AWS answers with the role and the task. Then ECS is asked
-// whether there is such a task, of that service, with that role, at that
-// address.
+// Package taskrole proves which task of ECS, or which instance of EC2, a caller
+// is, without any secret of ours: the caller signs a request to AWS STS that
+// asks "who am I", the control plane sends it, and AWS answers with the role and
+// the name of its session, which is that of the task or the instance. Then ECS
+// is asked whether there is such a task, of that service, with that role, at
+// that address; or EC2 whether there is such an instance.
 //
 // It owns the form of the proof, and both halves of it. It must not know
 // workloads' join keys nor node certificates: that is package identity.
 //
-// Start reading at [Sign], then [Verifier.Verify] and [Tasks.Admit].
+// Start reading at [Sign], then [Verifier.Verify] and [Roles.Admit].
 package taskrole
 
 import (
@@ -19,6 +20,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -29,8 +31,26 @@ import (
 // Prefix begins every proof of this kind; no join proof begins so.
 const Prefix = "awsiam."
 
-// KeyID stands in node certificates in the place of a join key's id.
-const KeyID = "task-role"
+// What stands in join directories and node certificates in the place of a join
+// key's id: of tasks, and of instances.
+const (
+	KeyID         = "task-role"
+	InstanceKeyID = "instance-role"
+)
+
+// instanceID is the form of EC2's; no task of ECS is named so.
+var instanceID = regexp.MustCompile(`^i-([0-9a-f]{8}|[0-9a-f]{17})$`)
+
+// KeyIDOf is KeyID or InstanceKeyID: the kind of a caller of that name.
+func KeyIDOf(task string) string {
+	if instanceID.MatchString(task) {
+		return InstanceKeyID
+	}
+	return KeyID
+}
+
+// IsKeyID reports whether a join key's id is none: it stands for a role.
+func IsKeyID(id string) bool { return id == KeyID || id == InstanceKeyID }
 
 const (
 	// audienceHeader names the mesh that a proof is for, requestHeader the
@@ -67,12 +87,12 @@ func digest(csrDER []byte) string {
 }
 
 // Sign makes a proof for a certificate request, good for some minutes from
-// now, with the credentials of the task's role. endpoint is empty for AWS's own
+// now, with the credentials of the caller's role. endpoint is empty for AWS's own
 // STS. It calls nobody.
 func Sign(ctx context.Context, creds aws.CredentialsProvider, region, endpoint, audience string, csrDER []byte) (string, error) {
 	c, err := creds.Retrieve(ctx)
 	if err != nil {
-		return "", fmt.Errorf("credentials of the task's role: %w", err)
+		return "", fmt.Errorf("credentials of the role: %w", err)
 	}
 	host := Host(region)
 	if endpoint != "" {

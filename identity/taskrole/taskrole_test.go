@@ -64,9 +64,9 @@ func task(role, session string) wire.Principal {
 	return wire.Principal{Secret: "task secret", Token: "session token", Account: "111122223333", ARN: "arn:aws:sts::111122223333:assumed-role/" + role + "/" + session, UserID: "AROAEXAMPLE:" + session}
 }
 
-func (c *cloud) tasks() *Tasks {
+func (c *cloud) tasks() Roles {
 	api := ecs.New(ecs.Options{Region: region, BaseEndpoint: &c.url, Credentials: credentials.NewStaticCredentialsProvider("CONTROLPLANE", "cp", "")})
-	return NewTasks(NewVerifier(audience, region, c.url), api, []Role{{backend, roleName, "prod", "backend"}})
+	return Roles{Tasks(NewVerifier(audience, region, c.url), api, []Role{{Workload: backend, ARN: roleName, Cluster: "prod", Service: "backend"}})}
 }
 
 // proof is a good one.
@@ -164,7 +164,7 @@ func TestForgeries(t *testing.T) {
 		"host of the attacker":       {change(func(s *signed) { s.Host = "sts.evil.example" }), "it is for"},
 		"host with a user":           {change(func(s *signed) { s.Host = "sts.eu-west-1.amazonaws.com@evil.example" }), "it is for"},
 		"host of another service":    {change(func(s *signed) { s.Host = "iam.amazonaws.com" }), "it is for"},
-		"host of another region":     {change(func(s *signed) { s.Host = "sts.us-east-1.amazonaws.com" }), "give the task the region"},
+		"host of another region":     {change(func(s *signed) { s.Host = "sts.us-east-1.amazonaws.com" }), "give the caller the region"},
 		"another action":             {change(func(s *signed) { s.Body = "Action=AssumeRole&Version=2011-06-15" }), "its body"},
 		"two actions":                {change(func(s *signed) { s.Body += "&Action=GetSessionToken" }), "its body"},
 		"an X-Amz header":            {header("X-Amz-Target", "evil"), `header "X-Amz-Target"`},
@@ -284,7 +284,7 @@ func TestWhatECSSays(t *testing.T) {
 			x.change(&changed)
 			e.Put(changed)
 			tasks := c.tasks()
-			tasks.api = ecs.New(ecs.Options{Region: region, BaseEndpoint: &h.URL, Credentials: credentials.NewStaticCredentialsProvider("a", "b", "")})
+			tasks[0].census = ofECS{ecs.New(ecs.Options{Region: region, BaseEndpoint: &h.URL, Credentials: credentials.NewStaticCredentialsProvider("a", "b", "")})}
 			_, _, _, err := tasks.Admit(t.Context(), c.proof(), csr, node(backend, taskID), address, time.Now())
 			if err == nil || !strings.Contains(err.Error(), x.want) {
 				t.Errorf("%v; want %q", err, x.want)
@@ -313,7 +313,7 @@ func TestAWSInTrouble(t *testing.T) {
 			}
 			defer stop()
 			tasks := c.tasks()
-			tasks.api = ecs.New(ecs.Options{Region: region, BaseEndpoint: &c.url, RetryMaxAttempts: 1, Credentials: credentials.NewStaticCredentialsProvider("CONTROLPLANE", "cp", "")})
+			tasks[0].census = ofECS{ecs.New(ecs.Options{Region: region, BaseEndpoint: &c.url, RetryMaxAttempts: 1, Credentials: credentials.NewStaticCredentialsProvider("CONTROLPLANE", "cp", "")})}
 			_, _, _, err := tasks.Admit(ctx, c.proof(), csr, node(backend, taskID), address, time.Now())
 			if err == nil || errors.Is(err, ErrRefused) {
 				t.Errorf("%v", err)
@@ -367,7 +367,7 @@ func TestImpostorsOfSTS(t *testing.T) {
 				t.Fatal(err)
 			}
 			tasks := c.tasks()
-			tasks.verifier = NewVerifier(audience, region, impostor.URL)
+			tasks[0].verifier = NewVerifier(audience, region, impostor.URL)
 			if w, _, _, err := tasks.Admit(t.Context(), proof, csr, node(backend, taskID), address, time.Now()); err == nil {
 				t.Errorf("admitted as %v", w)
 			}

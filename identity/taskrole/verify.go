@@ -22,9 +22,9 @@ import (
 	"patchbay/internal/iam"
 )
 
-// ErrRefused is matched by every refusal of a proof or of a task. Other errors
+// ErrRefused is matched by every refusal of a proof or of a caller. Other errors
 // mean that AWS could not be asked: the caller may come again.
-var ErrRefused = errors.New("the proof of the task's role is refused")
+var ErrRefused = errors.New("the proof of the role is refused")
 
 func refuse(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrRefused, fmt.Errorf(format, args...))
@@ -132,7 +132,7 @@ func (v *Verifier) check(s signed, csrDER []byte, now time.Time) (signature stri
 	case s.Headers["Content-Type"] != contentType:
 		return "", at, refuse("its Content-Type is %.60q", s.Headers["Content-Type"])
 	case s.Host != v.host:
-		return "", at, refuse("it is for %.80q; this control plane asks %q: give the task the region %s", s.Host, v.host, v.region)
+		return "", at, refuse("it is for %.80q; this control plane asks %q: give the caller the region %s", s.Host, v.host, v.region)
 	case m == nil:
 		return "", at, refuse("its Authorization is not a Signature Version 4 for STS")
 	case m[2] != v.region:
@@ -226,7 +226,7 @@ func read(text []byte) (Caller, error) {
 	}
 	m := assumedRole.FindStringSubmatch(strings.TrimSpace(a.Results[0].Arn))
 	if m == nil || m[2] != strings.TrimSpace(a.Results[0].Account) {
-		return Caller{}, refuse("the caller is %.200q; allowed: the role of a task, arn:aws:sts::ACCOUNT:assumed-role/ROLE/TASK", a.Results[0].Arn)
+		return Caller{}, refuse("the caller is %.200q; allowed: the role of a task or an instance, arn:aws:sts::ACCOUNT:assumed-role/ROLE/TASK", a.Results[0].Arn)
 	}
 	return Caller{Account: m[2], Role: m[3], Session: m[4], ARN: m[0]}, nil
 }
@@ -242,7 +242,7 @@ func said(text []byte) string {
 	}
 	err := iam.Explain(&smithy.GenericAPIError{Code: e.Code, Message: fmt.Sprintf("%.500s", e.Message)}, "sts:GetCallerIdentity", "")
 	if denied, is := errors.AsType[*iam.Denied](err); is {
-		denied.Who = cmp.Or(denied.Who, "the role of the task")
+		denied.Who = cmp.Or(denied.Who, "the role of the caller")
 		return fmt.Sprintf(": %v (every role may, unless the policy of a VPC endpoint or of the organization takes it away)", denied)
 	}
 	return fmt.Sprintf(": %.60s: %.200s", e.Code, e.Message)

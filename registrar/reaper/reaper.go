@@ -3,13 +3,13 @@
 // registry has leases.
 //
 // It owns when an instance counts as that of a dead task, and how many may go
-// at once. It must not know how ECS is asked ([Tasks]) nor how the registry is
+// at once. It must not know how AWS is asked ([Tasks]) nor how the registry is
 // written ([Registry]). Start reading at [Reaper.Sweep].
 //
 // Its rules, each of which is a test:
 //
-//   - ECS must have said twice, a sweep apart, that the task is gone. What ECS
-//     can't be asked about is left alone.
+//   - ECS, or EC2, must have said twice, a sweep apart, that the task is gone.
+//     What it can't be asked about is left alone.
 //   - A task whose agent is connected here is never reaped.
 //   - At most a fifth of a namespace's instances go in one sweep, but one may
 //     always.
@@ -45,8 +45,9 @@ const silence = 10 * time.Minute
 type Tasks interface {
 	// Workloads are those whose tasks it knows.
 	Workloads() []mesh.Workload
-	// Gone returns those among the tasks of a workload that have ended. An
-	// error says what to do; then nothing is known of any.
+	// Gone tells which of the tasks of a workload have ended (true) and which
+	// have not. Those that it can't know are left out. An error says what to
+	// do; then nothing is known of any.
 	Gone(ctx context.Context, w mesh.Workload, tasks []string) (map[string]bool, error)
 }
 
@@ -64,7 +65,7 @@ type Config struct {
 	Registry  Registry
 	Connected func() map[string]bool // names of the tasks whose agents are connected here
 	// Alone says that there is no other control plane, so that the task of an
-	// agent that is not connected here has ended: also tasks that ECS does not
+	// agent that is not connected here has ended: also tasks that AWS does not
 	// know are reaped then, after ten minutes.
 	Alone  bool
 	Reaped func(service mesh.ServiceName, instanceID, why string) // is told of each
@@ -140,9 +141,9 @@ func (r *Reaper) Sweep(ctx context.Context) {
 			}
 		}
 	}
-	dead := r.dead(ctx, candidates)
+	dead, known := r.dead(ctx, candidates)
 	if r.cfg.Alone {
-		dead = append(dead, r.silent(candidates)...)
+		dead = append(dead, r.silent(candidates, known)...)
 	}
 	slices.SortFunc(dead, func(a, b found) int { return compare(a.instance, b.instance) })
 	suspects, tried, waiting := map[instance]bool{}, map[string]int{}, map[string]int{}
@@ -171,10 +172,11 @@ func (r *Reaper) Sweep(ctx context.Context) {
 	}
 }
 
-// dead are the candidates that ECS knows to have ended. Several workloads may
-// offer a service: then each of their clusters must have said so.
-func (r *Reaper) dead(ctx context.Context, candidates []instance) []found {
-	verdicts := map[instance]bool{} // absent: nobody was asked
+// dead are the candidates that AWS knows to have ended. Several workloads may
+// offer a service: then whoever can know a task must have said so. Known are
+// those that AWS was asked about, whatever it said.
+func (r *Reaper) dead(ctx context.Context, candidates []instance) (out []found, known map[instance]bool) {
+	verdicts := map[instance]bool{} // absent: nobody can know
 	for _, w := range r.cfg.Tasks.Workloads() {
 		var mine []instance
 		tasks := map[string]bool{}
@@ -190,17 +192,22 @@ func (r *Reaper) dead(ctx context.Context, candidates []instance) []found {
 		gone, err := r.cfg.Tasks.Gone(ctx, w, slices.Sorted(maps.Keys(tasks)))
 		r.tell(ctx, w, err)
 		for _, i := range mine {
+			ended, can := gone[i.task()]
+			if !can && err == nil {
+				continue
+			}
 			before, asked := verdicts[i]
-			verdicts[i] = err == nil && gone[i.task()] && (before || !asked)
+			verdicts[i] = err == nil && ended && (before || !asked)
 		}
 	}
-	var out []found
+	known = map[instance]bool{}
 	for i, gone := range verdicts {
+		known[i] = true
 		if gone {
-			out = append(out, found{i, "ECS has no such task, or has stopped it"})
+			out = append(out, found{i, "AWS has no such task or instance, or has stopped it"})
 		}
 	}
-	return out
+	return out, known
 }
 
 // tell logs an error once, and its end.
@@ -220,15 +227,14 @@ func (r *Reaper) tell(ctx context.Context, w mesh.Workload, err error) {
 	r.cfg.Log.InfoContext(ctx, "tasks that have ended can be told again", "workload", w.String())
 }
 
-// silent are the candidates that ECS does not know and whose agents have been
+// silent are the candidates that AWS does not know and whose agents have been
 // away for long.
-func (r *Reaper) silent(candidates []instance) []found {
+func (r *Reaper) silent(candidates []instance, known map[instance]bool) []found {
 	now := time.Now()
 	var out []found
 	heard := map[instance]time.Time{}
-	known := r.cfg.Tasks.Workloads()
 	for _, i := range candidates {
-		if slices.ContainsFunc(known, func(w mesh.Workload) bool { return w.Offers(i.service) }) {
+		if known[i] {
 			continue
 		}
 		since, ok := r.heard[i]

@@ -87,7 +87,7 @@ func (s *stand) present() (ids []string) {
 func (s *stand) replica() *replica {
 	r := &replica{log: &bytes.Buffer{}}
 	log := slog.New(slog.NewTextHandler(r.log, nil))
-	tasks := taskrole.NewTasks(taskrole.NewVerifier("", "us-east-1", ""), s.api, []taskrole.Role{{Workload: workload, ARN: "arn:aws:iam::111122223333:role/backend", Cluster: "prod", Service: "backend"}})
+	tasks := taskrole.Roles{taskrole.Tasks(taskrole.NewVerifier("", "us-east-1", ""), s.api, []taskrole.Role{{Workload: workload, ARN: "arn:aws:iam::111122223333:role/backend", Cluster: "prod", Service: "backend"}})}
 	r.Reaper = reaper.New(reaper.Config{
 		Tasks: tasks, Registry: registrar.New(registrar.Config{}, s.registry, nobody{}, log), Log: log,
 		Connected: func() map[string]bool { return nil },
