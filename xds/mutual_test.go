@@ -362,6 +362,7 @@ func TestAuthorizationOfConnections(t *testing.T) {
 	if n := e.Stats(t)["listener.ingress-db.ssl.fail_verify_san"]; n == 0 {
 		t.Error("no denial is counted")
 	}
+	logged(t, e, `"authorization":"denied"`, `"caller":"spiffe://mesh.test/workload/prod/batch"`, `"service":"db.prod"`, "no rule of its authorization allows it")
 	// The server speaks first: whoever is refused must not hear it.
 	for who, want := range map[string]bool{"prod/web": true, "prod/batch": false} {
 		cert := certificate(t)(ca.Issue(t, spiffe(who)))
@@ -381,4 +382,7 @@ func TestAuthorizationOfConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn.Close()
+	if log := e.Log(1000); strings.Contains(log, `"caller":"spiffe://mesh.test/workload/prod/web"`) || strings.Contains(log, `"caller":null`) {
+		t.Errorf("who is let in, or calls nobody, is logged as denied:\n%s", log)
+	}
 }

@@ -3,6 +3,7 @@ package translate
 import (
 	"slices"
 
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
@@ -71,10 +72,23 @@ func (id Identity) asks(in mesh.Ingress, c *tlsv3.CommonTlsContext) (required bo
 // Envoy's filter for connections waits for the caller's first byte, while the
 // server may have spoken (measured).
 func (id Identity) names(in mesh.Ingress) []*matcherv3.StringMatcher {
-	if a := in.Policy.Authorization; a != nil && !a.DryRun && in.Protocol == mesh.TCP {
-		return authz.Names(authz.Port{Service: in.Service, TrustDomain: id.TrustDomain, Rules: a})
+	if inHandshake(in) {
+		return authz.Names(authz.Port{Service: in.Service, TrustDomain: id.TrustDomain, Rules: in.Policy.Authorization})
 	}
 	return []*matcherv3.StringMatcher{{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: mesh.WorkloadsOf(id.TrustDomain, "")}}}
+}
+
+// inHandshake reports whether the service's authorization is decided there.
+func inHandshake(in mesh.Ingress) bool {
+	return in.Protocol == mesh.TCP && in.Policy != nil && in.Policy.Authorization != nil && !in.Policy.Authorization.DryRun
+}
+
+// refusals log who is refused in the handshake.
+func (id Identity) refusals(in mesh.Ingress) []*accesslogv3.AccessLog {
+	if !inHandshake(in) {
+		return nil
+	}
+	return []*accesslogv3.AccessLog{authz.Refusals(authz.Port{Service: in.Service, TrustDomain: id.TrustDomain, Rules: in.Policy.Authorization})}
 }
 
 // startsToRequire reports whether endpoints of now may refuse callers that a

@@ -103,6 +103,7 @@ func ingressListener(in mesh.Ingress, meta bootstrap.NodeMeta, id Identity, trac
 	}
 	return Resource{ListenerType, name, &listenerv3.Listener{
 		Name:             name,
+		AccessLog:        id.refusals(in),
 		Address:          wildcard(in.ListenerPort, meta.IPv6),
 		EnableReusePort:  reusePort(meta.Exclusive),
 		TrafficDirection: corev3.TrafficDirection_INBOUND,
