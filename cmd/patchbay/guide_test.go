@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/config"
 	"patchbay/internal/envoytest"
 	"patchbay/sidecar"
 )
@@ -27,15 +29,15 @@ import (
 //   - json is deployed: with new tasks of the workload whose name, and a colon,
 //     stand above it.
 //   - sh runs in bash: `patchbay` speaks to the mesh's control plane, `curl` is
-//     in the task of the frontend. If text follows, the commands run until they
-//     print its lines in their order, others between them; "…" stands for
-//     anything. The port 8080 is that of the mesh here.
+//     in the task of the workload above it, or of the frontend. If text follows,
+//     the commands run until they print its lines in their order, others between
+//     them; "…" stands for anything. The ports are those of the mesh here.
 type guide struct {
 	p      *plane
 	page   string
-	alias  uint16
+	ports  map[string]uint16 // of aliases, by those of the page
 	deploy func(workload, policies string)
-	front  func() *member
+	in     func(workload string) *member
 	bin    string // folder with patchbay
 }
 
@@ -65,24 +67,28 @@ func (g *guide) run(least int) {
 			g.deploy(s[1], s[3])
 			continue
 		}
-		g.shell(g.here(s[3]), g.here(s[4]))
+		g.shell(cmp.Or(s[1], "frontend"), g.here(s[3]), g.here(s[4]))
 	}
 }
 
-// here is a text of the page with the port of this mesh.
+// here is a text of the page with the ports of this mesh.
 func (g *guide) here(text string) string {
-	return strings.ReplaceAll(text, ":8080", fmt.Sprintf(":%d", g.alias))
+	for there, here := range g.ports {
+		text = strings.ReplaceAll(text, ":"+there, fmt.Sprintf(":%d", here))
+	}
+	return text
 }
 
 // shell runs commands until they print what the page shows.
-func (g *guide) shell(commands, shows string) {
+func (g *guide) shell(workload, commands, shows string) {
 	t := g.p.t
 	t.Helper()
+	m := g.in(workload)
 	want := regexp.MustCompile(pageLines(shows))
 	envoytest.Eventually(t, time.Minute, func() error {
 		cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", commands)
 		cmd.Dir = g.bin
-		cmd.Env = append(os.Environ(), "PATH="+g.bin+":"+os.Getenv("PATH"), "PATCHBAY_ADMIN=unix:"+adminSocket(g.p.cfg.Data), "CURL_HOME="+g.names())
+		cmd.Env = append(os.Environ(), "PATH="+g.bin+":"+os.Getenv("PATH"), "PATCHBAY_ADMIN=unix:"+adminSocket(g.p.cfg.Data), "CURL_HOME="+g.names(m))
 		out, err := cmd.CombinedOutput()
 		if ended, is := errors.AsType[*exec.ExitError](err); is && ended.ExitCode() == exitProblems && shows != "" {
 			err = nil // it has found something
@@ -97,18 +103,17 @@ func (g *guide) shell(commands, shows string) {
 	})
 }
 
-// names has curl resolve as the hosts file of the frontend's task does. It
-// returns the folder of curl's configuration.
-func (g *guide) names() string {
+// names has curl resolve as the hosts file of a task does. It returns the folder
+// of curl's configuration.
+func (g *guide) names(m *member) string {
 	var config strings.Builder
-	m := g.front()
 	hosts, err := os.ReadFile(m.hosts)
 	if err != nil {
 		g.p.t.Fatal(err)
 	}
 	for line := range strings.Lines(string(hosts)) {
 		if f := strings.Fields(line); len(f) > 1 && strings.HasSuffix(f[1], ".demo") {
-			fmt.Fprintf(&config, "resolve = \"%s:%d:%s\"\n", f[1], g.alias, f[0])
+			fmt.Fprintf(&config, "resolve = \"%s:%d:%s\"\n", f[1], g.ports["8080"], f[0])
 		}
 	}
 	if err := os.WriteFile(filepath.Join(g.bin, ".curlrc"), []byte(config.String()), 0o600); err != nil {
@@ -161,6 +166,9 @@ func (a *application) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case path == "/orders":
 		a.seen++
+	case path == "/traced":
+		fmt.Fprintln(w, r.Header.Get("traceparent"))
+		return
 	case path == "/seen":
 		fmt.Fprintln(w, a.seen, "/orders")
 		return
@@ -169,9 +177,9 @@ func (a *application) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // calls is a guide on a frontend that calls two backends, and next.
-func calls(t *testing.T, page string) *guide {
-	p := startPlane(t)
-	g := &guide{p: p, page: page, alias: uint16(freePort(t))}
+func calls(t *testing.T, page string, tweak ...func(*config.Config)) *guide {
+	p := startPlane(t, tweak...)
+	g := &guide{p: p, page: page, ports: map[string]uint16{"8080": uint16(freePort(t))}}
 	var mu sync.Mutex
 	tried := map[string]bool{}
 	start := func(name string) uint16 {
@@ -190,7 +198,7 @@ func calls(t *testing.T, page string) *guide {
 		m.until(func(sidecar.Status) error { return nil }) // it has read its environment
 		return m
 	}
-	g.front = func() *member { return running["frontend"][0] }
+	g.in = func(workload string) *member { return running[workload][0] }
 	g.deploy = func(workload, policies string) {
 		t.Helper()
 		was := running[workload]
@@ -205,7 +213,7 @@ func calls(t *testing.T, page string) *guide {
 			running[workload] = nil
 		}
 		for _, port := range apps[workload] {
-			running[workload] = append(running[workload], task(workload, deployed(t, offering(t, workload, port, g.alias), policies)))
+			running[workload] = append(running[workload], task(workload, deployed(t, offering(t, workload, port, g.ports["8080"]), policies)))
 		}
 		for _, m := range running[workload] {
 			m.until(serving)
@@ -228,7 +236,7 @@ func calls(t *testing.T, page string) *guide {
 // reaches waits until the frontend calls so many endpoints of a service.
 func (g *guide) reaches(service string, endpoints int) {
 	g.p.t.Helper()
-	g.p.prints(exitDone, fmt.Sprintf(`endpoints +(%[1]d, all are called|\d of %[1]d are called|all are ejected)`, endpoints), "explain", "frontend", fmt.Sprintf("http://%s.demo:%d/", service, g.alias))
+	g.p.prints(exitDone, fmt.Sprintf(`endpoints +(%[1]d, all are called|\d of %[1]d are called|all are ejected)`, endpoints), "explain", "frontend", g.here("http://"+service+".demo:8080/"))
 }
 
 func TestPoliciesGuide(t *testing.T) { calls(t, "policies.md").run(15) }
