@@ -10,6 +10,14 @@ type (
 		PortMappings   []portMapping             `json:"portMappings"`
 		Policies       map[string]*policy.Policy `json:"policies"`
 		Revision       string                    `json:"revision"`
+		Deployment     *deployment               `json:"deploymentConfiguration"`
+	}
+	// deployment is what of ECS's deploymentConfiguration concerns calls.
+	deployment struct {
+		Strategy            string         `json:"strategy"`
+		CanaryConfiguration *policy.Canary `json:"canaryConfiguration"`
+		LinearConfiguration *policy.Linear `json:"linearConfiguration"`
+		BakeTimeInMinutes   *int64         `json:"bakeTimeInMinutes"`
 	}
 	serviceConnect struct {
 		Enabled                 *bool            `json:"enabled"`

@@ -1,6 +1,7 @@
 package declare
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -44,6 +45,31 @@ func (c *checker) policies(all map[string]*policy.Policy, t *Task) {
 			c.bad(at+"."+x.Path, "%s", x.Text)
 		}
 		c.targets(at, p)
+	}
+}
+
+// deployment is of all services of the task, unless a policy has its own.
+func (c *checker) deployment(at string, d *deployment, t *Task) {
+	if d == nil {
+		return
+	}
+	own := &policy.Deployment{Strategy: cmp.Or(d.Strategy, policy.Rolling), Canary: d.CanaryConfiguration, Linear: d.LinearConfiguration}
+	for _, x := range own.Problems() {
+		c.bad(at+"."+x.Path, "%s", x.Text)
+	}
+	if d.BakeTimeInMinutes != nil {
+		c.ignore(at+".bakeTimeInMinutes", "is how long ECS keeps the old tasks once the new ones run; let it be as long as calls take to move")
+	}
+	if own.Strategy == policy.Rolling {
+		return
+	}
+	for i := range t.Ports {
+		if t.Ports[i].Policy == nil {
+			t.Ports[i].Policy = &policy.Policy{}
+		}
+		if p := t.Ports[i].Policy; p.Deployment == nil {
+			p.Deployment = own
+		}
 	}
 }
 

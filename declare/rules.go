@@ -57,6 +57,7 @@ func (c *checker) task(d document) Task {
 	}
 	t.Dependencies = c.dependencies(root+".dependencies", sc.Dependencies)
 	c.policies(d.Policies, &t)
+	c.deployment("deploymentConfiguration", d.Deployment, &t)
 	if t.Revision = d.Revision; t.Revision != "" && !mesh.ValidRevision(t.Revision) {
 		c.bad("revision", "%s; allowed: up to 64 of [0-9a-zA-Z_.-]", quote(t.Revision))
 	}

@@ -55,6 +55,8 @@ func shapeOfType(t reflect.Type) shape {
 		return shape{want: "true or false"}
 	case reflect.String:
 		return shape{want: "a string"}
+	case reflect.Float64:
+		return shape{want: "a number"}
 	default:
 		return shape{want: "a whole number"}
 	}
@@ -85,7 +87,7 @@ func (c *checker) compare(v any, s shape, path string) any {
 			return v
 		}
 	default:
-		if s.keys == nil && s.elem == nil && s.each == nil && s.want == wanted(v) {
+		if s.keys == nil && s.elem == nil && s.each == nil && (s.want == wanted(v) || s.want == "a number" && wanted(v) == "a whole number") {
 			if text, ok := v.(string); ok && s.read != nil {
 				if err := s.read(text); err != nil {
 					c.bad(path, "%s", err)
@@ -155,6 +157,7 @@ func wanted(v any) string {
 		if _, err := strconv.ParseInt(v.String(), 10, 64); err == nil {
 			return "a whole number"
 		}
+		return "a number"
 	}
 	return ""
 }

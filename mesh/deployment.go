@@ -107,11 +107,11 @@ type Birth struct {
 // Newest is the youngest revision of all: it is production where nothing says
 // otherwise. Never the greatest name: rolling back is normal. Of two of one
 // moment it is the greater, so that everybody says the same.
-func Newest(all []Birth) string {
+func Newest(all []Birth) Birth {
 	if len(all) == 0 {
-		return ""
+		return Birth{}
 	}
-	return slices.MaxFunc(all, func(a, b Birth) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Revision, b.Revision)) }).Revision
+	return slices.MaxFunc(all, func(a, b Birth) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Revision, b.Revision)) })
 }
 
 // Deploy is what a shift amounts to for a service with these revisions. A
@@ -132,7 +132,7 @@ func Deploy(s Shift, births []Birth) *Deployment {
 	case to:
 		d.Shares = []Share{{s.To, Whole}}
 	default:
-		if newest := Newest(births); newest != "" {
+		if newest := Newest(births).Revision; newest != "" {
 			d.Shares = []Share{{newest, Whole}}
 		}
 	}

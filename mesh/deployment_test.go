@@ -49,7 +49,7 @@ func TestDeploy(t *testing.T) {
 }
 
 func TestNewestIsByTime(t *testing.T) {
-	if got := Newest([]Birth{{"9", time.Unix(1, 0)}, {"7", time.Unix(2, 0)}, {"8", time.Unix(2, 0)}}); got != "8" {
-		t.Errorf("newest %q", got)
+	if got := Newest([]Birth{{"9", time.Unix(1, 0)}, {"7", time.Unix(2, 0)}, {"8", time.Unix(2, 0)}}); got.Revision != "8" {
+		t.Errorf("newest %v", got)
 	}
 }

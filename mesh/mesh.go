@@ -130,6 +130,7 @@ type Service struct {
 	Timeouts     Timeouts
 	Policy       *policy.Policy // what the service wants of its callers; nil: the preset
 	Deployment   *Deployment    // how calls are divided among revisions; nil: not at all
+	Newest       Birth          // of its revisions; zero if no endpoint says of which it is
 	Created      time.Time      // creation in the registry: the older keeps a contested alias
 	Foreign      bool           // not ours: read leniently, never written
 	External     *External      // where its calls go instead of to Endpoints, of which it has none; nil: a service of the registry
@@ -156,7 +157,7 @@ func (s *Service) Equal(o *Service) bool {
 		s.SettingsHash == o.SettingsHash && s.Created.Equal(o.Created) &&
 		slices.Equal(s.Aliases, o.Aliases) && slices.Equal(s.Endpoints, o.Endpoints) &&
 		equalPtr(s.TLS, o.TLS) && equalPtr(s.Timeouts.Idle, o.Timeouts.Idle) && equalPtr(s.Timeouts.PerRequest, o.Timeouts.PerRequest) &&
-		s.Policy.Equal(o.Policy) && s.Deployment.Equal(o.Deployment) && s.External.equal(o.External)
+		s.Policy.Equal(o.Policy) && s.Deployment.Equal(o.Deployment) && s.Newest.Revision == o.Newest.Revision && s.Newest.At.Equal(o.Newest.At) && s.External.equal(o.External)
 }
 
 func equalPtr[T comparable](a, b *T) bool {

@@ -26,3 +26,11 @@ func Answer(d *mesh.Deployment) *api.Deployment {
 	}
 	return out
 }
+
+// AnswerWaiting is w in the same words; nil for nil.
+func AnswerWaiting(w *Waiting) *api.Incoming {
+	if w == nil {
+		return nil
+	}
+	return &api.Incoming{Revision: w.Revision, Endpoints: w.Have, Needed: w.Need, Busy: w.Busy}
+}

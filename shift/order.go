@@ -41,6 +41,7 @@ var Keys = []string{"service", "to", "from", "weight", "canary", "bake", "linear
 //	canary=5 bake=5m                          a little, and after a while all
 //	linear=10 every=1m                        step by step
 //	rollback=1                                back where more of the requests fail
+//	service=NAME [rollback=1]                 to the newest revision, as the service declares
 //	service=NAME abort=REASON                 back, now
 //	service=NAME end=yes                      no division any more
 func (o Orders) Do(ctx context.Context, v url.Values) (*mesh.Shift, error) {
@@ -137,7 +138,8 @@ func (o Orders) service(name string) (*mesh.Service, error) {
 	return nil, wrong("service %q is not in the mesh; allowed: %s", name, strings.Join(known, ", "))
 }
 
-// order is the shift that is wanted. The error lists every problem.
+// order is the shift that is wanted: without a word, to the newest revision as
+// the service declares. The error lists every problem.
 func order(s *mesh.Service, v url.Values) (mesh.Shift, error) {
 	sh := mesh.Shift{ID: strings.ToLower(rand.Text()[:10]), At: time.Now().UTC().Truncate(time.Millisecond), To: v.Get("to"), From: v.Get("from")}
 	var errs []error
@@ -164,12 +166,18 @@ func order(s *mesh.Service, v url.Values) (mesh.Shift, error) {
 		errs = append(errs, fmt.Errorf("%s: allowed: one of them", strings.Join(ways, ", ")))
 	case len(ways) == 0:
 		sh.Weights = []uint32{mesh.Whole}
+		if weights, every := Declared(s); sh.To == "" && weights != nil {
+			sh.To, sh.Weights, sh.Every = s.Newest.Revision, weights, every
+			if d := s.Deployment; d != nil && d.Shift.To == sh.To && d.Shift.Ended == "" {
+				errs = append(errs, fmt.Errorf("to: the newest revision, %s, has its calls already, or is on its way to them; allowed: a revision", sh.To))
+			}
+		}
 	case ways[0] == "weight":
 		sh.Weights = []uint32{percent("weight")}
-	case ways[0] == "canary": // ECS's defaults: 10 minutes, and 6 for linear
-		sh.Weights, sh.Every = []uint32{percent("canary"), mesh.Whole}, duration("bake", 10*time.Minute)
+	case ways[0] == "canary":
+		sh.Weights, sh.Every = []uint32{percent("canary"), mesh.Whole}, duration("bake", canaryBake*time.Minute)
 	default:
-		sh.Weights, sh.Every = linear(percent("linear")), duration("every", 6*time.Minute)
+		sh.Weights, sh.Every = linear(percent("linear")), duration("every", linearBake*time.Minute)
 		if sh.Weights == nil {
 			errs = append(errs, fmt.Errorf("linear: %q; allowed: 3 to 100 percent", v.Get("linear")))
 		}

@@ -87,6 +87,9 @@ const idle = time.Hour
 func (s *Shifter) all(ctx context.Context, snap *mesh.Snapshot) time.Duration {
 	wait := idle
 	for _, v := range snap.Services {
+		if s.registry != nil {
+			wait = min(wait, s.begin(ctx, v))
+		}
 		if v.Deployment == nil {
 			delete(s.judged, v.Name)
 			continue

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"patchbay/mesh"
+	"patchbay/mesh/policy"
 	"patchbay/mesh/record"
 )
 
@@ -26,6 +27,8 @@ type mirror struct {
 	err    error
 	stores []*mesh.Store
 	births []mesh.Birth
+	policy *policy.Policy
+	sick   string // a revision whose endpoints are unhealthy
 	writes int
 }
 
@@ -48,9 +51,13 @@ func (m *mirror) replica() *mesh.Store {
 }
 
 func (m *mirror) show() {
-	v := &mesh.Service{Name: backend, Protocol: mesh.HTTP}
+	v := &mesh.Service{Name: backend, Protocol: mesh.HTTP, Policy: m.policy, Newest: mesh.Newest(m.births)}
 	for i, b := range m.births {
-		v.Endpoints = append(v.Endpoints, mesh.Endpoint{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 80), Revision: b.Revision, Weight: 1})
+		e := mesh.Endpoint{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 80), Revision: b.Revision, Weight: 1}
+		if b.Revision == m.sick {
+			e.Health = mesh.Unhealthy
+		}
+		v.Endpoints = append(v.Endpoints, e)
 	}
 	if sh := record.ParseShift(m.attrs); sh != nil {
 		v.Deployment = mesh.Deploy(*sh, m.births)

@@ -56,13 +56,13 @@ func (c Config) checkProfile() (errs []error) {
 }
 
 // onlyECS reports whether a service's policy says no more than ECS's block can:
-// testTrafficRules are kept there.
+// testTrafficRules and deploymentConfiguration are kept there.
 func onlyECS(p *policy.Policy) bool {
 	if p == nil {
 		return true
 	}
 	more := *p
-	more.TestTraffic = nil
+	more.TestTraffic, more.Deployment = nil, nil
 	return reflect.DeepEqual(more, policy.Policy{})
 }
 

@@ -171,6 +171,15 @@ type Deployment struct {
 	Next     time.Time          `json:"next,omitzero"`             // when the next step is due
 	Rollback float64            `json:"rollbackPercent,omitempty"` // of failed requests, above which it is called off
 	Ended    string             `json:"ended,omitempty"`           // why it was called off
+	Waiting  *Incoming          `json:"waiting,omitempty"`         // what comes next as the service declares
+}
+
+// Incoming is a revision whose calls move by themselves when it is complete.
+type Incoming struct {
+	Revision  string `json:"revision"`
+	Endpoints int    `json:"endpoints"`      // that can be called
+	Needed    int    `json:"needed"`         // as many as the revision in production has
+	Busy      bool   `json:"busy,omitempty"` // another shift is under way
 }
 
 // Alias is a name and port under which a service is called.

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -63,9 +64,10 @@ func TestDeployments(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := shiftBlock.FindAllStringSubmatch(string(page), -1)
-	if len(blocks) != 7 {
+	if len(blocks) != 8 {
 		t.Fatalf("%d blocks of commands", len(blocks))
 	}
+	blocks = slices.Delete(blocks, 6, 7) // TestDeclaredStrategy's
 	p := startPlane(t)
 	alias := uint16(freePort(t))
 	front := p.sidecar(p.joinDir("frontend"), "f1", clientOnly)
@@ -130,6 +132,44 @@ func TestDeployments(t *testing.T) {
 	p.prints(exitFailed, `to: "gren" has no endpoint; backend\.demo has: blue, green`, "shift", "backend.demo", "--to", "gren")
 	p.prints(exitUsage, `allowed: --to with what moves, or one of --status, --abort, --end`, "shift", "backend.demo", "--weight", "3")
 	p.needsToken()
+}
+
+// TestDeclaredStrategy: a deployment that nobody orders, as the guide says.
+func TestDeclaredStrategy(t *testing.T) {
+	page, err := os.ReadFile("../../docs/guides/deployments.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "## As the service declares")
+	declared := regexp.MustCompile("(?s)```json\n\\{(.*?)\\}\n```").FindStringSubmatch(section)
+	block := shiftBlock.FindStringSubmatch(section)
+	if declared == nil || block == nil {
+		t.Fatal("the guide declares nothing")
+	}
+	p := startPlane(t)
+	alias := uint16(freePort(t))
+	front := p.sidecar(p.joinDir("frontend"), "f1", clientOnly)
+	front.until(serving)
+	join := p.joinDir("orders", "orders")
+	for i, revision := range []string{"blue", "green"} {
+		_, port := listen(t, revision)
+		t.Setenv("PATCHBAY_REVISION", revision)
+		m := p.sidecar(join, revision, strings.Replace(offers("orders", port, uint16(freePort(t)), alias), "{", "{"+declared[1]+",", 1), "--profile", "strict")
+		m.until(serving)
+		if i == 0 {
+			front.answers("orders.demo", alias, "blue")
+			envoytest.Eventually(t, 10*time.Second, func() error {
+				if out, _ := p.command("shift", "orders.demo", "--status"); !strings.Contains(out, "orders.demo: blue 100 %") {
+					return fmt.Errorf("blue does not hold production: %s", out)
+				}
+				return nil
+			})
+		}
+	}
+	p.follow(block[1], block[2])
+	front.answers("orders.demo", alias, "green")
+	front.answers("orders.demo", alias, "blue")
+	p.prints(exitFailed, `to: the newest revision, green, has its calls already`, "shift", "orders.demo")
 }
 
 // rollsBack: a revision whose requests fail loses them.

@@ -43,6 +43,10 @@ Until it has everything, requests with the header x-amzn-ecs-blue-green-test, or
 the one that testTrafficRules names, reach the new revision. With a weight of 0
 they are all that reaches it.
 
+A service whose declaration has a deploymentConfiguration with another strategy
+than ROLLING needs no command: calls move by its steps as soon as the new
+revision has as many endpoints as the old one. Without --to, this begins at once.
+
 The control plane carries the steps out, whether or not this command still runs.
 With --rollback-on-failures the old revision gets everything again as soon as
 more of the requests to the new one fail in a step (of at least 20).`,
@@ -89,8 +93,8 @@ func oneOf(v url.Values, status bool) error {
 			n++
 		}
 	}
-	if n != 1 || !v.Has("to") && slices.ContainsFunc([]string{"from", "weight", "canary", "bake", "linear", "every", "rollback"}, v.Has) {
-		return errors.New("allowed: --to with what moves, or one of --status, --abort, --end")
+	if n > 1 || !v.Has("to") && slices.ContainsFunc([]string{"from", "weight", "canary", "bake", "linear", "every"}, v.Has) || n == 1 && !v.Has("to") && v.Has("rollback") {
+		return errors.New("allowed: --to with what moves, or one of --status, --abort, --end, or none for the service's own strategy")
 	}
 	return nil
 }

@@ -139,7 +139,9 @@ func describe(one *api.Service, v *mesh.Service) {
 			one.Encrypted++
 		}
 	}
-	one.Deployment = shift.Answer(v.Deployment)
+	if one.Deployment = shift.Answer(v.Deployment); one.Deployment != nil {
+		one.Deployment.Waiting = shift.AnswerWaiting(shift.Waits(v))
+	}
 	if v.Policy != nil {
 		one.MutualTLS, one.Authorization = v.Policy.MutualTLS, v.Policy.Authorization
 	}

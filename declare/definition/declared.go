@@ -10,7 +10,10 @@ import (
 	"patchbay/declare/tree"
 )
 
-const block = "serviceConnectConfiguration"
+const (
+	block      = "serviceConnectConfiguration"
+	deployment = "deploymentConfiguration"
+)
 
 // Mapping is one port mapping with where it stands.
 type Mapping struct {
@@ -48,6 +51,15 @@ func (d *Definition) Declaration() *tree.Object {
 	}
 	if sc := doc.Object(block); sc != nil && d.Namespace != "" {
 		sc.Set("namespace", d.Namespace)
+	}
+	if dep := d.Service.Object(deployment); dep.Has("strategy") {
+		moves := &tree.Object{}
+		for _, key := range []string{"strategy", "canaryConfiguration", "linearConfiguration", "bakeTimeInMinutes"} {
+			if dep.Has(key) {
+				moves.Set(key, known(dep.Get(key)))
+			}
+		}
+		doc.Set(deployment, moves)
 	}
 	if d.Task == nil {
 		return doc

@@ -176,7 +176,8 @@ var (
 	numeric = map[string]bool{
 		"containerPort": true, "hostPort": true, "ingressPortOverride": true, "port": true, "idleTimeoutSeconds": true,
 		"perRequestTimeoutSeconds": true, "desiredCount": true, "memoryReservation": true, "stopTimeout": true, "startTimeout": true,
-		"interval": true, "timeout": true, "retries": true, "startPeriod": true,
+		"interval": true, "timeout": true, "retries": true, "startPeriod": true, "bakeTimeInMinutes": true,
+		"canaryPercent": true, "canaryBakeTimeInMinutes": true, "stepPercent": true, "stepBakeTimeInMinutes": true,
 	}
 	boolean = map[string]bool{"enabled": true, "essential": true, "readonlyRootFilesystem": true, "privileged": true}
 )
@@ -187,9 +188,8 @@ func numbers(v any) {
 	case *tree.Object:
 		for _, key := range v.Keys() {
 			s, isText := v.Get(key).(string)
-			_, err := strconv.Atoi(s)
 			switch {
-			case isText && numeric[key] && err == nil:
+			case isText && numeric[key] && decimal.MatchString(s):
 				v.Set(key, json.Number(s))
 			case isText && boolean[key] && (s == "true" || s == "false"):
 				v.Set(key, s == "true")

@@ -16,7 +16,7 @@ var single = map[string]bool{
 	"log_configuration": true, "access_log_configuration": true, "test_traffic_rules": true, "header": true, "value": true,
 	"network_configuration": true, "deployment_controller": true, "docker_volume_configuration": true,
 	"efs_volume_configuration": true, "authorization_config": true, "fsx_windows_file_server_volume_configuration": true,
-	"managed_ebs_volume": true,
+	"managed_ebs_volume": true, "deployment_configuration": true, "canary_configuration": true, "linear_configuration": true,
 }
 
 // convert turns blocks and arguments into ECS's words. What is not set is left
@@ -80,7 +80,7 @@ func (p *plan) service(r resource) *definition.Definition {
 			s.Set(camel(key), convert(list))
 		}
 	}
-	deployment(s, v)
+	deployment(d, v)
 	if tags := tagList(v); tags != nil {
 		s.Set("tags", tags)
 	}
@@ -115,11 +115,23 @@ func paths(d *definition.Definition, address string, b *tree.Object) {
 	}
 }
 
-func deployment(s, v *tree.Object) {
+func deployment(d *definition.Definition, v *tree.Object) {
+	s := d.Service
 	c := &tree.Object{}
 	for _, key := range []string{"maximum_percent", "minimum_healthy_percent"} {
 		if n, ok := v.Get("deployment_" + key).(json.Number); ok {
 			c.Set(camel(key), n)
+		}
+	}
+	if b, _ := convert(first(v, "deployment_configuration")).(*tree.Object); b != nil {
+		numbers(b) // the provider keeps the bake time as a text
+		for _, key := range b.Keys() {
+			c.Set(key, b.Get(key))
+		}
+		root := d.ServiceKey + ".deployment_configuration[0]"
+		d.ServiceAt.At["deploymentConfiguration"] = stand(root, snake)
+		for _, key := range []string{"canary_configuration", "linear_configuration"} {
+			d.ServiceAt.At["deploymentConfiguration."+camel(key)] = stand(root+"."+key+"[0]", snake)
 		}
 	}
 	if b := first(v, "deployment_circuit_breaker"); b != nil {

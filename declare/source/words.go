@@ -47,7 +47,7 @@ var oddWords = map[string]string{
 	"service": "services", "client_alias": "clientAliases", "secret_option": "secretOptions",
 	"issuer_cert_authority": "issuerCertificateAuthority", "size_in_gib": "sizeInGiB",
 	"load_balancer": "loadBalancers", "volume": "volumes", "container_configuration": "containerConfigurations",
-	"ordered_placement_strategy": "placementStrategy", "efs_volume_configuration": "efsVolumeConfiguration",
+	"ordered_placement_strategy": "placementStrategy", "lifecycle_hook": "lifecycleHooks", "efs_volume_configuration": "efsVolumeConfiguration",
 }
 
 // pascal is ECS's word in CloudFormation.

@@ -19,6 +19,9 @@ func divided(d *api.Deployment) (out []string) {
 	for _, r := range slices.Sorted(maps.Keys(d.Percent)) {
 		out = append(out, r+" "+percent(d.Percent[r]))
 	}
+	if d.Waiting != nil {
+		out = append(out, d.Waiting.Revision+" waits")
+	}
 	return out
 }
 
@@ -31,6 +34,7 @@ func (p *Printer) Shift(service string, d *api.Deployment, now time.Time) {
 		return
 	}
 	p.line("%s: %s", service, strings.Join(divided(d), ", "))
+	p.waiting(service, d.Waiting)
 	if d.Ended != "" {
 		p.line("  %s", p.paint(bad, d.Ended))
 		return
@@ -46,6 +50,16 @@ func (p *Printer) Shift(service string, d *api.Deployment, now time.Time) {
 	}
 	if d.Rollback > 0 {
 		p.line("  back to %s if more than %s of the requests to %s fail", d.From, percent(d.Rollback), d.To)
+	}
+}
+
+func (p *Printer) waiting(service string, w *api.Incoming) {
+	switch {
+	case w == nil:
+	case w.Busy:
+		p.line("  %s waits until this is done", w.Revision)
+	default:
+		p.line("  %s waits: %d of %d endpoints can be called; now: patchbay shift %s", w.Revision, w.Endpoints, w.Needed, service)
 	}
 }
 

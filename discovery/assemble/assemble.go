@@ -59,8 +59,10 @@ func Service(p Parts) (*mesh.Service, map[string]int) {
 		s.Endpoints = append(s.Endpoints, i.Endpoint)
 	}
 	s.Endpoints = onePerAddress(s.Endpoints, p.Instances)
+	all := births(p.Instances)
+	s.Newest = mesh.Newest(all)
 	if p.Settings != nil && p.Settings.Shift != nil {
-		s.Deployment = mesh.Deploy(*p.Settings.Shift, births(p.Instances))
+		s.Deployment = mesh.Deploy(*p.Settings.Shift, all)
 	}
 	return s, skipped
 }

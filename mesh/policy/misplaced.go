@@ -25,6 +25,9 @@ func (p *Policy) Misplaced(side Side, l7 bool) []Problem {
 	if side == OfCaller && p.TestTraffic != nil {
 		c.bad("testTraffic", "is for the service whose revisions it tells apart; allowed: in the policy of the task that offers it")
 	}
+	if side == OfCaller && p.Deployment != nil {
+		c.bad("deploymentConfiguration", "is for the service whose revisions it is about; allowed: in the declaration of the task that offers it")
+	}
 	c.misplacedMutual(p, side, l7)
 	if l7 {
 		return c.problems

@@ -39,6 +39,8 @@ type Policy struct {
 	// TestTraffic says which requests reach a revision before it is in
 	// production; of a service only. ECS's block says it as testTrafficRules.
 	TestTraffic *TestTraffic `json:"testTraffic,omitempty"`
+	// Deployment says how calls move to a new revision; of a service only.
+	Deployment *Deployment `json:"deploymentConfiguration,omitempty"`
 }
 
 // TestTraffic is a header that marks test traffic of a deployment.

@@ -94,6 +94,7 @@ func (p *Policy) Problems() []Problem {
 			c.bad("testTraffic.value", "%s; allowed: visible ASCII", strconv.Quote(x.Value))
 		}
 	}
+	c.deployment("deploymentConfiguration.", p.Deployment)
 	c.mutual(p)
 	c.fault(p.Fault)
 	if n := len(p.Routes); n > maxRoutes {
