@@ -50,9 +50,13 @@ nightly: demo-needs ## what takes long: fuzzing for ten minutes each, long histo
 	$(MAKE) fuzz SECONDS_EACH=600 ONLY='xds declare'
 	$(MAKE) xds-soak OPS=10000 SEED=$$RANDOM
 	$(MAKE) xds-churn DURATION=1h
+	$(MAKE) corners SEED=$$RANDOM
 
 xds-soak: demo-needs ## a random history against a real Envoy, compared all the time (OPS=10000 SEED=1)
 	PATCHBAY_SOAK_OPS=$(or $(OPS),10000) PATCHBAY_SOAK_SEED=$(or $(SEED),1) go test -tags $(TAGS) -count=1 -v -timeout 60m -run TestAnyHistoryOnTheRealEnvoy ./xds
+
+corners: demo-needs ## declarations of chance, from the corners of what is accepted, against a real Envoy (COUNT=1000 SEED=1)
+	PATCHBAY_CORNERS=$(or $(COUNT),1000) PATCHBAY_CORNERS_SEED=$(or $(SEED),1) go test -tags $(TAGS) -count=1 -timeout 60m -run TestNoDeclarationIsRejectedByEnvoy ./xds
 
 xds-churn: build ## changes and streams that come and go, and whether memory stays flat (DURATION=10m)
 	./bin/bench --only endurance --for $(or $(DURATION),10m) $(ARGS)
@@ -102,5 +106,5 @@ compose-needs:
 	scripts/envoy.sh
 
 .PHONY: help build demo test bench broken-meshes fault-rows guides compose-test images fuzz xds-soak lint page pictures docs proto clean demo-needs test-needs bench-needs compose-needs
-.PHONY: nightly xds-churn
+.PHONY: nightly xds-churn corners
 .PHONY: page-bench man

@@ -67,9 +67,9 @@ func (a Alias) Compare(o Alias) int {
 	return cmp.Or(strings.Compare(a.DNSName, o.DNSName), cmp.Compare(a.Port, o.Port), a.VIP.Compare(o.VIP))
 }
 
-// MaxTimeout is ECS's bound of a timeout. Envoy refuses a whole cluster for a
-// duration that it can't hold.
-const MaxTimeout = 2147483 * time.Second
+// MaxTimeout is ECS's bound of a timeout (the API's Duration, 32 bits). Envoy
+// takes it, and refuses a whole cluster for a duration that it can't hold.
+const MaxTimeout = 2147483647 * time.Second
 
 // Timeouts are those of a service's `timeout` block. A nil field means Service
 // Connect's default; zero disables.

@@ -280,11 +280,11 @@ func TestHalfClosedConnections(t *testing.T) {
 func TestIdleConnections(t *testing.T) {
 	c := startControl(t, 0)
 	app := tcpApp(t)
-	short, never := time.Second, time.Duration(0)
+	short, never, ages := time.Second, time.Duration(0), mesh.MaxTimeout
 	var services []*mesh.Service
 	var ports []bootstrap.Port
 	at := map[string]mesh.Alias{}
-	for n, idle := range map[string]*time.Duration{"short": &short, "never": &never} {
+	for n, idle := range map[string]*time.Duration{"short": &short, "never": &never, "ages": &ages} {
 		port := offer(t, n, mesh.TCP, app, "")
 		at[n] = freeAlias(t, n)
 		s := offered(mesh.TCP, at[n], port)
@@ -309,13 +309,16 @@ func TestIdleConnections(t *testing.T) {
 	}
 	idle, silent := open("short")
 	free, answers := open("never")
+	long, same := open("ages")
 	if _, err := silent.ReadByte(); !errors.Is(err, io.EOF) {
 		t.Errorf("an idle connection: %v", err)
 	}
 	idle.Close()
-	fmt.Fprintln(free, "ping")
-	if line, err := answers.ReadString('\n'); line != "ping\n" {
-		t.Errorf("without a limit: %q, %v", line, err)
+	for conn, r := range map[net.Conn]*bufio.Reader{free: answers, long: same} {
+		fmt.Fprintln(conn, "ping")
+		if line, err := r.ReadString('\n'); line != "ping\n" {
+			t.Errorf("without a limit, or with ECS's longest: %q, %v", line, err)
+		}
 	}
 }
 
@@ -330,7 +333,7 @@ func TestTheSmallerTimeoutWins(t *testing.T) {
 		}
 	})
 	t.Cleanup(func() { close(block) })
-	second, none, long := 400*time.Millisecond, time.Duration(0), time.Hour
+	second, none, long := 400*time.Millisecond, time.Duration(0), mesh.MaxTimeout
 	var services []*mesh.Service
 	var ports []bootstrap.Port
 	for n, limits := range map[string]mesh.Timeouts{"idle": {Idle: &second, PerRequest: &long}, "idle-only": {Idle: &second, PerRequest: &none}, "request": {Idle: &long, PerRequest: &second}, "request-only": {Idle: &none, PerRequest: &second}} {

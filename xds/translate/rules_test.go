@@ -233,7 +233,7 @@ func FuzzNames(f *testing.F) {
 	f.Add("backend", "backend.prod", uint16(80), int64(15))
 	f.Add("_x", "a..b", uint16(65535), int64(0))
 	f.Fuzz(func(t *testing.T, name, alias string, port uint16, timeout int64) {
-		if !mesh.ValidDiscoveryName(name) || !mesh.ValidDNSName(alias) || port == 0 || timeout < 0 || timeout > 2147483 {
+		if !mesh.ValidDiscoveryName(name) || !mesh.ValidDNSName(alias) || port == 0 || timeout < 0 || timeout > 2147483647 {
 			return
 		}
 		d := time.Duration(timeout) * time.Second
