@@ -173,17 +173,11 @@ func (w *world) runTask(ctx context.Context, h *lab.Host, workload string, servi
 	if _, err := h.Output(ctx, "ip", "route", "add", metadataAddress, "dev", "eth0"); err != nil {
 		return nil, nil, err
 	}
-	// One name for both replicas, as of a load balancer.
-	f, err := os.OpenFile(h.HostsFile, os.O_APPEND|os.O_WRONLY, 0o644) //nolint:gosec // as it was made
-	if err != nil {
-		return nil, nil, err
-	}
-	fmt.Fprintf(f, "%s control\n%s control\n", w.control.Addr, w.cloud.second.Addr)
-	if err := f.Close(); err != nil {
-		return nil, nil, err
-	}
 	env = append(env, "AWS_ENDPOINT_URL_STS="+w.cloud.URL, "AWS_REGION=us-east-1", "AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null")
-	return env, []string{"--xds", fmt.Sprintf("%s:18000,%s:18000", w.control.Addr, w.cloud.second.Addr), "--agent", "control:18001"}, nil
+	both := func(port int) string {
+		return fmt.Sprintf("%s:%d,%s:%d", w.control.Addr, port, w.cloud.second.Addr, port)
+	}
+	return env, []string{"--xds", both(18000), "--agent", both(18001)}, nil
 }
 
 // ask calls the control endpoint of the stand-ins.

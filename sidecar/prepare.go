@@ -65,7 +65,7 @@ func (c Config) check() error {
 	if len(c.XDS) == 0 {
 		bad("xds: is missing; allowed: the control plane's xDS port, HOST:PORT")
 	}
-	if c.Agent == "" {
+	if len(c.Agent) == 0 {
 		bad("agent: is missing; allowed: the control plane's agent port, HOST:PORT")
 	}
 	if c.Join == "" {

@@ -57,7 +57,7 @@ type Config struct {
 	Task        string // unique in the workload: at most 64 of [0-9a-zA-Z_-]
 	State       string // absolute path of a directory that only this agent uses
 	XDS         []bootstrap.HostPort
-	Agent       string // the control plane's agent port, HOST:PORT
+	Agent       []string // the control plane's agent ports, HOST:PORT, in the order in which they are tried
 	Wiring      mesh.Wiring
 	Profile     mesh.Profile // empty: live
 	HostsFile   string
@@ -99,20 +99,21 @@ type Config struct {
 
 // Agent is one task's agent. Its Run may be called once.
 type Agent struct {
-	cfg    Config
-	log    *slog.Logger
-	member *join.Member
-	hosts  *hosts.File
-	admin  *envoy.Admin
-	envoy  *envoy.Supervisor
-	binary envoybin.Binary
-	wiring mesh.Wiring // redirect, bind or none, once Run has found out
-	place  *ecs.Place  // how the task's ports are reached
-	rule   *redirect.Installed
-	shut   func(ports []uint16) error // refuses new connections to these ports
-	closed []uint16                   // those that it was last told; of [Agent.tend] alone
-	desk   *ask.Desk
-	tap    *tap.Tap // nil: NoTap
+	cfg     Config
+	log     *slog.Logger
+	member  *join.Member
+	control *join.Addresses
+	hosts   *hosts.File
+	admin   *envoy.Admin
+	envoy   *envoy.Supervisor
+	binary  envoybin.Binary
+	wiring  mesh.Wiring // redirect, bind or none, once Run has found out
+	place   *ecs.Place  // how the task's ports are reached
+	rule    *redirect.Installed
+	shut    func(ports []uint16) error // refuses new connections to these ports
+	closed  []uint16                   // those that it was last told; of [Agent.tend] alone
+	desk    *ask.Desk
+	tap     *tap.Tap // nil: NoTap
 
 	certified map[string]int // tend's own: ports that had their certificate, by portName, and in which of Envoy's processes
 
@@ -132,10 +133,12 @@ func New(c Config) (*Agent, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	control := join.NewAddresses(c.Agent...)
 	a := &Agent{
 		cfg: c, log: c.Log, hosts: &hosts.File{Path: c.HostsFile}, admin: envoy.NewAdmin(c.adminSocket()), wiring: c.Wiring, place: &ecs.Place{}, shut: closed.Set,
-		member: join.New(join.Config{Dir: c.Join, Addr: c.Agent, Task: c.Task, State: c.State, UID: c.UID, Log: c.Log}),
-		wake:   make(chan struct{}, 1), report: make(chan struct{}, 1), drained: make(chan struct{}),
+		member:  join.New(join.Config{Dir: c.Join, Control: control, Task: c.Task, State: c.State, UID: c.UID, Log: c.Log}),
+		control: control,
+		wake:    make(chan struct{}, 1), report: make(chan struct{}, 1), drained: make(chan struct{}),
 		certified: map[string]int{},
 		st:        state{ports: map[string]*portState{}, phase: "starting", task: c.ECS},
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"patchbay/agentapi"
@@ -40,6 +41,7 @@ func (a *Agent) talk(ctx context.Context) error {
 		if time.Since(began) > stood {
 			b.Reset()
 		}
+		a.control.Failed(err)
 		a.disconnected(err)
 		select {
 		case <-ctx.Done():
@@ -59,7 +61,7 @@ func (a *Agent) disconnected(err error) {
 	}
 	a.set(func(s *state) {
 		if text != s.lost {
-			a.log.Warn("no stream to the control plane; everything stays as it is, and it is tried again", "address", a.cfg.Agent, "error", text)
+			a.log.Warn("no stream to the control plane; everything stays as it is, and it is tried again", "address", a.control.String(), "error", text)
 		}
 		s.connected, s.lost = false, text
 	})
@@ -67,11 +69,10 @@ func (a *Agent) disconnected(err error) {
 
 // session is one stream, from its start to its end. The error is never nil.
 func (a *Agent) session(ctx context.Context) error {
-	conn, err := grpc.NewClient(a.cfg.Agent,
-		grpc.WithTransportCredentials(a.member.Credentials()), grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
+	conn, err := a.control.Dial(grpc.WithTransportCredentials(a.member.Credentials()),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}))
 	if err != nil {
-		return fmt.Errorf("control plane %s: %w", a.cfg.Agent, err)
+		return fmt.Errorf("control plane %s: %w", a.control, err)
 	}
 	defer conn.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -92,6 +93,9 @@ func (a *Agent) session(ctx context.Context) error {
 				cancel(err)
 				return
 			}
+			if w := down.GetWelcome(); w != nil {
+				a.log.InfoContext(ctx, "connected to the control plane", "address", otherEnd(stream.Context()), "control_plane", w.GetControlPlane())
+			}
 			if q := down.GetAsk(); q != nil {
 				a.desk.Answer(ctx, q, answers)
 				continue
@@ -104,6 +108,14 @@ func (a *Agent) session(ctx context.Context) error {
 		}
 	}()
 	return a.tell(ctx, stream, answers)
+}
+
+// otherEnd is the address of the replica that a stream is to.
+func otherEnd(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok {
+		return p.Addr.String()
+	}
+	return "unknown"
 }
 
 // tell sends what the control plane does not know yet, and health as a
@@ -164,7 +176,6 @@ func (a *Agent) hear(down *agentapi.Down) {
 	switch m := down.GetMessage().(type) {
 	case *agentapi.Down_Welcome:
 		a.set(func(s *state) { s.connected, s.lost = true, "" })
-		a.log.Info("connected to the control plane", "address", a.cfg.Agent, "control_plane", m.Welcome.GetControlPlane())
 	case *agentapi.Down_Names:
 		a.set(func(s *state) { s.names = m.Names })
 		a.log.Info("names received", "version", m.Names.GetVersion(), "names", len(m.Names.GetNames()))

@@ -86,7 +86,7 @@ func newQuietAgent(t *testing.T, change func(*Config)) (a *Agent, socket string)
 		t.Fatal(err)
 	}
 	c := Config{
-		Declaration: declare.Task{Enabled: true}, Join: dir, Task: "t", State: dir, XDS: []bootstrap.HostPort{{Host: "h", Port: 1}}, Agent: "h:1",
+		Declaration: declare.Task{Enabled: true}, Join: dir, Task: "t", State: dir, XDS: []bootstrap.HostPort{{Host: "h", Port: 1}}, Agent: []string{"h:1"},
 		Wiring: mesh.Bind, HostsFile: hostsFile, DrainTime: time.Second, Log: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {

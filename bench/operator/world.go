@@ -143,7 +143,7 @@ func (w *world) join(ctx context.Context, services, tasks int) error {
 		}
 		for k := range tasks {
 			w.tasks = append(w.tasks, &task{world: w, service: name, number: k, local: net.IPv4(127, 1, byte(i), byte(k+1)), join: join.New(join.Config{
-				Dir: out, Addr: w.agent, Task: fmt.Sprintf("t%d", k), State: filepath.Join(w.dir, fmt.Sprintf("%s-%d", name, k)), Log: slog.New(slog.DiscardHandler),
+				Dir: out, Control: join.NewAddresses(w.agent), Task: fmt.Sprintf("t%d", k), State: filepath.Join(w.dir, fmt.Sprintf("%s-%d", name, k)), Log: slog.New(slog.DiscardHandler),
 			})})
 		}
 	}

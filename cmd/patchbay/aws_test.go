@@ -203,7 +203,7 @@ func (p *plane) member(url string) *join.Member {
 	} {
 		t.Setenv(name, v)
 	}
-	return join.New(join.Config{Dir: dir, Addr: p.cfg.Agent.Listen, Task: ecsTask, State: filepath.Join(t.TempDir(), "state"), Log: slog.New(slog.DiscardHandler)})
+	return join.New(join.Config{Dir: dir, Control: join.NewAddresses(p.cfg.Agent.Listen), Task: ecsTask, State: filepath.Join(t.TempDir(), "state"), Log: slog.New(slog.DiscardHandler)})
 }
 
 func withRoles(url string) func(*config.Config) {

@@ -83,7 +83,7 @@ func (f *injectECS) register(c *cobra.Command) {
 	l.StringVar(&f.previous, "previous", "", "the task definition as it is registered now (describe-task-definition), whose protocols must stay")
 	l.StringVar(&s.Image, "image", "patchbay:dev", "the sidecar's image")
 	l.StringSliceVar(&s.XDS, "xds", nil, "the control plane's xDS port, HOST:PORT (several replicas: separated by commas)")
-	l.StringVar(&s.Agent, "agent", "", "the control plane's agent port, HOST:PORT")
+	l.StringVar(&s.Agent, "agent", "", "the control plane's agent port, HOST:PORT (several replicas: separated by commas)")
 	l.StringVar(&f.join, "join", "", "join directory without a key (patchbay token join --task-role), which goes into the task definition")
 	l.StringVar(&s.Wiring, "wiring", "", "redirect or bind (default: bind on Fargate, redirect on EC2)")
 	l.StringVar(&s.Namespace, "namespace", "", "the namespace of services that name none: the cluster's default")

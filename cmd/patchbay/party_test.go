@@ -45,7 +45,7 @@ func (p *plane) party(workload, task string, names ...string) *party {
 	if _, err := identity.MakeJoin(identity.JoinRequest{Data: p.cfg.Data, Workload: mesh.Workload{Namespace: "demo", Name: workload, DiscoveryNames: names}, Out: out}); err != nil {
 		p.t.Fatal(err)
 	}
-	m := join.New(join.Config{Dir: out, Addr: p.cfg.Agent.Listen, Task: task, State: state, Log: slog.New(slog.DiscardHandler)})
+	m := join.New(join.Config{Dir: out, Control: join.NewAddresses(p.cfg.Agent.Listen), Task: task, State: state, Log: slog.New(slog.DiscardHandler)})
 	if err := m.Join(p.t.Context()); err != nil {
 		p.t.Fatal(err)
 	}

@@ -108,7 +108,7 @@ func newSidecarOptions() *sidecarOptions {
 
 func (o *sidecarOptions) flags(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.xds, "xds", nil, "the control plane's xDS port, HOST:PORT (several replicas: separated by commas)")
-	f.StringVar(&o.cfg.Agent, "agent", "", "the control plane's agent port, HOST:PORT")
+	f.StringSliceVar(&o.cfg.Agent, "agent", nil, "the control plane's agent port, HOST:PORT (several replicas: separated by commas, tried in this order)")
 	f.StringVar(&o.cfg.Join, "join", "/join", "the workload's join directory, made by 'patchbay token join'")
 	f.StringVar(&o.joinFiles, "join-files", "", "instead of --join: the files of a directory without a key, as a JSON object ('patchbay inject ecs' writes it)")
 	f.StringVar(&o.cfg.Task, "task", "", "name of this task, unique in its workload (default: on ECS the task's id, on EC2 the instance's where it joins by its role, else the host name)")
@@ -201,8 +201,8 @@ func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
 		}
 		cfg.XDS = append(cfg.XDS, a)
 	}
-	if cfg.Agent != "" {
-		if _, err := hostPort(cfg.Agent); err != nil {
+	for _, text := range cfg.Agent {
+		if _, err := hostPort(text); err != nil {
 			errs = append(errs, fmt.Errorf("agent: %w", err))
 		}
 	}

@@ -41,7 +41,7 @@ func TestTokensWhileServing(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "join")
 	workload := []string{"--data", p.cfg.Data, "--namespace", "demo", "--workload", "late"}
 	patchbay(t, append([]string{"token", "join", "--out", out}, workload...)...)
-	m := join.New(join.Config{Dir: out, Addr: p.cfg.Agent.Listen, Task: "t1", State: t.TempDir(), Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	m := join.New(join.Config{Dir: out, Control: join.NewAddresses(p.cfg.Agent.Listen), Task: "t1", State: t.TempDir(), Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err := m.Join(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
 	"google.golang.org/grpc"
@@ -89,22 +88,21 @@ func (m *Member) enrol(ctx context.Context, dir *Dir, csr []byte) (*agentapi.Enr
 // call uses a connection of its own, so that it always shows the certificate
 // that it means to show.
 func (m *Member) call(ctx context.Context, cfg *tls.Config, f func(context.Context, agentapi.EnrolmentClient) (*agentapi.EnrolResponse, error)) (*agentapi.EnrolResponse, error) {
-	options := []grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(cfg)), grpc.WithNoProxy(), grpc.WithDisableServiceConfig()}
-	addr := m.cfg.Addr
-	if dial := m.cfg.Dial; dial != nil {
-		options = append(options, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx, m.cfg.Addr) }))
-		addr = "passthrough:///" + addr
+	options := []grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(cfg))}
+	if m.cfg.Dial != nil {
+		options = append(options, grpc.WithContextDialer(m.cfg.Dial))
 	}
-	conn, err := grpc.NewClient(addr, options...)
+	conn, err := m.cfg.Control.Dial(options...)
 	if err != nil {
-		return nil, fmt.Errorf("control plane %s: %w", m.cfg.Addr, err)
+		return nil, fmt.Errorf("control plane %s: %w", m.cfg.Control, err)
 	}
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(ctx, attempt)
 	defer cancel()
 	answer, err := f(ctx, agentapi.NewEnrolmentClient(conn))
 	if err != nil {
-		return nil, fmt.Errorf("control plane %s: %s: %s", m.cfg.Addr, status.Code(err), status.Convert(err).Message())
+		m.cfg.Control.Failed(err)
+		return nil, fmt.Errorf("control plane %s: %s: %s", m.cfg.Control, status.Code(err), status.Convert(err).Message())
 	}
 	return answer, nil
 }

@@ -44,13 +44,14 @@ const (
 
 // Config of a [Member].
 type Config struct {
-	Dir   string // the join directory
-	Addr  string // the control plane's agent port, HOST:PORT
-	Task  string // this task's name, unique in its workload
-	State string // where Envoy reads the node certificate: <State>/current/{cert,key,ca}.pem
-	UID   int    // of Envoy: owner of these files; 0 or less: this process
-	Log   *slog.Logger
-	// Dial connects to Addr; nil is TCP.
+	Dir string // the join directory
+	// Control is where the control plane is.
+	Control *Addresses
+	Task    string // this task's name, unique in its workload
+	State   string // where Envoy reads the node certificate: <State>/current/{cert,key,ca}.pem
+	UID     int    // of Envoy: owner of these files; 0 or less: this process
+	Log     *slog.Logger
+	// Dial connects to one of Control; nil is TCP.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 }
 
@@ -159,7 +160,7 @@ func (m *Member) retry(ctx context.Context, meanwhile string, f func() error) er
 		m.mu.Unlock()
 		if reason := err.Error(); reason != told || time.Since(toldAt) >= tellAgain {
 			told, toldAt = reason, time.Now()
-			m.cfg.Log.WarnContext(ctx, meanwhile, "error", reason, "address", m.cfg.Addr, "certificate_left", m.left(), "retry_in", next.Round(time.Millisecond))
+			m.cfg.Log.WarnContext(ctx, meanwhile, "error", reason, "address", m.cfg.Control.String(), "certificate_left", m.left(), "retry_in", next.Round(time.Millisecond))
 		}
 	}
 	_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, f() },

@@ -191,7 +191,7 @@ func (r *rig) state() string { return filepath.Join(r.base, "state") }
 
 func (r *rig) member(workload string) *join.Member {
 	return join.New(join.Config{
-		Dir: r.dir(workload), Addr: "control:18001", Task: "t1", State: r.state(), Log: r.agent.logger(), Dial: r.dial,
+		Dir: r.dir(workload), Control: join.NewAddresses("control:18001"), Task: "t1", State: r.state(), Log: r.agent.logger(), Dial: r.dial,
 	})
 }
 

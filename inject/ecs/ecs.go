@@ -28,7 +28,7 @@ const block = "serviceConnectConfiguration"
 type Settings struct {
 	Image string   `json:"image"` // of the sidecar
 	XDS   []string `json:"xds"`   // the control plane's xDS ports, HOST:PORT
-	Agent string   `json:"agent"` // its agent port, HOST:PORT
+	Agent string   `json:"agent"` // its agent ports, HOST:PORT, separated by commas
 	// Join are the files of a join directory without a key; nil: the image has
 	// them at /join.
 	Join      map[string]string `json:"join,omitempty"`
