@@ -112,6 +112,8 @@ func certificate(s api.Service, offered bool, issuers []string, illCA bool, now 
 		add(Finding{Code: "PB1203", Subject: s.Name, Cause: caOr(illCA, "none was issued"), Evidence: evidence,
 			Fix: []string{"the control plane tries again by itself as soon as the CA answers"}})
 	case t.Serial == "":
+	case t.OnPurpose:
+		add(onPurpose(s, evidence, now))
 	case now.After(t.NotAfter):
 		add(Finding{Code: "PB1204", Subject: s.Name, Cause: caOr(illCA, "it was not renewed in time"), Evidence: evidence,
 			Fix: []string{"curl -X POST -H \"Authorization: Bearer TOKEN\" ADMIN/api/v1/rotate?service=" + s.Name + "    (once the CA answers)"}})
@@ -129,6 +131,20 @@ func certificate(s api.Service, offered bool, issuers []string, illCA bool, now 
 		add(Finding{Code: "PB1206", Subject: s.Name, Cause: t.NotStored, Evidence: evidence, Fix: []string{fix}})
 	}
 }
+
+// onPurpose is about a certificate that somebody lets expire.
+func onPurpose(s api.Service, evidence []string, now time.Time) Finding {
+	x := Finding{Code: "PB1204", Subject: s.Name, Cause: onPurposeCause, Evidence: evidence, Fix: []string{onPurposeFix}}
+	if !now.After(s.TLS.NotAfter) {
+		x.Code, x.Cause = "PB1205", "it is about to end: "+onPurposeCause
+	}
+	return x
+}
+
+const (
+	onPurposeCause = "somebody has it expire on purpose (patchbay fault expire)"
+	onPurposeFix   = "nothing: its own certificate comes back when that command ends"
+)
 
 func caOr(illCA bool, otherwise string) string {
 	if illCA {

@@ -160,6 +160,10 @@ func TestRootCauseFirst(t *testing.T) {
 		{"PB1202", "issuer default", "password", func(f *Facts) { f.Status.Issuers[0].LastError = "decrypt provisioner key: wrong password" }},
 		{"PB1203", "backend.demo", "none was issued", func(f *Facts) { f.Status.Services[0].TLS.Serial = "" }},
 		{"PB1204", "backend.demo", "not renewed", func(f *Facts) { f.Status.Services[0].TLS.NotAfter = noon.Add(-time.Minute) }},
+		{"PB1204", "backend.demo", "on purpose", func(f *Facts) {
+			f.Status.Services[0].TLS.NotAfter, f.Status.Services[0].TLS.OnPurpose = noon.Add(-time.Minute), true
+		}},
+		{"PB1205", "backend.demo", "about to end: somebody has it expire on purpose", func(f *Facts) { f.Status.Services[0].TLS.OnPurpose = true }},
 		{"PB1205", "backend.demo", "tenth", func(f *Facts) { f.Status.Services[0].TLS.Alarm = true }},
 		{"PB1201", "issuer default", "timeout", func(f *Facts) {
 			f.Status.Services[0].TLS.LastError, f.Status.Services[0].TLS.Failures = "i/o timeout", 2

@@ -115,7 +115,11 @@ func Endpoint(p verify.Endpoint, d *api.ServiceDetail, add func(Finding)) {
 	}
 	for _, c := range p.Checks {
 		if c.Outcome == verify.Fail {
-			add(encryption(subject, p, c))
+			x := encryption(subject, p, c)
+			if d.TLS != nil && d.TLS.OnPurpose && x.Code == "PB1204" {
+				x.Cause, x.Fix = x.Cause+": "+onPurposeCause, []string{onPurposeFix}
+			}
+			add(x)
 			return // the first says most
 		}
 	}

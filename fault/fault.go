@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,13 +33,18 @@ const (
 	Drop     = "drop"     // an endpoint of a service is not shown to callers
 	Throttle = "throttle" // the registry refuses calls
 	Restart  = "restart"  // the control plane ends and starts again
+	Expire   = "expire"   // the certificate of a service ends and is not renewed
 )
+
+var kinds = []string{Delay, Abort, Drop, Expire, Throttle, Restart}
 
 const (
 	// DefaultTime is how long a fault lasts, MaxTime how long it may.
 	DefaultTime = 30 * time.Second
 	MaxTime     = 10 * time.Minute
 	maxDelay    = time.Minute
+	// DefaultLife is how long a certificate lasts that is to expire.
+	DefaultLife = 15 * time.Second
 )
 
 // Injector makes faults. It is safe for concurrent use.
@@ -48,16 +54,19 @@ type Injector struct {
 	Refused string
 	// Restart ends the control plane and starts it again.
 	Restart func()
-	Log     *slog.Logger
+	// Brief has a leaf made for a service that lasts no longer than life.
+	Brief func(ctx context.Context, s mesh.ServiceName, life time.Duration) (*mesh.Leaf, error)
+	Log   *slog.Logger
 
 	throttled atomic.Uint32 // percent of the registry's calls
 	refused   atomic.Uint64 // of them, so far
+	expiring  sync.Map      // mesh.ServiceName → *mesh.Leaf that is shown
 }
 
 // Event is what a fault says of itself: when it begins, and when it ends.
 type Event struct {
 	At    time.Time `json:"at"`
-	Event string    `json:"event"` // began, ended
+	Event string    `json:"event"` // began, expired, ended
 	Text  string    `json:"text"`
 }
 
@@ -69,6 +78,7 @@ type Wanted struct {
 	Percent  uint32        // of the requests or calls, 1 to 100
 	Delay    time.Duration // of [Delay]
 	Abort    uint32        // HTTP status, of [Abort]
+	Life     time.Duration // of the certificate, of [Expire]
 	For      time.Duration
 }
 
@@ -76,7 +86,7 @@ type Wanted struct {
 func (w Wanted) Query() url.Values {
 	return url.Values{
 		"kind": {w.Kind}, "service": {w.Service}, "endpoint": {w.Endpoint}, "percent": {fmt.Sprint(w.Percent)},
-		"delay": {w.Delay.String()}, "abort": {fmt.Sprint(w.Abort)}, "for": {w.For.String()},
+		"delay": {w.Delay.String()}, "abort": {fmt.Sprint(w.Abort)}, "life": {w.Life.String()}, "for": {w.For.String()},
 	}
 }
 
@@ -107,9 +117,13 @@ func parse(v url.Values) (Wanted, error) {
 		w.Percent, w.Abort = number("percent", 1, 100), number("abort", 200, 599)
 	case Throttle:
 		w.Percent = number("percent", 1, 100)
+	case Expire:
+		if w.Life = span("life", MaxTime); w.For > 0 && w.Life >= w.For {
+			bad("life %q; allowed: less than the %v that the fault lasts", v.Get("life"), w.For)
+		}
 	case Drop, Restart:
 	default:
-		bad("kind %q; allowed: %s", w.Kind, strings.Join([]string{Delay, Abort, Drop, Throttle, Restart}, ", "))
+		bad("kind %q; allowed: %s", w.Kind, strings.Join(kinds, ", "))
 	}
 	return w, errors.Join(errs...)
 }
@@ -126,11 +140,12 @@ func (i *Injector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	text, undo, err := i.begin(want)
+	made, err := i.begin(r.Context(), want)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err.Error())
 		return
 	}
+	text, undo := made.text, sync.OnceFunc(made.undo)
 	defer undo()
 	ctx, cancel := context.WithTimeout(r.Context(), want.For)
 	defer cancel()
@@ -151,7 +166,16 @@ func (i *Injector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if want.Kind == Restart {
 		i.Restart()
 	}
-	<-ctx.Done()
+	var expired <-chan time.Time
+	if want.Kind == Expire {
+		expired = time.After(time.Until(made.expires))
+	}
+	select {
+	case <-ctx.Done():
+	case <-expired:
+		say(Event{At: time.Now(), Event: "expired", Text: "the certificate of " + want.Service + ": connections that stand go on, new ones are refused"})
+		<-ctx.Done()
+	}
 	undo()
 	i.Log.InfoContext(r.Context(), "a fault has ended", "fault", text)
 	say(Event{At: time.Now(), Event: "ended", Text: text})
@@ -165,33 +189,46 @@ func (w Wanted) fault() *policy.Fault {
 	return &policy.Fault{Abort: &policy.Abort{Status: w.Abort, Percent: w.Percent}}
 }
 
-func (i *Injector) begin(w Wanted) (text string, undo func(), err error) {
+// made is a fault that has begun.
+type made struct {
+	text    string
+	undo    func()
+	expires time.Time // when its certificate ends, of [Expire]
+}
+
+func (i *Injector) begin(ctx context.Context, w Wanted) (made, error) {
 	switch w.Kind {
 	case Throttle:
 		if !i.throttled.CompareAndSwap(0, w.Percent) {
-			return "", nil, errors.New("the registry is throttled already")
+			return made{}, errors.New("the registry is throttled already")
 		}
-		return fmt.Sprintf("the registry refuses %d %% of its calls", w.Percent), func() { i.throttled.Store(0) }, nil
+		return made{text: fmt.Sprintf("the registry refuses %d %% of its calls", w.Percent), undo: func() { i.throttled.Store(0) }}, nil
 	case Restart:
-		return "the control plane ends and starts again", func() {}, nil
+		return made{text: "the control plane ends and starts again", undo: func() {}}, nil
 	}
 	s, err := i.service(w.Service)
 	if err != nil {
-		return "", nil, err
+		return made{}, err
 	}
-	show := func(v *mesh.Service) *mesh.Service {
-		c, p := *v, policy.Policy{}
-		if v.Policy != nil {
-			p = *v.Policy
-		}
-		p.Fault, c.Policy = w.fault(), &p
-		return &c
+	if w.Kind == Expire {
+		return i.expire(ctx, s, w)
 	}
+	text, show, err := w.show(s)
+	if err != nil {
+		return made{}, err
+	}
+	undo, ok := i.Store.Override(s.Name, show)
+	if !ok {
+		return made{}, fmt.Errorf("%s has a fault already: one at a time", w.Service)
+	}
+	return made{text: text, undo: undo}, nil
+}
+
+// show is how a service is shown with the fault, and that in words.
+func (w Wanted) show(s *mesh.Service) (text string, show func(*mesh.Service) *mesh.Service, err error) {
 	switch {
 	case w.Kind == Drop:
-		if text, show, err = drop(s, w.Endpoint); err != nil {
-			return "", nil, err
-		}
+		return drop(s, w.Endpoint)
 	case !s.Protocol.L7():
 		return "", nil, fmt.Errorf("%s speaks %s: only requests of http, http2 and grpc can be harmed; `patchbay fault drop` takes an endpoint away", w.Service, s.Protocol)
 	case w.Kind == Delay:
@@ -199,11 +236,14 @@ func (i *Injector) begin(w Wanted) (text string, undo func(), err error) {
 	default:
 		text = fmt.Sprintf("%d %% of the requests to %s are answered with %d", w.Percent, w.Service, w.Abort)
 	}
-	undo, ok := i.Store.Override(s.Name, show)
-	if !ok {
-		return "", nil, fmt.Errorf("%s has a fault already: one at a time", w.Service)
-	}
-	return text, undo, nil
+	return text, func(v *mesh.Service) *mesh.Service {
+		c, p := *v, policy.Policy{}
+		if v.Policy != nil {
+			p = *v.Policy
+		}
+		p.Fault, c.Policy = w.fault(), &p
+		return &c
+	}, nil
 }
 
 func (i *Injector) service(name string) (*mesh.Service, error) {

@@ -23,10 +23,12 @@ func store() *mesh.Store {
 // TestWhatIsRefused: before anything has happened, with what is allowed.
 func TestWhatIsRefused(t *testing.T) {
 	for query, want := range map[string]string{
-		"kind=melt&for=1s":                                      `kind "melt"; allowed: delay, abort, drop, throttle, restart`,
+		"kind=melt&for=1s":                                      `kind "melt"; allowed: delay, abort, drop, expire, throttle, restart`,
 		"kind=abort&percent=0&abort=99&for=1h":                  `for "1h"; allowed: up to 10m0s`,
 		"kind=abort&percent=500&abort=503&for=1s":               `percent "500"; allowed: 1 to 100`,
 		"kind=delay&service=db.demo&percent=1&delay=1s&for=1s":  "db.demo speaks tcp",
+		"kind=expire&service=web.demo&life=1m&for=30s":          `life "1m"; allowed: less than the 30s that the fault lasts`,
+		"kind=expire&service=db.demo&life=1s&for=30s":           "db.demo has no TLS",
 		"kind=drop&service=web.demo&endpoint=10.0.0.1:1&for=1s": `endpoint "10.0.0.1:1" is not one of web.demo`,
 	} {
 		w := httptest.NewRecorder()
@@ -47,11 +49,11 @@ func TestWhatIsRefused(t *testing.T) {
 // registry's words, and the watch of changes is not.
 func TestThrottle(t *testing.T) {
 	i := &Injector{}
-	_, undo, err := i.begin(Wanted{Kind: Throttle, Percent: 30, For: time.Second})
+	made, err := i.begin(t.Context(), Wanted{Kind: Throttle, Percent: 30, For: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := i.begin(Wanted{Kind: Throttle}); err == nil {
+	if _, err := i.begin(t.Context(), Wanted{Kind: Throttle}); err == nil {
 		t.Error("throttled twice")
 	}
 	h := i.Registry(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -71,16 +73,16 @@ func TestThrottle(t *testing.T) {
 	if n := refused(""); n != 0 {
 		t.Errorf("%d of another kind", n)
 	}
-	if undo(); refused("x") != 0 {
+	if made.undo(); refused("x") != 0 {
 		t.Error("it goes on")
 	}
 }
 
 func TestReport(t *testing.T) {
 	before := map[string]map[string]uint64{"a": {requests: 10, failures: 1}, "b": {}, "idle": {requests: 5}, "again": {requests: 100}}
-	after := map[string]map[string]uint64{"a": {requests: 30, failures: 4, aborted: 2}, "idle": {requests: 5}, "again": {requests: 7}}
+	after := map[string]map[string]uint64{"a": {requests: 30, failures: 4, aborted: 2, "cluster.web.demo.ssl.fail_verify_error": 3, "cluster.db.demo.ssl.fail_verify_san": 1}, "idle": {requests: 5}, "again": {requests: 7}}
 	got := Report(before, after) // a, again, b
-	if len(got) != 3 || got[0].Requests != 20 || got[0].Failed != 3 || got[0].Aborted != 2 {
+	if len(got) != 3 || got[0].Requests != 20 || got[0].Failed != 3 || got[0].Aborted != 2 || got[0].Distrusted != 4 {
 		t.Errorf("%+v", got)
 	}
 	for _, r := range got {

@@ -2,6 +2,7 @@ package fault
 
 import (
 	"cmp"
+	"regexp"
 	"slices"
 
 	"patchbay/admin/api"
@@ -14,6 +15,10 @@ const (
 	aborted  = "http.egress.fault.aborts_injected"
 	delayed  = "http.egress.fault.delays_injected"
 )
+
+// distrusted are connections that a caller made and gave up because of the
+// certificate that it was shown.
+var distrusted = regexp.MustCompile(`^cluster\..*\.ssl\.fail_verify_`)
 
 // Report compares counters by node from before and after, sorted by node.
 // Sidecars that made no requests are left out.
@@ -28,10 +33,15 @@ func Report(before, after map[string]map[string]uint64) []api.Suffered {
 			return now[stat] - was[stat]
 		}
 		r := api.Suffered{Node: node, Requests: since(requests), Failed: since(failures), Aborted: since(aborted), Delayed: since(delayed), Lost: !there}
+		for stat := range now {
+			if distrusted.MatchString(stat) {
+				r.Distrusted += since(stat)
+			}
+		}
 		if r.Lost {
 			r = api.Suffered{Node: node, Lost: true}
 		}
-		if r.Requests > 0 || r.Lost {
+		if r.Requests > 0 || r.Distrusted > 0 || r.Lost {
 			out = append(out, r)
 		}
 	}

@@ -28,6 +28,31 @@ func (s *Store) Override(name ServiceName, f func(*Service) *Service) (undo func
 	}, true
 }
 
+// OverrideLeaf shows l instead of the leaf of its service, from now on and
+// through its renewals, until undo is called. It is false, and nothing happens,
+// if the service has no leaf or shows another already.
+func (s *Store) OverrideLeaf(l *Leaf) (undo func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now.Leaves[l.Service]
+	if _, taken := s.held[l.Service]; taken || now == nil {
+		return nil, false
+	}
+	if s.held == nil {
+		s.held = map[ServiceName]*Leaf{}
+	}
+	s.held[l.Service] = now
+	s.showLeaf(l)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if held, there := s.held[l.Service]; there {
+			delete(s.held, l.Service)
+			s.showLeaf(held)
+		}
+	}, true
+}
+
 // override is one service that is shown as another.
 type override struct {
 	show func(*Service) *Service

@@ -50,3 +50,30 @@ func TestOverrideStaysThroughChanges(t *testing.T) {
 		t.Error("a service that has gone came back")
 	}
 }
+
+// TestOverrideLeaf: the service's own leaf is kept, and what it has become
+// meanwhile comes back.
+func TestOverrideLeaf(t *testing.T) {
+	s, name := NewStore(), ServiceName{"demo", "a"}
+	leaf := func(chain string) *Leaf { return &Leaf{Service: name, ChainPEM: []byte(chain), KeyPEM: []byte(chain)} }
+	if _, ok := s.OverrideLeaf(leaf("brief")); ok {
+		t.Error("a service without a leaf got one")
+	}
+	s.SetLeaf(leaf("old"))
+	undo, ok := s.OverrideLeaf(leaf("brief"))
+	if !ok || string(s.Snapshot().Leaves[name].ChainPEM) != "brief" {
+		t.Fatal("the other leaf is not shown")
+	}
+	if _, again := s.OverrideLeaf(leaf("x")); again {
+		t.Error("overridden twice")
+	}
+	if s.SetLeaf(leaf("new")) || string(s.Snapshot().Leaves[name].ChainPEM) != "brief" {
+		t.Error("a renewal has ended it")
+	}
+	if undo(); string(s.Snapshot().Leaves[name].ChainPEM) != "new" {
+		t.Error("the renewed leaf is not shown")
+	}
+	if undo(); !s.SetLeaf(leaf("newer")) {
+		t.Error("a renewal is held although nothing is overridden")
+	}
+}

@@ -61,6 +61,7 @@ type Store struct {
 	changed chan struct{} // closed when now is replaced
 
 	overrides map[ServiceName]override
+	held      map[ServiceName]*Leaf // the real leaves of services that show another one
 }
 
 // NewStore returns a store that holds the empty snapshot of generation 0.
@@ -127,6 +128,15 @@ func (s *Store) SetServices(namespace string, services []*Service) bool {
 func (s *Store) SetLeaf(l *Leaf) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, held := s.held[l.Service]; held {
+		s.held[l.Service] = l
+		return false
+	}
+	return s.showLeaf(l)
+}
+
+// showLeaf is SetLeaf for everybody who reads. The store is locked.
+func (s *Store) showLeaf(l *Leaf) bool {
 	if s.now.Leaves[l.Service].Equal(l) {
 		return false
 	}

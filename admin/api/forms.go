@@ -210,6 +210,9 @@ type TLS struct {
 	LastError string    `json:"lastError,omitempty"`
 	Alarm     bool      `json:"alarm,omitempty"`
 	NotStored string    `json:"notStored,omitempty"`
+	// OnPurpose says that it is shown instead of the service's own, to expire:
+	// `patchbay fault expire`.
+	OnPurpose bool `json:"onPurpose,omitempty"`
 }
 
 // Namespace is one namespace of the registry.

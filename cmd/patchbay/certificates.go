@@ -5,11 +5,14 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 
+	"patchbay/admin/api"
 	"patchbay/config"
+	"patchbay/mesh"
 	"patchbay/pki"
 	"patchbay/pki/issue"
 	"patchbay/pki/privateca"
@@ -52,6 +55,22 @@ func (c *control) unacked(issuer string) []string {
 		return nil
 	}
 	return c.cache.Unacked(delta.SecretType, translate.BundleSecret(issuer))
+}
+
+// brief makes a leaf for `patchbay fault expire`.
+func (c *control) brief(ctx context.Context, name mesh.ServiceName, life time.Duration) (*mesh.Leaf, error) {
+	return c.rotator.Brief(ctx, name, life, "patchbay fault expire")
+}
+
+// expiring shows, of services whose certificate is to expire on purpose, that one.
+func (c *control) expiring(all []api.Service) {
+	for i := range all {
+		name, t := mesh.ServiceName{}, all[i].TLS
+		name.DiscoveryName, name.Namespace, _ = strings.Cut(all[i].Name, ".")
+		if leaf := c.faults.Expiring(name); leaf != nil && t != nil {
+			t.Serial, t.IssuedAt, t.NotAfter, t.OnPurpose = leaf.Serial, leaf.IssuedAt, leaf.NotAfter, true
+		}
+	}
 }
 
 // secrets is where certificates rest.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -31,6 +32,7 @@ Map, its services are others' too.`,
 		faultCmd(fault.Delay, "delay SERVICE TIME", "Let requests to a service wait", "  patchbay fault delay backend.demo 300ms --percent 50", 2),
 		faultCmd(fault.Abort, "abort SERVICE STATUS", "Answer requests to a service with an error", "  patchbay fault abort backend.demo 503 --percent 10", 2),
 		faultCmd(fault.Drop, "drop SERVICE [IP:PORT]", "Hide an endpoint of a service from its callers", "  patchbay fault drop backend.demo\n  patchbay fault drop backend.demo 10.0.0.7:15000 --for 1m", 1),
+		faultCmd(fault.Expire, "expire SERVICE", "Let the certificate of a service end, without renewal", "  patchbay fault expire backend.demo\n  patchbay fault expire backend.demo --life 5m --for 8m", 1),
 		faultCmd(fault.Throttle, "throttle", "Let the registry refuse calls, as Cloud Map does above its limits", "  patchbay fault throttle --percent 80", 0),
 		faultCmd(fault.Restart, "restart", "End the control plane and start it again", "  patchbay fault restart --for 10s", 0),
 	)
@@ -51,8 +53,18 @@ func faultCmd(kind, use, short, example string, args int) *cobra.Command {
 		c.Args = cobra.RangeArgs(1, 2)
 	}
 	o.flags(c.Flags())
-	c.Flags().DurationVar(&w.For, "for", fault.DefaultTime, "how long; at most "+fault.MaxTime.String())
-	if kind != fault.Drop && kind != fault.Restart {
+	lasts := fault.DefaultTime
+	if kind == fault.Expire {
+		lasts *= 2
+		c.Long = `Gives the tasks of a service another certificate of its own issuer, which ends
+after --life, and none in its place until the fault ends. Connections that stand go
+on, as they always do; every new one is refused by its caller. The service's own
+certificate is neither touched nor taken out of its store, is renewed as always,
+and comes back at once.`
+		c.Flags().DurationVar(&w.Life, "life", fault.DefaultLife, "how long the certificate is valid; the issuer may have a minimum")
+	}
+	c.Flags().DurationVar(&w.For, "for", lasts, "how long; at most "+fault.MaxTime.String())
+	if slices.Contains([]string{fault.Delay, fault.Abort, fault.Throttle}, kind) {
 		c.Flags().Uint32Var(&w.Percent, "percent", 100, "how many of the requests, or calls")
 	}
 	return c

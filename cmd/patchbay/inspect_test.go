@@ -35,6 +35,7 @@ func TestInspect(t *testing.T) {
 	t.Run("xds watch", func(t *testing.T) { p.on(t).xdsWatch() })
 	t.Run("tap", func(t *testing.T) { p.on(t).taps(front, back, alias) })
 	t.Run("fault", func(t *testing.T) { p.on(t).faults(front, alias) })
+	t.Run("expire", func(t *testing.T) { p.on(t).expires(front, alias) })
 	t.Run("diff", func(t *testing.T) { p.on(t).diff() })
 }
 

@@ -165,6 +165,7 @@ func serveOnce(ctx context.Context, cfg config.Config, log *slog.Logger, restart
 	if c.traces != nil {
 		defer c.traces.Close(ctx)
 	}
+	c.faults.Brief = c.brief
 	g, ctx := errgroup.WithContext(ctx)
 	if err := c.startRegistry(ctx, g); err != nil {
 		return err

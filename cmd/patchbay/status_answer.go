@@ -66,6 +66,7 @@ func (c *control) statusAnswer() api.Status {
 	}
 	snap := c.store.Snapshot()
 	st.Services = append(servicesAnswer(namespaces, snap, leaves), externalAnswer(snap)...)
+	c.expiring(st.Services)
 	shares(st.Services, c.trafficAnswer().Edges)
 	st.Sidecars = c.sidecarsAnswer(leaves)
 	c.registryAnswer(&st)

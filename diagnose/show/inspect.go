@@ -175,7 +175,7 @@ func (p *Printer) Fault(all []api.Suffered) {
 		if r.Failed > 0 {
 			failed = p.paint(bad, failed)
 		}
-		rows = append(rows, []string{r.Node, fmt.Sprint(r.Requests), failed, fmt.Sprint(r.Aborted), fmt.Sprint(r.Delayed), words})
+		rows = append(rows, []string{r.Node, fmt.Sprint(r.Requests), failed, fmt.Sprint(r.Aborted), fmt.Sprint(r.Delayed), fmt.Sprint(r.Distrusted), words})
 	}
-	p.table([]string{"CALLER", "REQUESTS", "FAILED", "ABORTED", "DELAYED", ""}, rows)
+	p.table([]string{"CALLER", "REQUESTS", "FAILED", "ABORTED", "DELAYED", "DISTRUSTED", ""}, rows)
 }
