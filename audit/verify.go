@@ -116,8 +116,10 @@ func Verify(path string, anchor Anchor) (Report, error) {
 	switch {
 	case headErr != nil:
 		c.wrong(r.Lines, "%v", headErr)
+	case !there && r.Lines > 0 && anchor.Seq > 0:
+		r.Notes = append(r.Notes, Problem{r.Lines, fmt.Sprintf("%s is missing: whether lines came after line %d, which was noted elsewhere, nothing says", path+headSuffix, anchor.Seq)})
 	case !there && r.Lines > 0:
-		c.wrong(r.Lines, "%s is missing: nothing says how far the log should go", path+headSuffix)
+		c.wrong(r.Lines, "%s is missing: nothing says how far the log should go; copy it with the log, or say with --noted what was noted elsewhere", path+headSuffix)
 	case there:
 		c.reaches(known.Seq, known.Hash, "its head")
 	}

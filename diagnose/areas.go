@@ -49,7 +49,7 @@ func Areas(f *Facts) []Area {
 		}
 	}
 	return append(out,
-		Area{"configuration", count.Of(len(st.Namespaces), "namespace") + ", " + count.Of(len(st.Services), "service") + " with their names", of("PB11")},
+		Area{"configuration", count.Of(len(st.Namespaces), "namespace") + ", " + count.Of(len(st.Services), "service"), of("PB11")},
 		Area{"certificates", count.Of(len(st.Issuers), "issuer") + ", certificates of " + count.Of(encrypted, "service"), of("PB12")},
 		Area{"Envoys", fmt.Sprintf("%s; looked into %d", count.Of(len(st.Sidecars), "sidecar"), len(f.Tasks)), of("PB13")},
 		Area{"tasks", "applications, names and clocks of " + count.Of(len(st.Sidecars), "sidecar"), of("PB14", "PB1606")},

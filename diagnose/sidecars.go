@@ -55,8 +55,7 @@ func agent(st *api.Status, s api.Sidecar, now time.Time, add func(Finding)) {
 			Fix: []string{"look whether the task's machine is overloaded or suspended, and at the sidecar's log"}})
 	}
 	if a.EnvoyError != "" {
-		add(Finding{Code: "PB1304", Subject: s.Node, Cause: BindCause(a.EnvoyError), Evidence: strings.Split(a.EnvoyError, "; "),
-			Fix: []string{"free the port, or move Envoy's: ingressPortOverride in the service's block"}})
+		add(unbound(s.Node, a.EnvoyError, strings.Split(a.EnvoyError, "; ")...))
 	}
 	if s.Stream == nil && now.Sub(a.Since) > settle {
 		add(Finding{Code: "PB1301", Subject: s.Node, Cause: "its agent is connected, its Envoy is not", Evidence: []string{"agent connected since " + a.Since.UTC().Format(time.RFC3339)},
@@ -81,10 +80,35 @@ func agent(st *api.Status, s api.Sidecar, now time.Time, add func(Finding)) {
 
 // BindCause is why Envoy does not open a listener, from its own words.
 func BindCause(text string) string {
-	if strings.Contains(text, "Address already in use") || strings.Contains(text, "cannot bind") {
+	switch {
+	case strings.Contains(text, "Permission denied"):
+		return "Envoy's user may not open a port below 1024"
+	case strings.Contains(text, "Address already in use") || strings.Contains(text, "cannot bind"):
 		return "another program of the task has the port"
 	}
 	return "Envoy refuses it"
+}
+
+// unbound is a listener that an Envoy can't open, for the reason in text.
+func unbound(node, text string, evidence ...string) Finding {
+	x := Finding{Code: "PB1304", Subject: node, Cause: BindCause(text), Evidence: evidence}
+	if x.Fix = BindFix(text); x.Fix == nil {
+		x.Fix = []string{"free the port, or move Envoy's: ingressPortOverride in the service's block"}
+	}
+	return x
+}
+
+// BindFix is what to do about a port that Envoy's user may not open; nil, where
+// that is not the reason.
+func BindFix(text string) []string {
+	if !strings.Contains(text, "Permission denied") {
+		return nil
+	}
+	return []string{
+		"give the alias a port of 1024 or above: clientAliases[].port",
+		"or use the redirect wiring (NET_ADMIN), where Envoy opens one port of its own",
+		"or let everybody open it, where the task runs: sysctl -w net.ipv4.ip_unprivileged_port_start=80",
+	}
 }
 
 // ownName reports whether a refused name is that of a service which the task
@@ -160,8 +184,7 @@ func sync(s api.Sidecar, t api.TypeSync, now time.Time, add func(Finding)) {
 	case api.Rejected:
 		for _, r := range t.Rejections {
 			if strings.Contains(r.Error, "cannot bind") {
-				add(Finding{Code: "PB1304", Subject: s.Node, Cause: BindCause(r.Error), Evidence: []string{r.Error},
-					Fix: []string{"free the port, or move Envoy's: ingressPortOverride in the service's block"}})
+				add(unbound(s.Node, r.Error, r.Error))
 				continue
 			}
 			add(Finding{Code: "PB1302", Subject: s.Node, Cause: t.Type + " " + r.Name + ": " + r.Error,

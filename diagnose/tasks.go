@@ -40,8 +40,7 @@ func checkTasks(f *Facts, add func(Finding)) {
 		}
 		for _, l := range t.Listeners {
 			if l.Error != "" && l.Name != "" && l.State == api.Broken {
-				add(Finding{Code: "PB1304", Subject: node, Cause: BindCause(l.Error), Evidence: []string{l.Name + ": " + l.Error},
-					Fix: []string{"free the port, or move Envoy's: ingressPortOverride in the service's block"}})
+				add(unbound(node, l.Error, l.Name+": "+l.Error))
 			}
 		}
 		if need := uint64(max(memoryAtLeast, memoryMost*len(t.Clusters))); t.Memory > need {
@@ -49,13 +48,13 @@ func checkTasks(f *Facts, add func(Finding)) {
 				Fix: []string{"declare `dependencies` so that the sidecar is told of what its task calls"}})
 		}
 		for _, c := range t.Clusters {
-			ejected(node, c, add)
+			ejected(f.Status, node, c, add)
 		}
 	}
 }
 
 // ejected names hosts that an Envoy has stopped calling by its own judgement.
-func ejected(node string, c api.TaskCluster, add func(Finding)) {
+func ejected(st *api.Status, node string, c api.TaskCluster, add func(Finding)) {
 	var out []string
 	for _, h := range c.Hosts {
 		if slices.Contains(h.Failing, "failed_outlier_check") {
@@ -64,6 +63,23 @@ func ejected(node string, c api.TaskCluster, add func(Finding)) {
 	}
 	if len(out) > 0 {
 		add(Finding{Code: "PB1505", Subject: node, Cause: "it does not call " + strings.Join(out, ", ") + " of " + c.Name + " for a while: calls failed one after the other",
-			Fix: []string{"patchbay explain " + node + " http://" + c.Name + "    (what is wrong with them)"}})
+			Fix: []string{"patchbay explain " + node + " " + callURL(st, c.Name) + "    (what is wrong with them)"}})
 	}
+}
+
+// callURL is how an application calls a service.
+func callURL(st *api.Status, service string) string {
+	url := "http://" + service
+	for _, s := range st.Services {
+		if s.Name != service || len(s.Aliases) == 0 {
+			continue
+		}
+		i := slices.IndexFunc(s.Aliases, func(a api.Alias) bool { return a.LostTo == "" })
+		a := s.Aliases[max(i, 0)]
+		url = fmt.Sprintf("http://%s:%d", a.DNSName, a.Port)
+		if s.Protocol == "tcp" {
+			url = fmt.Sprintf("tcp://%s:%d", a.DNSName, a.Port)
+		}
+	}
+	return url
 }

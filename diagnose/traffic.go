@@ -78,12 +78,16 @@ func checkTraffic(f *Facts, add func(Finding)) {
 		if recent(e.Distrusted) {
 			add(Finding{Code: "PB1208", Subject: e.Service, Cause: fmt.Sprintf("the sidecars of %s broke off handshakes because of its certificate", e.Workload),
 				Evidence: []string{fmt.Sprintf("%s, the last at %s", count.Of(e.Unverified, "handshake"), e.Distrusted.UTC().Format(time.RFC3339))},
-				Fix:      []string{"patchbay explain " + e.Workload + " http://" + e.Service + " --live    (says what is wrong with it)"}})
+				Fix:      []string{"patchbay explain " + e.Workload + " " + callURL(f.Status, e.Service) + " --live    (says what is wrong with it)"}})
 		}
 	}
 	for _, i := range f.Traffic.Ingresses {
 		if recent(i.Barred) {
-			add(Finding{Code: "PB1512", Subject: i.Workload, Cause: "somebody calls it whom no rule of its authorization allows",
+			cause := "somebody calls it whom no rule of its authorization allows"
+			if i.Denied == 0 {
+				cause += "; a dry run lets them pass"
+			}
+			add(Finding{Code: "PB1512", Subject: i.Workload, Cause: cause,
 				Evidence: []string{fmt.Sprintf("%d calls denied, %d that a dry run would have denied, since its Envoys started; the last at %s", i.Denied, i.WouldDeny, i.Barred.UTC().Format(time.RFC3339))},
 				Fix: []string{
 					"look into the log of the task's sidecar: a line with \"authorization\" for each says who called, what and when",

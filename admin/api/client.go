@@ -46,12 +46,12 @@ type Denied struct{ Address, Text string }
 func (e *Denied) Error() string { return e.Address + ": " + e.Text }
 
 // New makes a client of the control plane at address, which is http://HOST:PORT,
-// https://HOST:PORT or unix:/PATH. An empty token is not sent.
+// https://HOST:PORT or unix:PATH (unix:///PATH is the same). An empty token is not sent.
 func New(address, token string) (*Client, error) {
 	transport := &http.Transport{Proxy: nil, MaxIdleConnsPerHost: 4, IdleConnTimeout: 30 * time.Second}
 	c := &Client{address: address, base: strings.TrimSuffix(address, "/"), token: token, http: &http.Client{Transport: transport}}
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		path = "/" + strings.TrimLeft(path, "/")
+		path = strings.TrimPrefix(path, "//") // as a URL
 		c.base = "http://localhost"
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", path)
@@ -60,7 +60,7 @@ func New(address, token string) (*Client, error) {
 	}
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fmt.Errorf("control plane %q; allowed: http://HOST:PORT, https://HOST:PORT or unix:/PATH", address)
+		return nil, fmt.Errorf("control plane %q; allowed: http://HOST:PORT, https://HOST:PORT or unix:PATH", address)
 	}
 	return c, nil
 }

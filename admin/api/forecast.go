@@ -1,6 +1,10 @@
 package api
 
-import "time"
+import (
+	"time"
+
+	"patchbay/mesh/policy"
+)
 
 // Plan is the body of POST /api/v1/diff: a change that is not made yet.
 type Plan struct {
@@ -20,6 +24,8 @@ type Planned struct {
 	KMSKey            string   `json:"kmsKey,omitempty"`
 	IdleSeconds       *float64 `json:"idleSeconds,omitempty"`
 	PerRequestSeconds *float64 `json:"perRequestSeconds,omitempty"`
+	// Policy is what it wants of its callers.
+	Policy *policy.Policy `json:"policy,omitempty"`
 }
 
 // The kinds of a forecast.
@@ -32,8 +38,10 @@ const (
 // Forecast is what a [Plan] would change.
 type Forecast struct {
 	At time.Time `json:"at"`
-	// Notes are what would stand in the way, or must be known, in words.
-	Notes []string `json:"notes,omitempty"`
+	// Refused is what the mesh would not take, in words, and Notes what must be
+	// known.
+	Refused []string `json:"refused,omitempty"`
+	Notes   []string `json:"notes,omitempty"`
 	// Config are the keys of the control plane's file that change.
 	Config    []Change           `json:"config,omitempty"`
 	Services  []ServiceForecast  `json:"services"`

@@ -31,7 +31,8 @@ sidecars are touched, and which connections would be cut. FILE declares services
 a compose file with x-service-connect, ECS's JSON (a task definition and its
 service), 'terraform show -json', a CloudFormation template, or a declaration as a
 sidecar has it. --config is a control plane's file. The running control plane
-computes it, by the translation that makes what is sent; nothing is changed.`,
+computes it, by the translation that makes what is sent; nothing is changed. It
+exits with 4 if the mesh would refuse something of it.`,
 		Example: `  patchbay diff demo/frontend/f1
   patchbay diff backend -o json
   patchbay diff -f docker-compose.yml
@@ -89,10 +90,14 @@ func (o *operator) diffFiles(c *cobra.Command, w change) error {
 	if err := client.Ask(c.Context(), "diff", body, out); err != nil {
 		return hint(err)
 	}
-	if !p.ForPeople() {
-		return p.Value(out)
+	if p.ForPeople() {
+		p.Forecast(out)
+	} else if err := p.Value(out); err != nil {
+		return err
 	}
-	p.Forecast(out)
+	if n := len(out.Refused); n > 0 {
+		return problems(n, "refused change")
+	}
 	return nil
 }
 

@@ -43,7 +43,7 @@ func (c *control) forecast(w http.ResponseWriter, r *http.Request) {
 
 func (c *control) planned(plan api.Plan) (*api.Forecast, error) {
 	now := c.store.Snapshot()
-	next, notes := forecast.Overlay(now, plan.Services, time.Now())
+	next, refused, notes := forecast.Overlay(now, plan.Services, time.Now())
 	var keys []api.Change
 	if plan.Config != nil {
 		was, err := configKeys(c.cfg)
@@ -54,19 +54,23 @@ func (c *control) planned(plan api.Plan) (*api.Forecast, error) {
 			return nil, err
 		}
 		var more []string
-		next, more = without(next, plan.Config)
-		notes = append(notes, more...)
+		if next, more, err = without(next, plan.Config); err != nil {
+			return nil, err
+		}
+		if notes = append(notes, more...); slices.ContainsFunc(keys, func(k api.Change) bool { return strings.HasPrefix(k.Path, "/tracing") }) {
+			notes = append(notes, "tracing is in every listener: each is replaced, and its connections end when it has drained")
+		}
 	}
 	for _, p := range plan.Services {
 		if _, there := c.cfg.Issuers[p.Issuer]; p.Issuer != "" && !there {
-			notes = append(notes, fmt.Sprintf("%s.%s asks for TLS from issuer %q, which is not among issuers of the control plane's file: the registration would be refused", p.DiscoveryName, p.Namespace, p.Issuer))
+			refused = append(refused, fmt.Sprintf("%s.%s asks for TLS from issuer %q, which is not among issuers of the control plane's file", p.DiscoveryName, p.Namespace, p.Issuer))
 		}
 	}
 	out, err := forecast.Of(now, next, c.pusher.Seen())
 	if err != nil {
 		return nil, err
 	}
-	out.Notes, out.Config = notes, keys
+	out.Refused, out.Notes, out.Config = refused, notes, keys
 	return out, nil
 }
 
@@ -82,7 +86,7 @@ func configKeys(cfg config.Config) (out map[string]any, err error) {
 
 // without is the mesh as a control plane with other keys would show it, and
 // what must be known of them.
-func without(snap *mesh.Snapshot, keys map[string]any) (*mesh.Snapshot, []string) {
+func without(snap *mesh.Snapshot, keys map[string]any) (*mesh.Snapshot, []string, error) {
 	notes := []string{"the control plane reads its file when it starts: until then nothing changes, and sidecars keep what they have meanwhile"}
 	next := *snap
 	named, _ := keys["namespaces"].([]any)
@@ -95,5 +99,18 @@ func without(snap *mesh.Snapshot, keys map[string]any) (*mesh.Snapshot, []string
 			notes = append(notes, fmt.Sprintf("%s has its certificate from issuer %q, which the file no longer names: it is not renewed", s.Name, s.TLS.Issuer))
 		}
 	}
-	return &next, notes
+	var cfg config.Config
+	text, err := yaml.Marshal(keys)
+	if err == nil {
+		err = yaml.Unmarshal(text, &cfg)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	targets, err := externalTargets(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	with, more := forecast.Targets(&next, targets)
+	return with, append(notes, more...), nil
 }

@@ -145,6 +145,12 @@ func (p *plane) forecasts(port, alias uint16) {
 	p.prints(exitDone, `"kind": "added"`, "diff", "-f", compose, "-o", "json")
 	p.prints(exitUsage, `portMappings`, "diff", "-f", write("bad.json", `{"serviceConnectConfiguration": {"enabled": true, "services": [{"portName": "x"}]}, "portMappings": []}`))
 	p.prints(exitUsage, `name a NODE, or a changed file`, "diff")
+	p.prints(exitProblems, `✗ backend\.other: this control plane does not serve the namespace "other": it would be refused\n1 refused change`, "diff", "-f", write("other.json", strings.Replace(same, `"namespace": "demo"`, `"namespace": "other"`, 1)))
+	retries := strings.Replace(same, `"portMappings"`, `"policies": {"backend": {"retries": {"max": 0}}}, "portMappings"`, 1)
+	p.prints(exitDone, `(?s)~ backend\.demo: changed.*\+ /policies: \{"retries":\{"max":0\}\}`, "diff", "-f", write("retries.json", retries))
+	outside := write("outside.yaml", "namespaces: [demo]\ntrustDomain: "+testDomain+"\ncreateNamespaces: true\ndata: "+p.cfg.Data+"\nregistry: {listen: \""+p.cfg.Registry.Listen+"\"}\n"+
+		"external:\n  - {name: pay, protocol: tcp, addresses: [\"pay.example:5432\"], alias: {port: 5432}}\ntracing: {collector: \"otel:4317\"}\n")
+	p.prints(exitDone, `(?s)tracing is in every listener.*\+ pay\.demo: added.*\+ cds pay\.demo: added, for 1 sidecar`, "diff", "--config", outside)
 	// The control plane's own file, without the only namespace.
 	cfg := write("patchbay.yaml", "namespaces: [other]\ntrustDomain: "+testDomain+"\ncreateNamespaces: true\ndata: "+p.cfg.Data+"\nregistry: {listen: \""+p.cfg.Registry.Listen+"\"}\n")
 	p.prints(exitDone, `(?s)reads its file when it starts.*- /namespaces/0: "demo"|/namespaces/0.*- backend\.demo: removed`, "diff", "--config", cfg)

@@ -57,7 +57,7 @@ The handshakes are made by the agent of another task, so that the mesh's own
 network is what is judged; --from NODE names the task, and --from here makes
 them on this machine.
 
-With --audit FILE, a copy of the control plane's audit log or the log itself, each
+With --audit FILE, the control plane's audit log or a copy with its FILE.head, each
 certificate must be one whose issue is written there, for that name and key, and
 the log must be as it was written ('patchbay audit verify').
 
@@ -67,7 +67,7 @@ Connect task, is verified with --endpoint, --name and --ca.
 It exits with 4 if a check fails. The report ends with its SHA-256.`,
 		Example: `  patchbay verify backend.prod
   patchbay verify -o junit > encryption.xml
-  patchbay verify backend.prod --audit /var/lib/patchbay/audit.jsonl
+  patchbay verify backend.prod --audit /var/lib/patchbay/audit.log
   patchbay verify backend.prod --watch
   patchbay verify --endpoint 10.0.1.5:15000 --name backend.prod --ca roots.pem`,
 		Args:              cobra.MaximumNArgs(1),
@@ -152,7 +152,7 @@ func (o *verifyOptions) reports(ctx context.Context, args []string) ([]verify.Re
 			return nil, err
 		}
 		for _, s := range st.Services {
-			if s.TLS != nil {
+			if s.TLS != nil && len(s.External) == 0 {
 				names = append(names, s.Name)
 			}
 		}
@@ -188,6 +188,9 @@ func (o *verifyOptions) verify(ctx context.Context, name string) (verify.Report,
 		if err := client.Get(ctx, "service", url.Values{"name": {name}}, d); err != nil {
 			return verify.Report{}, hint(err)
 		}
+	}
+	if len(d.External) > 0 {
+		return verify.Report{}, fmt.Errorf("%s is a target outside the mesh, %s: callers' sidecars verify its certificate; 'patchbay explain CLIENT URL --live' makes a call", name, strings.Join(d.External, ", "))
 	}
 	for _, a := range o.endpoints {
 		d.Instances = append(d.Instances, api.Endpoint{Address: a})

@@ -27,6 +27,9 @@ func Called(w *Walk, c agentapi.Outcome) {
 		return
 	}
 	x := diagnose.Finding{Code: "PB1605", Subject: w.Service, Cause: said, Evidence: []string{}, Fix: []string{"patchbay verify " + w.Service, "patchbay doctor"}}
+	if len(w.External) > 0 {
+		x.Fix = []string{"look from the client's machine whether " + strings.Join(w.External, ", ") + " answers, and at the firewalls between", "compare `external` in the control plane's file: hosts, port, tls"}
+	}
 	switch {
 	case strings.Contains(said, "RBAC"):
 		x.Code, x.Fix = "PB1510", []string{"allow the client's workload in the service's authorization, or call from one that may"}

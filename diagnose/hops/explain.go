@@ -35,12 +35,14 @@ type Hop struct {
 
 // Walk is a call, hop by hop, up to the first that fails.
 type Walk struct {
-	Client  string            `json:"client"`
-	URL     string            `json:"url"`
-	Service string            `json:"service,omitempty"`
-	Hops    []Hop             `json:"hops"`
-	Policy  []policy.Word     `json:"policy,omitempty"`  // what holds for it, and whose word that is
-	Finding *diagnose.Finding `json:"finding,omitempty"` // why it fails; absent: every hop looks right
+	Client  string `json:"client"`
+	URL     string `json:"url"`
+	Service string `json:"service,omitempty"`
+	// External is where the calls go, HOST:PORT, if it is outside the mesh.
+	External []string          `json:"external,omitempty"`
+	Hops     []Hop             `json:"hops"`
+	Policy   []policy.Word     `json:"policy,omitempty"`  // what holds for it, and whose word that is
+	Finding  *diagnose.Finding `json:"finding,omitempty"` // why it fails; absent: every hop looks right
 }
 
 // target is what a URL means to a client.
@@ -85,6 +87,16 @@ func resolve(st *api.Status, node, address string) (target, error) {
 	return t, nil
 }
 
+// speaks reports whether applications call the service in the way that the URL
+// says. A service of protocol tcp carries whatever they speak.
+func (t target) speaks(address string) error {
+	scheme, _, given := strings.Cut(address, "://")
+	if !given || t.one == nil || t.one.Protocol == "" || t.one.Protocol == "tcp" || scheme == "http" {
+		return nil
+	}
+	return fmt.Errorf("url %q: applications call %s in plain text, the sidecars encrypt; allowed: http://%s:%d/PATH", address, t.one.Name, t.host, t.port)
+}
+
 // Target is the service that a client means by a URL.
 func Target(st *api.Status, node, address string) (string, bool) {
 	t, err := resolve(st, node, address)
@@ -114,6 +126,12 @@ func Explain(f *diagnose.Facts, client, address string) (*Walk, error) {
 	var err error
 	if w.to, err = resolve(f.Status, node, address); err != nil {
 		return nil, err
+	}
+	if err := w.to.speaks(address); err != nil {
+		return nil, err
+	}
+	if w.to.one != nil {
+		w.External = w.to.one.External
 	}
 	for _, s := range f.Status.Sidecars {
 		if s.Node == node {

@@ -36,8 +36,11 @@ func (w *walker) listener() bool {
 	l := w.task.Listeners[i]
 	switch {
 	case l.State == api.Broken:
-		return w.fail(hop, l.Error, diagnose.Finding{Code: "PB1304", Subject: w.Client, Cause: diagnose.BindCause(l.Error), Evidence: []string{l.Name + ": " + l.Error},
-			Fix: []string{"free the port, or use the redirect wiring (NET_ADMIN), where Envoy binds no alias"}})
+		fix := diagnose.BindFix(l.Error)
+		if fix == nil {
+			fix = []string{"free the port, or use the redirect wiring (NET_ADMIN), where Envoy binds no alias"}
+		}
+		return w.fail(hop, l.Error, diagnose.Finding{Code: "PB1304", Subject: w.Client, Cause: diagnose.BindCause(l.Error), Evidence: []string{l.Name + ": " + l.Error}, Fix: fix})
 	case l.State == api.Warming:
 		return w.fail(hop, name+" waits for something", diagnose.Finding{Code: "PB1303", Subject: w.Client, Cause: "listener " + name + " is warming",
 			Fix: []string{"patchbay status " + w.Client + " -o json"}})
@@ -89,7 +92,14 @@ func (w *walker) cluster() bool {
 	}
 	text := "plain text"
 	if c := w.current; c.TLS {
-		text = fmt.Sprintf("TLS 1.3: asks for %s, accepts %s, trusts %s", c.SNI, strings.Join(c.SANs, ", "), c.Trust)
+		text = "TLS 1.3: "
+		if len(w.External) > 0 {
+			text = "TLS: "
+		}
+		if c.SNI != "" {
+			text += "asks for " + c.SNI + ", "
+		}
+		text += fmt.Sprintf("accepts %s, trusts %s", strings.Join(c.SANs, ", "), c.Trust)
 		for _, s := range w.task.Secrets {
 			if s.Name == c.Trust && s.State == api.Warming {
 				return w.fail(hop, "the trust "+c.Trust+" has not come", w.warming())
@@ -228,7 +238,7 @@ func shown(p verify.Endpoint, tls bool) string {
 	if p.Leaf == nil {
 		return p.Modern.Version
 	}
-	return fmt.Sprintf("%s, %s until %s", p.Modern.Version, strings.Join(p.Leaf.DNSNames, ", "), p.Leaf.NotAfter.Format("15:04 MST"))
+	return fmt.Sprintf("%s, %s until %s", p.Modern.Version, strings.Join(p.Leaf.DNSNames, ", "), p.Leaf.NotAfter.UTC().Format("2006-01-02 15:04 MST"))
 }
 
 // ingress is the other side's Envoy.

@@ -13,6 +13,7 @@ import (
 	"patchbay/diagnose"
 	"patchbay/diagnose/gather"
 	"patchbay/diagnose/hops"
+	"patchbay/internal/count"
 	"patchbay/mesh/policy"
 )
 
@@ -36,6 +37,16 @@ func (p *Printer) Walk(w *hops.Walk, live *gather.Live) {
 		p.live(live)
 	}
 	if w.Finding == nil {
+		unseen := 0
+		for _, h := range w.Hops {
+			if h.State == hops.Unseen {
+				unseen++
+			}
+		}
+		if unseen > 0 && live == nil {
+			p.line("\nno hop that was looked at fails; %s: --live makes the call", count.Of(unseen, "hop")+" not looked at")
+			return
+		}
 		p.line("\n%s", p.paint(good, "every hop looks right"))
 		return
 	}

@@ -9,6 +9,9 @@ import (
 
 // Forecast prints what a change would do.
 func (p *Printer) Forecast(f *api.Forecast) {
+	for _, r := range f.Refused {
+		p.line("%s %s: it would be refused", p.paint(bad, "✗"), r)
+	}
 	for _, n := range f.Notes {
 		p.line("%s %s", p.paint(weak, "!"), n)
 	}
@@ -19,6 +22,9 @@ func (p *Printer) Forecast(f *api.Forecast) {
 	for _, s := range f.Services {
 		p.line("%s %s: %s", p.mark(s.Kind), p.paint(bold, s.Name), s.Kind)
 		p.changes(s.Changes)
+	}
+	if len(f.Services) == 0 && len(f.Refused) > 0 {
+		return
 	}
 	if len(f.Services) == 0 {
 		p.line("%s no service of the mesh would change", p.paint(good, "✓"))

@@ -9,13 +9,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"patchbay/admin/api"
 	"patchbay/inspect/compare"
 	"patchbay/mesh"
+	"patchbay/mesh/policy"
 	"patchbay/xds"
 	"patchbay/xds/content"
 	"patchbay/xds/translate"
@@ -82,13 +85,21 @@ type shape struct {
 	KMSKey     string        `json:"kmsKey,omitempty"`
 	Idle       string        `json:"idleTimeout,omitempty"`
 	PerRequest string        `json:"perRequestTimeout,omitempty"`
+	External   []string      `json:"external,omitempty"`
+
+	Policy *policy.Policy `json:"policies,omitempty"`
 }
 
 func shapeOf(s *mesh.Service) shape {
 	if s == nil {
 		return shape{}
 	}
-	out := shape{Protocol: s.Protocol}
+	out := shape{Protocol: s.Protocol, Policy: s.Policy}
+	if s.External != nil {
+		for _, a := range s.External.Addresses {
+			out.External = append(out.External, net.JoinHostPort(a.Host, strconv.Itoa(int(a.Port))))
+		}
+	}
 	for _, a := range s.Aliases {
 		out.Aliases = append(out.Aliases, fmt.Sprintf("%s:%d", a.DNSName, a.Port))
 	}

@@ -116,7 +116,7 @@ func document(environment, entrypoint yaml.Node) string {
 }
 
 func planned(namespace string, p declare.Port) api.Planned {
-	out := api.Planned{Namespace: namespace, DiscoveryName: p.DiscoveryName, Protocol: string(p.Protocol), Aliases: []api.Alias{}}
+	out := api.Planned{Namespace: namespace, DiscoveryName: p.DiscoveryName, Protocol: string(p.Protocol), Aliases: []api.Alias{}, Policy: p.Policy}
 	for _, a := range p.Aliases {
 		out.Aliases = append(out.Aliases, api.Alias{DNSName: a.DNSName, Port: a.Port})
 	}

@@ -27,8 +27,10 @@ import (
 const (
 	// askTime bounds one answer.
 	askTime = 20 * time.Second
-	// asksMost is how many questions are answered at once.
+	// asksMost is how many questions are answered at once, and waitMost how many
+	// may wait for that.
 	asksMost = 4
+	waitMost = 64
 	// partMost is the size of one part of an answer: a stream's message may
 	// have 4 MiB.
 	partMost = 1 << 20
@@ -41,7 +43,8 @@ type Desk struct {
 	hosts string        // file
 	node  func() string // id
 	slots chan struct{}
-	tap   *tap.Tap // nil: requests are not shown here
+	queue chan struct{} // those that are answered, and those that wait
+	tap   *tap.Tap      // nil: requests are not shown here
 
 	mu   sync.Mutex
 	taps map[uint64]context.CancelFunc // that go on, by question
@@ -50,7 +53,7 @@ type Desk struct {
 // New answers for the Envoy behind admin and for a hosts file. node is the id
 // of the task; without a tap, requests are not shown.
 func New(admin *envoy.Admin, hosts string, node func() string, t *tap.Tap) *Desk {
-	return &Desk{admin: admin, hosts: hosts, node: node, slots: make(chan struct{}, asksMost), tap: t, taps: map[uint64]context.CancelFunc{}}
+	return &Desk{admin: admin, hosts: hosts, node: node, slots: make(chan struct{}, asksMost), queue: make(chan struct{}, asksMost+waitMost), tap: t, taps: map[uint64]context.CancelFunc{}}
 }
 
 // Answer sends the answer to say, beside everything else, as long as ctx
@@ -61,15 +64,21 @@ func (d *Desk) Answer(ctx context.Context, q *agentapi.Ask, say chan<- *agentapi
 		return
 	}
 	select {
-	case d.slots <- struct{}{}:
+	case d.queue <- struct{}{}:
 	default:
-		reply(ctx, say, &agentapi.Answer{Id: q.GetId(), Error: fmt.Sprintf("the agent answers %d other questions", asksMost)})
+		reply(ctx, say, &agentapi.Answer{Id: q.GetId(), Error: fmt.Sprintf("the agent has %d other questions to answer", asksMost+waitMost)})
 		return
 	}
 	go func() {
-		defer func() { <-d.slots }()
+		defer func() { <-d.queue }()
 		limited, cancel := context.WithTimeout(ctx, askTime)
 		defer cancel()
+		select {
+		case d.slots <- struct{}{}:
+			defer func() { <-d.slots }()
+		case <-limited.Done():
+			return // whoever asked waits no longer
+		}
 		v, err := d.answer(limited, q)
 		if err != nil {
 			reply(ctx, say, &agentapi.Answer{Id: q.GetId(), Error: err.Error()})
