@@ -91,7 +91,7 @@ func (l *logged) look(n ast.Node) bool {
 	}
 	at, logs := first[f.Sel.Name]
 	switch {
-	case receiver == "slog" && len(call.Args) == 2 && f.Sel.Name != "NewTextHandler" && f.Sel.Name != "NewJSONHandler":
+	case receiver == "slog" && len(call.Args) == 2 && !strings.HasPrefix(f.Sel.Name, "New"):
 		l.key(call.Args[0])
 	case !logs:
 	case receiver == "log" || receiver == "Log":

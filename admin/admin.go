@@ -29,7 +29,8 @@ import (
 // Options say what the interface shows and who may use it.
 type Options struct {
 	// Token is asked for as `Authorization: Bearer TOKEN`: for everything but
-	// /healthz and /readyz when Open is false, else for actions only.
+	// /healthz and /readyz when Open is false, else for actions only. A client
+	// certificate that the server has verified (see [TLS]) stands for it.
 	Token string
 	// Open lets callers on loopback read without the token. Set it only if
 	// the listener is bound to loopback.
@@ -137,19 +138,21 @@ func run(w http.ResponseWriter, r *http.Request, f func(context.Context, url.Val
 	answer(w, http.StatusOK, v)
 }
 
-// guard lets a request through if it carries the token, or if it only reads,
+// guard lets a request through if it carries the token or came with a verified
+// client certificate, or if it only reads,
 // from loopback, and names a loopback host (a web page that had its name
 // rebound to 127.0.0.1 still sends its own).
 func (o Options) guard(acts bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		given, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		hasToken := o.Token != "" && subtle.ConstantTimeCompare([]byte(given), []byte(o.Token)) == 1
-		if hasToken || o.Trusted || o.Open && !acts && loopback(r.RemoteAddr) && loopback(r.Host) {
+		certified := r.TLS != nil && len(r.TLS.VerifiedChains) > 0
+		if hasToken || certified || o.Trusted || o.Open && !acts && loopback(r.RemoteAddr) && loopback(r.Host) {
 			next.ServeHTTP(w, r)
 			return
 		}
 		w.Header().Set("WWW-Authenticate", `Bearer realm="patchbay"`)
-		refuse(w, http.StatusUnauthorized, "send the admin token: Authorization: Bearer TOKEN (the file admin-token in the data directory, or admin.tokenFile)")
+		refuse(w, http.StatusUnauthorized, "send the admin token: Authorization: Bearer TOKEN (the file admin-token in the data directory, or admin.tokenFile); or, with admin.tls.clientCAFile, show a client certificate of that CA")
 	})
 }
 

@@ -37,6 +37,13 @@ func (k *checker) check(c Config) {
 			k.bad("agent.proxyProtocol["+strconv.Itoa(i)+"]", "%s; allowed: the network of a load balancer, such as 10.0.0.0/24", quote(n))
 		}
 	}
+	if t := c.Admin.TLS; t != nil {
+		for _, f := range [][2]string{{"admin.tls.certFile", t.CertFile}, {"admin.tls.keyFile", t.KeyFile}} {
+			if f[1] == "" {
+				k.bad(f[0], "is missing; allowed: the file of the certificate that the port shows, and of its key, in PEM")
+			}
+		}
+	}
 	k.registry(c, ports)
 	k.replicas(c, ports)
 	switch {

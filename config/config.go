@@ -126,6 +126,17 @@ type Admin struct {
 	// everything; empty: admin-token in the data directory, made at the first
 	// start.
 	TokenFile string `yaml:"tokenFile"`
+	// TLS is how the port is served; nil: plain HTTP.
+	TLS *AdminTLS `yaml:"tls"`
+}
+
+// AdminTLS are PEM files of the operator's port.
+type AdminTLS struct {
+	CertFile string `yaml:"certFile"`
+	KeyFile  string `yaml:"keyFile"`
+	// ClientCAFile has the CAs whose certificates stand for the token; empty:
+	// the token is the only way.
+	ClientCAFile string `yaml:"clientCAFile"`
 }
 
 // Issuer is where certificates come from. Exactly one kind.
@@ -287,6 +298,9 @@ func (c *Config) absolute(dir string) {
 	}
 	if c.Secrets.Etcd != nil {
 		paths = append(paths, c.Secrets.Etcd.files()...)
+	}
+	if t := c.Admin.TLS; t != nil {
+		paths = append(paths, &t.CertFile, &t.KeyFile, &t.ClientCAFile)
 	}
 	for i := range c.External {
 		if t := c.External[i].TLS; t != nil {

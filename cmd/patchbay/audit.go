@@ -125,6 +125,9 @@ func (c *control) auditCall(r *http.Request, status int) {
 	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		e.Peer = host
 	}
+	if t := r.TLS; t != nil && len(t.VerifiedChains) > 0 {
+		e.Actor += " " + t.VerifiedChains[0][0].Subject.String()
+	}
 	if status >= http.StatusBadRequest {
 		e.Decision = audit.Denied
 	}

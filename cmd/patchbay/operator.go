@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -27,6 +28,7 @@ func operatorCommands() []*cobra.Command {
 type operator struct {
 	address   string
 	tokenFile string
+	tls       api.Files
 	output    string
 }
 
@@ -37,7 +39,10 @@ func (o *operator) flags(f *pflag.FlagSet) {
 
 // server says which control plane is asked, and how.
 func (o *operator) server(f *pflag.FlagSet) {
-	f.StringVar(&o.address, "admin", "", "the control plane's admin interface, http://HOST:PORT or unix:DATA/admin.sock (default: $PATCHBAY_ADMIN, else "+api.DefaultAddress+")")
+	f.StringVar(&o.address, "admin", "", "the control plane's admin interface, http://HOST:PORT, https://HOST:PORT or unix:DATA/admin.sock (default: $PATCHBAY_ADMIN, else "+api.DefaultAddress+")")
+	f.StringVar(&o.tls.CA, "tls-ca", "", "file with the CA that verifies the admin interface at https:// (default: $PATCHBAY_ADMIN_TLS_CA, else the system's roots)")
+	f.StringVar(&o.tls.Cert, "tls-cert", "", "file with a client certificate to show it in place of the token (default: $PATCHBAY_ADMIN_TLS_CERT)")
+	f.StringVar(&o.tls.Key, "tls-key", "", "file with the key of --tls-cert (default: $PATCHBAY_ADMIN_TLS_KEY)")
 	f.StringVar(&o.tokenFile, "token-file", "", "file with the admin token; not needed to read on the control plane's machine (default: $PATCHBAY_ADMIN_TOKEN_FILE)")
 }
 
@@ -59,7 +64,13 @@ func (o *operator) client() (*api.Client, error) {
 		}
 		token = strings.TrimSpace(string(b))
 	}
-	return api.New(o.address, token)
+	client, err := api.New(o.address, token)
+	if err != nil {
+		return nil, err
+	}
+	return client, client.Use(api.Files{
+		CA: cmp.Or(o.tls.CA, os.Getenv("PATCHBAY_ADMIN_TLS_CA")), Cert: cmp.Or(o.tls.Cert, os.Getenv("PATCHBAY_ADMIN_TLS_CERT")), Key: cmp.Or(o.tls.Key, os.Getenv("PATCHBAY_ADMIN_TLS_KEY")),
+	})
 }
 
 // status asks for the status and judges it. A control plane that does not
@@ -78,11 +89,14 @@ func (o *operator) status(ctx context.Context) (*api.Status, []diagnose.Finding,
 
 // hint says what to do about a control plane that does not answer.
 func hint(err error) error {
+	if errors.As(err, new(x509.UnknownAuthorityError)) {
+		return fmt.Errorf("%w\nname the CA of its certificate (admin.tls.certFile) with --tls-ca", err)
+	}
 	if errors.As(err, new(*api.Unreachable)) {
 		return fmt.Errorf("%w\nname it with --admin, or start it with `patchbay serve`; `patchbay doctor` says more", err)
 	}
 	if errors.As(err, new(*api.Denied)) {
-		return fmt.Errorf("%w\ngive it with --token-file; on the control plane's machine, --admin unix:DATA/admin.sock needs none", err)
+		return fmt.Errorf("%w\ngive it with --token-file, or a client certificate with --tls-cert; on the control plane's machine, --admin unix:DATA/admin.sock needs none", err)
 	}
 	return err
 }

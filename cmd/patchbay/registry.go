@@ -192,7 +192,7 @@ func runRegistry(ctx context.Context, f registryFlags, out, errOut io.Writer) er
 		}
 		mux := http.NewServeMux()
 		mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
-		g.Go(func() error { return serveHTTP(ctx, l, mux) })
+		g.Go(func() error { return serveHTTP(ctx, l, mux, f.options.Log) })
 	}
 	in, err := registryStore(f.data, &f.etcd, f.options.Log)
 	if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -278,6 +279,10 @@ func (c *control) buildPush(ctx context.Context) error {
 // at once.
 func (c *control) listen(ctx context.Context, g *errgroup.Group) error {
 	listeners := map[string]net.Listener{}
+	secure, err := c.adminTLS()
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for _, p := range [][2]string{{"xds", c.cfg.XDS.Listen}, {"agent", c.cfg.Agent.Listen}, {"admin", c.cfg.Admin.Listen}} {
 		l, err := new(net.ListenConfig).Listen(ctx, "tcp", p[1])
@@ -288,6 +293,9 @@ func (c *control) listen(ctx context.Context, g *errgroup.Group) error {
 	}
 	if len(errs) > 0 {
 		return errors.Join(errs...) // the process ends, and with it what was opened
+	}
+	if secure != nil {
+		listeners["admin"] = tls.NewListener(listeners["admin"], secure)
 	}
 	c.watch = live.New(c.statusAnswer, c.trafficAnswer)
 	g.Go(func() error { return c.watch.Run(ctx) })
@@ -316,6 +324,6 @@ func (c *control) listen(ctx context.Context, g *errgroup.Group) error {
 		defer context.AfterFunc(ctx, agentServer.Stop)()
 		return agentServer.Serve(c.clients(listeners["agent"]))
 	})
-	g.Go(func() error { return serveHTTP(ctx, listeners["admin"], c.adminHandler(opened)) })
+	g.Go(func() error { return serveHTTP(ctx, listeners["admin"], c.adminHandler(opened), c.log) })
 	return nil
 }

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -19,16 +21,27 @@ import (
 	"time"
 )
 
-// serveHTTP serves until ctx ends.
-func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, Protocols: &http.Protocols{}}
+// serveHTTP serves until ctx ends. What is wrong with single connections is
+// logged for debugging alone: strangers can cause it.
+func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, Protocols: &http.Protocols{}, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetHTTP2(true)
 	s.Protocols.SetUnencryptedHTTP2(true) // for gRPC on the admin port
 	defer context.AfterFunc(ctx, func() { s.Close() })()
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return ctx.Err()
+}
+
+// adminTLS is how the operator's interface is served; nil: as plain HTTP.
+func (c *control) adminTLS() (*tls.Config, error) {
+	t := c.cfg.Admin.TLS
+	if t == nil {
+		return nil, nil
+	}
+	return admin.TLS(admin.Files{Cert: t.CertFile, Key: t.KeyFile, ClientCA: t.ClientCAFile})
 }
 
 // adminOptions are the operator's interface. The token is made at the first

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -31,10 +33,17 @@ with the reasons.`,
 		Example: "  patchbay serve health",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			client := &http.Client{Timeout: 4 * time.Second, Transport: &http.Transport{}} // no proxy of the environment
-			req, err := http.NewRequestWithContext(c.Context(), http.MethodGet, "http://"+addr+"/readyz", nil)
+			transport, host := &http.Transport{}, addr // no proxy of the environment
+			if path, socket := strings.CutPrefix(addr, "unix:"); socket {
+				host = "localhost"
+				transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+					return new(net.Dialer).DialContext(ctx, "unix", path)
+				}
+			}
+			client := &http.Client{Timeout: 4 * time.Second, Transport: transport}
+			req, err := http.NewRequestWithContext(c.Context(), http.MethodGet, "http://"+host+"/readyz", nil)
 			if err != nil {
-				return &exitError{exitUsage, fmt.Errorf("--admin %q; allowed: HOST:PORT", addr)}
+				return &exitError{exitUsage, fmt.Errorf("--admin %q; allowed: HOST:PORT or unix:DATA/admin.sock", addr)}
 			}
 			resp, err := client.Do(req)
 			if err != nil {
@@ -52,6 +61,6 @@ with the reasons.`,
 			return err
 		},
 	}
-	c.Flags().StringVar(&addr, "admin", "127.0.0.1:18002", "the control plane's admin port")
+	c.Flags().StringVar(&addr, "admin", "127.0.0.1:18002", "the control plane's admin port, HOST:PORT, or with admin.tls its socket, unix:DATA/admin.sock")
 	return c
 }

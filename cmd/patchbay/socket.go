@@ -40,6 +40,6 @@ func (c *control) listenSocket(ctx context.Context, g *errgroup.Group, o admin.O
 		return errors.Join(fmt.Errorf("admin socket: %w", err), l.Close())
 	}
 	o.Trusted = true
-	g.Go(func() error { return serveHTTP(ctx, l, c.adminHandler(o)) })
+	g.Go(func() error { return serveHTTP(ctx, l, c.adminHandler(o), c.log) })
 	return nil
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -16,16 +15,7 @@ import (
 // what it prints and its exit code.
 func (p *plane) command(args ...string) (out string, exit int) {
 	p.t.Helper()
-	root := newRoot()
-	var b bytes.Buffer
-	root.SetOut(&b)
-	root.SetErr(&b)
-	root.SetArgs(append(args, "--admin", "unix:"+adminSocket(p.cfg.Data)))
-	err := root.ExecuteContext(p.t.Context())
-	if err != nil {
-		fmt.Fprintln(&b, err)
-	}
-	return b.String(), code(err)
+	return execute(p.t, append(args, "--admin", "unix:"+adminSocket(p.cfg.Data))...)
 }
 
 // prints waits until a command ends with the exit code and prints what the
