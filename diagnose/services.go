@@ -17,19 +17,25 @@ import (
 // Client finds a sidecar by its node id, or by the name of its task or workload
 // if only it has that.
 func Client(st *api.Status, name string) (string, bool) {
-	var found []string
+	found := Called(st, name)
+	if len(found) != 1 {
+		return "", false
+	}
+	return found[0], true
+}
+
+// Called are the sidecars that a name may mean: that of the node id alone, or
+// all whose task or workload is called so.
+func Called(st *api.Status, name string) (found []string) {
 	for _, s := range st.Sidecars {
 		if s.Node == name {
-			return name, true
+			return []string{name}
 		}
 		if strings.Contains("/"+s.Node+"/", "/"+name+"/") {
 			found = append(found, s.Node)
 		}
 	}
-	if len(found) != 1 {
-		return "", false
-	}
-	return found[0], true
+	return found
 }
 
 func checkServices(f *Facts, add func(Finding)) {
@@ -136,6 +142,8 @@ func encryption(subject string, p verify.Endpoint, c verify.Check) Finding {
 	case "plain", "older":
 		x.Code = "PB1508"
 		x.Fix = []string{"something other than this task's Envoy listens there: look what has the port (ss -ltnp in the task)"}
+	case "callers":
+		x.Fix = []string{"patchbay status: its Envoy has not taken the newest", "patchbay diff NODE    (what it has, and what it should have)"}
 	case "san":
 		x.Code = "PB1209"
 		x.Fix = []string{"another task has this address now, or its certificate was made for another service: start the task again"}
@@ -156,9 +164,21 @@ func encryption(subject string, p verify.Endpoint, c verify.Check) Finding {
 	return x
 }
 
+// Callers is what a service wants of its callers.
+func Callers(d *api.ServiceDetail) verify.Callers {
+	m := d.MutualTLS
+	switch {
+	case m == nil || m.Mode != policy.Required:
+		return verify.Unasked
+	case len(m.Exempt) > 0:
+		return verify.AskedBut
+	}
+	return verify.Asked
+}
+
 // Expected is what the port of a service must show.
 func Expected(d *api.ServiceDetail) verify.Expect {
-	e := verify.Expect{Name: d.Name}
+	e := verify.Expect{Name: d.Name, Callers: Callers(d)}
 	if d.RootsPEM != "" {
 		e.Roots = x509.NewCertPool()
 		e.Roots.AppendCertsFromPEM([]byte(d.RootsPEM))

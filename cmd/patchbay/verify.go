@@ -16,6 +16,7 @@ import (
 
 	"patchbay/admin/api"
 	"patchbay/audit"
+	"patchbay/diagnose"
 	"patchbay/diagnose/show"
 	"patchbay/diagnose/verify"
 	"patchbay/internal/count"
@@ -195,7 +196,7 @@ func (o *verifyOptions) verify(ctx context.Context, name string) (verify.Report,
 	for _, a := range o.endpoints {
 		d.Instances = append(d.Instances, api.Endpoint{Address: a})
 	}
-	e := verify.Expect{Name: d.Name, Roots: roots, MaxLife: o.maxLife}
+	e := verify.Expect{Name: d.Name, Roots: roots, MaxLife: o.maxLife, Callers: diagnose.Callers(d)}
 	if o.name != "" {
 		e.Name = o.name
 	}

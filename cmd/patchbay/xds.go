@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -162,7 +163,10 @@ func (o *operator) node(c *cobra.Command, name string) (*api.Client, string, err
 		for _, s := range st.Sidecars {
 			all = append(all, s.Node)
 		}
-		return nil, "", usage(c, errors.New("no sidecar, or more than one, is called \""+name+"\"; connected: "+strings.Join(all, ", ")))
+		if several := diagnose.Called(st, name); len(several) > 0 {
+			return nil, "", usage(c, fmt.Errorf("more than one sidecar is called %q; name one of these: %s", name, strings.Join(several, ", ")))
+		}
+		return nil, "", usage(c, fmt.Errorf("no sidecar is called %q; connected: %s", name, strings.Join(all, ", ")))
 	}
 	return client, node, nil
 }

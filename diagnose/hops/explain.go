@@ -118,7 +118,11 @@ func Explain(f *diagnose.Facts, client, address string) (*Walk, error) {
 	}
 	node, ok := diagnose.Client(f.Status, client)
 	if !ok {
-		w.fail("client", "not in the mesh", diagnose.Finding{Code: "PB1601", Subject: client, Cause: "no sidecar, or more than one, is called so: name one of these, if one is meant", Evidence: nodes(f.Status),
+		cause, all := "no sidecar is called so; there are these", nodes(f.Status)
+		if several := diagnose.Called(f.Status, client); len(several) > 0 {
+			cause, all = "more than one sidecar is called so: name one of these", several[:min(len(several), 10)]
+		}
+		w.fail("client", "not in the mesh", diagnose.Finding{Code: "PB1601", Subject: client, Cause: cause, Evidence: all,
 			Fix: []string{"patchbay status    (lists the sidecars)", "start patchbay sidecar beside the application"}})
 		return w.Walk, nil
 	}

@@ -27,7 +27,19 @@ type Expect struct {
 	Serial  string         // lower-case hex of what was issued last; empty: not judged
 	MaxLife time.Duration  // 0: DefaultMaxLife
 	Log     *Log           // the audit log; nil: it is not looked at
+	// Callers says whether callers must have a certificate.
+	Callers Callers
 }
+
+// Callers says what a port wants of its callers.
+type Callers int
+
+// What that may be.
+const (
+	Unasked  Callers = iota // nothing, or a certificate is verified if one is shown
+	Asked                   // a certificate, or nobody is let in
+	AskedBut                // the same, but for ports that are exempted by name
+)
 
 // Log is what an audit log tells of certificates.
 type Log struct {
@@ -140,6 +152,18 @@ func (j *judge) versions(o Observation) {
 		detail = "accepted: " + o.Plain.Detail
 	}
 	j.add("plain", "plain text is refused", o.Plain.Refused, detail)
+	const callers, title = "callers", "a caller without a certificate is refused"
+	switch {
+	case j.e.Callers == Unasked:
+	case m.Error != "":
+		j.skip(callers, title, "there is no TLS 1.3 handshake to see it by")
+	case m.Asks:
+		j.add(callers, title, true, "refused: "+certificateRequired)
+	case j.e.Callers == AskedBut:
+		j.skip(callers, title, "it is let in: this may be a port that the service exempts")
+	default:
+		j.add(callers, title, false, "it is let in, although the service requires mutual TLS")
+	}
 }
 
 func (j *judge) certificate(chain []*x509.Certificate) {

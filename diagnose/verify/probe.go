@@ -116,11 +116,13 @@ func handshake(ctx context.Context, conn net.Conn, c *tls.Config) Handshake {
 	defer cancel()
 	c.InsecureSkipVerify = true
 	client := tls.Client(conn, c)
+	begun := time.Now()
 	if err := client.HandshakeContext(ctx); err != nil {
 		return Handshake{Error: words(err)}
 	}
-	// In TLS 1.3 a server may refuse when the client believes to be done.
-	_ = client.SetReadDeadline(time.Now().Add(50 * time.Millisecond)) //nolint:errcheck // reading then fails at once
+	// In TLS 1.3 a server may refuse when the client believes to be done: a round
+	// trip later, of which the handshake took a few.
+	_ = client.SetReadDeadline(time.Now().Add(50*time.Millisecond + 5*time.Since(begun))) //nolint:errcheck // reading then fails at once
 	_, err := client.Read(make([]byte, 1))
 	alert, refused := errors.AsType[*net.OpError](err)
 	refused = refused && alert.Op == "remote error" // crypto/tls's word for an alert

@@ -319,5 +319,16 @@ func TestAPortThatAsksForACertificate(t *testing.T) {
 		if got := Judge(o, Expect{Name: "backend.demo", Roots: ca.pool()}, time.Now()); !got.OK || o.Modern.Asks != (asks == tls.RequireAndVerifyClientCert) {
 			t.Errorf("%v: asks %v, %+v", asks, o.Modern.Asks, got.Checks)
 		}
+		for _, want := range []Callers{Asked, AskedBut} {
+			got := Judge(o, Expect{Name: "backend.demo", Roots: ca.pool(), Callers: want}, time.Now())
+			i := slices.IndexFunc(got.Checks, func(c Check) bool { return c.ID == "callers" })
+			outcome := map[Callers]Outcome{Asked: Fail, AskedBut: Skipped}[want]
+			if o.Modern.Asks {
+				outcome = Pass
+			}
+			if i < 0 || got.Checks[i].Outcome != outcome {
+				t.Errorf("%v, %v: %+v; want %s", asks, want, got.Checks, outcome)
+			}
+		}
 	}
 }
