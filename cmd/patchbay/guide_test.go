@@ -139,7 +139,7 @@ func pageLines(shows string) string {
 // application is what the guides about calls need of one.
 type application struct {
 	name   string
-	broken bool
+	broken bool // it answers /broken with an error, and is busy
 	mu     *sync.Mutex
 	tried  map[string]bool // of /flaky, by request: all applications of a test share it
 	sick   bool
@@ -149,6 +149,7 @@ type application struct {
 func (a *application) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	w.Header().Set("endpoint-load-metrics", map[bool]string{false: "TEXT cpu_utilization=0.04,rps_fractional=100", true: "TEXT cpu_utilization=0.96,rps_fractional=100"}[a.broken])
 	switch path := r.URL.Path; {
 	case path == "/slow":
 		a.mu.Unlock()
