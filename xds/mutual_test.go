@@ -207,7 +207,7 @@ func TestAuthorizationByWorkloadMethodAndPath(t *testing.T) {
 	s := offered(mesh.HTTP, freeAlias(t, "api"), port)
 	wish(t, s, &port, `{"mutualTls": {"mode": "permissive"}, "authorization": {"rules": [
 		{"from": ["web"], "methods": ["GET"], "prefixes": ["/v1", "/files/"]},
-		{"from": ["ops/*"]}, {"from": ["*"], "paths": ["/healthz"]}]}}`)
+		{"from": ["ops/*"]}, {"from": ["*"], "paths": ["/healthz"]}, {"from": ["*/*"], "paths": ["/members"]}]}}`)
 	c.store.SetServices("prod", []*mesh.Service{s})
 	e := c.task(t, "prod/api/1", "", port)
 	c.task(t, "prod/web/1", "")
@@ -224,6 +224,7 @@ func TestAuthorizationByWorkloadMethodAndPath(t *testing.T) {
 		{"prod/web", "GET", "/v1/../admin", 403}, {"prod/web", "GET", "//v1/x", 200}, {"prod/web", "GET", "/v1/%2e%2e/admin", 403}, {"prod/web", "GET", "/v1/..%2fadmin", 400},
 		{"other/web", "GET", "/v1", 403}, {"prod/webs", "GET", "/v1", 403}, {"ops/admin", "DELETE", "/anything", 200},
 		{"", "GET", "/v1", 403}, {"", "GET", "/healthz", 200}, {"other/web", "PUT", "/healthz", 200},
+		{"other/web", "GET", "/members", 200}, {"", "GET", "/members", 403},
 	} {
 		before := calls.Load()
 		code, body, err := direct(t, port.ListenerPort, who[x.who], x.method, x.path)
@@ -272,7 +273,7 @@ func TestNoAuthorizationIsRejected(t *testing.T) {
 	var ports []bootstrap.Port
 	long := strings.Repeat("a", 128)
 	for i, rules := range []string{
-		`[]`, `[{"from":["*"]}]`, `[{"from":["*","a"]}]`, `[{"from":["a","b/c","d/*","A.b_c-1"]},{"from":["` + long + `/` + long + `"]}]`,
+		`[]`, `[{"from":["*"]}]`, `[{"from":["*","a"]}]`, `[{"from":["a","b/c","d/*","A.b_c-1","*/*"]},{"from":["` + long + `/` + long + `"]}]`,
 		`[{"from":["a"],"methods":["GET","M-SEARCH","A|B"],"paths":["/a.b*c(d","/"],"prefixes":["/","/x","/x/","/%41[","/` + long + `"]}]`,
 		`[{"from":["a"],"methods":[],"paths":[],"prefixes":[]}]`, `[` + strings.Repeat(`{"from":["a"]},`, 99) + `{"from":["b"]}]`,
 	} {

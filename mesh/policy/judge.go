@@ -37,7 +37,7 @@ func (a *Authorization) Judge(home string, c Call) (rule int, why []string) {
 func (r Rule) refuses(home string, c Call) string {
 	from := slices.ContainsFunc(r.From, func(f string) bool {
 		namespace, name, _ := Workload(f, home)
-		return f == Anybody || namespace == c.Namespace && (name == c.Workload || name == "*" && strings.HasSuffix(f, "/*"))
+		return f == Anybody || (namespace == c.Namespace || namespace == "*") && (name == c.Workload || name == "*" && strings.HasSuffix(f, "/*"))
 	})
 	switch {
 	case !from:

@@ -39,8 +39,8 @@ type Authorization struct {
 // restrict.
 type Rule struct {
 	// From lists workloads: "name" in the service's namespace,
-	// "namespace/name", or "namespace/*"; "*" is everybody, without a
-	// certificate too.
+	// "namespace/name", "namespace/*", or "*/*" for all of them; "*" is
+	// everybody, without a certificate too.
 	From     []string `json:"from"`
 	Methods  []string `json:"methods,omitempty"`
 	Paths    []string `json:"paths,omitempty"`    // exactly; of grpc: /package.Service/Method
@@ -117,7 +117,7 @@ func (c *checker) rule(at string, r Rule) {
 	}
 	for i, from := range r.From {
 		if _, _, ok := Workload(from, "here"); !ok && from != Anybody {
-			c.bad(fmt.Sprintf("%s.from[%d]", at, i), `%s; allowed: NAME, NAMESPACE/NAME, NAMESPACE/* or *`, strconv.Quote(from))
+			c.bad(fmt.Sprintf("%s.from[%d]", at, i), `%s; allowed: NAME, NAMESPACE/NAME, NAMESPACE/*, */* or *`, strconv.Quote(from))
 		}
 	}
 	c.methods(at+".methods", r.Methods)
@@ -151,13 +151,15 @@ func (c *checker) plainPath(at, p string) {
 }
 
 // Workload reads an entry of [Rule.From] other than [Anybody]. home is the
-// service's namespace; name is "*" for all workloads of one.
+// service's namespace; name is "*" for all workloads of one, and so is namespace
+// for those of all.
 func Workload(from, home string) (namespace, name string, ok bool) {
 	namespace, name, cut := strings.Cut(from, "/")
 	if !cut {
 		namespace, name = home, from
 	}
-	return namespace, name, segment(namespace) && (segment(name) || cut && name == "*")
+	all := cut && name == "*"
+	return namespace, name, segment(namespace) && (segment(name) || all) || all && namespace == "*"
 }
 
 // segment is a path segment of a SPIFFE ID.
@@ -186,7 +188,7 @@ func (c *checker) misplacedMutual(p *Policy, side Side, l7 bool) {
 	}
 	for i, r := range p.Authorization.Rules {
 		if slices.Contains(r.From, Anybody) {
-			c.bad(fmt.Sprintf("authorization.rules[%d].from", i), "of tcp nobody gets in without a certificate; allowed: NAME, NAMESPACE/NAME, NAMESPACE/*")
+			c.bad(fmt.Sprintf("authorization.rules[%d].from", i), "of tcp nobody gets in without a certificate; allowed: NAME, NAMESPACE/NAME, NAMESPACE/*, */*")
 		}
 		if r.Methods != nil || r.Paths != nil || r.Prefixes != nil {
 			c.bad(fmt.Sprintf("authorization.rules[%d]", i), "a tcp port has no requests; allowed: from alone")

@@ -278,14 +278,14 @@ func FuzzDecode(f *testing.F) {
 }
 
 func TestWhichRuleLetsACallIn(t *testing.T) {
-	a := read(t, asked(`{"rules":[{"from":["web"],"methods":["GET"],"prefixes":["/v1","/f/"]},{"from":["ops/*","b/batch"]},{"from":["*"],"paths":["/healthz"]}]}`)).Authorization
+	a := read(t, asked(`{"rules":[{"from":["web"],"methods":["GET"],"prefixes":["/v1","/f/"]},{"from":["ops/*","b/batch"]},{"from":["*"],"paths":["/healthz"]},{"from":["*/*"],"paths":["/members"]}]}`)).Authorization
 	for _, c := range []struct {
 		call Call
 		rule int
 		why  string
 	}{
 		{Call{"prod", "web", "GET", "/v1"}, 0, ""}, {Call{"prod", "web", "GET", "/v1/x"}, 0, ""}, {Call{"prod", "web", "GET", "/f/x"}, 0, ""},
-		{Call{"prod", "web", "", ""}, 0, ""}, {Call{"ops", "any", "DELETE", "/"}, 1, ""}, {Call{"b", "batch", "PUT", "/"}, 1, ""}, {Call{"x", "y", "GET", "/healthz"}, 2, ""},
+		{Call{"prod", "web", "", ""}, 0, ""}, {Call{"ops", "any", "DELETE", "/"}, 1, ""}, {Call{"b", "batch", "PUT", "/"}, 1, ""}, {Call{"x", "y", "GET", "/healthz"}, 2, ""}, {Call{"x", "y", "GET", "/members"}, 3, ""},
 		{Call{"prod", "web", "GET", "/v10"}, -1, "rules[0] is for /v1/…, /f/…; rules[1] is for ops/*, b/batch; rules[2] is for /healthz"},
 		{Call{"prod", "web", "GET", "/f"}, -1, "rules[0] is for /v1/…, /f/…"}, {Call{"prod", "web", "PUT", "/v1"}, -1, "rules[0] is for GET"},
 		{Call{"other", "web", "GET", "/v1"}, -1, "rules[0] is for web"}, {Call{"b", "web", "GET", "/x"}, -1, "rules[0] is for web"},

@@ -115,7 +115,10 @@ func (p Port) principals(from []string) []*rbacv3.Principal {
 			continue // the rules of a policy have refused it
 		}
 		id := exactly(mesh.Workload{Namespace: namespace, Name: name}.SPIFFEID(p.TrustDomain))
-		if name == "*" {
+		switch {
+		case namespace == "*":
+			id = beginning(mesh.WorkloadsOf(p.TrustDomain, ""))
+		case name == "*":
 			id = beginning(mesh.WorkloadsOf(p.TrustDomain, namespace))
 		}
 		out = append(out, &rbacv3.Principal{Identifier: &rbacv3.Principal_Authenticated_{
