@@ -114,7 +114,7 @@ func decodePort(namespace, at string, w *agentapi.Port) (Port, []error) {
 	p.decodePolicy(w.GetPolicy(), bad)
 	for i, a := range w.GetClientAliases() {
 		if !mesh.ValidDNSName(a.GetDnsName()) || !isPort(a.GetPort()) {
-			bad(".client_aliases[%d]: %q port %d; allowed: up to 127 of [a-z0-9_.-], neither an IP address nor localhost, and a port of 1 to 65535", i, a.GetDnsName(), a.GetPort())
+			bad(".client_aliases[%d]: %q port %d; allowed: "+mesh.DNSNameForm+", and a port of 1 to 65535", i, a.GetDnsName(), a.GetPort())
 		}
 		p.Aliases = append(p.Aliases, mesh.Alias{DNSName: a.GetDnsName(), Port: uint16(a.GetPort())})
 	}

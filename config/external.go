@@ -1,10 +1,10 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,8 +45,6 @@ const (
 	maxAddresses = 100
 )
 
-var hostForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?$`)
-
 // In is the namespace of e, in lower case: its own, or the only one.
 func (e External) In(c Config) string {
 	if e.Namespace == "" && len(c.Namespaces) == 1 {
@@ -58,21 +56,56 @@ func (e External) In(c Config) string {
 // HostPorts are e's addresses, apart. They have been checked.
 func (e External) HostPorts() (out []mesh.HostPort) {
 	for _, a := range e.Addresses {
-		if host, port, ok := hostPort(a); ok {
+		if host, port, err := hostPort(a); err == nil {
 			out = append(out, mesh.HostPort{Host: host, Port: port})
 		}
 	}
 	return out
 }
 
-func hostPort(s string) (string, uint16, bool) {
+// addressForm is what hostPort allows, for messages.
+var addressForm = fmt.Sprintf("HOST:PORT with a port of 1 to 65535, where HOST is a DNS name, or an IP address that is not link-local nor in %s or %s", mesh.LiveVIPs.Masked(), mesh.StrictVIPs)
+
+var (
+	errForm    = errors.New("it is not HOST:PORT")
+	errAddress = errors.New("the host is missing, or neither a DNS name nor an IP address")
+)
+
+// hostPort are the parts of an address that a task's Envoy can call.
+func hostPort(s string) (string, uint16, error) {
 	host, p, err := net.SplitHostPort(s)
-	port, perr := strconv.ParseUint(p, 10, 16)
-	if a, aerr := netip.ParseAddr(host); aerr == nil {
-		return a.String(), uint16(port), err == nil && perr == nil && port > 0 && a.Zone() == "" && !a.IsUnspecified()
+	if err != nil {
+		return "", 0, errForm
 	}
-	numeric := strings.Trim(host, "0123456789.") == "" // an IP address that is none
-	return host, uint16(port), err == nil && perr == nil && port > 0 && !numeric && hostForm.MatchString(host)
+	if _, err := netip.ParseAddr(host); err == nil {
+		a, err := mesh.CleanAddr(host, p)
+		return a.Addr().String(), a.Port(), err
+	}
+	port, err := strconv.ParseUint(p, 10, 16)
+	switch {
+	case err != nil || port == 0:
+		return "", 0, mesh.ErrPort
+	case !mesh.ValidHost(host):
+		return "", 0, errAddress
+	}
+	return host, uint16(port), nil
+}
+
+// validAuthority reports whether s can be the host of a request: a host, with a
+// port or without.
+func validAuthority(s string) bool {
+	if _, p, err := net.SplitHostPort(s); err == nil {
+		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
+			return false
+		}
+		s = strings.TrimSuffix(s, ":"+p)
+	}
+	if in, six := strings.CutPrefix(s, "["); six {
+		a, err := netip.ParseAddr(strings.TrimSuffix(in, "]"))
+		return err == nil && a.Is6() && a.Zone() == "" && strings.HasSuffix(in, "]")
+	}
+	a, err := netip.ParseAddr(s)
+	return err == nil && a.Is4() || mesh.ValidHost(s)
 }
 
 func (k *checker) external(c Config) {
@@ -90,9 +123,10 @@ func (k *checker) external(c Config) {
 		} else {
 			names[name] = i
 		}
-		key := fmt.Sprintf("%s/%s:%d", e.In(c), alias, e.Alias.Port)
-		if first, twice := aliases[key]; twice && e.Alias.Port != 0 {
-			k.bad(at+".alias", "%s:%d is that of external[%d] too; allowed: each once", alias, e.Alias.Port, first)
+		port := e.aliasPort()
+		key := fmt.Sprintf("%s/%s:%d", e.In(c), alias, port)
+		if first, twice := aliases[key]; twice && port != 0 {
+			k.bad(at+".alias", "%s:%d is that of external[%d] too; allowed: each once", alias, port, first)
 		} else {
 			aliases[key] = i
 		}
@@ -105,6 +139,9 @@ func (k *checker) external(c Config) {
 			}
 		}
 	}
+	if c.Tracing != nil && hosts[strings.ToLower(c.Tracing.CollectorAddress().Host)] {
+		k.bad("tracing.collector", "%s is an alias of external, so that in a task it is the sidecar itself; allowed: another alias", quote(c.Tracing.Collector))
+	}
 }
 
 func (e External) aliasName(c Config) string {
@@ -112,6 +149,20 @@ func (e External) aliasName(c Config) string {
 		return strings.ToLower(e.Alias.DNSName)
 	}
 	return e.Name + "." + e.In(c)
+}
+
+// aliasPort is the port that applications call; 0 where no address says it.
+func (e External) aliasPort() uint16 {
+	tcp := e.Protocol == "" || e.Protocol == "tcp"
+	switch all := e.HostPorts(); {
+	case e.Alias.Port != 0:
+		return e.Alias.Port
+	case !tcp:
+		return 80
+	case len(all) > 0:
+		return all[0].Port
+	}
+	return 0
 }
 
 func (k *checker) target(at string, c Config, e External) {
@@ -126,16 +177,16 @@ func (k *checker) target(at string, c Config, e External) {
 	}
 	k.ifAny(at+".protocol", e.Protocol, "http", "http2", "grpc", "tcp")
 	if e.Alias.DNSName != "" && (!mesh.ValidDNSName(e.Alias.DNSName)) {
-		k.bad(at+".alias.dnsName", "%s; allowed: up to 127 of [a-z0-9_.-], not starting with '-', neither an IP address nor localhost", quote(e.Alias.DNSName))
+		k.bad(at+".alias.dnsName", "%s; allowed: "+mesh.DNSNameForm, quote(e.Alias.DNSName))
 	}
 	if n := len(e.Addresses); n == 0 || n > maxAddresses {
 		k.bad(at+".addresses", "has %d entries; allowed: 1 to %d of HOST:PORT, such as [\"api.example.com:443\"]", n, maxAddresses)
 	}
 	named := 0
 	for j, a := range e.Addresses {
-		host, _, ok := hostPort(a)
-		if !ok {
-			k.bad(at+".addresses["+strconv.Itoa(j)+"]", "%s; allowed: HOST:PORT with a name or an IP address and a port of 1 to 65535", quote(a))
+		host, _, err := hostPort(a)
+		if err != nil {
+			k.bad(at+".addresses["+strconv.Itoa(j)+"]", "%s: %v; allowed: "+addressForm, quote(a), err)
 		} else if _, err := netip.ParseAddr(host); err != nil {
 			named++
 		}
@@ -146,8 +197,8 @@ func (k *checker) target(at string, c Config, e External) {
 	}
 	if e.Host != "" && (e.Protocol == "" || e.Protocol == "tcp") {
 		k.bad(at+".host", "a tcp target has no requests; allowed: with http, http2, grpc")
-	} else if h, _, _ := strings.Cut(e.Host, ":"); e.Host != "" && !hostForm.MatchString(h) {
-		k.bad(at+".host", "%s; allowed: a host name, with a port if need be", quote(e.Host))
+	} else if e.Host != "" && !validAuthority(e.Host) {
+		k.bad(at+".host", "%s; allowed: a host, or HOST:PORT with a port of 1 to 65535; a host is an IP address or "+mesh.HostForm, quote(e.Host))
 	}
 	if e.Callers != nil && len(e.Callers) == 0 {
 		k.bad(at+".callers", "is empty; allowed: names of workloads, or no callers at all: then every workload of the namespace may call")
@@ -170,12 +221,11 @@ func (k *checker) ifAny(path, value string, allowed ...string) {
 }
 
 func (k *checker) externalTLS(at string, t *ExternalTLS) {
-	_, err := netip.ParseAddr(t.SNI)
-	if t.SNI != "" && (err == nil || !hostForm.MatchString(t.SNI)) {
-		k.bad(at+".sni", "%s; allowed: a DNS name", quote(t.SNI))
+	if t.SNI != "" && !mesh.ValidHost(t.SNI) {
+		k.bad(at+".sni", "%s; allowed: "+mesh.HostForm, quote(t.SNI))
 	}
 	for i, n := range t.Names {
-		if _, err := netip.ParseAddr(n); err != nil && !hostForm.MatchString(n) {
+		if _, err := netip.ParseAddr(n); err != nil && !mesh.ValidHost(n) {
 			k.bad(at+".names["+strconv.Itoa(i)+"]", "%s; allowed: a DNS name without wildcard, or an IP address", quote(n))
 		}
 	}

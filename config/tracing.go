@@ -23,8 +23,8 @@ func (k *checker) tracing(t *Tracing) {
 	if t == nil {
 		return
 	}
-	if _, _, ok := hostPort(t.Collector); !ok {
-		k.bad("tracing.collector", "%s; allowed: HOST:PORT of an OpenTelemetry collector, as a task reaches it, such as otel.internal:4317", quote(t.Collector))
+	if _, _, err := hostPort(t.Collector); err != nil {
+		k.bad("tracing.collector", "%s: %v; allowed: an OpenTelemetry collector, as a task reaches it, such as otel.internal:4317: "+addressForm, quote(t.Collector), err)
 	}
 	k.ifAny("tracing.protocol", t.Protocol, "grpc", "http")
 	if t.Sampling < 1 || t.Sampling > 100 {

@@ -183,7 +183,7 @@ func (c *checker) aliases(path string, s serviceEntry, p *Port) []Alias {
 		at := fmt.Sprintf("%s.clientAliases[%d]", path, i)
 		c.port(at+".port", a.Port)
 		if a.DNSName != "" && !mesh.ValidDNSName(a.DNSName) {
-			c.bad(at+".dnsName", "%s; allowed: up to 127 of [a-z0-9_.-], not starting with '-', neither an IP address nor localhost", quote(a.DNSName))
+			c.bad(at+".dnsName", "%s; allowed: "+mesh.DNSNameForm, quote(a.DNSName))
 		}
 		c.rules(at+".testTrafficRules", a.TestTrafficRules, p)
 		out = append(out, Alias{DNSName: a.DNSName, Port: portOf(a.Port)})

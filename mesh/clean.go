@@ -3,7 +3,6 @@ package mesh
 import (
 	"errors"
 	"net/netip"
-	"regexp"
 	"strconv"
 )
 
@@ -13,13 +12,18 @@ var (
 	ErrNoAddress   = errors.New("no address")
 	ErrHostName    = errors.New("the address is not an IP address")
 	ErrScoped      = errors.New("the IPv6 address has a zone")
-	ErrUnspecified = errors.New("the address is unspecified or multicast")
+	ErrUnspecified = errors.New("the address is unspecified, multicast or broadcast")
+	ErrLinkLocal   = errors.New("the address is link-local")
+	ErrVirtual     = errors.New("the address is in a range of virtual IPs")
 	ErrPort        = errors.New("the port is not a number of 1 to 65535")
 )
 
 // CleanAddr parses what a registry says of an instance's address and port. It
 // accepts only what Envoy accepts: an address that Envoy can't parse is a NACK
-// in EDS and the end of the process in LEDS (measured on Envoy 1.40.0).
+// in EDS and the end of the process in LEDS (measured on Envoy 1.40.0). Nor does
+// it accept what a task means itself by: an Envoy that connects to a virtual IP
+// is sent back to itself by its own redirect rule, until it has no descriptors
+// left, and at 169.254.169.254 a task finds its machine's credentials.
 func CleanAddr(ip, port string) (netip.AddrPort, error) {
 	if ip == "" {
 		return netip.AddrPort{}, ErrNoAddress
@@ -31,8 +35,13 @@ func CleanAddr(ip, port string) (netip.AddrPort, error) {
 	if a.Zone() != "" {
 		return netip.AddrPort{}, ErrScoped
 	}
-	if a = a.Unmap(); a.IsUnspecified() || a.IsMulticast() {
+	switch a = a.Unmap(); {
+	case a.IsUnspecified(), a.IsMulticast(), a == broadcast:
 		return netip.AddrPort{}, ErrUnspecified
+	case a.IsLinkLocalUnicast():
+		return netip.AddrPort{}, ErrLinkLocal
+	case LiveVIPs.Contains(a), StrictVIPs.Contains(a):
+		return netip.AddrPort{}, ErrVirtual
 	}
 	p, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || p == 0 {
@@ -41,33 +50,4 @@ func CleanAddr(ip, port string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(a, uint16(p)), nil
 }
 
-// Forms of names, from the ECS API reference (ServiceConnectService,
-// ServiceConnectClientAlias).
-var (
-	discoveryName = regexp.MustCompile(`^[a-z0-9_][a-z0-9_-]{0,63}$`)
-	dnsName       = regexp.MustCompile(`^[a-z0-9_][a-z0-9_.-]{0,126}$`)
-	taskName      = regexp.MustCompile(`^[0-9a-zA-Z_-]{1,64}$`)
-	// kmsKey is a KeyId of KMS; the longest, the ARN of an alias, has some 320.
-	kmsKey = regexp.MustCompile(`^[0-9a-zA-Z:/_-]{1,512}$`)
-)
-
-// ValidDiscoveryName reports whether s may be a discoveryName or a portName.
-func ValidDiscoveryName(s string) bool { return discoveryName.MatchString(s) }
-
-// ValidKMSKey reports whether s may name a KMS key: id, alias/NAME, or the ARN
-// of either.
-func ValidKMSKey(s string) bool { return kmsKey.MatchString(s) }
-
-// ValidDNSName reports whether s may be a clientAlias's dnsName. Besides ECS's
-// characters it refuses what a hosts file could not hold as one name, and the
-// name that every task has for itself.
-func ValidDNSName(s string) bool {
-	if !dnsName.MatchString(s) || s[len(s)-1] == '.' || s == "localhost" {
-		return false
-	}
-	_, err := netip.ParseAddr(s)
-	return err != nil
-}
-
-// ValidTask reports whether s may be a task's name.
-func ValidTask(s string) bool { return taskName.MatchString(s) }
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})

@@ -148,7 +148,7 @@ func TestPickVIPRange(t *testing.T) {
 }
 
 func FuzzCleanAddr(f *testing.F) {
-	for _, s := range []string{"10.0.0.1", "fe80::1%eth0", "::ffff:1.2.3.4", "backend", "010.0.0.1", "", "0.0.0.0"} {
+	for _, s := range []string{"10.0.0.1", "fe80::1%eth0", "::ffff:1.2.3.4", "backend", "010.0.0.1", "", "0.0.0.0", "127.128.0.1", "::ffff:127.255.0.1", "169.254.169.254", "255.255.255.255"} {
 		f.Add(s, "80")
 	}
 	f.Add("10.0.0.1", "0")
@@ -157,6 +157,9 @@ func FuzzCleanAddr(f *testing.F) {
 		a, err := CleanAddr(ip, port)
 		if err != nil {
 			return
+		}
+		if LiveVIPs.Contains(a.Addr()) || StrictVIPs.Contains(a.Addr()) || a.Addr().IsLinkLocalUnicast() {
+			t.Fatalf("accepted %q as an endpoint", ip)
 		}
 		if !a.IsValid() || a.Port() == 0 || a.Addr().Zone() != "" || a.Addr().Is4In6() {
 			t.Fatalf("accepted %q %q as %v", ip, port, a)
@@ -171,6 +174,9 @@ func TestValidDNSName(t *testing.T) {
 	for s, want := range map[string]bool{
 		"backend.prod": true, "backend": true, "_x.y-z": true, "": false, "-a": false, "a b": false,
 		"a\nb": false, "A": false, "localhost": false, "localhost.x": true, "10.0.0.1": false, "a.": false, "::1": false, strings.Repeat("a", 128): false,
+		"127.1": false, "2130706433": false, "0x7f.1": false, "a.0x7f": false, "0x": false, "a.7": false, "7.a": true, "a.0xg": true,
+		"a..b": false, ".a": false, strings.Repeat("a", 64): true, strings.Repeat("a", 65): false, "b." + strings.Repeat("a", 63): true, "b." + strings.Repeat("a", 64): false,
+		"ip6-localhost": false, "ip6-loopback": false, "localhost.localdomain": false, "api.localhost": false, "host.docker.internal": true,
 	} {
 		if ValidDNSName(s) != want {
 			t.Errorf("ValidDNSName(%q) = %v", s, !want)

@@ -36,7 +36,7 @@ func TestPage(t *testing.T) {
 			t.Errorf("the page lacks %s", s)
 		}
 	}
-	for _, err := range []error{mesh.ErrNoAddress, mesh.ErrHostName, mesh.ErrScoped, mesh.ErrUnspecified, mesh.ErrPort, ErrTLSFlag} {
+	for _, err := range []error{mesh.ErrNoAddress, mesh.ErrHostName, mesh.ErrScoped, mesh.ErrUnspecified, mesh.ErrLinkLocal, mesh.ErrVirtual, mesh.ErrPort, ErrTLSFlag} {
 		if !strings.Contains(page, "`"+Reason(err)+"`") {
 			t.Errorf("the page lacks the reason %s", Reason(err))
 		}

@@ -101,6 +101,8 @@ func Reason(err error) string {
 		{mesh.ErrHostName, "host_name"},
 		{mesh.ErrScoped, "scoped_address"},
 		{mesh.ErrUnspecified, "unspecified_address"},
+		{mesh.ErrLinkLocal, "link_local_address"},
+		{mesh.ErrVirtual, "virtual_ip"},
 		{mesh.ErrPort, "bad_port"},
 		{ErrTLSFlag, "bad_tls_flag"},
 	} {

@@ -108,6 +108,13 @@ func TestMalformedInstancesHaveAReason(t *testing.T) {
 		{AttrIPv4, "db.example.com", "host_name"},
 		{AttrIPv4, "0.0.0.0", "unspecified_address"},
 		{AttrIPv4, "fe80::1%eth0", "scoped_address"},
+		{AttrIPv4, "255.255.255.255", "unspecified_address"},
+		{AttrIPv4, "169.254.169.254", "link_local_address"},
+		{AttrIPv4, "fe80::1", "link_local_address"},
+		{AttrIPv4, "127.128.0.53", "virtual_ip"},
+		{AttrIPv4, "127.191.255.255", "virtual_ip"},
+		{AttrIPv4, "::ffff:127.130.7.7", "virtual_ip"},
+		{AttrIPv4, "127.255.0.1", "virtual_ip"},
 		{AttrPort, "0", "bad_port"},
 		{AttrPort, "", "bad_port"},
 		{AttrPort, "70000", "bad_port"},
@@ -120,8 +127,10 @@ func TestMalformedInstancesHaveAReason(t *testing.T) {
 			t.Errorf("%s=%q: %v (%s), want %s", c.key, c.value, err, Reason(err), c.reason)
 		}
 	}
-	if _, err := ParseInstance("i", mesh.Unknown, ok); err != nil {
-		t.Errorf("a foreign instance with an address and a port: %v", err)
+	for _, ip := range []string{"10.0.0.1", "127.0.0.1", "127.127.255.255", "127.192.0.0", "::1", "fd00::1"} {
+		if _, err := ParseInstance("i", mesh.Unknown, map[string]string{AttrIPv4: ip, AttrPort: "80"}); err != nil {
+			t.Errorf("a foreign instance with the address %s and a port: %v", ip, err)
+		}
 	}
 }
 

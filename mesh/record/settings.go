@@ -138,7 +138,7 @@ func (s Settings) validate() error {
 	}
 	for _, a := range s.Aliases {
 		if !mesh.ValidDNSName(a.DNSName) {
-			errs = append(errs, fmt.Errorf("alias %q: a dnsName is 1 to 127 of a-z, 0-9, '_', '-', '.', and neither an IP address nor localhost", a.DNSName))
+			errs = append(errs, fmt.Errorf("alias %q: a dnsName is "+mesh.DNSNameForm, a.DNSName))
 		}
 		if a.Port == 0 {
 			errs = append(errs, fmt.Errorf("alias %q: the port is not one of 1 to 65535", a.DNSName))
