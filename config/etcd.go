@@ -14,6 +14,9 @@ type Etcd struct {
 	CAFile   string `yaml:"caFile"`
 	CertFile string `yaml:"certFile"`
 	KeyFile  string `yaml:"keyFile"`
+	// User is one of etcd's, where the certificate does not name one.
+	User         string `yaml:"user"`
+	PasswordFile string `yaml:"passwordFile"`
 }
 
 // Where the registry and secrets are in etcd unless the file says otherwise.
@@ -24,7 +27,9 @@ const (
 
 var etcdPrefix = regexp.MustCompile(`^[A-Za-z0-9/_.=@-]{0,199}/$`)
 
-func (e *Etcd) files() []*string { return []*string{&e.CAFile, &e.CertFile, &e.KeyFile} }
+func (e *Etcd) files() []*string {
+	return []*string{&e.CAFile, &e.CertFile, &e.KeyFile, &e.PasswordFile}
+}
 
 // etcd holds e, whose settings are beneath at, against what is allowed.
 func (k *checker) etcd(at string, e *Etcd) {
@@ -43,6 +48,9 @@ func (k *checker) etcd(at string, e *Etcd) {
 	}
 	if (e.CertFile == "") != (e.KeyFile == "") {
 		k.bad(at+".certFile", "and %s.keyFile go together; allowed: both or none", at)
+	}
+	if (e.User == "") != (e.PasswordFile == "") {
+		k.bad(at+".user", "and %s.passwordFile go together; allowed: both or none", at)
 	}
 	if secure == 0 && e.CAFile+e.CertFile != "" {
 		k.bad(at+".caFile", "or certFile stands beside endpoints without TLS; allowed: endpoints that start with https://, or no files")

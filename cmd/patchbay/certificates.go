@@ -76,11 +76,11 @@ func (c *control) expiring(all []api.Service) {
 // secrets is where certificates rest.
 func (c *control) secrets(ctx context.Context) (secret.Store, error) {
 	if e := c.cfg.Secrets.Etcd; e != nil {
-		client, err := dialEtcd(e)
+		client, guide, err := dialEtcd(ctx, e, c.log)
 		if err != nil {
 			return nil, fmt.Errorf("secrets.etcd: %w", err)
 		}
-		return secret.NewEtcd(secret.EtcdOptions{Client: client, Prefix: e.Prefix, KeyFile: c.cfg.Secrets.SealKeyFile}), nil
+		return secret.NewEtcd(secret.EtcdOptions{Client: client, Prefix: e.Prefix, KeyFile: c.cfg.Secrets.SealKeyFile, Explain: guide.Explain}), nil
 	}
 	s := c.cfg.Secrets.SecretsManager
 	if s == nil {

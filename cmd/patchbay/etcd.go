@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"path/filepath"
@@ -13,9 +14,17 @@ import (
 	"patchbay/registry/store/etcd"
 )
 
-// dialEtcd connects to a cluster.
-func dialEtcd(e *config.Etcd) (*clientv3.Client, error) {
-	return etcdclient.Dial(etcdclient.Options{Endpoints: e.Endpoints, CAFile: e.CAFile, CertFile: e.CertFile, KeyFile: e.KeyFile})
+// dialEtcd connects to a cluster. The guide explains errors of its calls.
+func dialEtcd(ctx context.Context, e *config.Etcd, log *slog.Logger) (*clientv3.Client, *etcdclient.Guide, error) {
+	o := etcdclient.Options{Endpoints: e.Endpoints, CAFile: e.CAFile, CertFile: e.CertFile, KeyFile: e.KeyFile, User: e.User, PasswordFile: e.PasswordFile}
+	told := ""
+	client, err := etcdclient.Dial(ctx, o, func(err error) {
+		if err.Error() != told {
+			told = err.Error()
+			log.WarnContext(ctx, "waiting to be let in by etcd", "error", told)
+		}
+	})
+	return client, etcdclient.NewGuide(o, e.Prefix), err
 }
 
 // etcdStore is a store that closes its connection too.
@@ -29,14 +38,17 @@ func (s etcdStore) Close() error { return errors.Join(s.Store.Close(), s.client.
 
 // registryStore is a store in etcd, if that has endpoints, in a directory, or
 // in memory if dir is empty.
-func registryStore(dir string, e *config.Etcd, log *slog.Logger) (store.Store, error) {
+func registryStore(ctx context.Context, dir string, e *config.Etcd, log *slog.Logger) (store.Store, error) {
 	switch {
 	case e != nil && len(e.Endpoints) > 0:
-		client, err := dialEtcd(e)
+		client, guide, err := dialEtcd(ctx, e, log)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		if err != nil {
 			return nil, &exitError{exitUsage, err}
 		}
-		return etcdStore{etcd.New(etcd.Options{Client: client, Prefix: e.Prefix, Log: log}), client}, nil
+		return etcdStore{etcd.New(etcd.Options{Client: client, Prefix: e.Prefix, Log: log, Explain: guide.Explain}), client}, nil
 	case dir != "":
 		return store.OpenBolt(filepath.Join(dir, "registry.db"))
 	default:

@@ -106,6 +106,8 @@ func (f *registryFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.etcd.CAFile, "etcd-ca", "", "file of the CA of etcd's members; default the system's roots")
 	flags.StringVar(&f.etcd.CertFile, "etcd-cert", "", "file of the certificate that etcd knows us by")
 	flags.StringVar(&f.etcd.KeyFile, "etcd-key", "", "file of its key")
+	flags.StringVar(&f.etcd.User, "etcd-user", "", "user of etcd, where the certificate does not name one")
+	flags.StringVar(&f.etcd.PasswordFile, "etcd-password-file", "", "file of the user's password")
 	flags.StringVar(&f.keys, "keys", "", "file of access keys; needed off loopback")
 	flags.StringVar(&f.metrics, "metrics", "", "address and port to serve /metrics (Prometheus) at")
 	flags.StringVar(&f.options.Region, "region", "us-east-1", "region in ARNs")
@@ -194,7 +196,7 @@ func runRegistry(ctx context.Context, f registryFlags, out, errOut io.Writer) er
 		mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 		g.Go(func() error { return serveHTTP(ctx, l, mux, f.options.Log) })
 	}
-	in, err := registryStore(f.data, &f.etcd, f.options.Log)
+	in, err := registryStore(ctx, f.data, &f.etcd, f.options.Log)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func (c *control) startRegistry(ctx context.Context, g *errgroup.Group) error {
 		keys[c.registryKey.AccessKeyID] = sigv4.Key{Secret: c.registryKey.SecretAccessKey}
 		o.Keys = keys
 	}
-	in, err := registryStore(c.cfg.Data, c.cfg.Registry.Etcd, c.log)
+	in, err := registryStore(ctx, c.cfg.Data, c.cfg.Registry.Etcd, c.log)
 	if err != nil {
 		return fmt.Errorf("registry: %w", err)
 	}

@@ -3,11 +3,13 @@
 package etcdclient
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -26,28 +28,71 @@ type Options struct {
 	// CertFile and KeyFile are what they know us by (--client-cert-auth); its
 	// common name is etcd's user. Both or none.
 	CertFile, KeyFile string
+	// User and the password in PasswordFile are another way to be known. Both or
+	// none.
+	User, PasswordFile string
 }
 
-// Dial returns a client. It asks the cluster nothing: one that is away is an
-// error of the first call, and tried again within a second.
-func Dial(o Options) (*clientv3.Client, error) {
+// Dial returns a client. Without a user it asks the cluster nothing: one that is
+// away is an error of the first call, and tried again within a second. With one
+// it waits until the cluster has let it in or refused it, or ctx ends; waiting
+// is told why, and may be nil.
+func Dial(ctx context.Context, o Options, waiting func(error)) (*clientv3.Client, error) {
 	t, err := o.tls()
 	if err != nil {
 		return nil, fmt.Errorf("etcd: %w", err)
 	}
+	password, err := o.password()
+	if err != nil {
+		return nil, fmt.Errorf("etcd: %w", err)
+	}
+	guide := NewGuide(o, "")
+	for {
+		c, err := o.dial(t, password)
+		if err == nil {
+			return c, nil
+		}
+		err = fmt.Errorf("etcd: %w", guide.Explain(err))
+		if !errors.Is(err, context.DeadlineExceeded) {
+			return nil, err
+		}
+		if waiting != nil {
+			waiting(err)
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// password is what PasswordFile holds; an end of line does not count.
+func (o Options) password() (string, error) {
+	if (o.User == "") != (o.PasswordFile == "") {
+		return "", errors.New("a user without a password, or a password without a user; allowed: both or none")
+	}
+	if o.User == "" {
+		return "", nil
+	}
+	text, err := os.ReadFile(o.PasswordFile)
+	if err == nil && strings.TrimSpace(string(text)) == "" {
+		err = fmt.Errorf("%s is empty; allowed: the password of %s", o.PasswordFile, o.User)
+	}
+	return strings.TrimRight(string(text), "\r\n"), err
+}
+
+// loginTime is how long one attempt to be let in may take.
+const loginTime = 5 * time.Second
+
+func (o Options) dial(t *tls.Config, password string) (*clientv3.Client, error) {
 	retry := backoff.DefaultConfig
 	retry.BaseDelay, retry.MaxDelay = 50*time.Millisecond, time.Second
-	c, err := clientv3.New(clientv3.Config{
-		Endpoints: o.Endpoints, TLS: t, Logger: zap.NewNop(), // every call returns its error
+	return clientv3.New(clientv3.Config{
+		Endpoints: o.Endpoints, TLS: t, Username: o.User, Password: password, DialTimeout: loginTime, Logger: zap.NewNop(), // every call returns its error
 		// A member takes a ping every five seconds at most; one that is silent
 		// is left.
 		DialKeepAliveTime: 6 * time.Second, DialKeepAliveTimeout: 2 * time.Second, PermitWithoutStream: true,
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: 2 * time.Second})},
 	})
-	if err != nil {
-		return nil, fmt.Errorf("etcd: %w", err)
-	}
-	return c, nil
 }
 
 // tls reads the files.

@@ -1,4 +1,5 @@
-// Package etcdtest runs a real etcd for a test.
+// Package etcdtest runs a real etcd for a test: one server, or a cluster with
+// TLS.
 package etcdtest
 
 import (
@@ -17,14 +18,14 @@ import (
 	"patchbay/internal/etcdclient"
 )
 
-// Server is one etcd, a cluster of one. Its methods are for the test's
-// goroutine.
+// Server is one etcd: a cluster of one, or a member of several. Its methods are
+// for the test's goroutine.
 type Server struct {
 	URL string
 
 	t    testing.TB
-	dir  string
-	peer string
+	args []string
+	as   etcdclient.Options // how its clients are let in
 	log  bytes.Buffer
 	cmd  *exec.Cmd
 }
@@ -32,11 +33,23 @@ type Server struct {
 // Start runs one until the test ends. Its data do not survive the test.
 func Start(t testing.TB) *Server {
 	t.Helper()
+	s := member(t, "one", "http")
+	peer := "http://" + free(t)
+	s.args = append(s.args, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "one="+peer,
+		"--heartbeat-interval", "50", "--election-timeout", "250")
+	s.Up()
+	return s
+}
+
+// member is not started yet.
+func member(t testing.TB, name, scheme string) *Server {
+	t.Helper()
 	if _, err := exec.LookPath("etcd"); err != nil {
 		t.Fatal("etcd is missing; install it with: make test-needs")
 	}
-	s := &Server{t: t, dir: t.TempDir(), URL: "http://" + free(t), peer: "http://" + free(t)}
-	s.Up()
+	s := &Server{t: t, URL: scheme + "://" + free(t)}
+	s.args = []string{"--name", name, "--data-dir", t.TempDir(), "--listen-client-urls", s.URL, "--advertise-client-urls", s.URL,
+		"--unsafe-no-fsync", "--logger", "zap", "--log-level", "warn"}
 	t.Cleanup(s.Kill)
 	return s
 }
@@ -52,23 +65,30 @@ func free(t testing.TB) string {
 }
 
 // In is the same server for another test, which does not start or end it.
-func (s *Server) In(t testing.TB) *Server { return &Server{URL: s.URL, t: t} }
+func (s *Server) In(t testing.TB) *Server { return &Server{URL: s.URL, as: s.as, t: t} }
 
 // Up starts it, again after Kill, and waits until it answers.
 func (s *Server) Up() {
 	s.t.Helper()
-	s.cmd = exec.Command("etcd", "--name", "one", "--data-dir", s.dir, //nolint:gosec // a test's own
-		"--listen-client-urls", s.URL, "--advertise-client-urls", s.URL,
-		"--listen-peer-urls", s.peer, "--initial-advertise-peer-urls", s.peer, "--initial-cluster", "one="+s.peer,
-		"--unsafe-no-fsync", "--heartbeat-interval", "50", "--election-timeout", "250", "--logger", "zap", "--log-level", "warn")
+	s.start()
+	s.answers()
+}
+
+func (s *Server) start() {
+	s.t.Helper()
+	s.cmd = exec.Command("etcd", s.args...) //nolint:gosec // a test's own
 	s.cmd.Env = append(os.Environ(), "ETCD_UNSUPPORTED_ARCH="+runtime.GOARCH)
 	s.cmd.Stderr, s.cmd.Stdout = &s.log, &s.log
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+func (s *Server) answers() {
+	s.t.Helper()
 	c := s.Client()
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	for deadline := time.Now().Add(60 * time.Second); ; {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		_, err := c.Get(ctx, "ready")
 		if cancel(); err == nil {
 			return
@@ -92,11 +112,18 @@ func (s *Server) Kill() {
 // Client is a new client, closed at the end of the test.
 func (s *Server) Client() *clientv3.Client {
 	s.t.Helper()
-	c, err := etcdclient.Dial(etcdclient.Options{Endpoints: []string{s.URL}})
+	o := s.as
+	o.Endpoints = []string{s.URL}
+	return client(s.t, o)
+}
+
+func client(t testing.TB, o etcdclient.Options) *clientv3.Client {
+	t.Helper()
+	c, err := etcdclient.Dial(t.Context(), o, nil)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	s.t.Cleanup(func() { _ = c.Close() })
+	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
 

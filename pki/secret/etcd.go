@@ -23,6 +23,8 @@ type EtcdOptions struct {
 	Prefix  string           // of every key; ends with a slash
 	KeyFile string           // made 0600 with a new key on first use; the same on every replica
 	Key     []byte           // 32 bytes, see [ParseKey]; goes before KeyFile
+	// Explain says of a call's error what to do; nil: nobody knows.
+	Explain func(error) error
 }
 
 // Etcd is a [Store] in an etcd cluster, which replicas share. Values are sealed
@@ -34,7 +36,12 @@ type Etcd struct {
 }
 
 // NewEtcd returns a store beneath o.Prefix. It asks nothing until it is used.
-func NewEtcd(o EtcdOptions) *Etcd { return &Etcd{o: o} }
+func NewEtcd(o EtcdOptions) *Etcd {
+	if o.Explain == nil {
+		o.Explain = func(err error) error { return err }
+	}
+	return &Etcd{o: o}
+}
 
 func (e *Etcd) key(name, kind string) string { return e.o.Prefix + kind[1:] + "/" + name }
 
@@ -70,7 +77,7 @@ func (e *Etcd) read(ctx context.Context, seal *sealer, name string) (now, next r
 	defer cancel()
 	out, err := e.o.Client.Txn(ctx).Then(clientv3.OpGet(e.key(name, saved)), clientv3.OpGet(e.key(name, prepared))).Commit()
 	if err != nil {
-		return now, next, err
+		return now, next, e.o.Explain(err)
 	}
 	for i, r := range []*row{&now, &next} {
 		for _, kv := range out.Responses[i].GetResponseRange().Kvs {

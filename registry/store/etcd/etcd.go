@@ -48,6 +48,7 @@ type Store struct {
 	prefix   string
 	log      *slog.Logger
 	patience time.Duration
+	explain  func(error) error
 
 	mu      sync.Mutex
 	loaded  bool
@@ -74,6 +75,8 @@ type Options struct {
 	Prefix   string           // of every key; ends with a slash
 	Patience time.Duration    // for one call; default 5 s
 	Log      *slog.Logger     // nil: nobody is told
+	// Explain says of a call's error what to do; nil: nobody knows.
+	Explain func(error) error
 }
 
 // New returns the store beneath o.Prefix. It asks nothing yet.
@@ -81,8 +84,11 @@ func New(o Options) *Store {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Explain == nil {
+		o.Explain = func(err error) error { return err }
+	}
 	return &Store{
-		client: o.Client, prefix: o.Prefix, log: o.Log, patience: cmp.Or(o.Patience, patience), heard: time.Now(),
+		explain: o.Explain, client: o.Client, prefix: o.Prefix, log: o.Log, patience: cmp.Or(o.Patience, patience), heard: time.Now(),
 		changed: make(chan struct{}, 1), news: make(chan struct{}), again: make(chan struct{}, 1),
 	}
 }
@@ -92,7 +98,7 @@ func (s *Store) records() string { return s.prefix + "records/" }
 
 // unavailable says of a failed call what the caller has to know.
 func (s *Store) unavailable(what string, err error) error {
-	return fmt.Errorf("%s at etcd %s: %w: %w", what, strings.Join(s.client.Endpoints(), ", "), store.ErrUnavailable, err)
+	return fmt.Errorf("%s at etcd %s: %w: %w", what, strings.Join(s.client.Endpoints(), ", "), store.ErrUnavailable, s.explain(err))
 }
 
 // within is the time that one call has.
