@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// skewMost is what clocks may differ: certificates are backdated by a
-	// minute, and a skew of more is the usual cause of "not yet valid".
+	// skewMost is what clocks may differ unsaid: certificates are backdated by
+	// minutes, but one clock that drifts is the usual cause of "not yet valid".
 	skewMost = 30 * time.Second
 	// budgetLeast is the least time that an operator should have to bring a CA
 	// back.

@@ -46,12 +46,12 @@ func TestStatus(t *testing.T) {
 	back.until(serving)
 	front.answers("backend.demo", alias, "hello")
 
-	synced := `(?m)^demo/backend/b1 +- +1\.40\.0 +synced +synced +synced +synced +synced +\d+ms +60m$`
+	synced := `(?m)^demo/backend/b1 +- +1\.40\.0 +synced +synced +synced +synced +synced +\d+ms +5\dm$`
 	out := p.prints(exitDone, synced, "status")
 	for _, want := range []string{
-		`ready; 2 sidecars, 1 service, certificates outlast the CA for 60m`,
+		`ready; 2 sidecars, 1 service, certificates outlast the CA for 5\dm`,
 		`(?m)^demo/frontend/f1 .* -$`,
-		fmt.Sprintf(`(?m)^backend\.demo +http +backend\.demo:%d +1 healthy +- +1\.3 +(-|100 %%) +live \d+m?s +60m$`, alias),
+		fmt.Sprintf(`(?m)^backend\.demo +http +backend\.demo:%d +1 healthy +- +1\.3 +(-|100 %%) +live \d+m?s +5\dm$`, alias),
 	} {
 		if !regexp.MustCompile(want).MatchString(out) {
 			t.Errorf("not printed: %s\n%s", want, out)

@@ -17,7 +17,7 @@ import (
 const DefaultMaxLife = 7 * 24 * time.Hour
 
 // slack is what a CA may add to a life: AWS Private CA backdates by an hour,
-// step-ca by a minute.
+// step-ca by minutes.
 const slack = time.Hour + 10*time.Minute
 
 // Expect is what the port of a service must show.

@@ -35,8 +35,7 @@ const (
 	DefaultName   = "patchbay dev"
 	DefaultListen = "127.0.0.1:9000"
 	// DefaultMinLifetime is low, so that a demo can show a renewal. The
-	// authority counts its one minute of backdating too, so this is no bound
-	// to rely on.
+	// authority counts its backdating too, so this is no bound to rely on.
 	DefaultMinLifetime = 10 * time.Second
 	// DefaultMaxLifetime is the life of a Service Connect certificate.
 	DefaultMaxLifetime = 7 * 24 * time.Hour

@@ -37,6 +37,10 @@ const (
 	databaseFile     = "db/devca.bbolt"
 )
 
+// backdate is how long before its making a certificate begins to be valid: so far
+// behind may the clock of who verifies it be.
+const backdate = 5 * time.Minute
+
 // caLife is the life of root and intermediate, as smallstep's own tool has it.
 const caLife = 10 * 365 * 24 * time.Hour
 
@@ -118,7 +122,7 @@ func createCertificates(ctx context.Context, dir, name string) error {
 	}
 	request := func(typ apiv1.CertificateAuthorityType, cn string, path int) *apiv1.CreateCertificateAuthorityRequest {
 		return &apiv1.CreateCertificateAuthorityRequest{
-			Name: cn, Type: typ, Lifetime: caLife,
+			Name: cn, Type: typ, Lifetime: caLife, Backdate: backdate,
 			CreateKey: &apiv1.CreateKeyRequest{SignatureAlgorithm: kms.ECDSAWithSHA256},
 			Template: &x509.Certificate{
 				Subject:  pkix.Name{CommonName: cn, Organization: []string{name}},
@@ -176,7 +180,7 @@ func newConfig(o Options) (*config.Config, []byte, error) {
 		CommonName: cmp.Or(o.Name, DefaultName),
 		TLS:        &tls,
 		AuthorityConfig: &config.AuthConfig{
-			Claims: claims,
+			Claims: claims, Backdate: &provisioner.Duration{Duration: backdate},
 			Provisioners: provisioner.List{&provisioner.JWK{
 				Type: "JWK", Name: Provisioner, Key: public, EncryptedKey: private,
 				Options: &provisioner.Options{X509: &provisioner.X509Options{Template: leafTemplate}},

@@ -31,6 +31,16 @@ import (
 // and its maximum unless the authority's claims say otherwise.
 const DefaultLifetime = 24 * time.Hour
 
+// backdate is how long before its issue a certificate begins to be valid, so
+// that clocks may be so far apart: an authority's own default is a minute. It is
+// a part of the life that is asked for, so that the longest one that an authority
+// gives stays the same; certificates of less than backdateFrom have what the
+// authority adds by itself.
+const (
+	backdate     = 5 * time.Minute
+	backdateFrom = time.Hour
+)
+
 // Options say where a step-ca is and how to prove to it who asks. Files
 // are read at each connect, so they may appear, and change, later.
 type Options struct {
@@ -130,6 +140,10 @@ func (s *CA) issue(ctx context.Context, r issue.Request) (*mesh.Leaf, error) {
 	life := cmp.Or(r.Lifetime, s.o.Lifetime)
 	req := &api.SignRequest{CsrPEM: api.CertificateRequest{CertificateRequest: p.CSR}, OTT: token}
 	req.NotAfter.SetDuration(life)
+	if life >= backdateFrom {
+		req.NotBefore.SetDuration(-backdate) // by the authority's clock; the life counts from there
+		life -= backdate
+	}
 	issued := time.Now()
 	resp, err := conn.SignWithContext(ctx, req)
 	if err != nil {

@@ -140,6 +140,13 @@ func checkLeaf(t *testing.T, leaf *mesh.Leaf, roots []byte, life time.Duration, 
 	t.Helper()
 	chain := parse(t, leaf.ChainPEM)
 	c := chain[0]
+	const backdate = 5 * time.Minute // of the life that is asked for, where that is an hour at least
+	if begin := before.Add(-backdate); c.NotBefore.After(begin.Add(10*time.Second)) || c.NotBefore.Before(begin.Add(-time.Minute)) {
+		t.Errorf("it begins at %s, issued at %s", c.NotBefore, before)
+	}
+	if life >= time.Hour {
+		life -= backdate
+	}
 	if got := c.NotAfter.Sub(before); got < life-2*time.Second || got > life+10*time.Second {
 		t.Errorf("life %s, asked for %s", got, life)
 	}
