@@ -30,8 +30,8 @@ bench: build bench-needs ## measure, and write docs/benchmarks.md (ARGS='--only 
 broken-meshes: test-needs ## every mesh of testdata/broken, diagnosed
 	go test -tags $(TAGS),broken -count=1 -parallel 8 -timeout 8m -run '^TestBrokenMeshes$$' ./cmd/patchbay
 
-fault-rows: test-needs ## an ill registry, an absent CA and a stale replica, under requests through real Envoys
-	go test -tags $(TAGS),faultrows -count=1 -v -timeout 4m -run '^Test(Registry|Certificate)Rows$$' ./cmd/patchbay
+fault-rows: test-needs ## ill registries and CAs, stale replicas, wrong clocks, under requests through real Envoys (FULL=1: in full length)
+	PATCHBAY_FAULT_ROWS=$(if $(FULL),full) go test -tags $(TAGS),faultrows -count=1 -v -timeout $(if $(FULL),20m,6m) -run 'Rows?$$' ./cmd/patchbay
 
 guides: test-needs ## every command of the guides about policies, health, targets outside and traces, on real Envoys
 	go vet -tags $(TAGS),guides ./cmd/patchbay

@@ -116,12 +116,18 @@ type rows struct {
 	event int
 }
 
-func newRows(t *testing.T) *rows {
+// anybody sets credentials that a stand-in for AWS takes.
+func anybody(t *testing.T) {
+	t.Helper()
 	for name, v := range map[string]string{"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_EC2_METADATA_DISABLED": "true"} {
 		if err := os.Setenv(name, v); err != nil { //nolint:usetesting // t.Setenv forbids parallel tests
 			t.Fatal(err)
 		}
 	}
+}
+
+func newRows(t *testing.T) *rows {
+	anybody(t)
 	r := &rows{t: t, queue: startQueue(t)}
 	reg := registry.New(&store.Memory{}, registry.Options{})
 	running(t, func(ctx context.Context) error { return reg.Run(ctx) })
@@ -328,8 +334,7 @@ func (r *rows) caller(service string) target {
 }
 
 // TestRegistryRows are rows F4 to F6 and F34 of what must not hurt: on one mesh,
-// with requests through real Envoys all the time. F9 and F10, which need no
-// Envoy, are tests of package pki.
+// with requests through real Envoys all the time.
 func TestRegistryRows(t *testing.T) {
 	t.Parallel()
 	r := newRows(t)

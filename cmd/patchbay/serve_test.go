@@ -148,6 +148,7 @@ type task struct {
 	dir    string
 	stream agentapi.Agent_ConnectClient
 	envoy  *envoytest.Envoy
+	clock  time.Duration // by how much its Envoy's is wrong
 }
 
 // join enrols a task and writes what its Envoy needs.
@@ -233,7 +234,7 @@ func (p *plane) start(k *task, meta bootstrap.NodeMeta) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	k.envoy = envoytest.Start(p.t, b, filepath.Join(k.dir, "admin.sock"), "")
+	k.envoy = envoytest.StartAt(p.t, k.clock, b, filepath.Join(k.dir, "admin.sock"))
 	k.envoy.Ready(p.t)
 }
 

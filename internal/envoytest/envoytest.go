@@ -77,12 +77,21 @@ type Envoy struct {
 // Envoy's log is printed.
 func Start(t testing.TB, bootstrap []byte, admin, netns string, args ...string) *Envoy {
 	t.Helper()
+	return start(t, nil, bootstrap, admin, netns, args)
+}
+
+// start is Start with more environment.
+func start(t testing.TB, env []string, bootstrap []byte, admin, netns string, args []string) *Envoy {
+	t.Helper()
 	line := append([]string{Binary(t), "-c", write(t, bootstrap), "--disable-hot-restart", "--concurrency", "1", "-l", "info", "--file-flush-interval-msec", "100"}, args...)
 	if netns != "" {
 		line = append([]string{"ip", "netns", "exec", netns}, line...)
 	}
 	e := &Envoy{cmd: exec.Command(line[0], line[1:]...), log: &buffer{}, client: adminClient(admin), done: make(chan struct{})}
 	e.cmd.Stdout, e.cmd.Stderr = e.log, e.log
+	if len(env) > 0 {
+		e.cmd.Env = append(os.Environ(), env...)
+	}
 	e.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error, 1)
 	go func() {
