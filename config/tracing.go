@@ -13,8 +13,12 @@ type Tracing struct {
 // allSampled is what OpenTelemetry's own SDKs do unless they are told otherwise.
 const allSampled = 100
 
-// CollectorAddress is t's collector, apart. It has been checked.
+// CollectorAddress is t's collector, apart. It has been checked. That of a nil
+// Tracing is empty.
 func (t *Tracing) CollectorAddress() mesh.HostPort {
+	if t == nil {
+		return mesh.HostPort{}
+	}
 	host, port, _ := hostPort(t.Collector)
 	return mesh.HostPort{Host: host, Port: port}
 }

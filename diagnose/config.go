@@ -38,7 +38,7 @@ func checkConfiguration(f *Facts, add func(Finding)) {
 		}
 		for _, a := range s.Aliases {
 			if a.LostTo != "" {
-				add(Finding{Code: "PB1101", Subject: s.Name, Cause: fmt.Sprintf("%s:%d belongs to %s, which is older", a.DNSName, a.Port, a.LostTo),
+				add(Finding{Code: "PB1101", Subject: s.Name, Cause: fmt.Sprintf("%s:%d belongs to %s, which is older or of the control plane's file", a.DNSName, a.Port, a.LostTo),
 					Evidence: []string{"the older service keeps an alias; calls to it never reach " + s.Name},
 					Fix:      []string{"give " + s.Name + " another dnsName or port in clientAliases, or remove the alias from " + a.LostTo}})
 			}

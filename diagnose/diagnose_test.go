@@ -203,6 +203,9 @@ func TestRootCauseFirst(t *testing.T) {
 			f.Status.Services[0].Endpoints = map[string]int{"UNHEALTHY": 1}
 		}},
 		{"PB1402", "demo/frontend/f1", "read-only", func(f *Facts) { f.Status.Sidecars[1].Agent.NamesRefused = []string{"hosts: read-only file system"} }},
+		{"PB1402", "demo/frontend/f1", "agent itself", func(f *Facts) {
+			f.Status.Sidecars[1].Agent.NamesRefused = []string{"cp.demo: the agent itself reaches the control plane or AWS by this name, so that it is not written"}
+		}},
 		{"PB1403", "demo/frontend/f1", "listen", func(f *Facts) { f.Status.Sidecars[1].Agent.NamesWaiting = []string{"backend.demo"} }},
 		{"PB1404", "demo/frontend/f1", "nothing for", func(f *Facts) { f.Status.Sidecars[1].Agent.LastHealth = noon.Add(-time.Minute) }},
 		{"PB1501", "backend.demo", "no connected task", func(f *Facts) {

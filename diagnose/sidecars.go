@@ -133,6 +133,9 @@ func refusedName(node, text string) Finding {
 			"or call the service under another port: add a clientAlias",
 		}}
 	}
+	if strings.Contains(text, ": the agent itself ") {
+		return Finding{Code: "PB1402", Subject: node, Cause: text, Fix: []string{"give the service whose alias it is another dnsName in clientAliases"}}
+	}
 	return Finding{Code: "PB1402", Subject: node, Cause: text, Fix: []string{
 		"share the hosts file with the sidecar, writable for its user (--hosts-file)",
 	}}

@@ -107,3 +107,27 @@ func TestRoots(t *testing.T) {
 		t.Error("a file that is not there is taken")
 	}
 }
+
+// TestTheCollectorKeepsItsHost: a service of the registry whose alias is the
+// host of tracing.collector loses it, also where no target is declared, and
+// only that.
+func TestTheCollectorKeepsItsHost(t *testing.T) {
+	store, said := mesh.NewStore(), &strings.Builder{}
+	s := &Sink{To: store, Log: slog.New(slog.NewTextHandler(said, nil)), Collector: "Otel.internal"}
+	name := mesh.ServiceName{Namespace: "prod", DiscoveryName: "thief"}
+	thief := &mesh.Service{Name: name, Protocol: mesh.HTTP, Aliases: []mesh.Alias{{DNSName: "otel.internal", Port: 4317}, {DNSName: "thief", Port: 80}}}
+	for range 2 {
+		s.SetServices("prod", []*mesh.Service{thief})
+	}
+	got := store.Snapshot().Service(name)
+	if len(got.Aliases) != 1 || got.Aliases[0].DNSName != "thief" || len(thief.Aliases) != 2 {
+		t.Errorf("%+v; the registry's %+v", got, thief)
+	}
+	if c := s.Conflicts("prod"); len(c) != 1 || c[0].Winner.String() != "tracing.collector" || c[0].Loser != name || strings.Count(said.String(), "level=ERROR") != 1 {
+		t.Errorf("%+v\n%s", c, said)
+	}
+	thief = &mesh.Service{Name: name, Protocol: mesh.HTTP, Aliases: []mesh.Alias{{DNSName: "thief", Port: 80}}}
+	if s.SetServices("prod", []*mesh.Service{thief}); len(s.Conflicts("prod")) != 0 {
+		t.Error("it has let go, and the conflict stays")
+	}
+}

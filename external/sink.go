@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 
 	"patchbay/mesh"
@@ -18,7 +19,10 @@ type Sink struct {
 		SetServices(namespace string, services []*mesh.Service) bool
 	}
 	Targets []*mesh.Service
-	Log     *slog.Logger
+	// Collector is the host of tracing.collector, which no service may have as an
+	// alias: each sidecar would send its spans to itself. Empty: there is none.
+	Collector string
+	Log       *slog.Logger
 
 	mu   sync.Mutex
 	vips map[string]netip.Addr // by namespace and name: a VIP does not move
@@ -38,7 +42,9 @@ func (s *Sink) SetServices(namespace string, services []*mesh.Service) bool {
 			names[t.Name] = true
 		}
 	}
+	services, conflicts := s.spared(services)
 	if len(all) == 0 {
+		s.note(namespace, conflicts)
 		return s.To.SetServices(namespace, services)
 	}
 	for _, v := range services {
@@ -48,16 +54,11 @@ func (s *Sink) SetServices(namespace string, services []*mesh.Service) bool {
 		}
 		all = append(all, v)
 	}
-	all, conflicts := mesh.Resolve(all)
-	for _, c := range conflicts {
-		if !slices.Contains(s.lost[namespace], c) {
-			s.Log.Error("an alias is that of a target in the control plane's file", "alias", c.Alias.DNSName, "port", c.Alias.Port, "target", c.Winner.String(), "service", c.Loser.String())
-		}
+	all, lost := mesh.Resolve(all)
+	s.note(namespace, append(conflicts, lost...))
+	if s.vips == nil {
+		s.vips = map[string]netip.Addr{}
 	}
-	if s.lost == nil {
-		s.lost, s.vips = map[string][]mesh.AliasConflict{}, map[string]netip.Addr{}
-	}
-	s.lost[namespace] = conflicts
 	for _, v := range all {
 		for _, a := range v.Aliases {
 			if v.External != nil {
@@ -66,6 +67,46 @@ func (s *Sink) SetServices(namespace string, services []*mesh.Service) bool {
 		}
 	}
 	return s.To.SetServices(namespace, all)
+}
+
+// keepsCollector stands for the collector where an alias is its: its String is
+// the key of the file.
+var keepsCollector = mesh.ServiceName{DiscoveryName: "tracing", Namespace: "collector"}
+
+// spared are the services without aliases that are the collector's host.
+func (s *Sink) spared(services []*mesh.Service) ([]*mesh.Service, []mesh.AliasConflict) {
+	is := func(a mesh.Alias) bool { return strings.EqualFold(a.DNSName, s.Collector) }
+	var lost []mesh.AliasConflict
+	out := make([]*mesh.Service, 0, len(services))
+	for _, v := range services {
+		if slices.ContainsFunc(v.Aliases, is) {
+			without := *v
+			without.Aliases = nil
+			for _, a := range v.Aliases {
+				if is(a) {
+					lost = append(lost, mesh.AliasConflict{Alias: a, Winner: keepsCollector, Loser: v.Name})
+				} else {
+					without.Aliases = append(without.Aliases, a)
+				}
+			}
+			v = &without
+		}
+		out = append(out, v)
+	}
+	return out, lost
+}
+
+// note keeps the conflicts of a namespace, and says each once.
+func (s *Sink) note(namespace string, conflicts []mesh.AliasConflict) {
+	for _, c := range conflicts {
+		if !slices.Contains(s.lost[namespace], c) {
+			s.Log.Error("an alias is that of the control plane's file", "alias", c.Alias.DNSName, "port", c.Alias.Port, "keeps", c.Winner.String(), "service", c.Loser.String())
+		}
+	}
+	if s.lost == nil {
+		s.lost = map[string][]mesh.AliasConflict{}
+	}
+	s.lost[namespace] = conflicts
 }
 
 // hidden says once that a service of the registry has a target's name.
@@ -90,8 +131,8 @@ func (s *Sink) withVIPs(t *mesh.Service) *mesh.Service {
 	return &out
 }
 
-// Conflicts are the aliases that services of the registry have lost to targets
-// of the namespace.
+// Conflicts are the aliases that services of the registry have lost to the
+// control plane's file: to targets of the namespace, or to tracing.collector.
 func (s *Sink) Conflicts(namespace string) []mesh.AliasConflict {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -200,6 +200,10 @@ func (a *Agent) applyNames(ctx context.Context, s seen) names {
 			applied.Refused = append(applied.Refused, fmt.Sprintf("%s: its virtual IP is %q", n.GetDnsName(), n.GetVip()))
 			continue
 		}
+		if a.cfg.needs(n.GetDnsName()) {
+			applied.Refused = append(applied.Refused, n.GetDnsName()+": the agent itself reaches the control plane or AWS by this name, so that it is not written: calls of it go past the mesh")
+			continue
+		}
 		e := hosts.Entry{Name: n.GetDnsName(), Addr: vip}
 		served, refused := a.served(n, s)
 		applied.Refused = append(applied.Refused, refused...)

@@ -220,7 +220,7 @@ func (c *control) buildDiscovery(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.external = &external.Sink{To: c.store, Targets: targets, Log: c.log}
+	c.external = &external.Sink{To: c.store, Targets: targets, Collector: c.cfg.Tracing.CollectorAddress().Host, Log: c.log}
 	c.discovery, err = discovery.New(d, cloud.NewClient(cfg, cloud.ClientOptions{Endpoint: endpoint}), c.external, c.log)
 	if err != nil {
 		return err
