@@ -100,7 +100,7 @@ func (s *Sink) spared(services []*mesh.Service) ([]*mesh.Service, []mesh.AliasCo
 func (s *Sink) note(namespace string, conflicts []mesh.AliasConflict) {
 	for _, c := range conflicts {
 		if !slices.Contains(s.lost[namespace], c) {
-			s.Log.Error("an alias is that of the control plane's file", "alias", c.Alias.DNSName, "port", c.Alias.Port, "keeps", c.Winner.String(), "service", c.Loser.String())
+			s.Log.Error("an alias is that of the control plane's file", "alias", c.Alias.DNSName, "port", c.Alias.Port, "target", c.Winner.String(), "service", c.Loser.String())
 		}
 	}
 	if s.lost == nil {
