@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -100,20 +99,7 @@ func (m *member) quiet() {
 // taps shows requests through both sidecars.
 func (p *plane) taps(front, back *member, alias uint16) {
 	t := p.t
-	call := func() {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://%s:%d/a/b?token=%s", front.lookup("backend.demo"), alias, secretWord), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range append([]string{"Referer"}, bootstrap.TapSecrets...) {
-			req.Header.Set(name, secretWord)
-		}
-		req.Header.Set("Accept", "text/plain")
-		if resp, err := http.DefaultClient.Do(req); err == nil {
-			io.Copy(io.Discard, resp.Body)
-			resp.Body.Close()
-		}
-	}
+	call := func() { p.callsWithSecrets(t.Context(), front, alias) }
 	k := p.tap("frontend")
 	r := k.sees(call, func(r api.Tapped) bool { return r.Path == "/a/b" })
 	if r.Node != "demo/frontend/f1" || r.Direction != "egress" || r.Service != "backend.demo" || r.Method != "GET" || r.Status != 200 || r.Protocol != "HTTP/1.1" ||
