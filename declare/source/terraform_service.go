@@ -17,6 +17,7 @@ var single = map[string]bool{
 	"network_configuration": true, "deployment_controller": true, "docker_volume_configuration": true,
 	"efs_volume_configuration": true, "authorization_config": true, "fsx_windows_file_server_volume_configuration": true,
 	"managed_ebs_volume": true, "deployment_configuration": true, "canary_configuration": true, "linear_configuration": true,
+	"advanced_configuration": true,
 }
 
 // convert turns blocks and arguments into ECS's words. What is not set is left
@@ -37,6 +38,10 @@ func convert(v any) any {
 			}
 			switch {
 			case e == nil, e == "":
+			case key == "tags":
+				if list := tagList(v); list != nil {
+					o.Set(key, list)
+				}
 			case free[camel(key)]:
 				o.Set(camel(key), e)
 			default:
@@ -67,6 +72,9 @@ func (p *plan) service(r resource) *definition.Definition {
 	if on, ok := v.Get("enable_ecs_managed_tags").(bool); ok {
 		s.Set("enableECSManagedTags", on)
 	}
+	if role := v.Text("iam_role"); role != "" {
+		s.Set("role", role)
+	}
 	d.ServiceAt.At["serviceName"] = stand(r.address+".name", nil)
 	if n := first(v, "network_configuration"); n != nil {
 		c, _ := convert(n).(*tree.Object)
@@ -75,7 +83,8 @@ func (p *plan) service(r resource) *definition.Definition {
 		}
 		s.Set("networkConfiguration", tree.Of("awsvpcConfiguration", c))
 	}
-	for _, key := range []string{"load_balancer", "service_registries", "capacity_provider_strategy", "ordered_placement_strategy", "placement_constraints"} {
+	for _, key := range []string{"load_balancer", "service_registries", "capacity_provider_strategy", "ordered_placement_strategy", "placement_constraints",
+		"volume_configuration", "vpc_lattice_configurations"} {
 		if list := v.List(key); len(list) > 0 {
 			s.Set(camel(key), convert(list))
 		}

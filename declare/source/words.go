@@ -13,6 +13,9 @@ func camel(key string) string {
 	if w, ok := oddWords[key]; ok {
 		return w
 	}
+	if key == "size_in_gb" { // of a managed volume
+		return "sizeInGiB"
+	}
 	parts := strings.Split(key, "_")
 	for i := 1; i < len(parts); i++ {
 		if parts[i] != "" {
@@ -47,7 +50,8 @@ var oddWords = map[string]string{
 	"service": "services", "client_alias": "clientAliases", "secret_option": "secretOptions",
 	"issuer_cert_authority": "issuerCertificateAuthority", "size_in_gib": "sizeInGiB",
 	"load_balancer": "loadBalancers", "volume": "volumes", "container_configuration": "containerConfigurations",
-	"ordered_placement_strategy": "placementStrategy", "lifecycle_hook": "lifecycleHooks", "efs_volume_configuration": "efsVolumeConfiguration",
+	"ordered_placement_strategy": "placementStrategy", "lifecycle_hook": "lifecycleHooks",
+	"volume_configuration": "volumeConfigurations", "managed_ebs_volume": "managedEBSVolume", "file_system_type": "filesystemType", "efs_volume_configuration": "efsVolumeConfiguration",
 }
 
 // pascal is ECS's word in CloudFormation.

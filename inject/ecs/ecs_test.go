@@ -286,6 +286,35 @@ func TestFieldsOfAnswers(t *testing.T) {
 	}
 }
 
+// TestEverything: of a service with all that the API knows, everything stays
+// but what concerns the mesh and what describe-services alone has.
+func TestEverything(t *testing.T) {
+	for _, names := range [][]string{{"task.json", "services.json"}, {"plan.json"}, {"template.json"}} {
+		var files []source.File
+		for _, n := range names {
+			files = append(files, file(t, shared+"everything/"+n))
+		}
+		r, _ := injected(t, settings, files...)
+		found, err := source.Read(source.Options{}, files...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		was, is := found[0].Service, mustRead(r.Service)
+		for _, key := range was.Keys() {
+			switch {
+			case slices.Contains(serviceAnswerOnly, key), r.Update && slices.Contains(notUpdated, key), key == block, key == "loadBalancers", key == "serviceName":
+			case key == "taskDefinition" && is.Has(key):
+			case !cmp.Equal(string(tree.Line(was.Get(key))), string(tree.Line(is.Get(key)))):
+				t.Errorf("%s: %s is %s, was %s", names, key, tree.Line(is.Get(key)), tree.Line(was.Get(key)))
+			}
+		}
+		before, after := was.Objects("loadBalancers")[0], is.Objects("loadBalancers")[0]
+		if string(tree.Line(before.Get("advancedConfiguration"))) != string(tree.Line(after.Get("advancedConfiguration"))) {
+			t.Errorf("%s: the load balancer is %s", names, tree.Line(after))
+		}
+	}
+}
+
 // TestCommandLine: the AWS command line takes what is written, and sends it.
 func TestCommandLine(t *testing.T) {
 	var got []string
