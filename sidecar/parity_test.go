@@ -116,3 +116,24 @@ func TestADeadApplicationClosesItsIngress(t *testing.T) {
 		t.Errorf("closed were %v, want %v", told, want)
 	}
 }
+
+func TestWhatIsIntercepted(t *testing.T) {
+	c := Config{Declaration: declare.Task{Ports: []declare.Port{{ContainerPort: 8080, IngressPort: 15010}, {ContainerPort: 9090, IngressPort: 15999}}}}
+	if got := c.intercepted(); len(got) != 0 {
+		t.Errorf("unasked: %v", got)
+	}
+	c.Intercept = true
+	if got := c.intercepted(); len(got) != 2 || got[8080] != 15010 || got[9090] != 15999 {
+		t.Errorf("%v", got)
+	}
+	for wrong, change := range map[string]func(*Config){
+		"with wiring bind":                 func(c *Config) { c.Wiring = mesh.Bind },
+		"with wiring auto, network bridge": func(c *Config) { c.Wiring, c.Network = Auto, "bridge" },
+	} {
+		x := c
+		change(&x)
+		if err := x.check(); err == nil || !strings.Contains(err.Error(), "intercept: "+wrong) {
+			t.Errorf("%s: %v", wrong, err)
+		}
+	}
+}

@@ -71,6 +71,9 @@ func (c Config) check() error {
 	if c.Join == "" {
 		bad("join: is missing; allowed: a directory made by `patchbay token join`")
 	}
+	if c.Intercept && (c.Wiring == mesh.Bind || c.Network == ecs.Host || c.Network == ecs.Bridge) {
+		bad("intercept: with wiring %s, network %s; allowed: with wiring redirect or auto, in a network of the task's own", c.Wiring, cmp.Or(c.Network, "own"))
+	}
 	if c.CloseDead && c.Network == ecs.Host {
 		bad("close-dead: on a host's network; allowed: in a network of the task's own")
 	}
@@ -91,6 +94,18 @@ func (c Config) check() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// intercepted is where connections to the application's ports go; none unless
+// that is wanted.
+func (c Config) intercepted() map[uint16]uint16 {
+	out := map[uint16]uint16{}
+	for _, p := range c.Declaration.Ports {
+		if c.Intercept {
+			out[p.ContainerPort] = p.IngressPort
+		}
+	}
+	return out
 }
 
 // namespace holds what the declaration says against what the join directory

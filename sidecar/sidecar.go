@@ -50,7 +50,7 @@ const Auto mesh.Wiring = "auto"
 var ErrNotPossible = errors.New("not possible here")
 
 // Config of an [Agent]. Everything but Profile, Zone, Revision, ECS, Metadata, Container,
-// Envoy, UID, Network, Concurrency, StopTimeout, CloseDead, Metrics, NoTap and EMF is required.
+// Envoy, UID, Network, Concurrency, StopTimeout, Intercept, CloseDead, Metrics, NoTap and EMF is required.
 type Config struct {
 	Declaration declare.Task
 	Join        string // the workload's join directory
@@ -85,6 +85,9 @@ type Config struct {
 	Version     string // of this program
 	Log         *slog.Logger
 	AccessLog   *os.File // where Envoy's access logs go, such as standard output
+	// Intercept sends connections from outside to the application's own ports
+	// through Envoy, as Service Connect does. It needs the redirect wiring.
+	Intercept bool
 	// CloseDead refuses new connections to the ingress of a port whose
 	// application does not take any, for load balancers that only connect.
 	CloseDead bool
@@ -252,17 +255,17 @@ func (a *Agent) wire(ctx context.Context) error {
 	if a.wiring == mesh.Bind || a.wiring == mesh.NoEgress {
 		return nil
 	}
-	rule, err := redirect.Install(redirect.Rule{VIPs: a.cfg.vips(), Port: bootstrap.RedirectPort})
+	rule, err := redirect.Install(redirect.Rule{VIPs: a.cfg.vips(), Port: bootstrap.RedirectPort, Ingress: a.cfg.intercepted()})
 	switch {
 	case err == nil:
 		a.rule, a.wiring = rule, mesh.Redirect
 		return nil
-	case a.cfg.Wiring == Auto:
+	case a.cfg.Wiring == Auto && !a.cfg.Intercept:
 		a.wiring = mesh.Bind
 		a.log.WarnContext(ctx, "no redirect rule: Envoy listens on the virtual addresses itself, and not on ports that the task's containers use", "error", err)
 		return nil
 	}
-	return fmt.Errorf("%w: %w\ngive the sidecar the capability NET_ADMIN, or use --wiring bind", ErrNotPossible, err)
+	return fmt.Errorf("%w: %w\ngive the sidecar the capability NET_ADMIN, or use --wiring bind without --intercept", ErrNotPossible, err)
 }
 
 func (a *Agent) unwire() error {

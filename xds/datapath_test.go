@@ -490,3 +490,70 @@ func redirected(t *testing.T, vips netip.Prefix, names map[string]netip.Addr, ap
 		t.Errorf("%v listeners", n)
 	}
 }
+
+// Ingress interception, as Service Connect has it: from outside, the
+// application's own port is Envoy's; from within, it is the application.
+func TestInterceptedIngress(t *testing.T) {
+	ns, outside := envoytest.Netns(t), envoytest.Netns(t)
+	envoytest.Run(t, "ip", "link", "add", "pb0", "netns", ns, "type", "veth", "peer", "name", "pb1", "netns", outside)
+	for name, addr := range map[string][2]string{ns: {"pb0", "192.0.2.1/24"}, outside: {"pb1", "192.0.2.2/24"}} {
+		envoytest.Run(t, "ip", "-n", name, "addr", "add", addr[1], "dev", addr[0])
+		envoytest.Run(t, "ip", "-n", name, "link", "set", addr[0], "up")
+	}
+	var lis [4]net.Listener // the control plane, and the applications
+	plain, sealed, other := offer(t, "plain", mesh.HTTP, 8080, ""), offer(t, "sealed", mesh.HTTP, 8081, "default"), uint16(8082)
+	envoytest.In(t, ns, func() (err error) {
+		for i, addr := range []string{"127.0.0.1:0", "0.0.0.0:8080", "0.0.0.0:8081", "0.0.0.0:8082"} {
+			if lis[i], err = net.Listen("tcp", addr); err != nil {
+				return err
+			}
+		}
+		_, err = redirect.Install(redirect.Rule{VIPs: mesh.LiveVIPs, Port: bootstrap.RedirectPort, Ingress: map[uint16]uint16{plain.AppPort: plain.ListenerPort, sealed.AppPort: sealed.ListenerPort}})
+		return err
+	})
+	for i, says := range []string{"plain", "sealed", "other"} {
+		backendOn(t, lis[i+1], says)
+	}
+	ca := envoytest.NewCA(t)
+	c := startControlOn(t, lis[0])
+	c.trust(ca)
+	c.issue(t, ca, "sealed", "1")
+	c.store.SetServices("prod", nil)
+	e := c.task(t, "prod/web/1", ns, plain, sealed)
+	ask := func(from, scheme, to string) string {
+		var conn net.Conn
+		envoytest.In(t, from, func() (err error) {
+			conn, err = net.DialTimeout("tcp", to, 5*time.Second)
+			return err
+		})
+		client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: albTLS("http/1.1"),
+			DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}}
+		resp, err := client.Get(scheme + "://x/")
+		if err != nil {
+			return "refused"
+		}
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(resp.Body) //nolint:errcheck // what came tells
+		return string(b)
+	}
+	through := func() float64 {
+		s := e.Stats(t)
+		return s["listener.ingress-plain.downstream_cx_total"] + s["listener.ingress-sealed.downstream_cx_total"]
+	}
+	for _, x := range []struct {
+		from, scheme, to, want string
+		envoy                  float64
+	}{
+		{outside, "http", "192.0.2.1:8080", "plain", 1},
+		{outside, "https", "192.0.2.1:8081", "sealed", 1},
+		{outside, "http", "192.0.2.1:8081", "refused", 1},
+		{outside, "http", fmt.Sprintf("192.0.2.1:%d", other), "other", 0},
+		{ns, "http", "127.0.0.1:8081", "sealed", 0},
+		{ns, "http", "192.0.2.1:8080", "plain", 0},
+	} {
+		before := through()
+		if got := ask(x.from, x.scheme, x.to); got != x.want || through()-before != x.envoy {
+			t.Errorf("%s to %s from %s: %q, %v connections to Envoy; want %q and %v", x.scheme, x.to, x.from, got, through()-before, x.want, x.envoy)
+		}
+	}
+}

@@ -126,6 +126,7 @@ func (o *sidecarOptions) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.cfg.Revision, "revision", "", "deployment that the task is of, such as green or 7 (default: on ECS the revision of its task definition)")
 	f.StringVar(&o.cfg.Zone, "zone", "", "availability zone id, such as use1-az1 (default: on ECS the task's, on EC2 the instance's where it joins by its role)")
 	f.StringVar(&o.cfg.Container, "app-container", "", "on ECS: the container whose health check counts (default: the one that maps the port)")
+	f.BoolVar(&o.cfg.Intercept, "intercept", false, "send connections from outside to the application's own ports through Envoy, as Service Connect does (redirect wiring)")
 	f.BoolVar(&o.cfg.CloseDead, "close-dead", false, "refuse new connections while the application takes none, so that the TCP check of a Network Load Balancer fails (needs NET_ADMIN)")
 	f.StringVar(&o.cfg.Metrics, "metrics", "", "where Prometheus may scrape the task's metrics, HOST:PORT such as 127.0.0.1:9464 (default: nowhere)")
 	f.BoolVar(&o.emf, "emf", false, "write the task's metrics to standard output once a minute, in CloudWatch's embedded metric format")

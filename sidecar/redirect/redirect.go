@@ -1,5 +1,6 @@
-// Package redirect installs the one firewall rule of a task: TCP connections
-// to the range of virtual IPs go to Envoy's egress listener on loopback.
+// Package redirect installs the firewall rules of a task: TCP connections to the
+// range of virtual IPs go to Envoy's egress listener on loopback and, where it is
+// wanted, those from outside to an application's port to Envoy's ingress.
 //
 // It owns the nftables table `patchbay` of the network namespace that it runs
 // in, and nothing else there: whatever is not addressed to the mesh is left
@@ -9,8 +10,10 @@ package redirect
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -25,6 +28,9 @@ const Table = "patchbay"
 type Rule struct {
 	VIPs netip.Prefix // IPv4
 	Port uint16       // of the listener on loopback
+	// Ingress is where Envoy listens, by the application's port: connections to
+	// that from outside the network namespace, by IPv4, go there.
+	Ingress map[uint16]uint16
 }
 
 // owner is the abstract socket that the installer of the rule holds while it
@@ -64,6 +70,16 @@ func Install(r Rule) (*Installed, error) {
 		Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest,
 	})
 	c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r.expressions()})
+	if len(r.Ingress) > 0 {
+		// What comes from here itself has passed output and is not looked at again.
+		in := c.AddChain(&nftables.Chain{
+			Name: "prerouting", Table: t, Type: nftables.ChainTypeNAT, Policy: &policy,
+			Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest,
+		})
+		for _, app := range slices.Sorted(maps.Keys(r.Ingress)) {
+			c.AddRule(&nftables.Rule{Table: t, Chain: in, Exprs: intercept(app, r.Ingress[app])})
+		}
+	}
 	if err := c.Flush(); err != nil {
 		return nil, errors.Join(fmt.Errorf("install the redirect rule (nftables, needs NET_ADMIN): %w", err), i.release())
 	}
@@ -91,6 +107,19 @@ func (r Rule) expressions() []expr.Any {
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: net4[:]},
 		&expr.Counter{},
 		&expr.Immediate{Register: 1, Data: binaryutil.BigEndian.PutUint16(r.Port)},
+		&expr.Redir{RegisterProtoMin: 1},
+	}
+}
+
+// intercept is `tcp dport APP redirect to :ENVOY`.
+func intercept(app, envoy uint16) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(app)},
+		&expr.Counter{},
+		&expr.Immediate{Register: 1, Data: binaryutil.BigEndian.PutUint16(envoy)},
 		&expr.Redir{RegisterProtoMin: 1},
 	}
 }

@@ -48,7 +48,7 @@ func rules() (string, error) {
 	return string(out), err
 }
 
-var rule = Rule{netip.MustParsePrefix("127.128.0.0/10"), 15001}
+var rule = Rule{VIPs: netip.MustParsePrefix("127.128.0.0/10"), Port: 15001}
 
 func TestInstallIsIdempotentAndTouchesNothingElse(t *testing.T) {
 	inNamespace(t, func() error {
