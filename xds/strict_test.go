@@ -209,6 +209,13 @@ func TestAStrictTaskCallsAsServiceConnect(t *testing.T) {
 		}
 	})
 	t.Run("zones", func(t *testing.T) {
+		eventually(t, func() error {
+			page, err := e.Get("/clusters")
+			if n := strings.Count(page, "local_cluster::192.0.2."); err == nil && n < 3 {
+				err = fmt.Errorf("local_cluster has %d lines", n)
+			}
+			return err
+		})
 		const n = 300
 		if got := shares(t, at["five"], n); !near(got["a"], n, 0.4) || !near(got["c"], n, 0.2) {
 			t.Errorf("5 endpoints in 3 zones: %v", got)
