@@ -23,7 +23,7 @@ type declaration struct {
 
 // own has the keys of x-service-connect that are not of
 // serviceConnectConfiguration.
-var own = []string{"policies", "portMappings", "revision", "scalable"}
+var own = []string{"deploymentConfiguration", "policies", "portMappings", "revision", "scalable"}
 
 // declare reads x-service-connect. It returns false if the service is not in
 // the mesh: switched off, or too wrong to go on.
@@ -42,7 +42,7 @@ func (f *file) declare(s *service, e entry) bool {
 		}
 	}
 	doc := map[string]any{"serviceConnectConfiguration": sc}
-	for _, beside := range []string{"policies", "portMappings", "revision"} {
+	for _, beside := range []string{"deploymentConfiguration", "policies", "portMappings", "revision"} {
 		if m, ok := sc[beside]; ok {
 			doc[beside] = m
 		}

@@ -110,7 +110,7 @@ func (d *drawn) task() declare.Task {
 
 func (d *drawn) service(name string, l7 bool) (text string, tls bool) {
 	seconds := func() string { return d.one("0", "1", "15", "2147483647") }
-	alias := `{"port":` + d.one("1", "80", "65535", strconv.Itoa(d.IntN(65535)+1)) + `,"dnsName":"` + d.name("abcxyz0189_-.", 127) + `"`
+	alias := `{"port":` + d.one("1", "80", "65535", strconv.Itoa(d.IntN(65535)+1)) + `,"dnsName":"` + d.name("abcxyz0189_-", 63) + d.one("", ".b", "."+strings.Repeat("l", 63)) + `"`
 	timeout := d.some(`"idleTimeoutSeconds":` + seconds())
 	if l7 {
 		timeout = d.some(`"idleTimeoutSeconds":`+seconds(), `"perRequestTimeoutSeconds":`+seconds())
