@@ -44,6 +44,7 @@ type landing struct {
 	prepared   *issue.Prepared   // see flight
 	issued     *mesh.Leaf        // see flight
 	await      uint64            // wait for another replica's generation; 0: don't
+	awaitBy    string            // that replica; empty: not known, or as before
 	unsaved    error             // the leaf could not be stored
 	err        error
 }
@@ -141,7 +142,7 @@ func (r *Rotator) renew(ctx context.Context, f flight) landing {
 		return await(max(f.generation, f.awaited)) // the store's reads lag behind its writes
 	}
 	l.generation = before.generation + 1
-	p, mine, err := r.prepare(ctx, f, l.generation)
+	p, mine, by, err := r.prepare(ctx, f, l.generation)
 	switch {
 	case errors.Is(err, secret.ErrConflict):
 		return await(l.generation)
@@ -149,8 +150,10 @@ func (r *Rotator) renew(ctx context.Context, f flight) landing {
 		return failed(err)
 	case err != nil: // a leaf that is not stored is better than none
 		l.unsaved = err
-	case !mine && !f.impatient:
-		return await(l.generation)
+	case !mine && !f.impatient && !r.o.Gone(by):
+		wait := await(l.generation)
+		wait.awaitBy = by
+		return wait
 	}
 	again := f.issued != nil && f.prepared != nil && bytes.Equal(p.CSR.Raw, f.prepared.CSR.Raw)
 	if f.prepared = p; !again {
@@ -194,30 +197,30 @@ func (f flight) lasting() bool {
 
 // prepare stores the key that the next generation will be made of, or finds
 // the one that another replica has stored. mine is also what this replica
-// stored before, in an attempt that failed.
-func (r *Rotator) prepare(ctx context.Context, f flight, generation uint64) (p *issue.Prepared, mine bool, err error) {
+// stored before, in an attempt that failed; by is the other replica.
+func (r *Rotator) prepare(ctx context.Context, f flight, generation uint64) (p *issue.Prepared, mine bool, by string, err error) {
 	req := issue.Request{Service: f.name, Names: f.want.names, URI: f.want.uri}
 	if p = f.prepared; p == nil || !slices.Equal(p.CSR.DNSNames, req.Names) {
 		p, err = req.Prepare()
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, false, "", err
 	}
-	value, err := encodePrepared(p)
+	value, err := encodePrepared(p, r.o.Self)
 	if err != nil {
-		return nil, false, err
+		return nil, false, "", err
 	}
 	e, mine, err := r.secrets.Prepare(ctx, secret.Entry{Name: f.key(), Generation: generation, Value: value, For: f.want.digest(), KMSKey: f.want.kmsKey})
 	if err != nil || mine {
-		return p, mine, err
+		return p, mine, "", err
 	}
-	theirs, err := decodePrepared(e, req)
+	theirs, by, err := decodePrepared(e, req)
 	if err != nil {
 		r.log.Error("what another replica prepared can't be used; going on without", "service", f.name.String(), "error", err)
-		return p, true, nil
+		return p, true, "", nil
 	}
-	p = theirs
-	return p, f.prepared != nil && bytes.Equal(p.CSR.Raw, f.prepared.CSR.Raw), nil
+	mine = f.prepared != nil && bytes.Equal(theirs.CSR.Raw, f.prepared.CSR.Raw) || by != "" && by == r.o.Self
+	return theirs, mine, by, nil
 }
 
 // save stores a new leaf. If another replica was faster, its leaf is awaited;

@@ -46,6 +46,11 @@ type RotatorOptions struct {
 	// which generation, so that it tells the other replicas ([Rotator.Stored]).
 	// It must not block. nil: nobody is.
 	Stored func(service mesh.ServiceName, generation uint64)
+	// Self names this replica in what it prepares, and Gone reports whether
+	// another one, by its name, was heard and no longer is: what such a one
+	// prepared is finished at once. Empty and nil: nothing is known of others.
+	Self string
+	Gone func(replica string) bool
 }
 
 // When a leaf is renewed, as parts of its life from issue to end, unless its
@@ -114,6 +119,9 @@ func NewRotator(store *mesh.Store, issuers map[string]issue.Issuer, secrets secr
 	r.landed = make(chan landing, flights)
 	if r.o.Unacked == nil {
 		r.o.Unacked = func(string) []string { return nil }
+	}
+	if r.o.Gone == nil {
+		r.o.Gone = func(string) bool { return false }
 	}
 	if r.o.Audit == nil {
 		r.o.Audit = func(audit.Event) {}
@@ -230,6 +238,9 @@ func (r *Rotator) due(now time.Time) ([]*service, time.Duration) {
 			continue
 		}
 		r.watchFloor(s, now)
+		if s.awaited > 0 && !s.impatient(now) && r.o.Gone(s.awaitedBy) {
+			s.awaits, s.due = now.Add(-patience), now // it will not come
+		}
 		l := r.lane(s, now)
 		if l == nil || l.Full() {
 			continue

@@ -40,6 +40,8 @@ type service struct {
 	issued   *mesh.Leaf        // made of prepared, and not trusted everywhere yet
 	awaited  uint64            // the generation that another replica is making; 0: none
 	awaits   time.Time         // since when
+	// awaitedBy is the replica that makes it; empty: not known.
+	awaitedBy string
 
 	tries   int // failures in a row
 	err     error
@@ -179,7 +181,7 @@ func (r *Rotator) land(l landing) {
 	case l.err != nil:
 		r.failed(s, l.err)
 	case l.await > 0:
-		s.await(l.await)
+		s.await(l.await, l.awaitBy)
 	case l.load:
 		r.looked(s, l)
 	default:
@@ -214,10 +216,13 @@ func (r *Rotator) looked(s *service, l landing) {
 }
 
 // await lets another replica make a generation.
-func (s *service) await(generation uint64) {
+func (s *service) await(generation uint64, by string) {
 	now := time.Now()
 	if s.awaits.IsZero() {
 		s.awaits = now
+	}
+	if by != "" || generation != s.awaited {
+		s.awaitedBy = by
 	}
 	s.awaited, s.look = generation, time.Time{}                                 // this is looking
 	s.due = now.Add(awaitEvery + time.Duration(rand.Int64N(int64(awaitEvery)))) //nolint:gosec // not a secret

@@ -138,6 +138,7 @@ func (r *Replicas) heard(p *peer, now bool) bool {
 		p.since = time.Now()
 		close(r.changed)
 		r.changed = make(chan struct{})
+		r.lost[p.name] = !now
 	}
 	if !now {
 		p.view, p.content, p.differs = nil, "", time.Time{}

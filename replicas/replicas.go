@@ -87,6 +87,7 @@ type Replicas struct {
 	known   bool             // the directory has answered
 	marks   map[mesh.ServiceName]uint64
 	stored  map[mesh.ServiceName]uint64 // the generations that we know to be stored
+	lost    map[string]bool             // of those that were ever heard: whether they no longer are
 	ears    map[*ear]struct{}
 	changed chan struct{} // closed when somebody is heard or no longer
 }
@@ -94,7 +95,7 @@ type Replicas struct {
 // New does no I/O.
 func New(o Options) *Replicas {
 	return &Replicas{
-		o: o, listed: map[string]*peer{}, marks: map[mesh.ServiceName]uint64{}, stored: map[mesh.ServiceName]uint64{},
+		o: o, listed: map[string]*peer{}, marks: map[mesh.ServiceName]uint64{}, stored: map[mesh.ServiceName]uint64{}, lost: map[string]bool{},
 		ears: map[*ear]struct{}{}, changed: make(chan struct{}),
 	}
 }
@@ -258,6 +259,16 @@ func (r *Replicas) Status() map[string]bool {
 	}
 	return out
 }
+
+// Gone reports whether another replica was heard and no longer is.
+func (r *Replicas) Gone(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lost[name]
+}
+
+// Self is the name of this replica: its address.
+func (r *Replicas) Self() string { return r.o.Self }
 
 // Peer is another replica that is written down.
 type Peer struct {

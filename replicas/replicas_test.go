@@ -261,6 +261,10 @@ func TestReplicasShare(t *testing.T) {
 		d.stop()
 		after(20 * time.Minute)
 
+		if a.Gone(b.name) || a.Gone(c.name) || a.Gone("10.0.0.9:18005") {
+			t.Error("who is heard, and who never was, is not gone")
+		}
+
 		// One dies: its services are asked about by the others at once.
 		before := a.follower.again
 		h.cut(c.name)
@@ -268,6 +272,9 @@ func TestReplicasShare(t *testing.T) {
 		after(7 * time.Second)
 		if share = askers(t, a, b); share[a.name]+share[b.name] != 100 {
 			t.Errorf("after the death of one: %v", share)
+		}
+		if !a.Gone(c.name) || a.Gone(b.name) {
+			t.Errorf("gone are not those that were heard and are not: %v", a.Status())
 		}
 		if a.follower.again == before || a.Complete() {
 			t.Errorf("a was not told: %v", a.Status())

@@ -37,7 +37,7 @@ func (c *control) buildCertificates(ctx context.Context) error {
 		o.TrustLead = sharedTrustLead
 	}
 	if c.replicas != nil {
-		o.Stored = c.replicas.Stored
+		o.Stored, o.Self, o.Gone = c.replicas.Stored, c.replicas.Self(), c.replicas.Gone
 	}
 	c.rotator = pki.NewRotator(c.store, issuers, c.vault, o, c.log)
 	return nil
