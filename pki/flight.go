@@ -206,7 +206,7 @@ func (r *Rotator) prepare(ctx context.Context, f flight, generation uint64) (p *
 	if err != nil {
 		return nil, false, "", err
 	}
-	value, err := encodePrepared(p, r.o.Self)
+	value, err := p.Encode(r.o.Self)
 	if err != nil {
 		return nil, false, "", err
 	}
@@ -214,9 +214,9 @@ func (r *Rotator) prepare(ctx context.Context, f flight, generation uint64) (p *
 	if err != nil || mine {
 		return p, mine, "", err
 	}
-	theirs, by, err := decodePrepared(e, req)
+	theirs, by, err := issue.DecodePrepared(e.Value, req)
 	if err != nil {
-		r.log.Error("what another replica prepared can't be used; going on without", "service", f.name.String(), "error", err)
+		r.log.Error("what another replica prepared can't be used; going on without", "service", f.name.String(), "error", fmt.Errorf("%s: %w", e, err))
 		return p, true, "", nil
 	}
 	mine = f.prepared != nil && bytes.Equal(theirs.CSR.Raw, f.prepared.CSR.Raw) || by != "" && by == r.o.Self

@@ -1,11 +1,8 @@
 package pki
 
 import (
-	"crypto/ecdsa"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"slices"
 	"time"
@@ -62,52 +59,6 @@ func decodeLeaf(s secret.Entry, name mesh.ServiceName) (*mesh.Leaf, want, error)
 		covers.uri = chain[0].URIs[0].String()
 	}
 	return leaf, covers, nil
-}
-
-// storedKey is the value of what is prepared for a leaf.
-type storedKey struct {
-	Version int    `json:"version"`
-	KeyPEM  string `json:"privateKeyPem"`
-	CSRPEM  string `json:"csrPem"`
-	By      string `json:"by,omitempty"` // the replica that prepared it
-}
-
-func encodePrepared(p *issue.Prepared, by string) ([]byte, error) {
-	der, err := x509.MarshalPKCS8PrivateKey(p.Key)
-	if err != nil {
-		return nil, fmt.Errorf("key: %w", err)
-	}
-	return json.Marshal(storedKey{
-		Version: 1, KeyPEM: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
-		CSRPEM: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: p.CSR.Raw})), By: by,
-	})
-}
-
-// decodePrepared reads what encodePrepared wrote and checks that it is for
-// this request, and by whom.
-func decodePrepared(s secret.Entry, r issue.Request) (p *issue.Prepared, by string, err error) {
-	var v storedKey
-	if err := json.Unmarshal(s.Value, &v); err != nil || v.Version != 1 {
-		return nil, "", fmt.Errorf("%s: not a prepared key", s) // the cause may quote the value
-	}
-	keyPEM, _ := pem.Decode([]byte(v.KeyPEM))
-	csrPEM, _ := pem.Decode([]byte(v.CSRPEM))
-	if keyPEM == nil || csrPEM == nil {
-		return nil, "", fmt.Errorf("%s: no PEM", s)
-	}
-	any, err := x509.ParsePKCS8PrivateKey(keyPEM.Bytes)
-	key, ok := any.(*ecdsa.PrivateKey)
-	if err != nil || !ok {
-		return nil, "", fmt.Errorf("%s: holds no ECDSA key", s)
-	}
-	csr, err := x509.ParseCertificateRequest(csrPEM.Bytes)
-	if err != nil {
-		return nil, "", fmt.Errorf("%s: %w", s, err)
-	}
-	if !key.PublicKey.Equal(csr.PublicKey) || !slices.Equal(csr.DNSNames, r.Names) || len(csr.URIs) != 1 || csr.URIs[0].String() != r.URI {
-		return nil, "", fmt.Errorf("%s: its request is for another key or other names", s)
-	}
-	return &issue.Prepared{Key: key, CSR: csr}, v.By, nil
 }
 
 // storedBundle is the value of a bundle's secret.
