@@ -98,7 +98,7 @@ test-needs: demo-needs
 	scripts/apt.sh bash-completion zsh fish
 
 bench-needs: demo-needs
-	scripts/apt.sh wrk nghttp2-client valgrind
+	scripts/apt.sh wrk nghttp2-client valgrind chromium
 	test -x .tools/bin/fortio || GOBIN=$(CURDIR)/.tools/bin CGO_ENABLED=0 go install fortio.org/fortio@$(FORTIO_VERSION)
 
 compose-needs:

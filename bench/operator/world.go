@@ -38,6 +38,7 @@ type world struct {
 	socket  string
 	client  *http.Client
 	xds     string
+	admin   string
 	agent   string
 	data    string
 	dir     string
@@ -100,7 +101,7 @@ func (w *world) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.xds, w.agent = at[0], at[1]
+	w.xds, w.agent, w.admin = at[0], at[1], at[2]
 	file := filepath.Join(w.dir, "patchbay.yaml")
 	text := fmt.Sprintf("trustDomain: %s\nnamespaces: [%s]\ncreateNamespaces: true\ndata: %s\nxds: {listen: %q}\nagent: {listen: %q}\nadmin: {listen: %q}\nregistry: {listen: %q}\nlog: {level: warn}\n",
 		trustDomain, namespace, w.data, at[0], at[1], at[2], at[3])
