@@ -112,11 +112,11 @@ func (m *Set) Over(ch *books.Change) { Since(m.LastAck, ch) }
 // exemplar.
 func Since(h prometheus.Histogram, ch *books.Change) {
 	took := time.Since(ch.At).Seconds()
-	if marks, ok := h.(prometheus.ExemplarObserver); ok && ch.Follower != nil {
-		marks.ObserveWithExemplar(took, ch.Follower.Exemplar())
+	if ch.Follower == nil {
+		h.Observe(took)
 		return
 	}
-	h.Observe(took)
+	h.(prometheus.ExemplarObserver).ObserveWithExemplar(took, ch.Follower.Exemplar()) //nolint:forcetypeassert // every histogram of the library is one
 }
 
 // Sent notes a response; shared says that its bytes were made for another
