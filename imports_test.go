@@ -20,6 +20,7 @@ var mayImport = map[string][]string{
 	"appmesh":             {"declare"},
 	"audit":               {},
 	"agents":              {"agentapi", "identity"},
+	"balancers":           {"declare", "internal/iam"},
 	"config":              {"internal/suggest"},
 	"declare":             {"internal/suggest"},
 	"discovery":           {"mesh/record", "registry/watch", "internal/iam", "internal/namespaces"},

@@ -12,8 +12,11 @@ import (
 	"strings"
 	"time"
 
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/spf13/cobra"
 
+	"patchbay/balancers"
 	"patchbay/declare/source"
 	"patchbay/diagnose"
 	"patchbay/diagnose/show"
@@ -49,7 +52,9 @@ Only calls that change nothing are tried; the others are listed.
 
 With --definition it looks at the target groups and listener policies of a
 Terraform plan, a CloudFormation template or a task definition with its service,
-which it reads as 'patchbay inject ecs' does.
+which it reads as 'patchbay inject ecs' does. With --aws besides, target groups
+that are named by their ARN are looked up in Elastic Load Balancing with your own
+credentials: protocols, listener policies, and which targets are unhealthy.
 
 It exits with 4 if something was found.`,
 		Example: `  patchbay doctor
@@ -57,6 +62,9 @@ It exits with 4 if something was found.`,
   patchbay doctor --code PB1401
   patchbay doctor --aws
   patchbay doctor --definition plan.json
+  aws ecs describe-services --cluster prod --services backend > service.json
+  aws ecs describe-task-definition --task-definition backend > task.json
+  patchbay doctor --aws --definition task.json --definition service.json
   patchbay doctor --bundle report.tar.gz`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c) },
@@ -127,22 +135,26 @@ func (o *doctorOptions) facts(ctx context.Context) (*diagnose.Facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	balancers, err := o.balancers()
+	found, err := o.balancers(ctx)
 	if err != nil {
 		return nil, err
 	}
 	f, err := src.Doctor(ctx)
 	if err == nil {
-		f.Balancers = balancers
+		f.Balancers = found
 	}
 	if err == nil && o.aws {
-		err = src.AWS(ctx, f)
+		// A control plane that uses no AWS may still have tasks behind its load
+		// balancers.
+		if none := src.AWS(ctx, f); len(o.definitions) == 0 {
+			err = none
+		}
 	}
 	return f, err
 }
 
 // balancers are the load balancers of definitions of tasks that do not fit.
-func (o *doctorOptions) balancers() ([]diagnose.Balancer, error) {
+func (o *doctorOptions) balancers(ctx context.Context) ([]diagnose.Balancer, error) {
 	files, err := sourceFiles(os.Stdin, o.definitions)
 	if err != nil || len(files) == 0 {
 		return nil, err
@@ -150,6 +162,15 @@ func (o *doctorOptions) balancers() ([]diagnose.Balancer, error) {
 	found, err := source.Read(source.Options{}, files...)
 	if err != nil {
 		return nil, err
+	}
+	if o.aws {
+		cfg, err := awsconfig.LoadDefaultConfig(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("AWS: %w", err)
+		}
+		if err := balancers.Fill(ctx, elasticloadbalancingv2.NewFromConfig(cfg), found); err != nil {
+			return nil, err
+		}
 	}
 	var out []diagnose.Balancer
 	for _, d := range found {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"patchbay/declare"
+	"patchbay/internal/count"
 )
 
 // Aimed is the port of Service Connect at which the i-th load balancer of the
@@ -39,6 +40,9 @@ func (t Target) Trouble(tls bool) []string {
 		if !strings.Contains(policy, "TLS13") && !strings.Contains(policy, "TLS-1-3") {
 			out = append(out, fmt.Sprintf("the listener's policy %s has no TLS 1.3, which an Application Load Balancer then does not speak to the ingress either; allowed: ELBSecurityPolicy-TLS13-1-2-2021-06 or newer", policy))
 		}
+	}
+	if n := len(t.Unhealthy); n > 0 {
+		out = append(out, count.Of(n, "target")+" unhealthy: "+strings.Join(t.Unhealthy, ", ")+"; allowed: what stands beside this, and a security group that lets the load balancer reach the ingress port")
 	}
 	return out
 }

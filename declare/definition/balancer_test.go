@@ -19,6 +19,7 @@ func TestTrouble(t *testing.T) {
 		{Target{Protocol: "HTTPS", HealthCheck: "HTTP", Balancer: "application"}, true, "checks by HTTP,"},
 		{Target{Protocol: "TCP", HealthCheck: "HTTPS", Balancer: "network"}, true, "checks by HTTPS"},
 		{Target{Protocol: "HTTPS", Balancer: "application", Policies: []string{"ELBSecurityPolicy-2016-08"}}, true, "has no TLS 1.3"},
+		{Target{Protocol: "TCP", Balancer: "network", Unhealthy: []string{"10.0.1.17:15010 (why)"}}, true, "1 target unhealthy: 10.0.1.17:15010 (why);"},
 	} {
 		got := strings.Join(c.target.Trouble(c.tls), "\n")
 		if c.want == "" && got != "" || !strings.Contains(got, c.want) {

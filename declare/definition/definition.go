@@ -54,6 +54,7 @@ type Target struct {
 	HealthCheck string   // protocol of its health check
 	Balancer    string   // "application", "network"
 	Policies    []string // security policies of the listeners
+	Unhealthy   []string // targets that are, each with why; of one that runs
 }
 
 // Problem is one thing that is wrong, or worth knowing.
