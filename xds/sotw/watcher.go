@@ -35,11 +35,13 @@ type kind struct {
 	names map[string]bool // subscribed; "*" is all
 	open  *cache.Request  // waits for a response, if not nil
 	to    chan cache.Response
-	queue []delta.Told            // to be told, oldest first
-	sent  []delta.Told            // in the last response, if that is not answered
-	next  map[string]*delta.Entry // what the client has if it accepts that
-	have  map[string]*delta.Entry // what it has; only where responses are full
-	apart int                     // so many of the queue travel alone: one of them was rejected
+	queue []delta.Told                   // to be told, oldest first
+	sent  []delta.Told                   // in the last response, if that is not answered
+	last  *discoveryv3.DiscoveryResponse // that response; it has a nonce once it has gone out
+	alone bool                           // it was one that travels alone
+	next  map[string]*delta.Entry        // what the client has if it accepts that
+	have  map[string]*delta.Entry        // what it has; only where responses are full
+	apart int                            // so many of the queue travel alone: one of them was rejected
 }
 
 func newWatcher(l delta.Local) *watcher { return &watcher{local: l, types: map[string]*kind{}} }
@@ -114,6 +116,14 @@ func (w *watcher) CreateWatch(r *cache.Request, sub cache.Subscription, to chan 
 // is for the books to find out: they tell each alone, and hold back the one that
 // fails alone until its content changes.
 func (w *watcher) answer(typeURL string, k *kind, r *cache.Request) error {
+	if k.sent != nil && k.last.GetNonce() == "" {
+		// A request that changes the subscription came before the response had
+		// gone out, and go-control-plane's server drops it then.
+		if k.queue, k.sent = append(k.sent, k.queue...), nil; k.alone {
+			k.apart++
+		}
+		return nil
+	}
 	if r.GetResponseNonce() == "" || k.sent == nil {
 		return nil
 	}
@@ -172,7 +182,7 @@ func (w *watcher) respond(typeURL string) {
 		return
 	}
 	n := len(k.queue)
-	if k.apart > 0 {
+	if k.alone = k.apart > 0; k.alone {
 		n, k.apart = 1, k.apart-1
 	}
 	k.sent, k.queue = k.queue[:n:n], k.queue[n:]
@@ -203,6 +213,7 @@ func (w *watcher) respond(typeURL string) {
 	if err != nil {
 		return // our own bytes
 	}
+	k.last = out
 	k.to <- &answer{request: k.open, response: out, versions: versions}
 	k.open = nil
 }
