@@ -203,6 +203,7 @@ func (c *control) buildDiscovery(ctx context.Context) error {
 	r := registrar.Config{CreateNamespace: c.cfg.CreateNamespaces, Namespaces: map[string]string{}}
 	if c.cfg.Registry != nil || c.cfg.CloudMap.Lease > 0 { // what AWS has not
 		d.Watch = &watch.Client{URL: endpoint, Sign: watch.SignV4(cfg.Credentials, cfg.Region), Log: c.log}
+		d.Budget = cloud.Unlimited
 		r.Lease = c.lease()
 	}
 	for _, n := range c.cfg.Namespaces {

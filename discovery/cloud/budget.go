@@ -18,12 +18,13 @@ import (
 type Budget struct {
 	Revision   float64 // DiscoverInstancesRevision: quota 3,000, default 1,500
 	Discover   float64 // DiscoverInstances: quota 1,000, default 500
-	List       float64 // ListNamespaces and ListServices: unpublished, default 1
+	List       float64 // ListServices: unpublished, default 2, as AWS's own controller for Kubernetes
+	Namespaces float64 // ListNamespaces: unpublished, default 0.5, by the same measure
 	Attributes float64 // GetServiceAttributes: unpublished, default 20
 }
 
 // Unlimited is the budget for a registry that has no quotas.
-var Unlimited = Budget{Revision: -1, Discover: -1, List: -1, Attributes: -1}
+var Unlimited = Budget{Revision: -1, Discover: -1, List: -1, Namespaces: -1, Attributes: -1}
 
 // bucket is one token bucket. It halves its rate when the registry throttles
 // and recovers by a twentieth of the full rate every ten seconds.
@@ -51,7 +52,7 @@ func newBucket(perSecond, fallback float64, burstSeconds int) *bucket {
 	}
 	return &bucket{
 		full: rate.Limit(perSecond),
-		lim:  rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond)*burstSeconds)),
+		lim:  rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond*float64(burstSeconds)))),
 	}
 }
 

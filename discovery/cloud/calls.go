@@ -56,7 +56,7 @@ type Calls struct {
 	called   func(operation, result string)
 	waited   func(operation string, d time.Duration)
 
-	revisions, discovers, lists, attributes *bucket
+	revisions, discovers, lists, names, attributes *bucket
 }
 
 // New makes Calls; it does no I/O.
@@ -71,7 +71,8 @@ func New(api API, o Options) *Calls {
 		api: api, deadline: o.Deadline, called: o.Called, waited: o.Waited, slots: make(chan struct{}, o.Concurrent),
 		revisions:  newBucket(o.Budget.Revision, 1500, 1),
 		discovers:  newBucket(o.Budget.Discover, 500, 2),
-		lists:      newBucket(o.Budget.List, 1, 10),
+		lists:      newBucket(o.Budget.List, 2, 5),
+		names:      newBucket(o.Budget.Namespaces, 0.5, 10),
 		attributes: newBucket(o.Budget.Attributes, 20, 5),
 	}
 }
@@ -162,7 +163,7 @@ func (c *Calls) Services(ctx context.Context, ns namespaces.Namespace) ([]Summar
 type lister struct{ c *Calls }
 
 func (l lister) ListNamespaces(ctx context.Context, in *sd.ListNamespacesInput, _ ...func(*sd.Options)) (*sd.ListNamespacesOutput, error) {
-	return call(ctx, l.c, l.c.lists, "ListNamespaces", l.c.api.ListNamespaces, in)
+	return call(ctx, l.c, l.c.names, "ListNamespaces", l.c.api.ListNamespaces, in)
 }
 
 func (l lister) ListServices(ctx context.Context, in *sd.ListServicesInput, _ ...func(*sd.Options)) (*sd.ListServicesOutput, error) {

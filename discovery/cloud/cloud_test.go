@@ -160,3 +160,20 @@ func TestThrottlingHalvesARateThatRecovers(t *testing.T) {
 		}
 	})
 }
+
+// TestBursts: what was saved up is taken at once, also where there is less than
+// a call a second.
+func TestBursts(t *testing.T) {
+	c := New(nil, Options{})
+	for name, x := range map[string]struct {
+		b    *bucket
+		want int
+	}{"ListServices": {c.lists, 10}, "ListNamespaces": {c.names, 5}, "GetServiceAttributes": {c.attributes, 100}} {
+		if got := x.b.lim.Burst(); got != x.want {
+			t.Errorf("%s: %d; want %d", name, got, x.want)
+		}
+	}
+	if b := newBucket(0.1, 0, 5); b.lim.Burst() != 1 {
+		t.Errorf("a tenth of a call: %d", b.lim.Burst())
+	}
+}
