@@ -24,7 +24,7 @@ func (w *world) page(ctx context.Context, o bench.Options) ([]bench.Row, error) 
 	}
 	opened := bench.Row{Scenario: waits, Variant: "patchbay", Metric: "the page, opened in Chromium", Unit: "ms", Goal: "the page is on the screen, 1,000 sidecars", Limit: 3000}
 	told := bench.Row{Scenario: waits, Variant: "patchbay", Metric: "an application is gone → the page shows it", Unit: "ms", Goal: "a change is on the page, 1,000 sidecars", Limit: 2000}
-	rounds := o.Rounds(8, 2)
+	rounds := o.Rounds(5, 2)
 	for n := range rounds {
 		first, change, err := w.visit(ctx, chromium, w.tasks[n*len(w.tasks)/rounds])
 		if err != nil {

@@ -48,7 +48,7 @@ func (w *world) pushes(ctx context.Context, o bench.Options) ([]bench.Row, error
 			rows = append(rows, bench.Row{Scenario: "one change", Variant: who.name, Metric: f.name, Unit: f.unit})
 		}
 	}
-	for n := range o.Rounds(8, 2) {
+	for n := range o.Rounds(5, 2) {
 		for i, who := range watchers {
 			stop := w.look(ctx, who.pause)
 			got, err := w.changes(ctx, (n*len(watchers)+i)*burst/2)
