@@ -12,6 +12,7 @@ import (
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -60,6 +61,7 @@ type Options struct {
 	Page http.Handler
 	// Metrics are served at /metrics.
 	Metrics prometheus.Gatherer
+	Log     *slog.Logger // nil: nobody hears of answers that can't be made
 }
 
 // Invalid marks an error of an action as the caller's.
@@ -70,6 +72,9 @@ func (e Invalid) Unwrap() error { return e.Err }
 
 // Handler serves the interface.
 func Handler(o Options) http.Handler {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /healthz", health.Handler("ok", o.Alive))
 	mux.Handle("GET /readyz", health.Handler("ready", o.Ready))
@@ -91,24 +96,24 @@ func Handler(o Options) http.Handler {
 func (o Options) part(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("part")
 	if f, ok := o.Parts[name]; ok {
-		answer(w, http.StatusOK, f())
+		o.answer(w, http.StatusOK, f())
 		return
 	}
 	f, ok := o.Queries[name]
 	if !ok {
-		refuse(w, http.StatusNotFound, "there is no "+r.URL.Path+"; GET /api/v1/ has: "+names(o.Parts)+", "+names(o.Queries))
+		o.refuse(w, http.StatusNotFound, "there is no "+r.URL.Path+"; GET /api/v1/ has: "+names(o.Parts)+", "+names(o.Queries))
 		return
 	}
-	run(w, r, f)
+	o.run(w, r, f)
 }
 
 func (o Options) action(w http.ResponseWriter, r *http.Request) {
 	f, ok := o.Actions[r.PathValue("action")]
 	if !ok {
-		refuse(w, http.StatusNotFound, "there is no "+r.URL.Path+"; POST /api/v1/ has: "+strings.Join(o.posts(), ", "))
+		o.refuse(w, http.StatusNotFound, "there is no "+r.URL.Path+"; POST /api/v1/ has: "+strings.Join(o.posts(), ", "))
 		return
 	}
-	run(w, r, f)
+	o.run(w, r, f)
 }
 
 // posts are the names of everything that is asked for by POST, sorted.
@@ -125,17 +130,17 @@ func (o Options) posts() []string {
 	return all
 }
 
-func run(w http.ResponseWriter, r *http.Request, f func(context.Context, url.Values) (any, error)) {
+func (o Options) run(w http.ResponseWriter, r *http.Request, f func(context.Context, url.Values) (any, error)) {
 	v, err := f(r.Context(), r.URL.Query())
 	if invalid, is := errors.AsType[Invalid](err); is {
-		refuse(w, http.StatusBadRequest, invalid.Error())
+		o.refuse(w, http.StatusBadRequest, invalid.Error())
 		return
 	}
 	if err != nil {
-		refuse(w, http.StatusBadGateway, err.Error())
+		o.refuse(w, http.StatusBadGateway, err.Error())
 		return
 	}
-	answer(w, http.StatusOK, v)
+	o.answer(w, http.StatusOK, v)
 }
 
 // guard lets a request through if it carries the token or came with a verified
@@ -152,7 +157,7 @@ func (o Options) guard(acts bool, next http.Handler) http.Handler {
 			return
 		}
 		w.Header().Set("WWW-Authenticate", `Bearer realm="patchbay"`)
-		refuse(w, http.StatusUnauthorized, "send the admin token: Authorization: Bearer TOKEN (the file admin-token in the data directory, or admin.tokenFile); or, with admin.tls.clientCAFile, show a client certificate of that CA")
+		o.refuse(w, http.StatusUnauthorized, "send the admin token: Authorization: Bearer TOKEN (the file admin-token in the data directory, or admin.tokenFile); or, with admin.tls.clientCAFile, show a client certificate of that CA")
 	})
 }
 
@@ -174,15 +179,18 @@ func names[V any](m map[string]V) string {
 	return strings.Join(all, ", ")
 }
 
-func refuse(w http.ResponseWriter, status int, text string) {
-	answer(w, status, map[string]string{"error": text})
+func (o Options) refuse(w http.ResponseWriter, status int, text string) {
+	o.answer(w, status, map[string]string{"error": text})
 }
 
-func answer(w http.ResponseWriter, status int, v any) {
+func (o Options) answer(w http.ResponseWriter, status int, v any) {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		o.Log.Error("an answer can't be encoded", "error", err)
+		status, b = http.StatusInternalServerError, []byte(`{"error": "the answer can't be encoded: the control plane's log says why"}`)
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	enc.Encode(v)
+	_, _ = w.Write(append(b, '\n')) // the client may have left
 }

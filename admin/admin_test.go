@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -96,5 +98,18 @@ func TestNoTokenLetsNobodyAct(t *testing.T) {
 	Handler(Options{Metrics: prometheus.NewRegistry()}).ServeHTTP(w, r)
 	if w.Code != http.StatusUnauthorized {
 		t.Fatalf("status %d with an empty token", w.Code)
+	}
+}
+
+// TestAnAnswerThatCantBeMade: it is an error, and somebody hears of it; never an
+// empty success.
+func TestAnAnswerThatCantBeMade(t *testing.T) {
+	var said strings.Builder
+	o := Options{Trusted: true, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.NewTextHandler(&said, nil)),
+		Parts: map[string]func() any{"traffic": func() any { return math.NaN() }}}
+	w := httptest.NewRecorder()
+	Handler(o).ServeHTTP(w, httptest.NewRequest("GET", "/api/v1/traffic", nil))
+	if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "can't be encoded") || !strings.Contains(said.String(), "NaN") {
+		t.Errorf("%d %q; said %q", w.Code, w.Body, &said)
 	}
 }

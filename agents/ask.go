@@ -86,7 +86,7 @@ func (s *session) ask(ctx context.Context, q *agentapi.Ask) ([]byte, error) {
 		select {
 		case a := <-answers:
 			if a.GetError() != "" {
-				return nil, errors.New(a.GetError())
+				return nil, errors.New(plain(a.GetError(), textMost))
 			}
 			if packed = append(packed, a.GetPart()...); len(packed) > answerMost {
 				return nil, errors.New("the answer is too long")

@@ -91,6 +91,7 @@ func (s *Server) Connect(stream agentapi.Agent_ConnectServer) error {
 		v.log.WarnContext(ctx, "agent refused", "error", err)
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
+	cleanHello(hello)
 	v.zone, v.dependencies = hello.GetZone(), mesh.DependenciesOf(hello.GetDependencies())
 	v.st = state{since: time.Now(), hello: hello}
 	if err := s.enter(ctx, v); err != nil {
@@ -168,6 +169,7 @@ func (s *session) run(ctx context.Context, ups <-chan *agentapi.Up) error {
 			case *agentapi.Up_Health:
 				s.onHealth(ctx, m.Health)
 			case *agentapi.Up_NamesApplied:
+				cleanNames(m.NamesApplied)
 				s.update(func(st *state) { st.applied = m.NamesApplied })
 			case *agentapi.Up_Traffic:
 				s.onTraffic(m.Traffic)
@@ -197,6 +199,7 @@ func ended(ctx context.Context) error {
 }
 
 func (s *session) onHealth(ctx context.Context, h *agentapi.Health) {
+	s.cleanHealth(h)
 	var before string
 	s.update(func(st *state) {
 		before = st.health.GetEnvoyError()

@@ -66,7 +66,14 @@ func newLedger() ledger {
 	return ledger{tasks: map[string]*account{}, totals: map[string]*Flow{}, split: map[revision]*Flow{}, due: map[string]expected{}}
 }
 
+// onTraffic books a report, but not before the services are known that it may
+// name: counters go on from there.
 func (s *session) onTraffic(t *agentapi.Traffic) {
+	snap := s.srv.o.Store.Snapshot()
+	if !snap.Synced[s.node.Workload.Namespace] {
+		return
+	}
+	cleanTraffic(t, snap, s.node.Workload.Namespace)
 	s.srv.traffic.report(s.node.ID(), s.node.Workload.String(), t, time.Now())
 }
 
@@ -232,6 +239,7 @@ func (s *Server) Traffic() ([]Edge, []Ingress) {
 	l := &s.traffic
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.keep(s.o.Store.Snapshot())
 	edges, ingresses := map[[2]string]*Edge{}, map[string]*Ingress{}
 	now := time.Now()
 	for _, a := range l.tasks {
@@ -273,11 +281,12 @@ func (s *Server) Traffic() ([]Edge, []Ingress) {
 }
 
 // Totals is what all tasks have counted since this process started: of calls,
-// by service, and of what came to ingresses.
+// by service that the mesh has, and of what came to ingresses.
 func (s *Server) Totals() (map[string]Flow, Flow) {
 	l := &s.traffic
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.keep(s.o.Store.Snapshot())
 	out := map[string]Flow{}
 	for name, f := range l.totals {
 		out[name] = *f

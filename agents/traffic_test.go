@@ -1,12 +1,20 @@
 package agents
 
 import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"patchbay/agentapi"
+	"patchbay/mesh"
 )
 
 // report is what a task of an Envoy that started at epoch has counted.
@@ -16,10 +24,84 @@ func counted(epoch time.Time, requests, connections, tls13, failed uint64) *agen
 	}}}
 }
 
+// demoMesh has services of the namespace demo, each with the revision blue.
+func demoMesh(names ...string) *mesh.Store {
+	store := mesh.NewStore()
+	var all []*mesh.Service
+	for _, n := range names {
+		all = append(all, &mesh.Service{Name: mesh.ServiceName{Namespace: "demo", DiscoveryName: n}, Protocol: mesh.HTTP,
+			Endpoints: []mesh.Endpoint{{InstanceID: n, Addr: netip.MustParseAddrPort("10.0.0.1:80"), Revision: "blue"}}})
+	}
+	store.SetServices("demo", all)
+	return store
+}
+
+// TestOneTaskCantSpoilWhatIsCounted: what is no number, what is no service or
+// revision of the mesh, and what has gone is not shown, not kept, and makes no
+// labels; the rest of the same report counts.
+func TestOneTaskCantSpoilWhatIsCounted(t *testing.T) {
+	store := demoMesh("backend", "old")
+	s := New(Options{Store: store})
+	v := &session{srv: s, node: mesh.Node{Workload: mesh.Workload{Namespace: "demo", Name: "w"}, Task: "1"}}
+	said := func() *agentapi.Traffic {
+		r := counted(time.Now().Add(-time.Hour), 7, 1, 1, 0)
+		r.Called[0].P50Ms, r.Called[0].P99Ms = math.NaN(), math.Inf(1)
+		r.Called[0].Revisions = []*agentapi.Revision{{Revision: "blue", Requests: 7}, {Revision: "made-up", Requests: 9}}
+		r.Called = append(r.Called, &agentapi.Called{Service: "backend.demo", Requests: 99}, &agentapi.Called{Service: "old.demo", Requests: 1, P50Ms: -1})
+		for i := range 1000 {
+			r.Called = append(r.Called, &agentapi.Called{Service: fmt.Sprintf("no-%d.demo", i)}, &agentapi.Called{Service: fmt.Sprintf("backend.other-%d", i)})
+		}
+		return r
+	}
+	v.onTraffic(said())
+	edges, _ := s.Traffic()
+	if _, err := json.Marshal(edges); err != nil {
+		t.Errorf("what is shown is no JSON: %v", err)
+	}
+	totals, _ := s.Totals()
+	if len(edges) != 2 || len(totals) != 2 || totals["backend.demo"].Requests != 7 || edges[0].P50 != 0 || edges[0].P99 != msMost || edges[1].P50 != 0 {
+		t.Errorf("%d edges, %d totals: %+v", len(edges), len(totals), edges)
+	}
+	if len(s.traffic.split) != 1 {
+		t.Errorf("revisions: %v", s.traffic.split)
+	}
+	store.SetServices("demo", store.Snapshot().Services[:1])
+	edges, _ = s.Traffic()
+	if totals, _ = s.Totals(); len(edges) != 1 || len(totals) != 1 || len(s.traffic.totals) != 1 {
+		t.Errorf("a service has gone: %d edges, %d totals, %d kept", len(edges), len(totals), len(s.traffic.totals))
+	}
+	s = New(Options{Store: mesh.NewStore()})
+	v.srv = s
+	if v.onTraffic(said()); len(s.traffic.totals) != 0 || len(s.traffic.tasks) != 0 {
+		t.Error("a report was booked before the services were known")
+	}
+}
+
+// TestTextsOfAgentsAreText: nothing that a terminal obeys, nothing without end,
+// and nothing of ports that the task does not have.
+func TestTextsOfAgentsAreText(t *testing.T) {
+	evil := "1.0\x1b]0;owned\x07\x00\u202e\n" + strings.Repeat("x", 9000)
+	h := &agentapi.Hello{AgentVersion: evil, EnvoyVersion: evil}
+	cleanHello(h)
+	s := &session{ports: []*port{{Port: Port{Ingress: mesh.Ingress{PortName: "web"}}}}}
+	health := &agentapi.Health{EnvoyError: evil, Why: map[string]string{"web": evil, evil: evil}, Ports: map[string]agentapi.Health_State{"web": 77, evil: 1}}
+	s.cleanHealth(health)
+	n := &agentapi.NamesApplied{Version: evil, Refused: []string{evil}, Waiting: slices.Repeat([]string{evil}, 2*namesMost)}
+	cleanNames(n)
+	if len(n.GetWaiting()) != namesMost || len(health.GetWhy()) != 1 || len(health.GetPorts()) != 1 || health.GetPorts()["web"] != agentapi.Health_UNKNOWN {
+		t.Errorf("%d waiting, %v, %v", len(n.GetWaiting()), len(health.GetWhy()), health.GetPorts())
+	}
+	for _, text := range []string{h.GetAgentVersion(), h.GetEnvoyVersion(), health.GetEnvoyError(), health.GetWhy()["web"], n.GetVersion(), n.GetRefused()[0], n.GetWaiting()[0]} {
+		if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || len(text) > textMost+20 || !strings.HasPrefix(text, "1.0\uFFFD]0;owned") {
+			t.Errorf("%.60q… of %d bytes", text, len(text))
+		}
+	}
+}
+
 // TestTotalsGoOnWhenAnEnvoyStartsAgain: counters of a new Envoy begin at zero;
 // the totals never go back, and nothing is counted twice.
 func TestTotalsGoOnWhenAnEnvoyStartsAgain(t *testing.T) {
-	s := New(Options{})
+	s := New(Options{Store: demoMesh("backend")})
 	now := time.Now()
 	first, second := now.Add(-time.Hour), now
 	l := &s.traffic
@@ -51,7 +133,7 @@ func TestTotalsGoOnWhenAnEnvoyStartsAgain(t *testing.T) {
 // peer is not trusted, and a refusal at an ingress; but what was there before
 // this process, and what it causes itself, is none.
 func TestWhatIsNotEncryptedHasATime(t *testing.T) {
-	s := New(Options{})
+	s := New(Options{Store: demoMesh("backend")})
 	now, epoch := time.Now(), time.Now().Add(-time.Hour)
 	report := func(at time.Time, established, tls13, unverified, refused uint64) (Edge, Ingress) {
 		c := counted(epoch, 1, established, tls13, 0)

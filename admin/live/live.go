@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"sync"
@@ -43,6 +44,7 @@ type View struct {
 type Watch struct {
 	Status  func() api.Status
 	Traffic func() api.Traffic
+	Log     *slog.Logger
 
 	mu       sync.Mutex
 	last     *View
@@ -50,11 +52,12 @@ type Watch struct {
 	events   []api.Event
 	watchers map[chan []byte]bool
 	wake     chan struct{}
+	mute     bool // the newest view can't be encoded; it is logged once
 }
 
 // New makes a watch of what the two functions say.
-func New(status func() api.Status, traffic func() api.Traffic) *Watch {
-	return &Watch{Status: status, Traffic: traffic, watchers: map[chan []byte]bool{}, wake: make(chan struct{}, 1)}
+func New(status func() api.Status, traffic func() api.Traffic, log *slog.Logger) *Watch {
+	return &Watch{Status: status, Traffic: traffic, Log: log, watchers: map[chan []byte]bool{}, wake: make(chan struct{}, 1)}
 }
 
 // Run looks at the mesh until ctx ends, and returns its cause.
@@ -109,8 +112,11 @@ func (w *Watch) look() {
 		return
 	}
 	b, err := json.Marshal(v)
-	if err != nil {
-		return // a form that can't be encoded would be a bug of its test
+	if err != nil && !w.mute {
+		w.Log.Error("the mesh can't be shown: it can't be encoded", "error", err)
+	}
+	if w.mute = err != nil; w.mute {
+		return
 	}
 	w.sent = b
 	for c := range w.watchers {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -144,7 +145,7 @@ func prefers(scheme string) chromedp.Action[chromedp.Void] {
 // shown serves the page of a made-up mesh, which is watched as a real one is.
 func shown(t testing.TB, m *sample.Mesh) string {
 	t.Helper()
-	w := live.New(m.Status, m.Traffic)
+	w := live.New(m.Status, m.Traffic, slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()

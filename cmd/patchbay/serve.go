@@ -298,7 +298,7 @@ func (c *control) listen(ctx context.Context, g *errgroup.Group) error {
 	if secure != nil {
 		listeners["admin"] = tls.NewListener(listeners["admin"], secure)
 	}
-	c.watch = live.New(c.statusAnswer, c.trafficAnswer)
+	c.watch = live.New(c.statusAnswer, c.trafficAnswer, c.log)
 	g.Go(func() error { return c.watch.Run(ctx) })
 	opened, err := c.adminOptions()
 	if err != nil {

@@ -49,7 +49,7 @@ func (c *control) adminTLS() (*tls.Config, error) {
 func (c *control) adminOptions() (admin.Options, error) {
 	token, err := adminToken(c.cfg)
 	return admin.Options{
-		Token: token, Open: config.Loopback(c.cfg.Admin.Listen), Ready: c.notReady, Alive: c.notAlive, Metrics: c.metrics,
+		Token: token, Open: config.Loopback(c.cfg.Admin.Listen), Ready: c.notReady, Alive: c.notAlive, Metrics: c.metrics, Log: c.log,
 		Parts: map[string]func() any{
 			"traffic":      func() any { return c.trafficAnswer() },
 			"status":       func() any { return c.statusAnswer() },

@@ -39,6 +39,8 @@ type Printer struct {
 	Format string
 	Color  bool
 	Width  int // of the terminal; 0: no limit
+
+	raw io.Writer // W without care; nil: W is
 }
 
 // New makes a printer. Colours are used only on a terminal, and never with
@@ -55,6 +57,9 @@ func New(w io.Writer, format string) (*Printer, error) {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
 			p.Width = width
 		}
+	}
+	if p.ForPeople() {
+		p.W, p.raw = visible{w, p.Color}, w
 	}
 	return p, nil
 }
@@ -101,7 +106,11 @@ func (p *Printer) paint(c text.Colors, s string) string {
 // Clear empties a terminal's screen before the next output.
 func (p *Printer) Clear() {
 	if p.Width > 0 && p.ForPeople() {
-		fmt.Fprint(p.W, "\x1b[H\x1b[2J\x1b[3J")
+		w := p.W
+		if p.raw != nil {
+			w = p.raw
+		}
+		fmt.Fprint(w, "\x1b[H\x1b[2J\x1b[3J")
 	}
 }
 
