@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -16,6 +17,8 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+	streamv3 "github.com/envoyproxy/go-control-plane/pkg/server/stream/v3"
 	"github.com/google/go-cmp/cmp"
 	statusv3 "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
@@ -335,6 +338,34 @@ func TestAnotherNodeIsRefused(t *testing.T) {
 		defer c.mu.Unlock()
 		if c.err == nil {
 			t.Error("the stream goes on")
+		}
+	})
+}
+
+// A request that changes the subscription comes before the response to the one
+// before has gone out: go-control-plane's server drops that response, and all
+// is told again.
+func TestAResponseThatNeverWentOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cache := delta.NewCache(nil)
+		cache.Apply("v", []*delta.Entry{entry(t, delta.EndpointType, "a", "1"), entry(t, delta.EndpointType, "b", "1")}, nil)
+		local := cache.NewLocal(delta.Peer{ID: node.GetId(), Cluster: node.GetCluster()}, slog.New(slog.DiscardHandler))
+		local.Attach(delta.Opened{View: "v", Closed: func() {}})
+		defer local.Detach()
+		w, to := newWatcher(local), make(chan cachev3.Response, 8)
+		ask := func(names ...string) string {
+			t.Helper()
+			r := &discoveryv3.DiscoveryRequest{Node: node, TypeUrl: delta.EndpointType, ResourceNames: names}
+			if _, err := w.CreateWatch(r, streamv3.NewSotwSubscription(names, false), to); err != nil {
+				t.Fatal(err)
+			}
+			return strings.Join(slices.Sorted(maps.Keys((<-to).GetReturnedResources())), " ")
+		}
+		if got := ask("a"); got != "a" {
+			t.Errorf("the first response has %q", got)
+		}
+		if got := ask("a", "b"); got != "a b" {
+			t.Errorf("the second has %q; the first never went out", got)
 		}
 	})
 }
