@@ -26,6 +26,7 @@ import (
 	"patchbay/sidecar/ec2"
 	"patchbay/sidecar/ecs"
 	"patchbay/sidecar/envoy"
+	"patchbay/sidecar/file"
 	"patchbay/xds/bootstrap"
 )
 
@@ -98,8 +99,9 @@ type sidecarOptions struct {
 	emf       bool
 	log       config.Log
 
-	file        string // of --config
-	declaration []byte // in it
+	file       string // of --config
+	fromConfig file.File
+	inFile     error // what is wrong with it
 }
 
 func newSidecarOptions() *sidecarOptions {
@@ -160,7 +162,7 @@ func variable(flag string) string {
 
 // agent builds the agent, or lists everything that is wrong.
 func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
-	var errs []error
+	errs := []error{o.inFile}
 	cfg := o.cfg
 	cfg.Log = newLog(o.log, c.ErrOrStderr())
 	cfg.AccessLog = os.Stdout
@@ -227,15 +229,21 @@ func (o *sidecarOptions) declared() (declare.Task, error) {
 	text, set := os.LookupEnv(declarationVar)
 	var errs []error
 	switch {
-	case set && o.declaration != nil:
+	case set && o.fromConfig.Declaration != nil:
 		errs = append(errs, fmt.Errorf("%s is set, and %s has a declaration as well; allowed: one of the two", declarationVar, o.file))
-	case o.declaration != nil:
-		text = string(o.declaration)
+	case o.fromConfig.Declaration != nil:
+		text = string(o.fromConfig.Declaration)
+	case !set && o.file != "":
+		return declare.Task{}, fmt.Errorf("%s: serviceConnectConfiguration is missing; a machine that only calls others has: serviceConnectConfiguration: {enabled: true}", o.file)
 	case !set:
 		return declare.Task{}, fmt.Errorf("%s is not set; a task that only calls others has: {\"serviceConnectConfiguration\": {\"enabled\": true}}", declarationVar)
 	}
 	t, err := declare.Parse([]byte(text))
-	if err != nil {
+	problems, _ := errors.AsType[declare.Problems](err)
+	switch {
+	case err != nil && !set:
+		errs = append(errs, o.atLines(problems))
+	case err != nil:
 		errs = append(errs, fmt.Errorf("%s:\n%w", declarationVar, err))
 	}
 	return t, errors.Join(errs...)

@@ -5,15 +5,32 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/pflag"
 
+	"patchbay/declare"
 	"patchbay/sidecar/file"
 )
 
+// atLines says where in the file the problems of its declaration stand.
+func (o *sidecarOptions) atLines(problems declare.Problems) error {
+	var errs []error
+	slices.SortStableFunc(problems, func(a, b declare.Problem) int { return o.fromConfig.Line(a.Path) - o.fromConfig.Line(b.Path) })
+	for _, p := range problems {
+		if n := o.fromConfig.Line(p.Path); n > 0 {
+			errs = append(errs, fmt.Errorf("%s:%d: %w", o.file, n, errors.New(p.String())))
+		} else {
+			errs = append(errs, fmt.Errorf("%s: %w", o.file, errors.New(p.String())))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // fromFile gives every flag that neither the command line nor the environment
-// names its value in the file of --config.
+// names its value in the file of --config. What is wrong in it is kept: agent
+// lists it with the rest.
 func (o *sidecarOptions) fromFile(f *pflag.FlagSet) error {
 	if o.file == "" {
 		return nil
@@ -38,9 +55,9 @@ func (o *sidecarOptions) fromFile(f *pflag.FlagSet) error {
 			errs = append(errs, fmt.Errorf("%s:%d: %s: %w", o.file, v.Line, v.Key, err))
 		}
 	}
-	o.declaration = got.Declaration
-	if err := errors.Join(errs...); err != nil {
-		return &exitError{exitUsage, err}
+	o.fromConfig, o.inFile = got, errors.Join(errs...)
+	if got.Flags == nil && got.Declaration == nil && o.inFile != nil { // nothing more follows
+		return &exitError{exitUsage, o.inFile}
 	}
 	return nil
 }

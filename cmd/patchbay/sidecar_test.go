@@ -67,6 +67,16 @@ func (p *plane) joinDir(workload string, names ...string) string {
 
 // sidecar runs `patchbay sidecar` for a task, in the bind wiring.
 func (p *plane) sidecar(join, task, declaration string, more ...string) *member {
+	p.t.Helper()
+	p.t.Setenv(declarationVar, declaration)
+	if task != "" { // else ECS names it
+		more = append(more, "--task", task)
+	}
+	return p.agent(task, append([]string{"--join", join}, more...)...)
+}
+
+// agent runs `patchbay sidecar`, in the bind wiring, with what else it is told.
+func (p *plane) agent(task string, more ...string) *member {
 	t := p.t
 	t.Helper()
 	// Envoy runs under a user of its own where this process is root.
@@ -82,17 +92,12 @@ func (p *plane) sidecar(join, task, declaration string, more ...string) *member 
 	if err := os.WriteFile(m.hosts, []byte("127.0.0.1 localhost\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv(declarationVar, declaration)
 	root := newRoot()
 	args := []string{
-		"sidecar", "--xds", p.cfg.XDS.Listen, "--agent", p.cfg.Agent.Listen, "--join", join, "--state", m.state,
+		"sidecar", "--xds", p.cfg.XDS.Listen, "--agent", p.cfg.Agent.Listen, "--state", m.state,
 		"--hosts-file", m.hosts, "--wiring", "bind", "--drain-time", "2s", "--concurrency", "1", "--envoy", envoytest.Binary(t),
 	}
-	args = append(args, more...)
-	if task != "" { // else ECS names it
-		args = append(args, "--task", task)
-	}
-	root.SetArgs(args)
+	root.SetArgs(append(args, more...))
 	root.SetOut(io.Discard)
 	root.SetErr(m.log)
 	ctx, cancel := context.WithCancel(t.Context())

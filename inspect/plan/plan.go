@@ -32,7 +32,9 @@ func Read(namespace, name string, text []byte) ([]api.Planned, error) {
 		tasks, err = compose(name, text)
 	case alone(text):
 		var t declare.Task
-		t, err = declare.Parse(text)
+		if t, err = declare.Parse(text); err != nil {
+			err = fmt.Errorf("%s: %w", name, err)
+		}
 		tasks = append(tasks, t)
 	default:
 		all, e := source.Read(source.Options{Namespace: namespace}, source.File{Name: name, Text: text})
@@ -46,7 +48,7 @@ func Read(namespace, name string, text []byte) ([]api.Planned, error) {
 		err = e
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, err
 	}
 	out := []api.Planned{}
 	for _, t := range tasks {
@@ -83,7 +85,7 @@ func compose(name string, text []byte) ([]declare.Task, error) {
 		} `yaml:"services"`
 	}
 	if err := yaml.Unmarshal(made, &file); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	var out []declare.Task
 	for _, s := range slices.Sorted(maps.Keys(file.Services)) {
@@ -93,7 +95,7 @@ func compose(name string, text []byte) ([]declare.Task, error) {
 		}
 		t, err := declare.Parse([]byte(text))
 		if err != nil {
-			return nil, fmt.Errorf("service %s: %w", s, err)
+			return nil, fmt.Errorf("%s: service %s: %w", name, s, err)
 		}
 		out = append(out, t)
 	}

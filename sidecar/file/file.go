@@ -24,12 +24,50 @@ import (
 )
 
 // Declaration are the keys that make the task's declaration.
-var Declaration = []string{"serviceConnectConfiguration", "portMappings"}
+var Declaration = []string{"serviceConnectConfiguration", "portMappings", "policies"}
 
 // File is what a file says.
 type File struct {
 	Flags       []Flag // in the order of the file
 	Declaration []byte // JSON, as the environment variable of it has; nil if the file has none
+
+	lines map[string]int // by path in the declaration
+}
+
+// Line is where a path of the declaration stands, or what it is a part of; 0 if
+// the file has nothing of it.
+func (f File) Line(path string) int {
+	for ; path != ""; path = path[:max(strings.LastIndexAny(path, ".["), 0)] {
+		if n := f.lines[path]; n > 0 {
+			return n
+		}
+	}
+	return 0
+}
+
+// maxNodes bounds what aliases of aliases may grow to.
+const maxNodes = 20_000
+
+// stand notes where each value below path stands.
+func (f File) stand(n *yaml.Node, path string, left *int) {
+	if *left--; *left < 0 || len(path) > 1000 {
+		return
+	}
+	for n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	for i, e := range n.Content {
+		switch {
+		case n.Kind == yaml.SequenceNode:
+			at := fmt.Sprintf("%s[%d]", path, i)
+			f.lines[at] = e.Line
+			f.stand(e, at, left)
+		case n.Kind == yaml.MappingNode && i%2 == 1:
+			at := path + "." + n.Content[i-1].Value
+			f.lines[at] = n.Content[i-1].Line
+			f.stand(e, at, left)
+		}
+	}
 }
 
 // Flag is the value of one flag.
@@ -58,7 +96,7 @@ func Key(flag string) string {
 // Parse reads a file. flags are the names of the flags that may be in it. The
 // error lists everything that is wrong, by line.
 func Parse(name string, text []byte, flags []string) (File, error) {
-	var f File
+	f := File{lines: map[string]int{}}
 	var errs []error
 	bad := func(line int, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%s:%d: %w", name, line, fmt.Errorf(format, args...)))
@@ -99,6 +137,9 @@ func Parse(name string, text []byte, flags []string) (File, error) {
 				bad(value.Line, "%s: %w", key.Value, err)
 			}
 			declared[key.Value] = v
+			left := maxNodes
+			f.lines[key.Value] = key.Line
+			f.stand(value, key.Value, &left)
 		case !isFlag:
 			hint := ""
 			if near := suggest.Near(key.Value, known); near != "" {
@@ -116,7 +157,7 @@ func Parse(name string, text []byte, flags []string) (File, error) {
 	if len(declared) > 0 {
 		var err error
 		if f.Declaration, err = json.Marshal(declared); err != nil {
-			bad(cmp.Or(seen[Declaration[0]], seen[Declaration[1]]), "the declaration: %w", err)
+			bad(cmp.Or(seen[Declaration[0]], seen[Declaration[1]], seen[Declaration[2]]), "the declaration: %w", err)
 		}
 	}
 	return f, errors.Join(errs...)

@@ -20,6 +20,10 @@ serviceConnectConfiguration:
     - {portName: web, discoveryName: backend, clientAliases: [{port: 8080}]}
 portMappings:
   - {name: web, containerPort: 8080, appProtocol: http}
+policies:
+  backend:
+    retries:
+      max: 1
 `
 
 func TestParse(t *testing.T) {
@@ -37,7 +41,16 @@ func TestParse(t *testing.T) {
 		}
 	}
 	task, err := declare.Parse(f.Declaration)
-	if err != nil || !task.Enabled || len(task.Ports) != 1 || task.Ports[0].DiscoveryName != "backend" || task.Ports[0].ContainerPort != 8080 {
+	if n := f.Line("serviceConnectConfiguration.services[0].clientAliases[0].port"); n != 9 {
+		t.Errorf("the alias stands in line %d", n)
+	}
+	if n := f.Line("policies.backend.retries.max"); n != 15 {
+		t.Errorf("the policy stands in line %d", n)
+	}
+	if n := f.Line("revision"); n != 0 {
+		t.Errorf("what is not there stands in line %d", n)
+	}
+	if err != nil || task.Ports[0].Policy == nil || *task.Ports[0].Policy.Retries.Max != 1 || !task.Enabled || len(task.Ports) != 1 || task.Ports[0].DiscoveryName != "backend" || task.Ports[0].ContainerPort != 8080 {
 		t.Errorf("%s: %+v, %v", f.Declaration, task, err)
 	}
 }
@@ -58,7 +71,7 @@ more: here
 		t.Fatal("it is taken")
 	}
 	for _, want := range []string{
-		"sidecar.yaml:1: xds: has no value; allowed", "sidecar.yaml:2: agents: is not a key here (did you mean agent?); allowed: agent, concurrency, drainTime, envoyUser, join, portMappings, serviceConnectConfiguration, xds",
+		"sidecar.yaml:1: xds: has no value; allowed", "sidecar.yaml:2: agents: is not a key here (did you mean agent?); allowed: agent, concurrency, drainTime, envoyUser, join, policies, portMappings, serviceConnectConfiguration, xds",
 		"sidecar.yaml:3: join: has no value", "sidecar.yaml:5: drainTime: stands in line 4 already", "sidecar.yaml:6: xds.listen: is not a key here", "sidecar.yaml:7: envoyUser: allowed: a list of plain values", "a second document; allowed: one",
 	} {
 		if !strings.Contains(err.Error(), want) {
