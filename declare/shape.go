@@ -120,6 +120,8 @@ func (c *checker) object(v map[string]any, s shape, path string) any {
 		if meant := suggest.Near(k, slices.Sorted(maps.Keys(s.keys))); meant != "" {
 			hint = " (did you mean " + meant + "?)"
 			defer func() { c.spoiled[below(path, meant)] = true }() // nobody needs to hear that it is missing
+		} else if path == "serviceConnectConfiguration" && shapeOf[document]().keys[k].want != "" {
+			hint = ", but stands beside " + path
 		} else {
 			for _, name := range slices.Sorted(maps.Keys(s.keys)) {
 				if _, its := s.keys[name].keys[k]; its {

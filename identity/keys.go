@@ -46,6 +46,9 @@ type JoinRequest struct {
 type Joined struct {
 	Info    join.Info
 	Changed []string // what it did, for people; empty if all was there already
+	// NewCA says that the data directory had no CA: it is that of no control
+	// plane yet, and who joins so trusts no other.
+	NewCA bool
 }
 
 // MakeJoin registers a workload and makes its join directory. It is idempotent:
@@ -63,6 +66,7 @@ func MakeJoin(r JoinRequest) (Joined, error) {
 		return Joined{}, err
 	}
 	if made {
+		done.NewCA = true
 		done.did("made the control channel's CA in %s", ControlDir(r.Data))
 	}
 	if r.ByRole != "" {
@@ -165,7 +169,10 @@ func (r JoinRequest) checked() (JoinRequest, error) {
 		errs = append(errs, errors.New("out: is missing; allowed: the directory to make"))
 	}
 	if r.TrustDomain == "" && r.Data != "" {
-		var err error
+		_, err := os.Stat(ControlDir(r.Data))
+		if r.ByRole != "" && errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("data: %s is the data directory of no control plane, which a task that joins by its role has to find there; allowed: that of one, or trust-domain as well, for one that is to start on it", r.Data))
+		}
 		if r.TrustDomain, err = trustDomainOf(ControlDir(r.Data)); err != nil {
 			errs = append(errs, err)
 		}

@@ -83,10 +83,29 @@ func must(t *testing.T, err error) {
 	}
 }
 
+// TestJoinByRoleOfNobody: a directory that no control plane has is not taken
+// for one by accident.
+func TestJoinByRoleOfNobody(t *testing.T) {
+	r := request(t, "demo", "w", "a")
+	r.ByRole, r.TrustDomain = taskrole.KeyID, ""
+	if _, err := MakeJoin(r); !errors.Is(err, ErrRequest) || !strings.Contains(err.Error(), "is the data directory of no control plane") {
+		t.Error(err)
+	}
+	r.TrustDomain = domain
+	first, err := MakeJoin(r)
+	if err != nil || !first.NewCA {
+		t.Errorf("%+v, %v", first, err)
+	}
+	r.TrustDomain = ""
+	if again, err := MakeJoin(r); err != nil || again.NewCA {
+		t.Errorf("%+v, %v", again, err)
+	}
+}
+
 // TestJoinByRole: a directory without a key registers nothing, and stays one.
 func TestJoinByRole(t *testing.T) {
 	r := request(t, "demo", "w", "a")
-	r.ByRole = taskrole.KeyID
+	r.ByRole, r.TrustDomain = taskrole.KeyID, domain
 	first, err := MakeJoin(r)
 	must(t, err)
 	d, err := join.Load(r.Out)

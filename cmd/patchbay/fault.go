@@ -31,7 +31,7 @@ Map, its services are others' too.`,
 	c.AddCommand(
 		faultCmd(fault.Delay, "delay SERVICE TIME", "Let requests to a service wait", "  patchbay fault delay backend.demo 300ms --percent 50", 2),
 		faultCmd(fault.Abort, "abort SERVICE STATUS", "Answer requests to a service with an error", "  patchbay fault abort backend.demo 503 --percent 10", 2),
-		faultCmd(fault.Drop, "drop SERVICE [IP:PORT]", "Hide an endpoint of a service from its callers", "  patchbay fault drop backend.demo\n  patchbay fault drop backend.demo 10.0.0.7:15000 --for 1m", 1),
+		faultCmd(fault.Drop, "drop SERVICE [IP:PORT]", "Hide an endpoint of a service from its callers", "  patchbay fault drop backend.demo\n  patchbay fault drop backend.demo 10.0.0.7:15010 --for 1m", 1),
 		faultCmd(fault.Expire, "expire SERVICE", "Let the certificate of a service end, without renewal", "  patchbay fault expire backend.demo\n  patchbay fault expire backend.demo --life 5m --for 8m", 1),
 		faultCmd(fault.Throttle, "throttle", "Let the registry refuse calls, as Cloud Map does above its limits", "  patchbay fault throttle --percent 80", 0),
 		faultCmd(fault.Restart, "restart", "End the control plane and start it again", "  patchbay fault restart --for 10s", 0),

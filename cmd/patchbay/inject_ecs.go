@@ -13,6 +13,7 @@ import (
 
 	"patchbay/declare/definition"
 	"patchbay/declare/source"
+	"patchbay/identity/join"
 	"patchbay/inject/ecs"
 	"patchbay/internal/count"
 )
@@ -24,7 +25,8 @@ type injectECS struct {
 	out, join     string
 	previous      string
 	only          []string
-	strict, plain bool // plain: print a diff
+	policies      []string // FILE, or SERVICE=FILE
+	strict, plain bool     // plain: print a diff
 }
 
 func newInjectECSCmd() *cobra.Command {
@@ -61,6 +63,9 @@ nothing. 'patchbay uninject ecs' gives back what was there.`,
 			if (f.out != "") == f.plain {
 				return usage(c, errors.New("allowed: either --output DIR, or --diff"))
 			}
+			if err := f.addresses(); err != nil {
+				return usage(c, err)
+			}
 			files, err := sourceFiles(c.InOrStdin(), args)
 			if err != nil {
 				return err
@@ -93,11 +98,30 @@ func (f *injectECS) register(c *cobra.Command) {
 	l.IntVar(&s.Services, "services", 0, "services of the namespace; above 100 the sidecar gets 128 MiB")
 	l.IntVar(&s.Tasks, "tasks", 0, "tasks of the namespace; above 2000 the sidecar gets 128 MiB")
 	l.BoolVar(&f.strict, "strict", false, "exit 4 if there is anything to note")
-	for _, name := range []string{"xds", "agent"} {
-		if err := c.MarkFlagRequired(name); err != nil {
-			panic(err) // the flag is defined above
+	l.StringArrayVar(&f.policies, "policies", nil, `a file {"policies": {…}} beside the service (docs/reference/policies.md), for what can't hold them itself: a plan, a template; of several services SERVICE=FILE, repeated`)
+}
+
+// addresses holds the control plane's addresses against what the sidecar will.
+func (f *injectECS) addresses() error {
+	var errs []error
+	if len(f.settings.XDS) == 0 {
+		errs = append(errs, errors.New("xds: is missing; allowed: the control plane's xDS port, HOST:PORT"))
+	}
+	for _, text := range f.settings.XDS {
+		if _, err := hostPort(text); err != nil {
+			errs = append(errs, fmt.Errorf("xds: %w", err))
 		}
 	}
+	if f.settings.Agent == "" {
+		errs = append(errs, errors.New("agent: is missing; allowed: the control plane's agent port, HOST:PORT"))
+	} else {
+		for text := range strings.SplitSeq(f.settings.Agent, ",") {
+			if _, err := hostPort(text); err != nil {
+				errs = append(errs, fmt.Errorf("agent: %w", err))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (f *injectECS) run(stdout, stderr io.Writer, files []source.File) error {
@@ -109,16 +133,10 @@ func (f *injectECS) run(stdout, stderr io.Writer, files []source.File) error {
 	if err != nil {
 		return err
 	}
-	type both struct {
-		d *definition.Definition
-		r *ecs.Result
-	}
-	var results []both
-	var errs []error
-	for _, d := range found {
-		if len(f.only) > 0 && !slices.Contains(f.only, d.Name) || len(found) > 1 && len(f.only) == 0 && !d.InMesh() {
-			continue
-		}
+	chosen := f.chosen(found)
+	errs := []error{f.policiesOf(chosen)}
+	var results []injected
+	for _, d := range chosen {
 		r, problems := ecs.Inject(d, f.settings, ecs.OriginalOf(d, files...))
 		if len(problems) == 0 {
 			problems = changed(d, before, len(found))
@@ -127,31 +145,91 @@ func (f *injectECS) run(stdout, stderr io.Writer, files []source.File) error {
 			errs = append(errs, problems)
 			continue
 		}
-		results = append(results, both{d, r})
+		results = append(results, injected{d, r})
 	}
+	err = errors.Join(errs...)
 	switch {
-	case len(errs) > 0:
-		return &exitError{exitProblems, fmt.Errorf("nothing was written:\n%w", errors.Join(errs...))}
+	case err != nil:
+		return &exitError{exitProblems, fmt.Errorf("nothing was written:\n%w", err)}
 	case len(results) == 0:
 		return &exitError{exitProblems, errors.New("nothing was written: no service asks for Service Connect, or is named by --service")}
 	}
+	return f.write(stdout, stderr, results)
+}
+
+// chosen are the definitions that get a sidecar.
+func (f *injectECS) chosen(found []*definition.Definition) (out []*definition.Definition) {
+	for _, d := range found {
+		if len(f.only) > 0 && !slices.Contains(f.only, d.Name) || len(found) > 1 && len(f.only) == 0 && !d.InMesh() {
+			continue
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// policiesOf gives the definitions the files of --policies.
+func (f *injectECS) policiesOf(chosen []*definition.Definition) error {
+	var errs []error
+	for _, arg := range f.policies {
+		name, file, named := strings.Cut(arg, "=")
+		if !named {
+			file = arg
+		}
+		i := slices.IndexFunc(chosen, func(d *definition.Definition) bool { return !named || d.Name == name })
+		if i < 0 || !named && len(chosen) > 1 {
+			errs = append(errs, fmt.Errorf("--policies %s: of which service? allowed: SERVICE=FILE, of %s", arg, namesOf(chosen)))
+			continue
+		}
+		text, err := os.ReadFile(file)
+		if err == nil {
+			err = source.Policies(chosen[i], source.File{Name: file, Text: text})
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func namesOf(list []*definition.Definition) string {
+	var names []string
+	for _, d := range list {
+		names = append(names, d.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// injected is a definition, and what it became.
+type injected struct {
+	d *definition.Definition
+	r *ecs.Result
+}
+
+// write says what there is to know, and then writes; with --strict nothing if
+// there is anything to note.
+func (f *injectECS) write(stdout, stderr io.Writer, results []injected) error {
 	notes := 0
 	for _, x := range results {
 		for _, n := range x.r.Notes {
 			notes++
 			fmt.Fprintln(stderr, "note:", n)
 		}
+		for _, n := range x.r.Changes {
+			fmt.Fprintln(stderr, "changed:", n)
+		}
+	}
+	if f.strict && notes > 0 {
+		return &exitError{exitProblems, fmt.Errorf("nothing was written: %s, with --strict", count.Of(notes, "note"))}
+	}
+	for _, x := range results {
+		var err error
 		if f.plain {
 			_, err = stdout.Write(ecs.Diff(x.d, x.r))
 		} else {
-			err = writeBoth(f.out, strings.ReplaceAll(x.r.Name, string(filepath.Separator), "-"), string(x.r.Task), string(x.r.Service))
+			err = writeBoth(stdout, f.out, strings.ReplaceAll(x.r.Name, string(filepath.Separator), "-"), string(x.r.Task), string(x.r.Service))
 		}
 		if err != nil {
 			return err
 		}
-	}
-	if f.strict && notes > 0 {
-		return &exitError{exitProblems, fmt.Errorf("%s, with --strict", count.Of(notes, "note"))}
 	}
 	return nil
 }
@@ -186,19 +264,21 @@ func changed(d *definition.Definition, before []*definition.Definition, of int) 
 	return nil
 }
 
-// writeBoth writes a task definition and a service; an empty text is not
-// written.
-func writeBoth(dir, name, task, service string) error {
+// writeBoth writes a task definition and a service, and says where; an empty
+// text is not written.
+func writeBoth(stdout io.Writer, dir, name, task, service string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	for suffix, text := range map[string]string{".task-definition.json": task, ".service.json": service} {
-		if text == "" {
+	for _, f := range []struct{ suffix, text string }{{".task-definition.json", task}, {".service.json", service}} {
+		if f.text == "" {
 			continue
 		}
-		if err := replace(filepath.Join(dir, name+suffix), []byte(text)); err != nil {
+		file := filepath.Join(dir, name+f.suffix)
+		if err := replace(file, []byte(f.text)); err != nil {
 			return err
 		}
+		fmt.Fprintln(stdout, "wrote", file)
 	}
 	return nil
 }
@@ -228,8 +308,11 @@ func joinFiles(dir string) (map[string]string, error) {
 	if _, err := os.Stat(filepath.Join(dir, "join.key")); err == nil {
 		return nil, &exitError{exitUsage, fmt.Errorf("%s holds a key, and a task definition is no place for one; allowed: a directory of patchbay token join --task-role", dir)}
 	}
+	if _, err := join.Load(dir); err != nil {
+		return nil, err
+	}
 	files := map[string]string{}
-	for _, name := range []string{"join.json", "ca.pem"} {
+	for _, name := range []string{join.InfoFile, join.CAFile} {
 		text, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			return nil, err
@@ -237,48 +320,4 @@ func joinFiles(dir string) (map[string]string, error) {
 		files[name] = string(text)
 	}
 	return files, nil
-}
-
-func newUninjectCmd() *cobra.Command {
-	c := &cobra.Command{
-		Use:     "uninject",
-		Short:   "Take sidecars away again",
-		Long:    "Gives back a definition of tasks as it was before 'patchbay inject'. For compose files: patchbay inject compose --remove.",
-		Example: "  patchbay uninject ecs mesh/backend.task-definition.json mesh/backend.service.json -o plain",
-	}
-	c.AddCommand(newUninjectECSCmd())
-	return c
-}
-
-func newUninjectECSCmd() *cobra.Command {
-	var out string
-	c := &cobra.Command{
-		Use:   "ecs TASK-DEFINITION [SERVICE]",
-		Short: "Take the sidecar out of an ECS task definition",
-		Long: `Gives back what 'patchbay inject ecs' was given: byte for byte if nothing was
-edited since, else with what was edited. The sidecar's container carries the
-original, so that a task definition as ECS prints it is enough; without SERVICE
-the service is the original one.`,
-		Example: `  aws ecs describe-task-definition --task-definition backend > now.json
-  patchbay uninject ecs now.json -o plain`,
-		Args: cobra.RangeArgs(1, 2),
-		RunE: func(c *cobra.Command, args []string) error {
-			files, err := sourceFiles(c.InOrStdin(), args)
-			if err != nil {
-				return err
-			}
-			files = append(files, source.File{})
-			o, err := ecs.Remove(files[0], files[1])
-			if err != nil {
-				return &exitError{exitProblems, fmt.Errorf("nothing was written:\n%w", err)}
-			}
-			name := strings.TrimSuffix(strings.TrimSuffix(filepath.Base(args[0]), ".json"), ".task-definition")
-			return writeBoth(out, name, o.Task, o.Service)
-		},
-	}
-	c.Flags().StringVarP(&out, "output", "o", "", "directory for NAME.task-definition.json and NAME.service.json")
-	if err := c.MarkFlagRequired("output"); err != nil {
-		panic(err) // the flag is defined above
-	}
-	return c
 }

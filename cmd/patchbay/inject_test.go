@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -110,14 +111,28 @@ func TestInjectECS(t *testing.T) {
 		}
 	}
 	args := []string{"inject", "ecs", "task.json", "service.json", "-o", "mesh", "--image", "patchbay:1", "--xds", "patchbay.internal:18000", "--agent", "patchbay.internal:18001"}
-	if code, out := command(t, args...); code != exitDone || !strings.Contains(out, "note: task.json: taskDefinition") {
-		t.Fatalf("%d %s", code, out)
+	code, out := command(t, args...)
+	for _, want := range []string{
+		"note: task.json: taskDefinition", "wrote mesh/backend.task-definition.json\nwrote mesh/backend.service.json\n",
+		"changed: task.json: taskDefinition.cpu: 256 units with 512 MiB become 512 with 1024, as the sidecar wants 256 and 64 more, the next size of Fargate that holds it",
+	} {
+		if code != exitDone || !strings.Contains(out, want) {
+			t.Fatalf("%d, and not said: %s\n%s", code, want, out)
+		}
 	}
-	if code, out := command(t, append(args, "--strict")...); code != exitProblems || !strings.Contains(out, "notes, with --strict") {
+	strict := append(slices.Clone(args), "--strict")
+	strict[5] = "strict"
+	if code, out := command(t, strict...); code != exitProblems || !strings.Contains(out, "nothing was written: ") || !strings.Contains(out, "notes, with --strict") {
 		t.Errorf("strict: %d %s", code, out)
+	}
+	if _, err := os.Stat("strict"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("strict writes: %v", err)
 	}
 	if code, out := command(t, "uninject", "ecs", "mesh/backend.task-definition.json", "mesh/backend.service.json", "-o", "plain"); code != exitDone {
 		t.Fatalf("%d %s", code, out)
+	}
+	if code, out := command(t, "uninject", "ecs", "task.json", "-o", "same"); code != exitDone || !strings.Contains(out, "note: task.json has no patchbay-sidecar") {
+		t.Errorf("never injected: %d %s", code, out)
 	}
 	for i, name := range []string{"task-definition", "service"} {
 		b, err := os.ReadFile("plain/backend." + name + ".json")
@@ -131,6 +146,17 @@ func TestInjectECS(t *testing.T) {
 	if _, err := os.Stat("other"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("something was written: %v", err)
 	}
+	args[9], args[11] = "patchbay.internal", "patchbay.internal:0"
+	if code, out := command(t, args...); code != exitUsage || !strings.Contains(out, `xds: "patchbay.internal"; allowed: HOST:PORT`) || !strings.Contains(out, `agent: "patchbay.internal:0"; allowed`) {
+		t.Errorf("no port: %d %s", code, out)
+	}
+	if code, out := command(t, args[:6]...); code != exitUsage || !strings.Contains(out, "xds: is missing") || !strings.Contains(out, "agent: is missing") {
+		t.Errorf("no addresses: %d %s", code, out)
+	}
+	if code, out := command(t, "uninject", "ecs", "task.json"); code != exitUsage {
+		t.Errorf("no -o: %d %s", code, out)
+	}
+	args[9], args[11] = "a:1", "a:2"
 	if err := os.MkdirAll("keyed", 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,11 @@ func TestJoinFilesAreTold(t *testing.T) {
 	var told struct{ Files map[string]string }
 	dir := filepath.Join(t.TempDir(), "join")
 	code, out := command(t, append(args, "--task-role", "--out", dir)...)
-	if err := json.Unmarshal([]byte(out), &told); code != exitDone || err != nil || len(told.Files) != 2 {
+	note, printed, _ := strings.Cut(out, "\n")
+	if !strings.HasPrefix(note, "note: "+data+" had no control plane's CA, and got one") {
+		t.Errorf("of the new CA nothing is said: %s", note)
+	}
+	if err := json.Unmarshal([]byte(printed), &told); code != exitDone || err != nil || len(told.Files) != 2 {
 		t.Fatalf("%d, %v:\n%s", code, err, out)
 	}
 	for name, text := range told.Files {

@@ -133,5 +133,8 @@ func code(err error) int {
 	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.code
 	}
+	if strings.HasPrefix(err.Error(), "required flag(s) ") { // the library's, which has no type
+		return exitUsage
+	}
 	return exitFailed
 }

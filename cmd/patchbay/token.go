@@ -54,7 +54,9 @@ on to count until 'patchbay token withdraw'.
 With --task-role the directory has no key, and nothing in it is secret: the
 tasks of an ECS service prove their AWS role instead, and with --instance-role
 EC2 instances that of their instance profile (docs/reference/task-roles.md). Nothing is registered then, and --json prints the
-files, too: for a command that runs where nobody can fetch them.`,
+files, too: for a command that runs where nobody can fetch them. The data directory
+has to be that of a control plane, or --trust-domain says what one that starts on it
+later will have.`,
 		Example: `  patchbay token join --data /var/lib/patchbay --namespace prod \
     --workload backend --discovery-name backend --out /join/backend
   patchbay token join --data /var/lib/patchbay --task-role --namespace prod \
@@ -74,6 +76,9 @@ files, too: for a command that runs where nobody can fetch them.`,
 			}
 			if err != nil {
 				return err
+			}
+			if done.NewCA {
+				fmt.Fprintf(c.ErrOrStderr(), "note: %s had no control plane's CA, and got one: who joins with %s trusts a control plane with this data directory and no other\n", r.Data, r.Out)
 			}
 			return printJoined(c.OutOrStdout(), r, done, asJSON)
 		},

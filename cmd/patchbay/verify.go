@@ -70,7 +70,7 @@ It exits with 4 if a check fails. The report ends with its SHA-256.`,
   patchbay verify -o junit > encryption.xml
   patchbay verify backend.prod --audit /var/lib/patchbay/audit.log
   patchbay verify backend.prod --watch
-  patchbay verify --endpoint 10.0.1.5:15000 --name backend.prod --ca roots.pem`,
+  patchbay verify --endpoint 10.0.1.5:15010 --name backend.prod --ca roots.pem`,
 		Args:              cobra.MaximumNArgs(1),
 		RunE:              func(c *cobra.Command, args []string) error { return o.run(c, args) },
 		ValidArgsFunction: o.completeNames,

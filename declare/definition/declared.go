@@ -13,6 +13,7 @@ import (
 const (
 	block      = "serviceConnectConfiguration"
 	deployment = "deploymentConfiguration"
+	policies   = "policies"
 )
 
 // Mapping is one port mapping with where it stands.
@@ -42,12 +43,15 @@ func (d *Definition) InMesh() bool {
 	return on
 }
 
-// Declaration is the document that package declare reads: the service's block
-// and the port mappings of all containers.
+// Declaration is the document that package declare reads: the service's block,
+// the policies beside it, and the port mappings of all containers.
 func (d *Definition) Declaration() *tree.Object {
 	doc := &tree.Object{}
 	if d.Service.Has(block) {
 		doc.Set(block, known(d.Service.Get(block)))
+	}
+	if d.Policies != nil {
+		doc.Set(policies, d.Policies)
 	}
 	if sc := doc.Object(block); sc != nil && d.Namespace != "" {
 		sc.Set("namespace", d.Namespace)
@@ -120,6 +124,9 @@ func (d *Definition) Declare() (declare.Task, Problems) {
 func (d *Definition) declared(p declare.Problem) Problem {
 	if p.Path == "declaration" {
 		return Problem{d.ServiceFile(), d.ServiceAt.Path(block), p.Text}
+	}
+	if at, is := strings.CutPrefix(p.Path, policies); is && (at == "" || at[0] == '.') {
+		return Problem{d.PoliciesAt.File, d.PoliciesAt.Path(p.Path), p.Text}
 	}
 	rest, is := strings.CutPrefix(p.Path, "portMappings")
 	if !is {

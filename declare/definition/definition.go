@@ -35,6 +35,9 @@ type Definition struct {
 	Task, Service *tree.Object
 	Exists        bool   // Service was read from an answer about one that runs
 	Namespace     string // of the service; empty if it is not known
+	// Policies is what the task wants of calls, which ECS has no words for: the
+	// service's own member policies, or a file beside it; nil if there is none.
+	Policies *tree.Object
 	// Targets tells of the load balancer's half what the text shows, by the
 	// index of loadBalancers.
 	Targets map[int]Target
@@ -43,8 +46,8 @@ type Definition struct {
 	// Notes are what was taken for granted.
 	Notes []Problem
 
-	// TaskAt and ServiceAt tell where both stand.
-	TaskAt, ServiceAt Place
+	// TaskAt, ServiceAt and PoliciesAt tell where they stand.
+	TaskAt, ServiceAt, PoliciesAt Place
 }
 
 // Target is the target group that a service registers with, and who sends to

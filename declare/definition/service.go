@@ -32,6 +32,9 @@ func (c *checker) service(declared declare.Task) {
 	if why, unknown := c.d.ServiceAt.whyUnknown(block + ".namespace"); unknown && c.d.Namespace == "" {
 		c.badService(block+".namespace", "%s", why)
 	}
+	if c.d.Form == CloudFormation && s.Has(policies) {
+		c.badService(policies, "is no property of AWS::ECS::Service; allowed: a file of them, by --policies")
+	}
 	c.unknowns()
 	if c.d.Task == nil {
 		return

@@ -26,7 +26,7 @@ func (r *reader) ecs(file string, root *tree.Object) {
 		r.answer(file, root)
 	case root.Object("service") != nil:
 		r.addService(file, "service", root.Object("service"))
-	case root.Has("serviceName") || root.Has("serviceArn") || root.Has("serviceConnectConfiguration"):
+	case root.Has("serviceName") || root.Has("serviceArn") || root.Has(block):
 		r.addService(file, "", root)
 	case root.Has("enabled"):
 		r.addService(file, "", tree.Of("serviceConnectConfiguration", root))
@@ -70,6 +70,12 @@ func (r *reader) addService(file, path string, s *tree.Object) {
 		Name: s.Text("serviceName"), Form: definition.ECS, Service: s,
 		Exists:    s.Has("serviceArn") || s.Has("deployments"),
 		ServiceAt: place{File: file, At: map[string]spot{"": stand(path, same)}},
+	}
+	if s.Get(policies) != nil {
+		d.Policies, d.PoliciesAt = s.Object(policies), d.ServiceAt
+		if d.Policies == nil {
+			r.bad(file, d.ServiceAt.Path(policies), "is not an object; allowed: policies by discoveryName")
+		}
 	}
 	if d.Name == "" {
 		d.Name = s.Text("service") // of UpdateService

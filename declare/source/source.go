@@ -23,7 +23,10 @@ type (
 	spot  = definition.Spot
 )
 
-const block = "serviceConnectConfiguration"
+const (
+	block    = "serviceConnectConfiguration"
+	policies = "policies"
+)
 
 func same(key string) string { return key }
 
@@ -91,19 +94,12 @@ func (r *reader) file(f File) {
 		r.bad(f.Name, "", "has %d bytes; allowed: up to %d", len(f.Text), maxText)
 		return
 	}
-	var v any
-	var err error
-	if text[0] == '{' || text[0] == '[' {
-		v, err = tree.Read(text)
-	} else {
-		v, err = fromYAML(text)
-	}
-	if err != nil {
+	root, err := object(text)
+	switch {
+	case err != nil:
 		r.bad(f.Name, "", "%v", err)
 		return
-	}
-	root, ok := v.(*tree.Object)
-	if !ok {
+	case root == nil:
 		r.bad(f.Name, "", "is not an object; allowed: %s", forms)
 		return
 	}
@@ -115,6 +111,19 @@ func (r *reader) file(f File) {
 	default:
 		r.ecs(f.Name, root)
 	}
+}
+
+// object reads JSON or YAML; nil if it is no object.
+func object(text []byte) (*tree.Object, error) {
+	var v any
+	var err error
+	if text[0] == '{' || text[0] == '[' {
+		v, err = tree.Read(text)
+	} else {
+		v, err = fromYAML(text)
+	}
+	root, _ := v.(*tree.Object)
+	return root, err
 }
 
 // pair joins the one task definition with the one service of ECS files.

@@ -38,6 +38,9 @@ func (in *inject) sidecar() *tree.Object {
 	if in.wiring() == "redirect" {
 		c.Set("linuxParameters", tree.Of("capabilities", tree.Of("add", []any{"NET_ADMIN"})))
 	}
+	if low := in.low(); len(low) > 0 && in.d.NetworkMode() == definition.AWSVPC && !in.controlled() {
+		c.Set("systemControls", []any{tree.Of("namespace", anyPort, "value", "0")})
+	}
 	if in.d.NetworkMode() == definition.Bridge {
 		c.Set("dependsOn", in.offering())
 	}
@@ -58,22 +61,6 @@ func (in *inject) environment() []any {
 	add("PATCHBAY_STOP_TIMEOUT", fmt.Sprintf("%ds", stopTimeout))
 	add("PATCHBAY_WIRING", in.wiring())
 	add("PATCHBAY_XDS", strings.Join(in.s.XDS, ","))
-	return list
-}
-
-// ports are where other tasks and load balancers reach the ingress.
-func (in *inject) ports() []any {
-	var list []any
-	for _, p := range in.task.Ports {
-		m := tree.Of("containerPort", tree.Number(int(p.IngressPort)), "protocol", "tcp")
-		switch in.d.NetworkMode() {
-		case definition.Bridge:
-			m.Set("hostPort", tree.Number(0)) // any that is free
-		default:
-			m.Set("hostPort", tree.Number(int(p.IngressPort)))
-		}
-		list = append(list, m)
-	}
 	return list
 }
 

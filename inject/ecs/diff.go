@@ -19,7 +19,7 @@ func Diff(d *definition.Definition, r *Result) []byte {
 	cluster := cmp.Or(service.Text("cluster"), service.Text("clusterArn"))
 	service.Delete(serviceAnswerOnly...)
 	if d.Exists { // as update-service calls them
-		service.Delete(notUpdated...)
+		service.Delete(append(notUpdated, "desiredCount")...)
 		name := service.Text("serviceName")
 		service.Delete("serviceName")
 		service.SetAt(0, "service", name)

@@ -22,7 +22,10 @@ import (
 // Sidecar is the name of the container that is added.
 const Sidecar = "patchbay-sidecar"
 
-const block = "serviceConnectConfiguration"
+const (
+	block    = "serviceConnectConfiguration"
+	policies = "policies"
+)
 
 // Settings say what a definition does not.
 type Settings struct {
@@ -39,6 +42,8 @@ type Settings struct {
 	Requests int `json:"requests,omitempty"`
 	Services int `json:"services,omitempty"`
 	Tasks    int `json:"tasks,omitempty"`
+
+	undo bool // to be taken away: what was written is not refused any more
 }
 
 // Original is the text that was injected, byte for byte.
@@ -53,7 +58,9 @@ type Result struct {
 	Name          string
 	Task, Service []byte
 	Update        bool // Service is for update-service
-	Notes         definition.Problems
+	// Notes are what is often a mistake; Changes what was changed that nobody may
+	// expect, and is none.
+	Notes, Changes definition.Problems
 }
 
 // inject is one run.
@@ -65,6 +72,7 @@ type inject struct {
 	service  *tree.Object
 	problems definition.Problems
 	notes    definition.Problems
+	changes  definition.Problems
 }
 
 // Inject gives a definition its sidecar. The same input gives the same output.
@@ -77,7 +85,7 @@ func Inject(d *definition.Definition, s Settings, o Original) (*Result, definiti
 	}
 	in.apply()
 	in.look()
-	r := &Result{Name: d.Name, Update: d.Exists, Notes: append(slices.Clone(d.Notes), in.notes...)}
+	r := &Result{Name: d.Name, Update: d.Exists, Notes: distinct(append(slices.Clone(d.Notes), in.notes...)), Changes: in.changes}
 	in.remember(o)
 	r.Task, r.Service = tree.Write(in.out, "    "), tree.Write(in.service, "    ")
 	if n := len(tree.Line(in.out)); n > maxTask {
@@ -101,11 +109,29 @@ func (in *inject) badService(path, format string, args ...any) {
 }
 
 func (in *inject) note(task bool, path, format string, args ...any) {
+	in.notes = append(in.notes, in.at(task, path, format, args...))
+}
+
+func (in *inject) change(task bool, path, format string, args ...any) {
+	in.changes = append(in.changes, in.at(task, path, format, args...))
+}
+
+func (in *inject) at(task bool, path, format string, args ...any) definition.Problem {
 	p := definition.Problem{File: in.d.ServiceFile(), Path: in.d.ServicePath(path), Text: fmt.Sprintf(format, args...)}
 	if task {
 		p.File, p.Path = in.d.TaskFile(), in.d.TaskPath(path)
 	}
-	in.notes = append(in.notes, p)
+	return p
+}
+
+// distinct leaves out what was said before.
+func distinct(notes definition.Problems) definition.Problems {
+	seen := map[definition.Problem]bool{}
+	return slices.DeleteFunc(notes, func(p definition.Problem) bool {
+		dup := seen[p]
+		seen[p] = true
+		return dup
+	})
 }
 
 // check says what does not hold, by ECS's rules and by ours.
@@ -128,12 +154,10 @@ func (in *inject) check() {
 	}
 	for i, c := range d.Containers() {
 		if c.Text("name") == Sidecar {
-			in.badTask(fmt.Sprintf("containerDefinitions[%d].name", i), "%s is there already; allowed: the definition without it (patchbay inject ecs --remove)", Sidecar)
+			in.badTask(fmt.Sprintf("containerDefinitions[%d].name", i), "%s is there already; allowed: the definition without it (patchbay uninject ecs)", Sidecar)
 		}
 	}
-	if !d.Task.Has("taskRoleArn") && d.NetworkMode() == definition.AWSVPC {
-		in.badTask("taskRoleArn", "is missing; allowed: a role, by which the task proves who it is (it needs no permission)")
-	}
+	in.roleAndJoin()
 	in.wiringFits()
 }
 
@@ -215,6 +239,13 @@ func (in *inject) size() {
 	}
 	in.out.Set("cpu", fmt.Sprint(newCPU))
 	in.out.Set("memory", fmt.Sprint(newMemory))
+	if newCPU != cpu || newMemory != memory {
+		why := ""
+		if in.d.Fargate() {
+			why = ", the next size of Fargate that holds it"
+		}
+		in.change(true, "cpu", "%d units with %d MiB become %d with %d, as the sidecar wants %d and %d more%s", cpu, memory, newCPU, newMemory, c, m, why)
+	}
 }
 
 // advice is AWS's for the size of the proxy: CPU units, MiB.
@@ -264,10 +295,14 @@ func (in *inject) makeService() {
 	}
 	cluster := cmp.Or(s.Text("cluster"), s.Text("clusterArn"))
 	s.Delete(serviceAnswerOnly...)
-	s.Delete(block)
+	s.Delete(block, policies)
 	family := in.out.Text("family")
 	if in.d.Exists {
 		s.Delete(notUpdated...)
+		if s.Has("desiredCount") {
+			in.change(false, "desiredCount", "is left out, as update-service would set it back, against autoscaling; add it to set it")
+			s.Delete("desiredCount")
+		}
 		name := s.Text("serviceName")
 		s.Delete("serviceName")
 		s.SetAt(0, "service", name)

@@ -29,7 +29,12 @@ const shared = "../../declare/source/testdata/"
 
 var settings = Settings{
 	Image: "patchbay:1", XDS: []string{"patchbay.internal:18000"}, Agent: "patchbay.internal:18001",
-	Join: map[string]string{"join.json": "{}", "ca.pem": "PEM"},
+	Join: map[string]string{"join.json": joined("prod"), "ca.pem": "PEM"},
+}
+
+// joined is a join.json.
+func joined(namespace string) string {
+	return `{"namespace": "` + namespace + `", "workload": "backend", "discoveryNames": ["backend", "backend-prod", "rpc"]}`
 }
 
 func file(t testing.TB, name string) source.File {
@@ -78,6 +83,8 @@ func examples(t *testing.T) []example {
 	ec2 := []string{`"requiresCompatibilities": ["FARGATE"]`, `"requiresCompatibilities": ["EC2"]`, `"launchType": "FARGATE"`, `"launchType": "EC2"`}
 	without := []string{`"networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-1"], "securityGroups": ["sg-1"], "assignPublicIp": "DISABLED"}},`, "",
 		`"tls": {"issuerCertificateAuthority": {"awsPcaAuthorityArn": "arn:aws:acm-pca:eu-west-1:111122223333:certificate-authority/0f0f0f0f-1111-2222-3333-444444444444"}, "kmsKey": "k", "roleArn": "r"}`, `"ingressPortOverride": 15999`}
+	templated := settings
+	templated.Join = map[string]string{"join.json": joined("mesh-prod"), "ca.pem": "PEM"}
 	busy := settings
 	busy.Requests, busy.Services, busy.Join = 1000, 101, nil
 	mode := func(m string) []source.File {
@@ -93,7 +100,7 @@ func examples(t *testing.T) []example {
 		{"host", settings, mode("host")},
 		{"running", settings, []source.File{task, file(t, "services.answer.json")}},
 		{"terraform", settings, []source.File{file(t, "plan.json")}},
-		{"template", settings, []source.File{plainTemplate(t)}},
+		{"template", templated, []source.File{plainTemplate(t)}},
 	}
 }
 

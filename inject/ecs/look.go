@@ -16,6 +16,7 @@ func (in *inject) look() {
 		in.lookAtBalancer(i)
 	}
 	in.lookAtPorts()
+	in.lookAtLowPorts()
 	in.lookAtTLS()
 	if in.s.Join == nil {
 		in.note(true, "", "the sidecar looks for its join directory at /join of the image; --join DIR puts it into the task definition")
@@ -39,7 +40,11 @@ func (in *inject) lookAtTask() {
 		}
 	}
 	if _, _, ok := in.d.Size(); !ok && !in.d.Fargate() {
-		in.note(true, "memory", "is missing for the task: Service Connect demands it, and without it the sidecar may take what the host has")
+		for _, key := range []string{"cpu", "memory"} {
+			if !in.d.Task.Has(key) {
+				in.note(true, key, "is missing for the task: Service Connect demands both cpu and memory, and without them the sidecar may take what the host has")
+			}
+		}
 	}
 	if in.d.NetworkMode() != definition.AWSVPC && in.s.Join != nil {
 		in.note(true, "networkMode", "is %s: such a task can't prove its role, and needs a join directory with a key, mounted at /join (patchbay token join)", in.d.NetworkMode())
@@ -86,8 +91,13 @@ func (in *inject) lookAtBalancer(i int) {
 	}
 }
 
-// lookAtTLS notes what the blocks say in vain.
+// lookAtTLS notes what the blocks say in vain, and what goes in plain text.
 func (in *inject) lookAtTLS() {
+	for i, p := range in.task.Ports {
+		if p.TLS == nil && in.d.NetworkMode() != definition.Bridge {
+			in.note(false, fmt.Sprintf("%s.services[%d].tls", block, i), "is missing: %s is called in plain text; with issuerCertificateAuthority there it is encrypted", p.DiscoveryName)
+		}
+	}
 	for _, p := range in.task.Ignored {
 		in.note(false, p.Path, "%s", p.Text)
 	}

@@ -25,6 +25,8 @@ type memory struct {
 	Version  int      `json:"version"`
 	Settings Settings `json:"settings"`
 	Original Original `json:"original"`
+	// Policies are those that the service itself does not have.
+	Policies json.RawMessage `json:"policies,omitempty"`
 }
 
 // maxMemory bounds a label that is read.
@@ -32,7 +34,11 @@ const maxMemory = 4 << 20
 
 // remember puts the originals into the sidecar.
 func (in *inject) remember(o Original) {
-	text, err := json.Marshal(memory{1, in.s, o})
+	m := memory{Version: 1, Settings: in.s, Original: o}
+	if in.d.Policies != nil && !in.d.Service.Has(policies) {
+		m.Policies = tree.Line(in.d.Policies)
+	}
+	text, err := json.Marshal(m)
 	if err != nil {
 		panic(err) // strings and numbers alone
 	}
@@ -123,6 +129,19 @@ func Remove(task, service source.File) (Original, error) {
 	return out, nil
 }
 
+// Injected reports whether a task definition has the sidecar.
+func Injected(task source.File) bool {
+	root, err := object(task)
+	if err != nil {
+		return false
+	}
+	if inner := root.Object("taskDefinition"); inner != nil {
+		root = inner
+	}
+	_, ok := find(root)
+	return ok
+}
+
 func object(f source.File) (*tree.Object, error) {
 	v, err := tree.Read(f.Text)
 	o, ok := v.(*tree.Object)
@@ -156,6 +175,12 @@ func again(m memory) (*Result, *definition.Definition, error) {
 	if len(found) != 1 {
 		return nil, nil, fmt.Errorf("%d definitions", len(found))
 	}
+	if len(m.Policies) > 0 {
+		if found[0].Policies, err = object(source.File{Text: m.Policies}); err != nil {
+			return nil, nil, err
+		}
+	}
+	m.Settings.undo = true
 	r, problems := Inject(found[0], m.Settings, m.Original)
 	if len(problems) > 0 {
 		return nil, nil, problems

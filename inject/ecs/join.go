@@ -1,0 +1,64 @@
+package ecs
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"patchbay/declare/definition"
+)
+
+// roleAndJoin holds the task against what it proves who it is with.
+func (in *inject) roleAndJoin() {
+	if !in.d.Task.Has("taskRoleArn") && in.d.NetworkMode() == definition.AWSVPC {
+		if _, later := in.d.TaskAt.Unknown["taskRoleArn"]; !later {
+			in.badTask("taskRoleArn", "is missing; allowed: a role, by which the task proves who it is (it needs no permission)")
+		} else if in.d.Form == definition.Terraform {
+			in.change(true, "taskRoleArn", "is known after apply only, and stays as it is; identities.taskRoles of the control plane has to name it")
+		}
+	}
+	if in.s.Join == nil || in.s.undo || !in.task.Enabled {
+		return
+	}
+	var made struct { // docs/reference/joining.md
+		Namespace, Workload string
+		DiscoveryNames      []string
+	}
+	if err := json.Unmarshal([]byte(in.s.Join["join.json"]), &made); err != nil {
+		in.badJoin("%v; allowed: a directory as patchbay token join makes it", err)
+		return
+	}
+	if ns := in.namespace(); ns != "" && !strings.HasPrefix(ns, "arn:") && !strings.EqualFold(ns, made.Namespace) {
+		in.badJoin("is for the namespace %q, and the service is in %q; allowed: a directory made with --namespace %s", made.Namespace, ns, ns)
+	}
+	for _, p := range in.task.Ports {
+		if !slices.Contains(made.DiscoveryNames, p.DiscoveryName) {
+			in.badJoin("is for the workload %s, which may not offer %s; allowed: a directory made with --discovery-name %s", made.Workload, p.DiscoveryName, p.DiscoveryName)
+		}
+	}
+	if names := in.names(); in.d.Service.Text("serviceName") != "" && !slices.Contains(names, made.Workload) {
+		in.notes = append(in.notes, definition.Problem{Path: "--join", Text: fmt.Sprintf("is for the workload %s, and the service is called %s; the role of the task has to be that of %s in identities.taskRoles", made.Workload, names[0], made.Workload)})
+	}
+}
+
+func (in *inject) badJoin(format string, args ...any) {
+	in.problems = append(in.problems, definition.Problem{Path: "--join", Text: fmt.Sprintf(format, args...)})
+}
+
+func (in *inject) namespace() string {
+	if in.task.Namespace != "" {
+		return in.task.Namespace
+	}
+	return in.d.Namespace
+}
+
+// names are those by which a service may be known: the workload is often called
+// so.
+func (in *inject) names() []string {
+	names := []string{in.d.Name, in.d.Task.Text("family")}
+	for _, p := range in.task.Ports {
+		names = append(names, p.DiscoveryName)
+	}
+	return names
+}
