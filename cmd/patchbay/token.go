@@ -77,7 +77,7 @@ later will have.`,
 			if err != nil {
 				return err
 			}
-			if done.NewCA {
+			if done.NewCA && r.ByRole != "" { // with a key it is the usual first step
 				fmt.Fprintf(c.ErrOrStderr(), "note: %s had no control plane's CA, and got one: who joins with %s trusts a control plane with this data directory and no other\n", r.Data, r.Out)
 			}
 			return printJoined(c.OutOrStdout(), r, done, asJSON)
