@@ -41,13 +41,20 @@ create-service' (update-service for one that runs). The files are what the AWS
 command line prints or takes (describe-task-definition, describe-services), the
 output of 'terraform show -json PLAN', or a CloudFormation template.
 
+Of a template it writes the template, with these two resources changed and all
+else as it was. Of a plan it writes besides NAME.hcl: what to change in the files of
+Terraform.
+
 Applications wait until the sidecar is healthy, and are stopped before it; CPU and
 memory grow as AWS advises for the proxy; load balancers are aimed at the
 sidecar's port. On Fargate it needs no privileges.
 
+What ECS has no words for, policies, stands beside the block in the service, or in
+a file of its own (--policies).
+
 Everything that is wrong is said at once, in the words of the file; exit code 4
 then, and nothing is written. What is often a mistake is noted; with --strict that
-is exit code 4, too. With --previous it is wrong to change a port's appProtocol: a
+is the same. With --previous it is wrong to change a port's appProtocol: a
 service keeps its own for ever. --diff prints what would change, and writes
 nothing. 'patchbay uninject ecs' gives back what was there.`,
 		Example: `  aws ecs describe-task-definition --task-definition backend > task.json
@@ -57,6 +64,8 @@ nothing. 'patchbay uninject ecs' gives back what was there.`,
   aws ecs register-task-definition --cli-input-json file://mesh/backend.task-definition.json
   aws ecs update-service --cli-input-json file://mesh/backend.service.json
   patchbay inject ecs new.json service.json --previous task.json --diff \
+    --xds patchbay.internal:18000 --agent patchbay.internal:18001
+  patchbay inject ecs template.yaml -o mesh --join join --policies policies.yaml \
     --xds patchbay.internal:18000 --agent patchbay.internal:18001`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -73,7 +82,7 @@ nothing. 'patchbay uninject ecs' gives back what was there.`,
 			if f.settings.Join, err = joinFiles(f.join); err != nil {
 				return err
 			}
-			f.source.Namespace = f.settings.Namespace
+			f.source.Namespace, f.settings.Parameters = f.settings.Namespace, f.source.Parameters
 			return f.run(c.OutOrStdout(), c.ErrOrStderr(), files)
 		},
 	}
@@ -83,7 +92,7 @@ nothing. 'patchbay uninject ecs' gives back what was there.`,
 
 func (f *injectECS) register(c *cobra.Command) {
 	s, l := &f.settings, c.Flags()
-	l.StringVarP(&f.out, "output", "o", "", "directory for NAME.task-definition.json and NAME.service.json")
+	l.StringVarP(&f.out, "output", "o", "", "directory for NAME.task-definition.json and NAME.service.json, or the template")
 	l.BoolVar(&f.plain, "diff", false, "print what would change as a unified diff, and write nothing")
 	l.StringVar(&f.previous, "previous", "", "the task definition as it is registered now (describe-task-definition), whose protocols must stay")
 	l.StringVar(&s.Image, "image", "patchbay:dev", "the sidecar's image")
@@ -154,7 +163,7 @@ func (f *injectECS) run(stdout, stderr io.Writer, files []source.File) error {
 	case len(results) == 0:
 		return &exitError{exitProblems, errors.New("nothing was written: no service asks for Service Connect, or is named by --service")}
 	}
-	return f.write(stdout, stderr, results)
+	return f.write(stdout, stderr, results, files)
 }
 
 // chosen are the definitions that get a sidecar.
@@ -206,7 +215,7 @@ type injected struct {
 
 // write says what there is to know, and then writes; with --strict nothing if
 // there is anything to note.
-func (f *injectECS) write(stdout, stderr io.Writer, results []injected) error {
+func (f *injectECS) write(stdout, stderr io.Writer, results []injected, files []source.File) error {
 	notes := 0
 	for _, x := range results {
 		for _, n := range x.r.Notes {
@@ -220,18 +229,49 @@ func (f *injectECS) write(stdout, stderr io.Writer, results []injected) error {
 	if f.strict && notes > 0 {
 		return &exitError{exitProblems, fmt.Errorf("nothing was written: %s, with --strict", count.Of(notes, "note"))}
 	}
+	for _, file := range files {
+		if err := f.writeTemplate(stdout, file, results); err != nil {
+			return err
+		}
+	}
 	for _, x := range results {
 		var err error
-		if f.plain {
+		switch {
+		case x.d.Form == definition.CloudFormation:
+		case f.plain:
 			_, err = stdout.Write(ecs.Diff(x.d, x.r))
-		} else {
-			err = writeBoth(stdout, f.out, strings.ReplaceAll(x.r.Name, string(filepath.Separator), "-"), string(x.r.Task), string(x.r.Service))
+		default:
+			err = writeAll(stdout, f.out, strings.ReplaceAll(x.r.Name, string(filepath.Separator), "-"), output{".task-definition.json", x.r.Task}, output{".service.json", x.r.Service}, output{".hcl", x.r.HCL})
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// writeTemplate writes a template with all of its results, if the file is one.
+func (f *injectECS) writeTemplate(stdout io.Writer, file source.File, results []injected) error {
+	made := file
+	var of []*ecs.Result
+	for _, x := range results {
+		if x.d.Form != definition.CloudFormation || x.d.TaskFile() != file.Name {
+			continue
+		}
+		text, err := x.r.Template(made)
+		if err != nil {
+			return &exitError{exitProblems, fmt.Errorf("nothing was written:\n%w", err)}
+		}
+		made.Text, of = text, append(of, x.r)
+	}
+	switch {
+	case len(of) == 0:
+		return nil
+	case f.plain:
+		_, err := stdout.Write(ecs.TemplateDiff(file, made.Text, of...))
+		return err
+	}
+	return writeTemplate(stdout, f.out, file.Name, made.Text)
 }
 
 // before are the definitions of --previous.
@@ -260,25 +300,6 @@ func changed(d *definition.Definition, before []*definition.Definition, of int) 
 		if b.Task != nil && (b.Task.Text("family") == d.Task.Text("family") || len(before) == 1 && of == 1) {
 			return ecs.Changed(d, b)
 		}
-	}
-	return nil
-}
-
-// writeBoth writes a task definition and a service, and says where; an empty
-// text is not written.
-func writeBoth(stdout io.Writer, dir, name, task, service string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	for _, f := range []struct{ suffix, text string }{{".task-definition.json", task}, {".service.json", service}} {
-		if f.text == "" {
-			continue
-		}
-		file := filepath.Join(dir, name+f.suffix)
-		if err := replace(file, []byte(f.text)); err != nil {
-			return err
-		}
-		fmt.Fprintln(stdout, "wrote", file)
 	}
 	return nil
 }

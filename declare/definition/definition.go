@@ -46,6 +46,10 @@ type Definition struct {
 	// Notes are what was taken for granted.
 	Notes []Problem
 
+	// TaskRaw and ServiceRaw are the properties of a template as they are
+	// written, functions in their long form; nil in other forms.
+	TaskRaw, ServiceRaw *tree.Object
+
 	// TaskAt, ServiceAt and PoliciesAt tell where they stand.
 	TaskAt, ServiceAt, PoliciesAt Place
 }

@@ -34,7 +34,7 @@ func (r *reader) template(file string, root *tree.Object) {
 		d := t.service(key, res.Object("Properties"))
 		to := logical(res.Object("Properties").Get("TaskDefinition"))
 		if task := tasks[to]; task != nil {
-			d.Task, d.TaskAt, d.TaskKey = task.Task, task.TaskAt, task.TaskKey
+			d.Task, d.TaskAt, d.TaskKey, d.TaskRaw = task.Task, task.TaskAt, task.TaskKey, task.TaskRaw
 			d.Notes = append(d.Notes, task.Notes...)
 			used[to] = true
 		}
@@ -63,7 +63,7 @@ func (t *template) place(key string) place {
 }
 
 func (t *template) task(key string, properties *tree.Object) *definition.Definition {
-	d := &definition.Definition{Form: definition.CloudFormation, TaskKey: key, Name: key, TaskAt: t.place(key)}
+	d := &definition.Definition{Form: definition.CloudFormation, TaskKey: key, Name: key, TaskAt: t.place(key), TaskRaw: properties.Clone()}
 	d.Task, _ = FromTemplate(t.resolved(properties, "", d.TaskAt.Unknown)).(*tree.Object)
 	if d.Task == nil {
 		d.Task = &tree.Object{}
@@ -77,7 +77,7 @@ func (t *template) task(key string, properties *tree.Object) *definition.Definit
 }
 
 func (t *template) service(key string, properties *tree.Object) *definition.Definition {
-	d := &definition.Definition{Form: definition.CloudFormation, ServiceKey: key, Name: key, ServiceAt: t.place(key)}
+	d := &definition.Definition{Form: definition.CloudFormation, ServiceKey: key, Name: key, ServiceAt: t.place(key), ServiceRaw: properties.Clone()}
 	whole := properties.Clone()
 	// Elsewhere functions stay; in the block the task has to know the values.
 	kept := FromTemplate(t.resolved(without(whole, "ServiceConnectConfiguration"), "", nil))

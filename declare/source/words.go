@@ -76,6 +76,9 @@ var free = map[string]bool{"options": true, "dockerLabels": true, "driverOpts": 
 // functions stay what they are.
 func FromTemplate(v any) any { return rename(v, unpascal) }
 
+// ToTemplate is the other way.
+func ToTemplate(v any) any { return rename(v, pascal) }
+
 func rename(v any, word func(string) string) any {
 	switch v := v.(type) {
 	case *tree.Object:

@@ -83,10 +83,11 @@ func (in *inject) offering() []any {
 // log is where the sidecar logs: as the block says, else as the first
 // application does.
 func (in *inject) log() *tree.Object {
-	if l := in.d.Service.Object(block).Object("logConfiguration"); l != nil {
+	service := in.written(in.d.Service, in.d.ServiceRaw)
+	if l := service.Object(block).Object("logConfiguration"); l != nil {
 		return l.Clone()
 	}
-	for _, c := range in.d.Containers() {
+	for _, c := range in.out.Objects("containerDefinitions") {
 		if l := c.Object("logConfiguration"); l != nil && c.Object("firelensConfiguration") == nil {
 			return l.Clone()
 		}

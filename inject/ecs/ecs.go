@@ -8,7 +8,6 @@
 package ecs
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -17,6 +16,7 @@ import (
 	"patchbay/declare"
 	"patchbay/declare/definition"
 	"patchbay/declare/tree"
+	"patchbay/inject/ecs/template"
 )
 
 // Sidecar is the name of the container that is added.
@@ -34,9 +34,10 @@ type Settings struct {
 	Agent string   `json:"agent"` // its agent ports, HOST:PORT, separated by commas
 	// Join are the files of a join directory without a key; nil: the image has
 	// them at /join.
-	Join      map[string]string `json:"join,omitempty"`
-	Wiring    string            `json:"wiring,omitempty"`    // redirect or bind; empty: what the task can have
-	Namespace string            `json:"namespace,omitempty"` // the cluster's default
+	Join       map[string]string `json:"join,omitempty"`
+	Wiring     string            `json:"wiring,omitempty"`     // redirect or bind; empty: what the task can have
+	Namespace  string            `json:"namespace,omitempty"`  // the cluster's default
+	Parameters map[string]string `json:"parameters,omitempty"` // of a template
 	// What AWS's advice for the proxy's size asks: requests a second at the peak,
 	// services of the namespace, tasks of the namespace.
 	Requests int `json:"requests,omitempty"`
@@ -53,14 +54,22 @@ type Original struct {
 }
 
 // Result is a task definition and a service for `aws ecs
-// register-task-definition` and `create-service` or `update-service`.
+// register-task-definition` and `create-service` or `update-service`. Of a
+// template they are the properties of its resources; [Result.Template] is the
+// template with them.
 type Result struct {
 	Name          string
 	Task, Service []byte
 	Update        bool // Service is for update-service
+	// HCL is what of a Terraform plan has to be changed in its source; nil of
+	// other forms.
+	HCL []byte
 	// Notes are what is often a mistake; Changes what was changed that nobody may
 	// expect, and is none.
 	Notes, Changes definition.Problems
+
+	changed []template.Change // of a template
+	label   string            // what the sidecar carries of the original
 }
 
 // inject is one run.
@@ -86,8 +95,14 @@ func Inject(d *definition.Definition, s Settings, o Original) (*Result, definiti
 	in.apply()
 	in.look()
 	r := &Result{Name: d.Name, Update: d.Exists, Notes: distinct(append(slices.Clone(d.Notes), in.notes...)), Changes: in.changes}
-	in.remember(o)
+	r.label = in.remember(o)
+	if d.Form == definition.CloudFormation {
+		in.template(r)
+	}
 	r.Task, r.Service = tree.Write(in.out, "    "), tree.Write(in.service, "    ")
+	if d.Form == definition.Terraform {
+		r.HCL = in.hcl()
+	}
 	if n := len(tree.Line(in.out)); n > maxTask {
 		return nil, definition.Problems{{File: d.TaskFile(), Path: d.TaskPath(""), Text: fmt.Sprintf("has %d bytes with its sidecar; allowed by ECS: %d", n, maxTask)}}
 	}
@@ -203,18 +218,22 @@ var answerOnly = []string{
 }
 
 func (in *inject) apply() {
-	in.out = in.d.Task.Clone()
+	in.out = in.written(in.d.Task, in.d.TaskRaw)
 	in.out.Delete(answerOnly...)
 	if tags := in.out.List("tags"); len(tags) == 0 {
 		in.out.Delete("tags") // refused when empty
 	}
 	list := in.out.List("containerDefinitions")
-	for _, c := range in.out.Objects("containerDefinitions") {
+	for i, c := range in.out.Objects("containerDefinitions") {
 		if c.Object("firelensConfiguration") != nil || in.d.NetworkMode() == definition.Bridge {
 			continue // the sidecar's own log may go there; in bridge mode it needs the others' addresses
 		}
-		deps := append(c.List("dependsOn"), tree.Of("containerName", Sidecar, "condition", "HEALTHY"))
-		c.Set("dependsOn", deps)
+		deps, isList := c.Get("dependsOn").([]any)
+		if c == nil || definition.Intrinsic(c) || c.Has("dependsOn") && !isList {
+			in.note(true, fmt.Sprintf("containerDefinitions[%d]", i), "is a function, or its dependsOn is: what it makes does not wait for the sidecar; add {ContainerName: %s, Condition: HEALTHY} to its DependsOn", Sidecar)
+			continue
+		}
+		c.Set("dependsOn", append(deps, tree.Of("containerName", Sidecar, "condition", "HEALTHY")))
 	}
 	in.out.Set("containerDefinitions", append(list, in.sidecar()))
 	in.size()
@@ -258,69 +277,6 @@ func (in *inject) advice() (cpu, memory int) {
 		memory = 128
 	}
 	return cpu, memory
-}
-
-// serviceAnswerOnly are what describe-services prints and create-service
-// refuses.
-var serviceAnswerOnly = []string{
-	"serviceArn", "clusterArn", "status", "runningCount", "pendingCount", "deployments", "taskSets", "events",
-	"createdAt", "createdBy", "roleArn", "platformFamily", "currentServiceDeployment", "currentServiceRevisions", "resourceManagementType",
-}
-
-// notUpdated are what create-service takes and update-service does not.
-var notUpdated = []string{"launchType", "schedulingStrategy", "role", "clientToken", "tags"}
-
-// serviceOf is a copy of the service with what the API demands and other forms
-// leave out: its name, and its task definition by family.
-func serviceOf(d *definition.Definition) *tree.Object {
-	s := d.Service.Clone()
-	if d.Form == definition.ECS {
-		return s
-	}
-	if _, text := s.Get("taskDefinition").(string); !text {
-		s.Set("taskDefinition", d.Task.Text("family"))
-	}
-	if !s.Has("serviceName") && !d.Exists {
-		s.SetAt(0, "serviceName", d.Name)
-	}
-	return s
-}
-
-// makeService is the service without Service Connect, so that ECS adds no
-// second sidecar.
-func (in *inject) makeService() {
-	s := serviceOf(in.d)
-	if !in.d.Service.Has("serviceName") && !in.d.Exists {
-		in.note(false, "serviceName", "is missing, and CloudFormation would make one: it is %s here", s.Text("serviceName"))
-	}
-	cluster := cmp.Or(s.Text("cluster"), s.Text("clusterArn"))
-	s.Delete(serviceAnswerOnly...)
-	s.Delete(block, policies)
-	family := in.out.Text("family")
-	if in.d.Exists {
-		s.Delete(notUpdated...)
-		if s.Has("desiredCount") {
-			in.change(false, "desiredCount", "is left out, as update-service would set it back, against autoscaling; add it to set it")
-			s.Delete("desiredCount")
-		}
-		name := s.Text("serviceName")
-		s.Delete("serviceName")
-		s.SetAt(0, "service", name)
-		s.Set(block, tree.Of("enabled", false)) // absent would mean unchanged
-	}
-	if cluster != "" && !s.Has("cluster") {
-		s.SetAt(0, "cluster", cluster)
-	}
-	if in.d.Form == definition.ECS {
-		s.Set("taskDefinition", family)
-	}
-	for i, lb := range s.Objects("loadBalancers") {
-		if p, ok := in.d.Aimed(in.task, i); ok {
-			lb.Set("containerName", Sidecar)
-			lb.Set("containerPort", tree.Number(int(p.IngressPort)))
-		}
-	}
-	in.service = s
 }
 
 // declaration is what the sidecar reads: all that concerns the task, with the

@@ -1,21 +1,14 @@
 package ecs
 
 import (
-	"errors"
 	"flag"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/aws/aws-sdk-go-v2/service/ecs"
-	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 	"github.com/google/go-cmp/cmp"
 
 	"patchbay/declare/definition"
@@ -100,40 +93,44 @@ func examples(t *testing.T) []example {
 		{"host", settings, mode("host")},
 		{"running", settings, []source.File{task, file(t, "services.answer.json")}},
 		{"terraform", settings, []source.File{file(t, "plan.json")}},
-		{"template", templated, []source.File{plainTemplate(t)}},
+		{"template", templated, []source.File{file(t, "template.yaml")}},
 	}
-}
-
-// plainTemplate is a CloudFormation template that says what its functions would.
-func plainTemplate(t *testing.T) source.File {
-	return replaced(file(t, "template.yaml"),
-		"TaskRoleArn: !GetAtt Role.Arn", "TaskRoleArn: arn:aws:iam::111122223333:role/backend", "Image: !Ref Image", "Image: backend:1",
-		"!Ref Logs", "/backend", `!Ref "AWS::Region"`, "eu-west-1", "Cluster: !Ref Cluster", "Cluster: prod", "Subnets: !Ref Subnets", "Subnets: [subnet-1]",
-		"{TargetGroupArn: !Ref Group, ContainerName", "{TargetGroupArn: arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/backend/1, ContainerName",
-		"Namespace: !GetAtt Namespace.Arn", "Namespace: mesh-prod", "!GetAtt Key.Arn", "k", "!GetAtt TLSRole.Arn", "r")
 }
 
 // TestInject: what is written, what is noted, and that it can be undone.
 func TestInject(t *testing.T) {
 	for _, e := range examples(t) {
 		r, o := injected(t, e.s, e.files...)
-		var b strings.Builder
-		task := mustRead(r.Task)
-		c, _ := find(task)
-		labels := c.Object("dockerLabels").Text(label)
-		fmt.Fprintf(&b, "%s%s", strings.Replace(string(r.Task), labels, "WHAT-WAS", 1), r.Service)
-		for _, n := range r.Notes {
-			fmt.Fprintln(&b, n)
-		}
-		golden(t, "testdata/"+e.name+".golden", b.String())
+		golden(t, "testdata/"+e.name+".golden", shown(t, r, e.files))
 		if again, _ := injected(t, e.s, e.files...); string(again.Task) != string(r.Task) || string(again.Service) != string(r.Service) {
 			t.Errorf("%s: the second time differs", e.name)
+		}
+		if e.name == "template" {
+			continue // template_test.go
 		}
 		back, err := Remove(source.File{Name: "task", Text: r.Task}, source.File{Name: "service", Text: r.Service})
 		if err != nil || back != o {
 			t.Errorf("%s: removed: %v\n%s", e.name, err, cmp.Diff(o, back))
 		}
 	}
+}
+
+// shown is what is written, with what is said.
+func shown(t *testing.T, r *Result, files []source.File) string {
+	var b strings.Builder
+	if r.changed != nil {
+		text, err := r.Template(files[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, "%s", strings.Replace(string(text), r.label, "WHAT-WAS", 1))
+	} else {
+		fmt.Fprintf(&b, "%s%s%s", strings.Replace(string(r.Task), r.label, "WHAT-WAS", 1), r.Service, r.HCL)
+	}
+	for _, n := range append(r.Notes, r.Changes...) {
+		fmt.Fprintln(&b, n)
+	}
+	return b.String()
 }
 
 func golden(t *testing.T, name, got string) {
@@ -255,114 +252,6 @@ func TestNotes(t *testing.T) {
 		if strings.Contains(n.Text, "target group") || strings.Contains(n.Text, "TLS 1.3") {
 			t.Errorf("a good target group is noted: %s", n)
 		}
-	}
-}
-
-// TestFieldsOfAnswers: what is taken out of answers is what the API's inputs do
-// not have.
-func TestFieldsOfAnswers(t *testing.T) {
-	fields := func(v any) map[string]bool {
-		m := map[string]bool{}
-		for f := range reflect.TypeOf(v).Fields() {
-			if f.IsExported() {
-				m[strings.ToLower(f.Name[:1])+f.Name[1:]] = true
-			}
-		}
-		return m
-	}
-	less := func(a, b map[string]bool) (out []string) {
-		for k := range a {
-			if !b[k] && k != "resultMetadata" {
-				out = append(out, k)
-			}
-		}
-		slices.Sort(out)
-		return out
-	}
-	sorted := func(l []string) []string { l = slices.Clone(l); slices.Sort(l); return l }
-	if d := cmp.Diff(less(fields(types.TaskDefinition{}), fields(ecs.RegisterTaskDefinitionInput{})), sorted(answerOnly)); d != "" {
-		t.Error(d)
-	}
-	if d := cmp.Diff(less(fields(types.Service{}), fields(ecs.CreateServiceInput{})), sorted(serviceAnswerOnly)); d != "" {
-		t.Error(d)
-	}
-	update := fields(ecs.UpdateServiceInput{})
-	update["serviceName"] = true // called service there
-	if d := cmp.Diff(less(fields(ecs.CreateServiceInput{}), update), sorted(notUpdated)); d != "" {
-		t.Error(d)
-	}
-}
-
-// TestEverything: of a service with all that the API knows, everything stays
-// but what concerns the mesh and what describe-services alone has.
-func TestEverything(t *testing.T) {
-	for _, names := range [][]string{{"task.json", "services.json"}, {"plan.json"}, {"template.json"}} {
-		var files []source.File
-		for _, n := range names {
-			files = append(files, file(t, shared+"everything/"+n))
-		}
-		r, _ := injected(t, settings, files...)
-		found, err := source.Read(source.Options{}, files...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		was, is := found[0].Service, mustRead(r.Service)
-		for _, key := range was.Keys() {
-			switch {
-			case slices.Contains(serviceAnswerOnly, key), r.Update && slices.Contains(notUpdated, key), key == block, key == "loadBalancers", key == "serviceName":
-			case key == "taskDefinition" && is.Has(key):
-			case !cmp.Equal(string(tree.Line(was.Get(key))), string(tree.Line(is.Get(key)))):
-				t.Errorf("%s: %s is %s, was %s", names, key, tree.Line(is.Get(key)), tree.Line(was.Get(key)))
-			}
-		}
-		before, after := was.Objects("loadBalancers")[0], is.Objects("loadBalancers")[0]
-		if string(tree.Line(before.Get("advancedConfiguration"))) != string(tree.Line(after.Get("advancedConfiguration"))) {
-			t.Errorf("%s: the load balancer is %s", names, tree.Line(after))
-		}
-	}
-}
-
-// TestCommandLine: the AWS command line takes what is written, and sends it.
-func TestCommandLine(t *testing.T) {
-	var got []string
-	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, op, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
-		got = append(got, op)
-		fmt.Fprint(w, "{}")
-	}))
-	t.Cleanup(h.Close)
-	ask := func(operation string, text []byte) error {
-		name := filepath.Join(t.TempDir(), "input.json")
-		if err := os.WriteFile(name, text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		c := exec.CommandContext(t.Context(), "aws", "ecs", operation, "--cli-input-json", "file://"+name, "--endpoint-url", h.URL)
-		c.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b", "AWS_REGION=eu-west-1", "AWS_DEFAULT_REGION=eu-west-1", "AWS_EC2_METADATA_DISABLED=true")
-		if out, err := c.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w\n%s", operation, err, out)
-		}
-		return nil
-	}
-	for _, e := range examples(t) {
-		if !slices.Contains([]string{"fargate", "running", "ec2", "terraform", "template"}, e.name) {
-			continue
-		}
-		r, _ := injected(t, e.s, e.files...)
-		do := "create-service"
-		if r.Update {
-			do = "update-service"
-		}
-		if err := errors.Join(ask("register-task-definition", r.Task), ask(do, r.Service)); err != nil {
-			t.Errorf("%s: %v", e.name, err)
-		}
-		if e.name == "fargate" && ask("register-task-definition", []byte(strings.Replace(string(r.Task), `"essential"`, `"esential"`, 1))) == nil {
-			t.Error("the command line takes anything")
-		}
-	}
-	want := []string{"RegisterTaskDefinition", "CreateService", "RegisterTaskDefinition", "CreateService", "RegisterTaskDefinition", "UpdateService",
-		"RegisterTaskDefinition", "CreateService", "RegisterTaskDefinition", "CreateService"}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Error(d)
 	}
 }
 

@@ -48,11 +48,11 @@ func TestPoliciesBesideTheBlock(t *testing.T) {
 	}
 }
 
-// TestPoliciesOfAFile: a plan and a template can't hold them.
+// TestPoliciesOfAFile: a plan can't hold them.
 func TestPoliciesOfAFile(t *testing.T) {
 	for _, e := range examples(t) {
-		if e.name != "terraform" && e.name != "template" {
-			continue
+		if e.name != "terraform" {
+			continue // of a template: template_test.go
 		}
 		found, err := source.Read(source.Options{}, e.files...)
 		if err != nil {
@@ -112,7 +112,7 @@ func TestPoliciesRefused(t *testing.T) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
-	tmpl := once(plainTemplate(t), "LaunchType: FARGATE", "LaunchType: FARGATE\n      Policies: {backend: {}}")
+	tmpl := once(file(t, "template.yaml"), "LaunchType: FARGATE", "LaunchType: FARGATE\n      Policies: {backend: {}}")
 	if found, err = source.Read(source.Options{}, tmpl); err != nil {
 		t.Fatal(err)
 	}

@@ -32,8 +32,8 @@ type memory struct {
 // maxMemory bounds a label that is read.
 const maxMemory = 4 << 20
 
-// remember puts the originals into the sidecar.
-func (in *inject) remember(o Original) {
+// remember puts the originals into the sidecar, and returns the text of the label.
+func (in *inject) remember(o Original) string {
 	m := memory{Version: 1, Settings: in.s, Original: o}
 	if in.d.Policies != nil && !in.d.Service.Has(policies) {
 		m.Policies = tree.Line(in.d.Policies)
@@ -51,7 +51,9 @@ func (in *inject) remember(o Original) {
 		panic(err) // memory alone
 	}
 	c, _ := find(in.out)
-	c.Set("dockerLabels", tree.Of(label, base64.StdEncoding.EncodeToString(b.Bytes())))
+	text64 := base64.StdEncoding.EncodeToString(b.Bytes())
+	c.Set("dockerLabels", tree.Of(label, text64))
+	return text64
 }
 
 // find is the sidecar of a task definition.
@@ -168,9 +170,18 @@ func again(m memory) (*Result, *definition.Definition, error) {
 	for _, text := range []string{m.Original.Task, m.Original.Service} {
 		files = append(files, source.File{Name: "original", Text: []byte(text)})
 	}
-	found, err := source.Read(source.Options{Namespace: m.Settings.Namespace}, files...)
+	return m.inject(nil, files...)
+}
+
+// inject injects files once more: the one definition that they have, or that of
+// the same resources.
+func (m memory) inject(as *definition.Definition, files ...source.File) (*Result, *definition.Definition, error) {
+	found, err := source.Read(source.Options{Namespace: m.Settings.Namespace, Parameters: m.Settings.Parameters}, files...)
 	if err != nil {
 		return nil, nil, err
+	}
+	if as != nil {
+		found = slices.DeleteFunc(found, func(d *definition.Definition) bool { return d.TaskKey != as.TaskKey || d.ServiceKey != as.ServiceKey })
 	}
 	if len(found) != 1 {
 		return nil, nil, fmt.Errorf("%d definitions", len(found))
@@ -302,11 +313,15 @@ func same(a, b any) bool {
 	return tree.Equal(a, b)
 }
 
-// OriginalOf are the texts of the files from which a definition was read; where
-// they are not in ECS's own form, or one file has several, those in ECS's words.
+// OriginalOf are the texts of the files from which a definition was read, or the
+// resources of a template; of a plan, and where one file has several, those in
+// ECS's words.
 func OriginalOf(d *definition.Definition, files ...source.File) Original {
 	if d.Task == nil || d.Service == nil {
 		return Original{}
+	}
+	if d.Form == definition.CloudFormation {
+		return originalOf(d, files)
 	}
 	o := Original{Task: string(tree.Write(d.Task, "    ")), Service: string(tree.Write(serviceOf(d), "    "))}
 	if d.Form != definition.ECS || d.TaskFile() == d.ServiceFile() {
