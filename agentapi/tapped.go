@@ -24,11 +24,11 @@ type Request struct {
 	Authority  string            `json:"authority,omitempty"`
 	Path       string            `json:"path,omitempty"` // without its query unless that was asked for
 	Status     uint32            `json:"status,omitempty"`
-	GRPCStatus string            `json:"grpcStatus,omitempty"`
-	Flags      []string          `json:"flags,omitempty"`    // Envoy's response flags, in words
-	Details    string            `json:"details,omitempty"`  // Envoy's word on who made the response, or ended the connection
-	Upstream   string            `json:"upstream,omitempty"` // IP:port of the endpoint, or application
-	Failure    string            `json:"failure,omitempty"`  // why there is no connection to it
+	GRPCStatus string            `json:"grpcStatus,omitempty"` // by name, such as OK or Unavailable; of services that speak grpc
+	Flags      []string          `json:"flags,omitempty"`      // Envoy's response flags, in words
+	Details    string            `json:"details,omitempty"`    // Envoy's word on who made the response, or ended the connection
+	Upstream   string            `json:"upstream,omitempty"`   // IP:port of the endpoint, or application
+	Failure    string            `json:"failure,omitempty"`    // why there is no connection to it
 	Attempts   uint32            `json:"attempts,omitempty"`
 	DurationMs float64           `json:"durationMs"`
 	Received   uint64            `json:"received"`      // bytes on the wire from the caller

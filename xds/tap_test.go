@@ -2,19 +2,95 @@ package xds
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"patchbay/agentapi"
 	"patchbay/internal/envoytest"
 	"patchbay/mesh"
 	"patchbay/sidecar/envoy"
+	"patchbay/sidecar/tap"
 	"patchbay/xds/bootstrap"
 )
+
+// tapped starts the Envoy of a task with what a tap of it shows.
+func (c *control) tapped(t *testing.T, id string, ports ...bootstrap.Port) (shown func() []agentapi.Request) {
+	t.Helper()
+	dir := t.TempDir()
+	admin, socket := filepath.Join(dir, "admin.sock"), filepath.Join(dir, "tap.sock")
+	meta := bootstrap.NodeMeta{Version: "test", Wiring: mesh.Bind, Tap: true, Ports: ports}
+	if len(ports) > 0 {
+		meta.Wiring = mesh.NoEgress // two Envoys of one user would share the ports of aliases
+	}
+	b, err := bootstrap.Config{NodeID: id, NodeCluster: filepath.Dir(id), AdminSocket: admin, TapSocket: socket, Meta: meta,
+		XDS: []bootstrap.HostPort{{Host: "127.0.0.1", Port: c.port}}}.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := tap.New(tap.Config{Runtime: envoy.NewAdmin(admin), Socket: socket, Service: func(port string) string { return port + ".prod" }, Log: slog.New(slog.DiscardHandler)})
+	go look.Run(t.Context())
+	envoytest.Start(t, b, admin, "").Ready(t)
+	var mu sync.Mutex
+	var all []agentapi.Request
+	on, failed := make(chan struct{}), make(chan error, 1)
+	begun := sync.OnceFunc(func() { close(on) })
+	go func() {
+		failed <- look.Show(t.Context(), &agentapi.Tap{Lasts: durationpb.New(time.Hour), Sample: bootstrap.TapMillion, Most: tap.MaxRate}, func(p agentapi.Tapped) {
+			begun()
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, p.Requests...)
+		})
+	}()
+	select {
+	case <-on:
+	case err := <-failed:
+		t.Fatal(err)
+	}
+	return func() []agentapi.Request {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(all)
+	}
+}
+
+// TestTapOfEveryProtocol: what both sidecars of a call show of it.
+func TestTapOfEveryProtocol(t *testing.T) {
+	c := startControl(t, 0)
+	web, rpc, raw := offer(t, "web", mesh.HTTP, backend(t, "ok").Port(), ""), offer(t, "rpc", mesh.GRPC, grpcApp(t), ""), offer(t, "raw", mesh.TCP, tcpApp(t), "")
+	at := map[string]mesh.Alias{"web": freeAlias(t, "web"), "rpc": freeAlias(t, "rpc"), "raw": freeAlias(t, "raw")}
+	c.store.SetServices("prod", []*mesh.Service{offered(mesh.TCP, at["raw"], raw), offered(mesh.GRPC, at["rpc"], rpc), offered(mesh.HTTP, at["web"], web)})
+	shown := map[string]func() []agentapi.Request{"ingress": c.tapped(t, "prod/backend/1", web, rpc, raw), "egress": c.tapped(t, "prod/web/1")}
+	want := map[string]string{"web.prod": "GET 200 ", "rpc.prod": "POST 200 OK", "raw.prod": " 0 "}
+	eventually(t, func() error {
+		if err := errors.Join(says(at["web"], "ok")(), callGRPC(t.Context(), at["rpc"]), callTCP(at["raw"])); err != nil {
+			return err
+		}
+		for direction, requests := range shown {
+			for service, words := range want {
+				if !slices.ContainsFunc(requests(), func(r agentapi.Request) bool {
+					return r.Service == service && r.Direction == direction && r.Upstream != "" && r.Sent > 0 && r.TLS == "" &&
+						fmt.Sprintf("%s %d %s", r.Method, r.Status, r.GRPCStatus) == words && (r.Protocol == "tcp") == (service == "raw.prod")
+				}) {
+					return fmt.Errorf("%s of %s is not among %+v", direction, service, requests())
+				}
+			}
+		}
+		return nil
+	})
+}
 
 // TestATapThatIsNotReadHoldsNothingUp: the worst agent takes Envoy's connection
 // and reads nothing. Requests go on, and what Envoy keeps for it is bounded.

@@ -22,7 +22,7 @@ func TestTapped(t *testing.T) {
 		"00:00:00.000 n egress connection ended 0.0 ms, 0 B in, 3.0 MB out, to db.prod 10.0.0.2:1 (plain), at the 2. attempt\n": {
 			Direction: "egress", Protocol: "tcp", Service: "db.prod", Upstream: "10.0.0.2:1", Attempts: 2, Sent: 3_000_000,
 		},
-		"00:00:00.000 n egress POST a/b no answer grpc 14 0.0 ms, 0 B in, 0 B out, to nobody\n": {Direction: "egress", Method: "POST", Authority: "a", Path: "/b", GRPCStatus: "14"},
+		"00:00:00.000 n egress POST a/b no answer grpc Unavailable 0.0 ms, 0 B in, 0 B out, to nobody\n": {Direction: "egress", Method: "POST", Authority: "a", Path: "/b", GRPCStatus: "Unavailable"},
 	} {
 		var b bytes.Buffer
 		p := &Printer{W: &b}

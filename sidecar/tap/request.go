@@ -1,6 +1,7 @@
 package tap
 
 import (
+	"cmp"
 	"net"
 	"slices"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	datav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"patchbay/agentapi"
@@ -35,7 +37,7 @@ func (t *Tap) request(direction string, want *agentapi.Tap, e *datav3.HTTPAccess
 	}
 	r.Path = short(r.Path)
 	r.Status, r.Details = out.GetResponseCode().GetValue(), out.GetResponseCodeDetails()
-	_, _, r.GRPCStatus = more(e.GetCommonProperties())
+	r.GRPCStatus = grpcStatus(cmp.Or(out.GetResponseTrailers()[bootstrap.TapGRPCStatus], out.GetResponseHeaders()[bootstrap.TapGRPCStatus]))
 	if want.GetHeaders() {
 		r.Headers = map[string]string{}
 		for name, value := range in.GetRequestHeaders() {
@@ -64,7 +66,7 @@ func (t *Tap) common(direction string, c *datav3.AccessLogCommon) agentapi.Reque
 	}
 	if direction == bootstrap.TapEgress {
 		r.Service, r.Revision, _ = strings.Cut(c.GetUpstreamCluster(), "~")
-		r.TLS, r.Callee, _ = more(c)
+		r.TLS, r.Callee = more(c)
 		return r
 	}
 	if port, ok := strings.CutPrefix(c.GetUpstreamCluster(), "app-"); ok {
@@ -98,15 +100,24 @@ func method(m corev3.RequestMethod) string {
 }
 
 // more reads [bootstrap.TapTag]; what Envoy has no value for is empty.
-func more(c *datav3.AccessLogCommon) (tls, callee, grpcStatus string) {
+func more(c *datav3.AccessLogCommon) (tls, callee string) {
 	words := strings.Fields(c.GetCustomTags()[bootstrap.TapTag])
 	for i, w := range words {
 		if w == "-" {
 			words[i] = ""
 		}
 	}
-	words = append(words, "", "", "")
-	return words[0], words[1], words[2]
+	words = append(words, "", "")
+	return words[0], words[1]
+}
+
+// grpcStatus is the name of a status that is written as a number.
+func grpcStatus(number string) string {
+	n, err := strconv.ParseUint(number, 10, 32)
+	if err != nil {
+		return ""
+	}
+	return codes.Code(n).String()
 }
 
 // flags are the response flags that are set, in the words of their message.

@@ -61,16 +61,19 @@ type Tap struct {
 	c     Config
 	stray chan struct{} // capacity 1: Envoy logs for nobody
 
-	mu    sync.Mutex
-	lease *lease // nil while nobody looks
+	runtime sync.Mutex // held while Envoy is told what to log
+	mu      sync.Mutex // never held while anything is waited for
+	lease   *lease     // nil while nobody looks
 }
 
-// lease is one looker. Guarded by Tap.mu, but for want and out.
+// lease is one looker.
 type lease struct {
-	want    *agentapi.Tap
-	until   time.Time
-	out     chan agentapi.Request
-	sample  uint32 // of a million
+	want   *agentapi.Tap
+	until  time.Time
+	out    chan agentapi.Request
+	sample uint32 // of a million; of [Tap.Show] alone
+
+	// Guarded by Tap.mu.
 	logged  uint32 // by Envoy, since the last turn
 	leftOut uint64 // since that was last said
 }
@@ -137,7 +140,7 @@ func (t *Tap) Show(ctx context.Context, want *agentapi.Tap, say func(agentapi.Ta
 	}
 	defer t.off(context.WithoutCancel(ctx))
 	defer t.leave()
-	if err := t.on(ctx, l.sample); err != nil {
+	if err := t.on(ctx, l); err != nil {
 		return err
 	}
 	t.c.Log.InfoContext(ctx, "requests are shown to an operator", "lasts", want.GetLasts().AsDuration(), "sample", l.sample)
@@ -153,7 +156,7 @@ func (t *Tap) Show(ctx context.Context, want *agentapi.Tap, say func(agentapi.Ta
 		case <-tick.C:
 			before := l.sample
 			leftOut := t.turn(l)
-			if err := t.on(ctx, l.sample); err != nil && ctx.Err() == nil {
+			if err := t.on(ctx, l); err != nil && ctx.Err() == nil {
 				t.c.Log.WarnContext(ctx, "Envoy could not be told what to log", "error", err)
 			}
 			if leftOut > 0 || l.sample != before {
@@ -192,22 +195,25 @@ func (t *Tap) leave() {
 	t.lease = nil
 }
 
-// on has Envoy log a share of the requests.
-func (t *Tap) on(ctx context.Context, sample uint32) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+// on has Envoy log the lease's share of the requests.
+func (t *Tap) on(ctx context.Context, l *lease) error {
+	t.runtime.Lock()
+	defer t.runtime.Unlock()
 	status := ""
-	if n := t.lease.want.GetLeastStatus(); n > 0 {
+	if n := l.want.GetLeastStatus(); n > 0 {
 		status = strconv.Itoa(int(n))
 	}
-	return t.c.Runtime.SetRuntime(ctx, map[string]string{bootstrap.TapFraction: strconv.Itoa(int(sample)), bootstrap.TapStatus: status})
+	return t.c.Runtime.SetRuntime(ctx, map[string]string{bootstrap.TapFraction: strconv.Itoa(int(l.sample)), bootstrap.TapStatus: status})
 }
 
 // off has Envoy log nothing, unless somebody looks by now.
 func (t *Tap) off(ctx context.Context) {
+	t.runtime.Lock()
+	defer t.runtime.Unlock()
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.lease != nil {
+	somebody := t.lease != nil
+	t.mu.Unlock()
+	if somebody {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, offTime)

@@ -61,13 +61,12 @@ func entry(status uint32, path string) *datav3.HTTPAccessLogEntry {
 	return &datav3.HTTPAccessLogEntry{
 		CommonProperties: &datav3.AccessLogCommon{
 			UpstreamCluster: "app-web", ResponseFlags: &datav3.ResponseFlags{NoHealthyUpstream: true},
-			CustomTags:    map[string]string{bootstrap.TapTag: "- - 14"},
 			TlsProperties: &datav3.TLSProperties{TlsVersion: datav3.TLSProperties_TLSv1_3},
 		},
 		Request: &datav3.HTTPRequestProperties{RequestMethod: corev3.RequestMethod_GET, Path: path, RequestHeaders: map[string]string{
 			"accept": "x", "authorization": "Bearer s3cret", "x-unheard-of": "s3cret",
 		}},
-		Response: &datav3.HTTPResponseProperties{ResponseCode: wrapperspb.UInt32(status)},
+		Response: &datav3.HTTPResponseProperties{ResponseCode: wrapperspb.UInt32(status), ResponseTrailers: map[string]string{bootstrap.TapGRPCStatus: "14"}},
 	}
 }
 
@@ -230,7 +229,7 @@ func TestWhatIsShown(t *testing.T) {
 			t.Fatalf("%+v", l.seen)
 		}
 		r := l.seen[0]
-		if r.Service != "web.prod" || r.TLS != "TLSv1.3" || r.GRPCStatus != "14" || r.Method != "GET" || strings.Join(r.Flags, ",") != "no healthy upstream" || len(r.Path) > longest+len("…") {
+		if r.Service != "web.prod" || r.TLS != "TLSv1.3" || r.GRPCStatus != "Unavailable" || r.Method != "GET" || strings.Join(r.Flags, ",") != "no healthy upstream" || len(r.Path) > longest+len("…") {
 			t.Errorf("%+v", r)
 		}
 		if r.Headers["accept"] != "x" || r.Headers["authorization"] != redacted || r.Headers["x-unheard-of"] != redacted || strings.Contains(r.Path, "s3cret") {

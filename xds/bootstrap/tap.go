@@ -20,10 +20,13 @@ const (
 )
 
 // TapTag is the custom tag with what Envoy's entry has no field for: the version
-// of the upstream connection's TLS, the URI in its peer's certificate, and, of
-// requests, the status of gRPC; with spaces between, and "-" for what is not
-// there. One tag, since each costs memory in every listener.
+// of the upstream connection's TLS and the URI in its peer's certificate, with a
+// space between, and "-" for what is not there. One tag, since each costs memory in
+// every listener.
 const TapTag = "more"
+
+// TapGRPCStatus is the header, or trailer, of responses of gRPC that is logged.
+const TapGRPCStatus = "grpc-status"
 
 // TapHeaders are the request headers of an ingress that are logged besides
 // those that have fields of their own; of [TapSecrets] nobody is shown more than

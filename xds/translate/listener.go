@@ -70,7 +70,7 @@ func egressListener(v View, s *mesh.Service, a mesh.Alias, name string) Resource
 	}
 	log := accessLog(v.AccessLog, s.Protocol)
 	if v.Tap {
-		log = append(log, tapped.Log(bootstrap.TapEgress, s.Protocol.L7()))
+		log = append(log, tapped.Log(bootstrap.TapEgress, s.Protocol))
 	}
 	f := tcpFilter(statEgress, s.Name.String(), or(s.Timeouts.Idle, idleTCP), tries(v.effective(s)), log)
 	if s.Protocol.L7() {
@@ -90,7 +90,7 @@ func ingressListener(in mesh.Ingress, meta bootstrap.NodeMeta, id Identity, trac
 	}
 	log := accessLog(meta.AccessLog, in.Protocol)
 	if meta.Tap {
-		log = append(log, tapped.Log(bootstrap.TapIngress, in.Protocol.L7()))
+		log = append(log, tapped.Log(bootstrap.TapIngress, in.Protocol))
 	}
 	chain := &listenerv3.FilterChain{}
 	if in.Protocol.L7() {

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/translate/extension"
 )
@@ -28,7 +29,7 @@ const quiet = 3600
 // then a request costs one look-up. An entry is sent at once, or dropped where
 // the agent does not read: the buffer of one byte holds one entry, and what is
 // on its way is bounded by the stream's window.
-func Log(name string, l7 bool) *accesslogv3.AccessLog {
+func Log(name string, p mesh.Protocol) *accesslogv3.AccessLog {
 	common := &grpclogv3.CommonGrpcAccessLogConfig{
 		LogName: name,
 		GrpcService: &corev3.GrpcService{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
@@ -38,19 +39,18 @@ func Log(name string, l7 bool) *accesslogv3.AccessLog {
 		BufferSizeBytes:     wrapperspb.UInt32(1),
 		BufferFlushInterval: &durationpb.Duration{Seconds: quiet},
 	}
-	more := "%UPSTREAM_TLS_VERSION% %UPSTREAM_PEER_URI_SAN%"
+	common.CustomTags = []*tracingv3.CustomTag{{Tag: bootstrap.TapTag, Type: &tracingv3.CustomTag_Value{Value: "%UPSTREAM_TLS_VERSION% %UPSTREAM_PEER_URI_SAN%"}}}
 	out := &accesslogv3.AccessLog{Name: "envoy.access_loggers.tcp_grpc", Filter: lifted()}
-	if l7 {
-		more += " %GRPC_STATUS%"
-	}
-	common.CustomTags = []*tracingv3.CustomTag{{Tag: bootstrap.TapTag, Type: &tracingv3.CustomTag_Value{Value: more}}}
-	if !l7 {
+	if !p.L7() {
 		out.ConfigType = &accesslogv3.AccessLog_TypedConfig{TypedConfig: extension.Pack(&grpclogv3.TcpGrpcAccessLogConfig{CommonConfig: common})}
 		return out
 	}
 	http := &grpclogv3.HttpGrpcAccessLogConfig{CommonConfig: common}
 	if name == bootstrap.TapIngress { // a task has few; the names of headers would double what a log costs
 		http.AdditionalRequestHeadersToLog = slices.Concat(bootstrap.TapHeaders, bootstrap.TapSecrets)
+	}
+	if p == mesh.GRPC { // a formatter in a tag sees neither (measured)
+		http.AdditionalResponseHeadersToLog, http.AdditionalResponseTrailersToLog = []string{bootstrap.TapGRPCStatus}, []string{bootstrap.TapGRPCStatus}
 	}
 	out.Name = "envoy.access_loggers.http_grpc"
 	out.ConfigType = &accesslogv3.AccessLog_TypedConfig{TypedConfig: extension.Pack(http)}
