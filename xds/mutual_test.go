@@ -383,6 +383,10 @@ func TestAuthorizationOfConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn.Close()
+	// The application does not hear of those who are refused.
+	if let, all := e.Stats(t)["cluster.app-db.upstream_cx_total"], e.Stats(t)["listener.ingress-db.ssl.handshake"]; let == 0 || let > all {
+		t.Errorf("the application had %v connections, of %v with a certificate", let, all)
+	}
 	if log := e.Log(1000); strings.Contains(log, `"caller":"spiffe://mesh.test/workload/prod/web"`) || strings.Contains(log, `"caller":null`) {
 		t.Errorf("who is let in, or calls nobody, is logged as denied:\n%s", log)
 	}

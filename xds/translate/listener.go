@@ -38,7 +38,7 @@ func redirectListener(port uint16, exclusive bool) Resource {
 		TrafficDirection: corev3.TrafficDirection_OUTBOUND,
 		StatPrefix:       statEgress,
 		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{
-			filter("envoy.filters.network.tcp_proxy", &tcpv3.TcpProxy{
+			filter(tcpProxyName, &tcpv3.TcpProxy{
 				StatPrefix: "unknown_vip", ClusterSpecifier: &tcpv3.TcpProxy_Cluster{Cluster: blackhole},
 			}),
 		}}},
@@ -72,7 +72,7 @@ func egressListener(v View, s *mesh.Service, a mesh.Alias, name string) Resource
 	if v.Tap {
 		log = append(log, tapped.Log(bootstrap.TapEgress, s.Protocol))
 	}
-	f := tcpFilter(statEgress, s.Name.String(), or(s.Timeouts.Idle, idleTCP), tries(v.effective(s)), log)
+	f := filter(tcpProxyName, tcpProxy(statEgress, s.Name.String(), or(s.Timeouts.Idle, idleTCP), tries(v.effective(s)), log))
 	if s.Protocol.L7() {
 		f = httpFilter(statEgress, name, log, v.Tracing, traffic.FaultFilter())
 	}
@@ -147,7 +147,11 @@ func ingressTCP(in mesh.Ingress, id Identity, idle time.Duration, log []*accessl
 			out = append(out, traffic.TCPLimit(p.RateLimit))
 		}
 	}
-	return append(out, tcpFilter(statIngress, "app-"+in.PortName, idle, 1, log))
+	proxy := tcpProxy(statIngress, "app-"+in.PortName, idle, 1, log)
+	if in.Policy.RequiresAt(in.PortName) { // else the application hears of those who are then refused
+		proxy.UpstreamConnectMode, proxy.MaxEarlyDataBytes = tcpv3.UpstreamConnectMode_ON_DOWNSTREAM_TLS_HANDSHAKE, wrapperspb.UInt32(0)
+	}
+	return append(out, filter(tcpProxyName, proxy))
 }
 
 func wildcard(port uint16, ipv6 bool) *corev3.Address {
@@ -192,14 +196,16 @@ func httpManager(stat, routes string, log []*accesslogv3.AccessLog, first ...*hc
 	}
 }
 
-func tcpFilter(stat, cluster string, idle time.Duration, tries uint32, log []*accesslogv3.AccessLog) *listenerv3.Filter {
-	return filter("envoy.filters.network.tcp_proxy", &tcpv3.TcpProxy{
+const tcpProxyName = "envoy.filters.network.tcp_proxy"
+
+func tcpProxy(stat, cluster string, idle time.Duration, tries uint32, log []*accesslogv3.AccessLog) *tcpv3.TcpProxy {
+	return &tcpv3.TcpProxy{
 		StatPrefix:         stat,
 		AccessLog:          log,
 		ClusterSpecifier:   &tcpv3.TcpProxy_Cluster{Cluster: cluster},
 		IdleTimeout:        durationpb.New(idle),
 		MaxConnectAttempts: wrapperspb.UInt32(tries),
-	})
+	}
 }
 
 func filter(name string, m proto.Message) *listenerv3.Filter {
