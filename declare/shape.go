@@ -21,6 +21,7 @@ type shape struct {
 	each *shape             // of an object with any keys: what each holds; nil: not one
 	read func(string) error // of a string that must be read further; nil: any
 	want string             // the JSON type in words
+	num  reflect.Type       // of a number: what must hold it; nil: no number
 }
 
 func shapeOf[T any]() shape { return shapeOfType(reflect.TypeFor[T]()) }
@@ -56,9 +57,9 @@ func shapeOfType(t reflect.Type) shape {
 	case reflect.String:
 		return shape{want: "a string"}
 	case reflect.Float64:
-		return shape{want: "a number"}
+		return shape{want: "a number", num: t}
 	default:
-		return shape{want: "a whole number"}
+		return shape{want: "a whole number", num: t}
 	}
 }
 
@@ -88,6 +89,11 @@ func (c *checker) compare(v any, s shape, path string) any {
 		}
 	default:
 		if s.keys == nil && s.elem == nil && s.each == nil && (s.want == wanted(v) || s.want == "a number" && wanted(v) == "a whole number") {
+			if n, ok := v.(json.Number); ok && s.num != nil && !holds(s.num, n) {
+				c.bad(path, "%s; allowed: %s%s", n, s.want, limits(s.num))
+				c.spoiled[path] = true
+				return nil
+			}
 			if text, ok := v.(string); ok && s.read != nil {
 				if err := s.read(text); err != nil {
 					c.bad(path, "%s", err)
@@ -105,6 +111,24 @@ func (c *checker) compare(v any, s shape, path string) any {
 	c.bad(at, "is %s; allowed: %s", kind(v), s.want)
 	c.spoiled[path] = true
 	return nil
+}
+
+// holds reports whether a number of a type can be n, which is of its kind.
+func holds(t reflect.Type, n json.Number) bool {
+	return json.Unmarshal([]byte(n), reflect.New(t).Interface()) == nil
+}
+
+// limits are those of a whole number's type that people run into.
+func limits(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Uint8, reflect.Uint16, reflect.Uint32:
+		return fmt.Sprintf(" of 0 to %d", uint64(1)<<t.Bits()-1)
+	case reflect.Uint, reflect.Uint64:
+		return " from 0 on"
+	case reflect.Int8, reflect.Int16, reflect.Int32:
+		return fmt.Sprintf(" of %d to %d", -int64(1)<<(t.Bits()-1), int64(1)<<(t.Bits()-1)-1)
+	}
+	return ""
 }
 
 func (c *checker) object(v map[string]any, s shape, path string) any {

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"log/slog"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -281,4 +282,19 @@ func FuzzProof(f *testing.F) {
 			t.Fatalf("accepted %q as %v", p, claims)
 		}
 	})
+}
+
+// TestADamagedRecordOfProofs is said; a line that a crash cut off is none.
+func TestADamagedRecordOfProofs(t *testing.T) {
+	for text, want := range map[string]bool{"9999999999 a\n99999": false, "9999999999 a\n\x00\x01garbage\n9999999999 b\n": true} {
+		data := t.TempDir()
+		must(t, os.MkdirAll(ControlDir(data), 0o700))
+		must(t, os.WriteFile(filepath.Join(ControlDir(data), "used-proofs"), []byte(text), 0o600))
+		var said strings.Builder
+		_, err := NewServer(data, nil, nil, slog.New(slog.NewTextHandler(&said, nil)))
+		must(t, err)
+		if strings.Contains(said.String(), "level=ERROR") != want {
+			t.Errorf("%q: said %q", text, &said)
+		}
+	}
 }

@@ -51,9 +51,13 @@ func (s *Server) Audit(g *Guard, to func(audit.Event)) {
 // NewServer opens the record of used proofs in data (the control plane's data
 // directory).
 func NewServer(data string, signer *Signer, workloads *Workloads, log *slog.Logger) (*Server, error) {
-	u, err := used.Open(filepath.Join(ControlDir(data), "used-proofs"), time.Now())
+	path := filepath.Join(ControlDir(data), "used-proofs")
+	u, err := used.Open(path, time.Now())
 	if err != nil {
 		return nil, err
+	}
+	if n := u.Lost(); n > 0 {
+		log.Error("the record of used proofs is damaged: a proof that stood there and has not expired can be used once more", "path", path, "lines", n)
 	}
 	return &Server{signer: signer, workloads: workloads, used: u, pace: refused.NewPace(), refusals: refused.New(log), audit: func(audit.Event) {}, log: log}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
 
 	"patchbay/mesh"
+	"patchbay/mesh/policy"
 	"patchbay/mesh/record"
 )
 
@@ -164,6 +166,9 @@ func TestRefusals(t *testing.T) {
 				q.Aliases = append(q.Aliases, mesh.Alias{DNSName: fmt.Sprintf("name-%d.with.a.long.tail.that.fills.up", i), Port: 80})
 			}
 		}, ErrNoRoom, []string{"fewer aliases"}},
+		{"too much policy", func(q *Request) {
+			q.Policy = &policy.Policy{Retries: &policy.Retries{On: slices.Repeat([]string{"connect-failure"}, 2000)}}
+		}, ErrNoRoom, []string{"settings of", "smaller policy"}},
 	} {
 		req := request("evil", "t", 66)
 		c.change(&req)

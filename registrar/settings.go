@@ -138,7 +138,7 @@ func (r *Registrar) write(ctx context.Context, req Request, k *known, attrs map[
 	}
 	change, err := record.Plan(attrs, req.settings(), vips)
 	if err != nil {
-		return nil, &Refusal{Reason: ErrNoRoom, Service: name, What: err.Error(), Remedy: "declare fewer aliases"}
+		return nil, &Refusal{Reason: ErrNoRoom, Service: name, What: err.Error(), Remedy: less(req)}
 	}
 	if k == nil {
 		if k, err = r.create(ctx, ns, req); err != nil {
@@ -300,4 +300,12 @@ func assign(req Request, own map[string]netip.Addr, others []other) (map[string]
 		own[a.DNSName], taken[v] = v, true
 	}
 	return own, nil
+}
+
+// less is what a request that finds no room could do without.
+func less(req Request) string {
+	if len(req.Policy.Encode()) > record.MaxValue {
+		return "declare a smaller policy: fewer routes, rules or callers"
+	}
+	return "declare fewer aliases"
 }

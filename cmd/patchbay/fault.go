@@ -22,7 +22,8 @@ func newFaultCmd() *cobra.Command {
 		Long: `Breaks a mesh on this machine on purpose, to see what its applications make of
 it, and reports the requests that failed meanwhile. Every fault ends by itself,
 after --for, and on Ctrl-C, and leaves the mesh as it was; none is written
-anywhere. No connection is cut by delay and abort.
+anywhere. No connection is cut by delay and abort. If the control plane is killed
+meanwhile, sidecars keep what they were told until it is back.
 
 It is refused where the mesh is not a local one: where the registry is AWS Cloud
 Map, its services are others' too.`,

@@ -222,7 +222,8 @@ func runRegistry(ctx context.Context, f registryFlags, out, errOut io.Writer) er
 
 // runningRegistry is a registry with its store and its open port.
 type runningRegistry struct {
-	handler  http.Handler // the server, and what stands before it
+	handler  http.Handler                    // the server, and what stands before it
+	guard    func(http.Handler) http.Handler // before both: who may call by which host
 	server   *registry.Server
 	store    store.Store
 	listener net.Listener
@@ -234,7 +235,7 @@ type runningRegistry struct {
 // Setting is what listen is called where it was written.
 func openRegistry(ctx context.Context, setting, listen string, in store.Store, o registry.Options) (*runningRegistry, error) {
 	r := &runningRegistry{store: in, server: registry.New(in, o)}
-	r.handler = r.server
+	r.handler, r.guard = r.server, func(h http.Handler) http.Handler { return h }
 	if err := r.server.Load(); err != nil && !errors.Is(err, store.ErrUnavailable) {
 		return nil, errors.Join(err, r.store.Close())
 	}
@@ -245,6 +246,9 @@ func openRegistry(ctx context.Context, setting, listen string, in store.Store, o
 	at := r.listener.Addr().(*net.TCPAddr)
 	if o.Keys == nil && !at.IP.IsLoopback() {
 		return nil, errors.Join(&exitError{exitUsage, fmt.Errorf("%s: %s is %s, which is no loopback address, and there are no keys", setting, listen, at)}, r.listener.Close(), r.store.Close())
+	}
+	if o.Keys == nil {
+		r.guard = registry.Local
 	}
 	if at.IP.IsUnspecified() {
 		at = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: at.Port}
@@ -259,7 +263,7 @@ const drainTime = 5 * time.Second
 // run serves until ctx ends, answers what is under way, and closes the store.
 func (r *runningRegistry) run(ctx context.Context) error {
 	s := &http.Server{
-		Handler: r.handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		Handler: r.guard(r.handler), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 64 << 10,
 		// The watch's streams end with ctx; calls don't look at it.
 		BaseContext: func(net.Listener) context.Context { return ctx },

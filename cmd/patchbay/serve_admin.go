@@ -14,6 +14,7 @@ import (
 	"patchbay/admin"
 	"patchbay/admin/page"
 	"patchbay/config"
+	"patchbay/internal/count"
 	"patchbay/tap"
 	"patchbay/xds/csds"
 	"path/filepath"
@@ -79,6 +80,9 @@ func (c *control) csds() map[string]http.Handler {
 	return all
 }
 
+// tokenLeast is how long a token is that nobody guesses; one of ours has 26 characters.
+const tokenLeast = 16
+
 func adminToken(cfg config.Config) (string, error) {
 	file := cfg.Admin.TokenFile
 	if file == "" {
@@ -93,8 +97,12 @@ func adminToken(cfg config.Config) (string, error) {
 		return "", fmt.Errorf("admin token: %w", err)
 	}
 	token := strings.TrimSpace(string(text))
-	if token == "" {
-		return "", fmt.Errorf("admin token: %s is empty", file)
+	if n := len(token); n < tokenLeast {
+		remedy := ""
+		if cfg.Admin.TokenFile == "" {
+			remedy = ". Remove the file: the next start makes a new one"
+		}
+		return "", fmt.Errorf("admin token: %s has %s; allowed: %d or more%s", file, count.Of(n, "character"), tokenLeast, remedy)
 	}
 	return token, nil
 }

@@ -30,6 +30,7 @@ type Once struct {
 	read  int64 // how much of file is in ids
 	lines int   // in file
 	full  int   // as many lines are worth leaving out those that have expired
+	lost  int   // lines that can't be read
 }
 
 // OpenOnce reads what was remembered; now is the time.
@@ -103,6 +104,14 @@ func (u *Once) All() map[string]time.Time {
 	return maps.Clone(u.ids)
 }
 
+// Lost is how many lines of the record could not be read: what they said is
+// forgotten.
+func (u *Once) Lost() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.lost
+}
+
 // follow takes in what others wrote since, also into a file that replaced ours.
 func (u *Once) follow() error {
 	now, err := os.Stat(u.path)
@@ -150,6 +159,8 @@ func (u *Once) take(text []byte) {
 		at, id, ok := strings.Cut(strings.TrimSuffix(string(line), "\n"), " ")
 		if unix, err := strconv.ParseInt(at, 10, 64); ok && err == nil {
 			u.ids[id] = time.Unix(unix, 0)
+		} else if strings.HasSuffix(string(line), "\n") && len(line) > 1 { // else a crash cut it off, and nobody relies on it
+			u.lost++
 		}
 	}
 }

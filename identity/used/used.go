@@ -45,6 +45,10 @@ func Open(path string, now time.Time) (*Proofs, error) {
 	return &Proofs{disk: disk, here: disk.All(), full: leaveOutAt}, nil
 }
 
+// Lost is how many lines of the record could not be read. A proof that stood
+// there is taken once more while it lives.
+func (p *Proofs) Lost() int { return p.disk.Lost() }
+
 // Share asks the other replicas besides. Call it before p is used.
 func (p *Proofs) Share(o Others) { p.others = o }
 

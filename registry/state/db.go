@@ -70,7 +70,13 @@ func (db *DB) Load() error {
 		if t == nil {
 			return fmt.Errorf("table %s is not known", table)
 		}
-		return t.load(key, value)
+		err := t.load(key, value)
+		if err != nil && t.title() == db.tx.Operations.title() {
+			// It says how a call went, and no service or instance hangs on it.
+			db.log.Error("a record of an operation is damaged: it is left out", "operation", key, "error", err)
+			return nil
+		}
+		return err
 	})
 	switch {
 	case err == nil:

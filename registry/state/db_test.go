@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -259,5 +260,28 @@ func TestAnUnreadableStore(t *testing.T) {
 		if db.Load() == nil || db.View(func(*View) { t.Error("it was read") }) == nil || db.Update(func(*Tx) error { return nil }) == nil {
 			t.Errorf("%s was read", c.Table)
 		}
+	}
+}
+
+// TestDamagedRecords: an operation's record says how a call went, and no more:
+// one that is damaged is left out, said, and keeps nothing from starting. Any
+// other record is an error that names it.
+func TestDamagedRecords(t *testing.T) {
+	var said strings.Builder
+	s := &store.Memory{}
+	broken := []store.Change{{Table: "operations", Key: "op-1", Value: []byte(`{"CreateDate": "yesterday", "Created": "yesterday", "Start": "yesterday", "Status": 7, "Type": 7, "ID": 7}`)},
+		{Table: "services", Key: "srv-1", Value: []byte(`{"ID": "srv-1", "NamespaceID": "ns", "Name": "a"}`)}}
+	if err := s.Apply(broken); err != nil {
+		t.Fatal(err)
+	}
+	db := New(s, slog.New(slog.NewTextHandler(&said, nil)))
+	if got := services(t, db); len(got) != 1 || !strings.Contains(said.String(), "op-1") {
+		t.Errorf("services %q; said %q", got, &said)
+	}
+	if err := s.Apply([]store.Change{{Table: "services", Key: "srv-2", Value: []byte("{")}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := New(s, slog.New(slog.DiscardHandler)).Load(); err == nil || !strings.Contains(err.Error(), "srv-2") {
+		t.Errorf("%v", err)
 	}
 }

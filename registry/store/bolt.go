@@ -52,6 +52,9 @@ func OpenBolt(path string) (b *Bolt, err error) {
 	return &Bolt{db: db, path: path}, nil
 }
 
+// isDamaged says what to do with a file, and what is wrong with it.
+const isDamaged = "the registry's file %s is damaged (%w): put a copy of it back, or move it away to start anew: sidecars register again by themselves, what others registered is gone"
+
 // damaged makes an error of what bbolt does with a file that is damaged: it
 // panics, and so does the kernel's map of a file that was cut short. Its result
 // is to be deferred.
@@ -60,7 +63,7 @@ func damaged(path string, err *error) func() {
 	return func() {
 		debug.SetPanicOnFault(before)
 		if p := recover(); p != nil {
-			*err = fmt.Errorf("the registry's file %s is damaged (%v): put a copy of it back, or move it away to start anew: sidecars register again by themselves, what others registered is gone", path, p)
+			*err = fmt.Errorf(isDamaged, path, fmt.Errorf("%v", p))
 		}
 	}
 }
@@ -82,7 +85,7 @@ func checkSchema(tx *bbolt.Tx, path string) error {
 // Load is Store's.
 func (b *Bolt) Load(f func(table, key string, value []byte) error) (err error) {
 	defer damaged(b.path, &err)()
-	return b.db.View(func(tx *bbolt.Tx) error {
+	err = b.db.View(func(tx *bbolt.Tx) error {
 		return tx.ForEach(func(name []byte, bucket *bbolt.Bucket) error {
 			if string(name) == string(metaBucket) {
 				return nil
@@ -90,6 +93,10 @@ func (b *Bolt) Load(f func(table, key string, value []byte) error) (err error) {
 			return bucket.ForEach(func(k, v []byte) error { return f(string(name), string(k), v) })
 		})
 	})
+	if err != nil {
+		return fmt.Errorf(isDamaged, b.path, err)
+	}
+	return nil
 }
 
 // Apply is Store's. The file is synced before it returns. One call is one

@@ -96,6 +96,17 @@ func TestBoltRefusesADamagedFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	again, err := store.OpenBolt(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := errors.New("decode instances 7")
+	if err := again.Load(func(string, string, []byte) error { return bad }); !errors.Is(err, bad) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "put a copy of it back") {
+		t.Errorf("a record that can't be read: %v", err)
+	}
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
 	page, refused := os.Getpagesize(), 0
 	try := func(what string, content []byte) {
 		path := filepath.Join(t.TempDir(), "registry.db")
