@@ -249,7 +249,7 @@ func (p *plane) declareTLS(issuer string) *agentapi.Registration {
 	}}}}})
 	send(p.t, k, &agentapi.Up{Message: &agentapi.Up_Health{Health: &agentapi.Health{EnvoyReady: true, Ports: map[string]agentapi.Health_State{"web": agentapi.Health_HEALTHY}}}})
 	send(p.t, k, &agentapi.Up{Message: &agentapi.Up_Traffic{Traffic: &agentapi.Traffic{
-		Called: []*agentapi.Called{{Service: "other.demo", Requests: 1}}, Served: &agentapi.Served{},
+		Called: []*agentapi.Called{{Service: "legacy.demo", Requests: 1}}, Served: &agentapi.Served{},
 	}}})
 	return receive(p.t, k, (*agentapi.Down).GetRegistration)
 }
