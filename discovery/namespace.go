@@ -342,10 +342,3 @@ func (n *namespace) leave(name mesh.ServiceName, id string) {
 	n.publish()
 	poke(s.wake)
 }
-
-func poke(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}

@@ -223,3 +223,11 @@ func (s *service) pause(now time.Time) time.Duration {
 	}
 	return max(d, time.Millisecond)
 }
+
+// poke wakes whoever waits for c, without waiting for it.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

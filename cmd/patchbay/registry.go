@@ -34,6 +34,24 @@ type registryFlags struct {
 	log                         config.Log
 }
 
+const registryExample = `  patchbay registry --listen 127.0.0.1:18003 &
+  export AWS_ENDPOINT_URL_SERVICEDISCOVERY=http://127.0.0.1:18003 AWS_DEFAULT_REGION=us-east-1
+  export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any AWS_DISABLE_HOST_PREFIX_INJECTION=true
+
+  aws servicediscovery create-http-namespace --name demo
+  aws servicediscovery list-namespaces --query 'Namespaces[].Id'            # ns-…
+  aws servicediscovery create-service --name backend --namespace-id ns-…    # srv-…
+  aws servicediscovery register-instance --service-id srv-… --instance-id one \
+    --attributes AWS_INSTANCE_IPV4=10.0.0.1,AWS_INSTANCE_PORT=8080
+  aws servicediscovery discover-instances --namespace-name demo --service-name backend
+
+  # two of them on one etcd
+  patchbay registry --listen 127.0.0.1:18003 --etcd http://127.0.0.1:2379 &
+  patchbay registry --listen 127.0.0.1:18004 --etcd http://127.0.0.1:2379 &
+
+  # kept on disk, for other machines
+  patchbay registry --listen 0.0.0.0:18003 --data /var/lib/patchbay --keys /etc/patchbay/keys.yaml`
+
 func newRegistryCmd() *cobra.Command {
 	f := registryFlags{}
 	c := &cobra.Command{
@@ -71,24 +89,8 @@ AWS_ENDPOINT_URL_SERVICEDISCOVERY and call AWS: give them --endpoint-url, or
 endpoint_url=.
 
 What differs from AWS, leases and the watch: docs/reference/registry.md.`,
-		Example: `  patchbay registry --listen 127.0.0.1:18003 &
-  export AWS_ENDPOINT_URL_SERVICEDISCOVERY=http://127.0.0.1:18003 AWS_DEFAULT_REGION=us-east-1
-  export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any AWS_DISABLE_HOST_PREFIX_INJECTION=true
-
-  aws servicediscovery create-http-namespace --name demo
-  aws servicediscovery list-namespaces --query 'Namespaces[].Id'            # ns-…
-  aws servicediscovery create-service --name backend --namespace-id ns-…    # srv-…
-  aws servicediscovery register-instance --service-id srv-… --instance-id one \
-    --attributes AWS_INSTANCE_IPV4=10.0.0.1,AWS_INSTANCE_PORT=8080
-  aws servicediscovery discover-instances --namespace-name demo --service-name backend
-
-  # two of them on one etcd
-  patchbay registry --listen 127.0.0.1:18003 --etcd http://127.0.0.1:2379 &
-  patchbay registry --listen 127.0.0.1:18004 --etcd http://127.0.0.1:2379 &
-
-  # kept on disk, for other machines
-  patchbay registry --listen 0.0.0.0:18003 --data /var/lib/patchbay --keys /etc/patchbay/keys.yaml`,
-		Args: cobra.NoArgs,
+		Example: registryExample,
+		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return runRegistry(c.Context(), f, c.OutOrStdout(), c.ErrOrStderr())
 		},

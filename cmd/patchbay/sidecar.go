@@ -188,12 +188,7 @@ func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
 			errs = append(errs, err)
 		}
 	}
-	if err := onECS(c.Context(), &cfg); err != nil {
-		errs = append(errs, err)
-	}
-	if err := onEC2(c.Context(), &cfg); err != nil {
-		errs = append(errs, err)
-	}
+	errs = append(errs, onECS(c.Context(), &cfg), onEC2(c.Context(), &cfg))
 	if cfg.Task == "" {
 		cfg.Task = hostTask()
 	}

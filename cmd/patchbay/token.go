@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"patchbay/identity"
 	"patchbay/identity/taskrole"
@@ -83,7 +84,17 @@ later will have.`,
 			return printJoined(c.OutOrStdout(), r, done, asJSON)
 		},
 	}
+	joinFlags(c.Flags(), &r)
 	f := c.Flags()
+	f.BoolVar(&byTask, "task-role", false, "no key: the workload's tasks join by their AWS role, which identities.taskRoles of the control plane's file names")
+	f.BoolVar(&byInstance, "instance-role", false, "no key: the workload's EC2 instances join by their AWS role, which identities.instanceRoles of the control plane's file names")
+	c.MarkFlagsMutuallyExclusive("task-role", "instance-role")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+// joinFlags are those that say what is asked for.
+func joinFlags(f *pflag.FlagSet, r *identity.JoinRequest) {
 	f.StringVar(&r.Data, "data", "", "the control plane's data directory")
 	f.StringVar(&r.TrustDomain, "trust-domain", "", "trustDomain of the control plane's configuration (default: that of the data directory's CA, else "+identity.DefaultTrustDomain+")")
 	f.StringVar(&r.Workload.Namespace, "namespace", "", "the workload's Cloud Map namespace")
@@ -91,11 +102,6 @@ later will have.`,
 	f.StringArrayVar(&r.Workload.DiscoveryNames, "discovery-name", nil, "a discoveryName that the workload may offer (repeat for more)")
 	f.StringVar(&r.Out, "out", "", "the directory to make")
 	f.BoolVar(&r.NewKey, "new-key", false, "make a new key even where the directory holds a good one")
-	f.BoolVar(&byTask, "task-role", false, "no key: the workload's tasks join by their AWS role, which identities.taskRoles of the control plane's file names")
-	f.BoolVar(&byInstance, "instance-role", false, "no key: the workload's EC2 instances join by their AWS role, which identities.instanceRoles of the control plane's file names")
-	c.MarkFlagsMutuallyExclusive("task-role", "instance-role")
-	f.BoolVar(&asJSON, "json", false, "print JSON")
-	return c
 }
 
 // printJoined says what was done, and of which directory.

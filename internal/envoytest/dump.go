@@ -17,38 +17,42 @@ type Dump struct {
 
 const types = "type.googleapis.com/envoy."
 
+type named struct {
+	Name        string
+	ClusterName string `json:"cluster_name"`
+}
+
+// configDump is the part of the answer that is read.
+type configDump struct {
+	Configs []struct {
+		ActiveClusters []struct {
+			Version string `json:"version_info"`
+			Cluster named
+		} `json:"dynamic_active_clusters"`
+		WarmingClusters []struct{ Cluster named } `json:"dynamic_warming_clusters"`
+		Listeners       []struct {
+			Name   string
+			Active *struct {
+				Version string `json:"version_info"`
+			} `json:"active_state"`
+			Warming *struct{}                 `json:"warming_state"`
+			Error   *struct{ Details string } `json:"error_state"`
+		} `json:"dynamic_listeners"`
+		Routes []struct {
+			Version string `json:"version_info"`
+			Route   named  `json:"route_config"`
+		} `json:"dynamic_route_configs"`
+		Secrets []struct {
+			Name    string
+			Version string `json:"version_info"`
+		} `json:"dynamic_active_secrets"`
+	}
+}
+
 // Dump reads the configuration that is in use.
 func (e *Envoy) Dump(t testing.TB) Dump {
 	t.Helper()
-	type named struct {
-		Name        string
-		ClusterName string `json:"cluster_name"`
-	}
-	var all struct {
-		Configs []struct {
-			ActiveClusters []struct {
-				Version string `json:"version_info"`
-				Cluster named
-			} `json:"dynamic_active_clusters"`
-			WarmingClusters []struct{ Cluster named } `json:"dynamic_warming_clusters"`
-			Listeners       []struct {
-				Name   string
-				Active *struct {
-					Version string `json:"version_info"`
-				} `json:"active_state"`
-				Warming *struct{}                 `json:"warming_state"`
-				Error   *struct{ Details string } `json:"error_state"`
-			} `json:"dynamic_listeners"`
-			Routes []struct {
-				Version string `json:"version_info"`
-				Route   named  `json:"route_config"`
-			} `json:"dynamic_route_configs"`
-			Secrets []struct {
-				Name    string
-				Version string `json:"version_info"`
-			} `json:"dynamic_active_secrets"`
-		}
-	}
+	var all configDump
 	if err := json.Unmarshal([]byte(e.ConfigDump(t)), &all); err != nil {
 		t.Fatal(err)
 	}

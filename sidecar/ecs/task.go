@@ -155,6 +155,35 @@ var (
 	zone    = regexp.MustCompile(`^[a-z0-9-]{0,32}$`)
 )
 
+// read is one container of the answer; bad is told of what is wrong with it.
+func (c container) read(bad func(format string, args ...any)) Container {
+	if c.Name == "" {
+		bad(".Name: is missing")
+	}
+	mine := Container{Name: c.Name, Status: c.KnownStatus, pause: c.Type == "CNI_PAUSE"}
+	if c.Health != nil {
+		mine.Health = cmp.Or(c.Health.Status, "UNKNOWN")
+	}
+	for _, p := range c.Ports {
+		if p.Protocol == "" || p.Protocol == "tcp" {
+			mine.Ports = append(mine.Ports, Port{p.ContainerPort, p.HostPort})
+		}
+	}
+	for j, n := range c.Networks {
+		for _, a := range slices.Concat(n.IPv4Addresses, n.IPv6Addresses) {
+			addr, err := netip.ParseAddr(a)
+			switch {
+			case a == "": // host mode
+			case err != nil:
+				bad(".Networks[%d]: address %.60q", j, a)
+			default:
+				mine.Addresses = append(mine.Addresses, addr)
+			}
+		}
+	}
+	return mine
+}
+
 // read checks an answer; the error lists everything that is wrong.
 func (r task) read(own string) (*Task, error) {
 	var errs []error
@@ -179,31 +208,7 @@ func (r task) read(own string) (*Task, error) {
 	}
 	for i, c := range r.Containers {
 		at := fmt.Sprintf("Containers[%d]", i)
-		if c.Name == "" {
-			bad("%s.Name: is missing", at)
-		}
-		mine := Container{Name: c.Name, Status: c.KnownStatus, pause: c.Type == "CNI_PAUSE"}
-		if c.Health != nil {
-			mine.Health = cmp.Or(c.Health.Status, "UNKNOWN")
-		}
-		for _, p := range c.Ports {
-			if p.Protocol == "" || p.Protocol == "tcp" {
-				mine.Ports = append(mine.Ports, Port{p.ContainerPort, p.HostPort})
-			}
-		}
-		for j, n := range c.Networks {
-			for _, a := range slices.Concat(n.IPv4Addresses, n.IPv6Addresses) {
-				addr, err := netip.ParseAddr(a)
-				switch {
-				case a == "": // host mode
-				case err != nil:
-					bad("%s.Networks[%d]: address %.60q", at, j, a)
-				default:
-					mine.Addresses = append(mine.Addresses, addr)
-				}
-			}
-		}
-		t.Containers = append(t.Containers, mine)
+		t.Containers = append(t.Containers, c.read(func(format string, args ...any) { bad(at+format, args...) }))
 		if c.DockerID != own {
 			continue
 		}

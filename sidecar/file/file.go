@@ -101,18 +101,13 @@ func Parse(name string, text []byte, flags []string) (File, error) {
 	bad := func(line int, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%s:%d: %w", name, line, fmt.Errorf(format, args...)))
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(text))
-	var doc, more yaml.Node
-	if err := dec.Decode(&doc); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = errors.New("is empty; allowed: xds, agent, serviceConnectConfiguration and so on")
-		}
+	root, second, err := document(text)
+	if err != nil {
 		return f, fmt.Errorf("%s: %w", name, err)
 	}
-	if dec.Decode(&more) != io.EOF {
-		bad(more.Line, "a second document; allowed: one")
+	if second != nil {
+		bad(second.Line, "a second document; allowed: one")
 	}
-	root := doc.Content[0]
 	if root.Kind != yaml.MappingNode {
 		bad(root.Line, "is no mapping; allowed: key: value")
 		return f, errors.Join(errs...)
@@ -161,6 +156,22 @@ func Parse(name string, text []byte, flags []string) (File, error) {
 		}
 	}
 	return f, errors.Join(errs...)
+}
+
+// document is the first of a text, and what follows it; nil: nothing does.
+func document(text []byte) (first, second *yaml.Node, err error) {
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	var doc, more yaml.Node
+	if err := dec.Decode(&doc); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = errors.New("is empty; allowed: xds, agent, serviceConnectConfiguration and so on")
+		}
+		return nil, nil, err
+	}
+	if dec.Decode(&more) != io.EOF {
+		second = &more
+	}
+	return doc.Content[0], second, nil
 }
 
 // scalar is a value as a flag takes it; a list of values is separated by
