@@ -48,7 +48,7 @@ var mayImport = map[string][]string{
 	"internal/awsfake":    {"registry"},
 	"internal/envoybin":   {},
 	"internal/etcdclient": {},
-	"internal/etcdtest":   {"internal/etcdclient"},
+	"internal/etcdtest":   {"internal/etcdclient", "internal/poll"},
 	"internal/envoymodel": {},
 	"internal/envoytest":  {},
 	"internal/devca":      {},

@@ -45,7 +45,7 @@ func (s *session) tap(ctx context.Context, q *agentapi.Ask, each func(agentapi.T
 		select {
 		case a := <-answers:
 			if a.GetError() != "" {
-				return errors.New(a.GetError())
+				return errors.New(plain(a.GetError(), textMost))
 			}
 			if !a.GetMore() {
 				return nil

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
@@ -81,7 +82,7 @@ func look(ctx context.Context, api API, arn string) (t definition.Target, err er
 	}
 	for _, h := range health.TargetHealthDescriptions {
 		if h.TargetHealth != nil && h.TargetHealth.State == types.TargetHealthStateEnumUnhealthy && h.Target != nil {
-			t.Unhealthy = append(t.Unhealthy, fmt.Sprintf("%s:%d (%s)", value(h.Target.Id), value(h.Target.Port), value(h.TargetHealth.Description)))
+			t.Unhealthy = append(t.Unhealthy, fmt.Sprintf("%s:%d (%s)", aws.ToString(h.Target.Id), aws.ToInt32(h.Target.Port), aws.ToString(h.TargetHealth.Description)))
 		}
 	}
 	return t, nil
@@ -95,13 +96,13 @@ func policies(ctx context.Context, api API, balancer, group string) (out []strin
 			return nil, iam.Explain(err, "elasticloadbalancing:DescribeListeners", "*")
 		}
 		for _, l := range page.Listeners {
-			policy := value(l.SslPolicy)
+			policy := aws.ToString(l.SslPolicy)
 			if policy == "" || slices.Contains(out, policy) {
 				continue
 			}
 			sends := forwards(l.DefaultActions, group)
 			if !sends {
-				if sends, err = ruled(ctx, api, value(l.ListenerArn), group); err != nil {
+				if sends, err = ruled(ctx, api, aws.ToString(l.ListenerArn), group); err != nil {
 					return nil, err
 				}
 			}
@@ -129,14 +130,7 @@ func ruled(ctx context.Context, api API, listener, group string) (bool, error) {
 
 func forwards(actions []types.Action, group string) bool {
 	return slices.ContainsFunc(actions, func(a types.Action) bool {
-		return value(a.TargetGroupArn) == group || a.ForwardConfig != nil &&
-			slices.ContainsFunc(a.ForwardConfig.TargetGroups, func(t types.TargetGroupTuple) bool { return value(t.TargetGroupArn) == group })
+		return aws.ToString(a.TargetGroupArn) == group || a.ForwardConfig != nil &&
+			slices.ContainsFunc(a.ForwardConfig.TargetGroups, func(t types.TargetGroupTuple) bool { return aws.ToString(t.TargetGroupArn) == group })
 	})
-}
-
-func value[T any](p *T) (v T) {
-	if p != nil {
-		v = *p
-	}
-	return v
 }

@@ -176,7 +176,7 @@ func (k *checker) target(at string, c Config, e External) {
 		k.bad(at+".namespace", "%s; allowed: one of %s", quote(e.Namespace), strings.Join(c.Namespaces, ", "))
 	}
 	k.ifAny(at+".protocol", e.Protocol, "http", "http2", "grpc", "tcp")
-	if e.Alias.DNSName != "" && (!mesh.ValidDNSName(e.Alias.DNSName)) {
+	if e.Alias.DNSName != "" && !mesh.ValidDNSName(e.Alias.DNSName) {
 		k.bad(at+".alias.dnsName", "%s; allowed: "+mesh.DNSNameForm, quote(e.Alias.DNSName))
 	}
 	if n := len(e.Addresses); n == 0 || n > maxAddresses {

@@ -21,9 +21,13 @@ type declaration struct {
 	lines    map[string]int // by path below x-service-connect
 }
 
+// beside are the keys of x-service-connect that stand beside
+// serviceConnectConfiguration in the declaration.
+var beside = []string{"deploymentConfiguration", "policies", "portMappings", "revision"}
+
 // own has the keys of x-service-connect that are not of
 // serviceConnectConfiguration.
-var own = []string{"deploymentConfiguration", "policies", "portMappings", "revision", "scalable"}
+var own = append(slices.Clone(beside), "scalable")
 
 // declare reads x-service-connect. It returns false if the service is not in
 // the mesh: switched off, or too wrong to go on.
@@ -42,9 +46,9 @@ func (f *file) declare(s *service, e entry) bool {
 		}
 	}
 	doc := map[string]any{"serviceConnectConfiguration": sc}
-	for _, beside := range []string{"deploymentConfiguration", "policies", "portMappings", "revision"} {
-		if m, ok := sc[beside]; ok {
-			doc[beside] = m
+	for _, key := range beside {
+		if m, ok := sc[key]; ok {
+			doc[key] = m
 		}
 	}
 	if v, ok := sc["scalable"]; ok {

@@ -1,8 +1,10 @@
 package mesh
 
 import (
+	"net"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -22,6 +24,9 @@ type HostPort struct {
 	Host string
 	Port uint16
 }
+
+// String is host:port, an IPv6 address in brackets.
+func (a HostPort) String() string { return net.JoinHostPort(a.Host, strconv.Itoa(int(a.Port))) }
 
 // ExternalTLS is how a target outside the mesh is verified. It always is.
 type ExternalTLS struct {

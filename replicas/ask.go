@@ -17,8 +17,8 @@ import (
 	"patchbay/mesh"
 )
 
-// askLimit bounds a question and its answer.
 const (
+	// askLimit bounds a question; an answer is bounded by maxLine.
 	askLimit = 64 << 10
 	// usedWithin is how long the answer about a proof may take: a task waits.
 	usedWithin = 2 * time.Second

@@ -124,8 +124,8 @@ func TestOfAService(t *testing.T) {
 // TestHowMany: more operators than allowed are refused, and a place is free
 // again when one leaves.
 func TestHowMany(t *testing.T) {
-	begun, ctx, cancel := make(chan struct{}), t.Context(), func() {}
-	ctx, cancel = context.WithCancel(ctx)
+	begun := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	s := &Server{Status: status, Log: slog.New(slog.DiscardHandler), Agents: agents(func(ctx context.Context, _ string, _ *agentapi.Tap, _ func(agentapi.Tapped) error) error {
 		begun <- struct{}{}

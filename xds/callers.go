@@ -2,6 +2,7 @@ package xds
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"patchbay/mesh"
@@ -33,14 +34,7 @@ func Identities(trustDomain, issuer string) Option {
 }
 
 // asks reports whether one of the services asks for certificates.
-func asks(all []*mesh.Service) bool {
-	for _, s := range all {
-		if translate.Asks(s) {
-			return true
-		}
-	}
-	return false
-}
+func asks(all []*mesh.Service) bool { return slices.ContainsFunc(all, translate.Asks) }
 
 // identified waits until the workload behind a stream has a certificate, if a
 // service that it is told of asks for one; but not for long.
@@ -50,14 +44,13 @@ func (p *Pusher) identified(ctx context.Context, e entrance) {
 	}
 	deadline := time.NewTimer(identityWait)
 	defer deadline.Stop()
-	name := e.who.Workload.CertificateName()
 	for {
 		snap := p.store.Snapshot()
 		if has(snap, e.who.Workload) || !validCaller(e.who.Workload) || !asks(snap.Told(e.who.Workload.Namespace, mesh.DependenciesOf(e.meta.Dependencies), snap.Barred(e.who.Workload))) {
 			return
 		}
 		p.mu.Lock()
-		p.want(map[mesh.ServiceName]mesh.Workload{name: e.who.Workload})
+		p.want(e.who.Workload)
 		p.mu.Unlock()
 		select {
 		case <-p.store.Changed(snap.Generation): // at once, if want has changed it
@@ -82,12 +75,12 @@ func validCaller(w mesh.Workload) bool {
 	return ok && name != "*"
 }
 
-// want says who needs a certificate, and forgets who has not for long. p.mu is
-// held.
-func (p *Pusher) want(callers map[mesh.ServiceName]mesh.Workload) {
+// want says which workloads need a certificate, and forgets which have not for
+// long. p.mu is held.
+func (p *Pusher) want(callers ...mesh.Workload) {
 	now := time.Now()
-	for name := range callers {
-		p.callers[name] = now
+	for _, w := range callers {
+		p.callers[w.CertificateName()] = now
 	}
 	all := make([]mesh.Workload, 0, len(p.callers))
 	for name, seen := range p.callers {
@@ -112,13 +105,13 @@ func (p *Pusher) wantAll() {
 	if !needed {
 		return
 	}
-	callers := map[mesh.ServiceName]mesh.Workload{}
+	var callers []mesh.Workload
 	for _, n := range p.nodes {
 		if n.view != nil && n.view.asks && !n.view.Proxyless && validCaller(n.Workload) {
-			callers[n.Workload.CertificateName()] = n.Workload
+			callers = append(callers, n.Workload)
 		}
 	}
-	p.want(callers)
+	p.want(callers...)
 }
 
 // unveil shows services as they are in views whose nodes all have their

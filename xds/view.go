@@ -252,8 +252,9 @@ func (v *view) released(name mesh.ServiceName, now time.Time) bool {
 	return h != nil && (h.over || now.Sub(h.since) >= holdMax)
 }
 
-// choose is what to show of s: itself, or an interim while its callers' Envoys
-// have yet to take a cluster that knows TLS.
+// choose is what to show of s: itself, or an interim that its callers' Envoys
+// must take first (see [translate.Interim]); either as if it did not ask for
+// certificates, while a node has none (see identifies).
 func (v *view) choose(s *mesh.Service, now time.Time) *mesh.Service {
 	old := v.services[s.Name].shown
 	h := v.held[s.Name]

@@ -2,9 +2,7 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"os"
-	"strconv"
 
 	"patchbay/admin/api"
 	"patchbay/config"
@@ -45,7 +43,7 @@ func externalAnswer(snap *mesh.Snapshot) (out []api.Service) {
 		describe(&one, v)
 		one.Callers = v.External.Callers
 		for _, a := range v.External.Addresses {
-			one.External = append(one.External, net.JoinHostPort(a.Host, strconv.Itoa(int(a.Port))))
+			one.External = append(one.External, a.String())
 		}
 		if t := v.External.TLS; t != nil {
 			one.TLS = &api.TLS{Issuer: "external", Only: true, Names: t.Names}

@@ -11,15 +11,16 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
 	"patchbay/admin"
 	"patchbay/admin/page"
 	"patchbay/config"
 	"patchbay/internal/count"
 	"patchbay/tap"
 	"patchbay/xds/csds"
-	"path/filepath"
-	"strings"
-	"time"
 )
 
 // serveHTTP serves until ctx ends. What is wrong with single connections is

@@ -48,7 +48,8 @@ func (c *control) statusAnswer() api.Status {
 	for _, l := range certificates.Services {
 		leaves[l.Service.String()] = l
 	}
-	for _, w := range c.store.Snapshot().Callers {
+	snap := c.store.Snapshot()
+	for _, w := range snap.Callers {
 		caller := api.Caller{Workload: w.String(), SPIFFEID: w.SPIFFEID(c.cfg.TrustDomain)}
 		if l, ok := leaves[w.CertificateName().String()]; ok {
 			caller.TLS = *tlsAnswer(l)
@@ -64,7 +65,6 @@ func (c *control) statusAnswer() api.Status {
 	for i, n := range namespaces {
 		namespaces[i].Conflicts = append(n.Conflicts, c.external.Conflicts(n.Name)...)
 	}
-	snap := c.store.Snapshot()
 	st.Services = append(servicesAnswer(namespaces, snap, leaves), externalAnswer(snap)...)
 	c.expiring(st.Services)
 	shares(st.Services, c.trafficAnswer().Edges)

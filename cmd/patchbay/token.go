@@ -54,10 +54,10 @@ on to count until 'patchbay token withdraw'.
 
 With --task-role the directory has no key, and nothing in it is secret: the
 tasks of an ECS service prove their AWS role instead, and with --instance-role
-EC2 instances that of their instance profile (docs/reference/task-roles.md). Nothing is registered then, and --json prints the
-files, too: for a command that runs where nobody can fetch them. The data directory
-has to be that of a control plane, or --trust-domain says what one that starts on it
-later will have.`,
+EC2 instances that of their instance profile (docs/reference/task-roles.md).
+Nothing is registered then, and --json prints the files, too: for a command that
+runs where nobody can fetch them. The data directory has to be that of a control
+plane, or --trust-domain says what one that starts on it later will have.`,
 		Example: `  patchbay token join --data /var/lib/patchbay --namespace prod \
     --workload backend --discovery-name backend --out /join/backend
   patchbay token join --data /var/lib/patchbay --task-role --namespace prod \

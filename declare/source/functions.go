@@ -2,10 +2,11 @@ package source
 
 import (
 	"encoding/json"
-	"patchbay/declare/definition"
-	"patchbay/declare/tree"
 	"strconv"
 	"strings"
+
+	"patchbay/declare/definition"
+	"patchbay/declare/tree"
 )
 
 // maxFunctions bounds functions within functions.

@@ -160,7 +160,6 @@ func TestWhoMayCall(t *testing.T) {
 	}
 }
 
-// TestCalled: what a real call adds to hops that look right.
 // TestFewAreWell: below the panic threshold, all endpoints are called.
 func TestFewAreWell(t *testing.T) {
 	for threshold, want := range map[float64]string{0: "1 of 3 are called; not ", 50: "1 of 3 are well; not 10.0.0.2:15000: failed_active_health_check; 10.0.0.3:15000: failed_active_health_check; so few that all are called (panicThreshold 50)"} {
@@ -177,6 +176,7 @@ func TestFewAreWell(t *testing.T) {
 	}
 }
 
+// TestCalled: what a real call adds to hops that look right.
 func TestCalled(t *testing.T) {
 	for _, c := range []struct {
 		want string

@@ -2,6 +2,7 @@ package show
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -41,7 +42,7 @@ func (p *Printer) Sent(s *api.Sent, contents bool) error {
 		default:
 			state = p.paint(weak, r.State)
 		}
-		rows = append(rows, []string{r.Type, r.Name, r.Version, orElse(r.Accepted, "-"), fmt.Sprint(r.Bytes), state})
+		rows = append(rows, []string{r.Type, r.Name, r.Version, dash(r.Accepted), fmt.Sprint(r.Bytes), state})
 	}
 	p.table([]string{"TYPE", "NAME", "VERSION", "ACCEPTED", "BYTES", "STATE"}, rows)
 	for _, m := range s.Missing {
@@ -61,7 +62,7 @@ func (p *Printer) Sent(s *api.Sent, contents bool) error {
 		if err := enc.Encode(v); err != nil {
 			return fmt.Errorf("%s %s: %w", r.Type, r.Name, err)
 		}
-		p.line("\n%s", p.paint(bold, "# "+r.Type+" "+r.Name+", from "+orElse(r.Source, "the node's own settings")))
+		p.line("\n%s", p.paint(bold, "# "+r.Type+" "+r.Name+", from "+cmp.Or(r.Source, "the node's own settings")))
 		p.line("%s", strings.TrimRight(b.String(), "\n"))
 	}
 	return nil
@@ -83,7 +84,7 @@ func (p *Printer) Push(e api.Push) {
 		for _, r := range e.Removed {
 			what += " " + p.paint(bad, "-"+r)
 		}
-		p.line("%s → %-4s %s  %d bytes  nonce %s", at, e.Type, orElse(strings.TrimSpace(what), "(nothing: that is all there is)"), e.Bytes, e.Nonce)
+		p.line("%s → %-4s %s  %d bytes  nonce %s", at, e.Type, cmp.Or(strings.TrimSpace(what), "(nothing: that is all there is)"), e.Bytes, e.Nonce)
 	case "nack":
 		p.line("%s %s %-4s nonce %s  after %s: %s", at, p.paint(bad, "✗"), e.Type, e.Nonce, took, e.Error)
 	default:
@@ -124,7 +125,7 @@ func versions(r api.ResourceDifference) string {
 
 func (p *Printer) changes(all []api.Change) {
 	for _, c := range all {
-		path := orElse(c.Path, "/")
+		path := cmp.Or(c.Path, "/")
 		if c.Op != "add" {
 			p.line("    %s", p.paint(bad, "- "+path+": "+inline(c.Old)))
 		}
@@ -145,13 +146,6 @@ func inline(v any) string {
 		return string(r[:most]) + "…"
 	}
 	return string(b)
-}
-
-func orElse(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }
 
 // Note prints a line of what happens, with its time.

@@ -4,12 +4,13 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"patchbay/admin/api"
-	"patchbay/diagnose"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"patchbay/admin/api"
+	"patchbay/diagnose"
 )
 
 func (p *Printer) services(st *api.Status, findings []diagnose.Finding) {

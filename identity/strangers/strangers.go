@@ -42,13 +42,6 @@ func (r *Room) Enter(c net.Conn) (leave func(), closed net.Conn) {
 	}, closed
 }
 
-// Len is how many there are.
-func (r *Room) Len() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.order.Len()
-}
-
 // Until is c, whose Close also calls leave.
 func Until(c net.Conn, leave func()) net.Conn { return &stranger{c, leave} }
 

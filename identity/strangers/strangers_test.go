@@ -22,13 +22,13 @@ func TestTheOldestStrangerGoes(t *testing.T) {
 		t.Error("the first is still open")
 	}
 	leaves[0]() // its place is another's now
-	if r.Len() != 2 {
-		t.Errorf("%d are here", r.Len())
+	if r.order.Len() != 2 {
+		t.Errorf("%d are here", r.order.Len())
 	}
 	known := Until(conns[2], leaves[2])
 	known.Close()
 	known.Close()
-	if _, closed := r.Enter(conns[1]); closed != nil || r.Len() != 2 {
-		t.Errorf("%v had to go for a place that was free; %d are here", closed, r.Len())
+	if _, closed := r.Enter(conns[1]); closed != nil || r.order.Len() != 2 {
+		t.Errorf("%v had to go for a place that was free; %d are here", closed, r.order.Len())
 	}
 }

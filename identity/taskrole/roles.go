@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -182,9 +183,7 @@ func (r Roles) Gone(ctx context.Context, w mesh.Workload, tasks []string) (map[s
 		if err != nil {
 			return nil, err
 		}
-		for task, ended := range some {
-			gone[task] = ended
-		}
+		maps.Copy(gone, some)
 	}
 	return gone, nil
 }

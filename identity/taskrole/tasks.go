@@ -51,7 +51,8 @@ func (t ofECS) running(ctx context.Context, role Role, id string, from netip.Add
 	return atItsAddress(task, id, from)
 }
 
-// describeMost is how many tasks ECS describes at once.
+// describeMost is how many are asked about at once: ECS describes 100 tasks,
+// EC2 takes 200 values of a filter.
 const describeMost = 100
 
 // taskForm is the form of task ids: today's, and that of before 2018.

@@ -85,7 +85,7 @@ func (in *inject) offering() []any {
 func (in *inject) log() *tree.Object {
 	service := in.written(in.d.Service, in.d.ServiceRaw)
 	if l := service.Object(block).Object("logConfiguration"); l != nil {
-		return l.Clone()
+		return l
 	}
 	for _, c := range in.out.Objects("containerDefinitions") {
 		if l := c.Object("logConfiguration"); l != nil && c.Object("firelensConfiguration") == nil {

@@ -1,6 +1,7 @@
 package ecs
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -47,10 +48,7 @@ func (in *inject) badJoin(format string, args ...any) {
 }
 
 func (in *inject) namespace() string {
-	if in.task.Namespace != "" {
-		return in.task.Namespace
-	}
-	return in.d.Namespace
+	return cmp.Or(in.task.Namespace, in.d.Namespace)
 }
 
 // names are those by which a service may be known: the workload is often called

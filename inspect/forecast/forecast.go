@@ -9,9 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -97,7 +95,7 @@ func shapeOf(s *mesh.Service) shape {
 	out := shape{Protocol: s.Protocol, Policy: s.Policy}
 	if s.External != nil {
 		for _, a := range s.External.Addresses {
-			out.External = append(out.External, net.JoinHostPort(a.Host, strconv.Itoa(int(a.Port))))
+			out.External = append(out.External, a.String())
 		}
 	}
 	for _, a := range s.Aliases {

@@ -92,6 +92,7 @@ func Targets(snap *mesh.Snapshot, targets []*mesh.Service) (next *mesh.Snapshot,
 		notes = append(notes, resolve(next, ns)...)
 	}
 	slices.SortFunc(next.Services, func(a, b *mesh.Service) int { return a.Name.Compare(b.Name) })
+	slices.Sort(notes)
 	return next, notes
 }
 

@@ -34,7 +34,8 @@ func NewAuthority(t testing.TB) *Authority {
 	return a
 }
 
-// Certificate makes one of the cluster's CA, and returns its files.
+// Certificate makes one of this CA, for 127.0.0.1, and returns its files; of one
+// name there is one.
 func (a *Authority) Certificate(name string) (cert, key string) {
 	a.t.Helper()
 	cert, key = filepath.Join(a.dir, name+".pem"), filepath.Join(a.dir, name+".key")

@@ -1,6 +1,7 @@
 package etcdtest
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"patchbay/internal/etcdclient"
+	"patchbay/internal/poll"
 )
 
 // Cluster is an etcd of three members, which serve clients by TLS and want a
@@ -16,14 +18,12 @@ import (
 type Cluster struct {
 	*Authority
 	Members []*Server
-
-	t testing.TB
 }
 
 // StartCluster runs one until the test ends.
 func StartCluster(t testing.TB) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t, Authority: NewAuthority(t)}
+	c := &Cluster{Authority: NewAuthority(t)}
 	cert, key := c.Certificate("server")
 	peers, list := []string{}, []string{}
 	for i := range 3 {
@@ -45,17 +45,20 @@ func StartCluster(t testing.TB) *Cluster {
 }
 
 // Leader is the member that leads, once there is one.
-func (c *Cluster) Leader() *Server {
+func (c *Cluster) Leader() (leader *Server) {
 	c.t.Helper()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	if err := poll.Until(c.t.Context(), time.Minute, func() error {
 		for _, m := range c.Members {
 			if s, err := m.Client().Status(c.t.Context(), m.URL); err == nil && s.Leader == s.Header.GetMemberId() {
-				return m
+				leader = m
+				return nil
 			}
 		}
+		return errors.New("no member leads")
+	}); err != nil {
+		c.t.Fatal(err)
 	}
-	c.t.Fatal("no member leads")
-	return nil
+	return leader
 }
 
 // Endpoints are the URLs of all members.

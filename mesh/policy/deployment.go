@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Deployment is how calls move to a new revision of a service, in the words of
@@ -28,10 +29,14 @@ type Linear struct {
 
 // The strategies.
 const (
-	Rolling      = "ROLLING"    // all endpoints are called alike
-	BlueGreen    = "BLUE_GREEN" // everything at once
-	CanaryShift  = "CANARY"
-	LinearShift  = "LINEAR"
+	Rolling     = "ROLLING"    // all endpoints are called alike
+	BlueGreen   = "BLUE_GREEN" // everything at once
+	CanaryShift = "CANARY"
+	LinearShift = "LINEAR"
+)
+
+// ECS's bounds: minutes, and percent.
+const (
 	maxBakeTime  = 1440
 	leastStep    = 3
 	leastPercent = 0.1
@@ -53,7 +58,7 @@ func (c *checker) deployment(at string, d *Deployment) {
 		return
 	}
 	if d.Strategy == "" {
-		c.bad(at+"strategy", "is missing; allowed: ROLLING, BLUE_GREEN, CANARY, LINEAR")
+		c.bad(at+"strategy", "is missing; allowed: %s", strings.Join(Strategies, ", "))
 	}
 	c.oneOf(at+"strategy", d.Strategy, Strategies)
 	if p := d.Canary; p != nil {

@@ -152,7 +152,11 @@ func Parse(name string, text []byte, flags []string) (File, error) {
 	if len(declared) > 0 {
 		var err error
 		if f.Declaration, err = json.Marshal(declared); err != nil {
-			bad(cmp.Or(seen[Declaration[0]], seen[Declaration[1]], seen[Declaration[2]]), "the declaration: %w", err)
+			line := 0
+			for _, key := range Declaration {
+				line = cmp.Or(line, seen[key])
+			}
+			bad(line, "the declaration: %w", err)
 		}
 	}
 	return f, errors.Join(errs...)

@@ -24,7 +24,7 @@ import (
 // Table is the name of our table (family ip).
 const Table = "patchbay"
 
-// Rule says which connections go where.
+// Rule is what the table holds: which connections go where.
 type Rule struct {
 	VIPs netip.Prefix // IPv4
 	Port uint16       // of the listener on loopback

@@ -1,6 +1,6 @@
 package bootstrap
 
-// What a tap needs (docs/decisions): the log of it stands in every listener,
+// What a tap needs (decision 017): the log of it stands in every listener,
 // switched off, and goes to the agent's socket once its runtime keys say so.
 const (
 	// TapCluster is where the log goes: the agent, by its Unix socket.

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"cmp"
 	"net/netip"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -33,7 +34,7 @@ func externalCluster(v View, s *mesh.Service) Resource {
 	} else {
 		c.UpstreamConnectionOptions = &clusterv3.UpstreamConnectionOptions{TcpKeepalive: tcpKeepalive()}
 	}
-	traffic.Cluster(c, v.effective(s), traffic.Speak{H2: s.Protocol.L7() && s.Protocol != mesh.HTTP, Host: hostOr(e.Host, name)}, 0)
+	traffic.Cluster(c, v.effective(s), traffic.Speak{H2: s.Protocol.L7() && s.Protocol != mesh.HTTP, Host: cmp.Or(e.Host, name)}, 0)
 	if e.TLS != nil {
 		c.TransportSocket = externalTLS(s)
 	}
@@ -105,11 +106,4 @@ func hostOf(s *mesh.Service) string {
 		return ""
 	}
 	return s.External.Host
-}
-
-func hostOr(host, otherwise string) string {
-	if host != "" {
-		return host
-	}
-	return otherwise
 }

@@ -91,10 +91,13 @@ func (id Identity) refusals(in mesh.Ingress) []*accesslogv3.AccessLog {
 	return []*accesslogv3.AccessLog{authz.Refusals(authz.Port{Service: in.Service, TrustDomain: id.TrustDomain, Rules: in.Policy.Authorization})}
 }
 
+// requires reports whether s refuses callers without a certificate.
+func requires(s *mesh.Service) bool { return s.TLS != nil && s.Policy.Requires() }
+
 // startsToRequire reports whether endpoints of now may refuse callers that a
 // cluster of old leads to.
 func startsToRequire(old, now *mesh.Service) bool {
-	if !Asks(now) || !now.Policy.Requires() || Asks(old) && old.Policy.Requires() {
+	if !requires(now) || requires(old) {
 		return false
 	}
 	return slices.ContainsFunc(now.Endpoints, func(e mesh.Endpoint) bool { return e.TLS })

@@ -80,11 +80,11 @@ func Interim(old, now *mesh.Service) *mesh.Service {
 		between.Deployment = warming(old.Deployment, cold)
 	}
 	if knowsTLS(old) || !slices.ContainsFunc(now.Endpoints, func(e mesh.Endpoint) bool { return e.TLS }) {
-		requires := startsToRequire(old, now)
-		if cold == nil && !requires {
+		starts := startsToRequire(old, now)
+		if cold == nil && !starts {
 			return nil
 		}
-		if requires {
+		if starts {
 			between.Endpoints = old.Endpoints
 		}
 		return &between

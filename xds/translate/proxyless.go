@@ -31,7 +31,7 @@ const ProviderInstance = "default"
 // there, nor are targets outside the mesh, nor is one that requires a certificate
 // of its callers: gRPC takes none from a control plane. Ordered by type, then name.
 func Proxyless(s *mesh.Service) []Resource {
-	if s.Protocol != mesh.GRPC || s.External != nil || Asks(s) && s.Policy.Requires() {
+	if s.Protocol != mesh.GRPC || s.External != nil || requires(s) {
 		return nil
 	}
 	name := s.Name.String()

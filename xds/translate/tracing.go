@@ -1,9 +1,7 @@
 package translate
 
 import (
-	"net"
 	"net/netip"
-	"strconv"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -56,7 +54,7 @@ func (t Tracing) apply(m *hcmv3.HttpConnectionManager) {
 	otel := &tracev3.OpenTelemetryConfig{ServiceName: t.Service}
 	if t.HTTP {
 		otel.HttpService = &corev3.HttpService{HttpUri: &corev3.HttpUri{
-			Uri:              "http://" + net.JoinHostPort(t.Collector.Host, strconv.Itoa(int(t.Collector.Port))) + "/v1/traces",
+			Uri:              "http://" + t.Collector.String() + "/v1/traces",
 			HttpUpstreamType: &corev3.HttpUri_Cluster{Cluster: tracingCluster}, Timeout: durationpb.New(spanTimeout),
 		}}
 	} else {
