@@ -22,7 +22,7 @@ demo: build demo-needs ## the whole mesh on this machine (ARGS=--once proves it 
 test: build test-needs ## every check and test
 	test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
 	go vet -tags $(TAGS) ./...
-	go test -race -shuffle=on -tags $(TAGS) -timeout 10m ./...
+	PATH="$(CURDIR)/.tools/aws:$$PATH" go test -race -shuffle=on -tags $(TAGS) -timeout 10m ./...
 
 bench: build bench-needs ## measure, and write docs/benchmarks.md (ARGS='--only push', --quick)
 	./bin/bench $(ARGS)
@@ -96,6 +96,7 @@ demo-needs:
 test-needs: demo-needs
 	scripts/apt.sh gcc libc6-dev awscli python3-boto3 nftables systemd chromium prometheus etcd-server
 	scripts/apt.sh bash-completion zsh fish
+	scripts/awscli.sh
 
 bench-needs: demo-needs
 	scripts/apt.sh wrk nghttp2-client valgrind chromium
