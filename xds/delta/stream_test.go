@@ -64,6 +64,38 @@ func TestRejectedResourceIsIsolated(t *testing.T) {
 	})
 }
 
+// The ACK of what came in between must not leave the client without the newest.
+func TestContentThatGoesBackToARejectedVersionIsTriedAgain(t *testing.T) {
+	for _, between := range []string{"another version", "nothing"} {
+		t.Run(between, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				c := w.connect(t, true)
+				c.ask(ListenerType)
+				w.set(entry(listeners, "a", 1))
+				c.ack(c.take()...)
+				w.set(entry(listeners, "a", 2))
+				c.nack(c.expect("lds +a")[0], "not now")
+				c.expect() // held back until its content changes
+				if between == "nothing" {
+					w.remove(entry(listeners, "a", 2))
+				} else {
+					w.set(entry(listeners, "a", 3))
+				}
+				in := c.take()
+				w.set(entry(listeners, "a", 2))
+				in = append(in, c.take()...)
+				for len(in) > 0 {
+					c.ack(in...)
+					in = c.take()
+				}
+				if got, want := c.have[ref(ListenerType, "a")], entry(listeners, "a", 2).Version(); got != want {
+					t.Errorf("the client was left with version %q, not %s", got, want)
+				}
+			})
+		})
+	}
+}
+
 func TestRejectionRepairsClustersThatWait(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		c := w.ready(t)

@@ -142,13 +142,17 @@ func (b *Books) settle(nonce string) (Response, bool) {
 	return r, true
 }
 
-// accept takes an ACK: what is taken need not be held back or go alone.
+// accept takes an ACK: what is taken need not be held back or go alone. What is
+// no longer held back is looked at again, for the content may have gone back to
+// the rejected version while the ACK was on its way: that was a change, and so
+// the version is tried once more.
 func (b *Books) accept(r Response, a *Answer) {
 	b.credit(r)
 	free := func(name string) {
 		if _, held := b.refused[name]; held {
 			unset(&b.refused, name)
 			a.Cleared = append(a.Cleared, name)
+			b.Mark(name, false)
 		}
 	}
 	for _, e := range r.entries {
