@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"patchbay/internal/count"
@@ -111,19 +110,25 @@ func (a *Agent) serveStatus(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
+// known is the state at one moment, with what is wrong then. It notes that too:
+// with a.mu held, for what is noted later must not be older.
+func (a *Agent) known() (state, []PortStatus, []health.Problem) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	ports := []PortStatus{}
+	for _, p := range a.cfg.Declaration.Ports {
+		k := a.st.port(p.PortName)
+		ports = append(ports, PortStatus{p.PortName, a.st.health.GetPorts()[p.PortName].String(), k.registered, k.instance, k.problem})
+	}
+	return a.st, ports, a.problems(a.st)
+}
+
 // Status is the agent as it is now. It may be called concurrently.
 func (a *Agent) Status() Status {
-	a.mu.Lock()
-	st := a.st
-	var ports []PortStatus
-	for _, p := range a.cfg.Declaration.Ports {
-		k := st.port(p.PortName)
-		ports = append(ports, PortStatus{p.PortName, st.health.GetPorts()[p.PortName].String(), k.registered, k.instance, k.problem})
-	}
-	a.mu.Unlock()
+	st, ports, problems := a.known()
 	s := Status{
-		Connected: st.connected, Draining: st.draining, Envoy: cmp.Or(st.envoy, "no answer"), Ports: slices.Concat([]PortStatus{}, ports),
-		Names: st.served, Waiting: st.applied.GetWaiting(), Refused: st.applied.GetRefused(), Reasons: []string{}, Problems: a.problems(st),
+		Connected: st.connected, Draining: st.draining, Envoy: cmp.Or(st.envoy, "no answer"), Ports: ports,
+		Names: st.served, Waiting: st.applied.GetWaiting(), Refused: st.applied.GetRefused(), Reasons: []string{}, Problems: problems,
 	}
 	for _, p := range s.Problems {
 		s.Reasons = append(s.Reasons, p.Reason)
@@ -152,6 +157,7 @@ func (a *Agent) dead() (out []health.Problem) {
 }
 
 // problems are why the task's applications can't call the mesh yet; never nil.
+// It notes them, and is called with a.mu held.
 func (a *Agent) problems(st state) []health.Problem {
 	out := []health.Problem{}
 	add := func(what, reason string) { out = append(out, health.Problem{What: what, Reason: reason}) }
