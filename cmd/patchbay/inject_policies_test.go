@@ -25,6 +25,8 @@ func TestPoliciesOnECSAndEC2(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "sidecar.yaml")
 	text := fmt.Sprintf(`join: %s
 task: m1
+revision: 7
+deploymentConfiguration: {strategy: BLUE_GREEN}
 serviceConnectConfiguration:
   enabled: true
   namespace: demo
@@ -44,6 +46,8 @@ policies:
 	p.agent("m1", "--config", file).until(serving)
 	front.aborted("backend.demo", ecsAlias)
 	front.aborted("machine.demo", ec2Alias)
+	// Its revision holds production, as the strategy says.
+	p.prints(exitDone, `machine\.demo: 7 100 %`, "shift", "machine.demo", "--status")
 }
 
 // aborted waits until a call is answered as the policies say.
@@ -118,6 +122,9 @@ portMappings:
   - {name: web, containerPort: 80, appProtocol: https}
 policies:
   web: {retries: {max: 99}}
+revision: a b
+deploymentConfiguration:
+  strategy: SLOW
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -125,6 +132,7 @@ policies:
 	for _, want := range []string{
 		`xds: "patchbay.internal"; allowed: HOST:PORT`, ":2: agents: is not a key here (did you mean agent?)", ":3: drainTime: ",
 		`:6: portMappings[0].appProtocol: "https"; allowed: http, http2, grpc`, ":8: policies.web.retries.max: 99; allowed: 0 to 10",
+		`:9: revision: invalid argument "a b" for "--revision" flag: "a b"; allowed: up to 64 of [0-9a-zA-Z_.-]`, `:11: deploymentConfiguration.strategy: "SLOW"; allowed: ROLLING, BLUE_GREEN, CANARY, LINEAR`,
 	} {
 		if code != exitUsage || !strings.Contains(out, want) {
 			t.Errorf("%d, and not said: %s\n%s", code, want, out)

@@ -125,7 +125,7 @@ func (o *sidecarOptions) flags(f *pflag.FlagSet) {
 	f.IntVar(&o.cfg.Concurrency, "concurrency", 2, "Envoy's worker threads; 0 means one for each core")
 	f.DurationVar(&o.cfg.DrainTime, "drain-time", 20*time.Second, "how long connections may take to end once every caller knows that the task stops")
 	f.DurationVar(&o.cfg.StopTimeout, "stop-timeout", 0, "when after the first SIGTERM the container is killed: the drain ends before (default: on ECS 30s, its own default; elsewhere no limit)")
-	f.StringVar(&o.cfg.Revision, "revision", "", "deployment that the task is of, such as green or 7 (default: on ECS the revision of its task definition)")
+	f.Var(revisionValue{&o.cfg.Revision}, "revision", "deployment that the task is of, such as green or 7 (default: on ECS the revision of its task definition)")
 	f.StringVar(&o.cfg.Zone, "zone", "", "availability zone id, such as use1-az1 (default: on ECS the task's, on EC2 the instance's where it joins by its role)")
 	f.StringVar(&o.cfg.Container, "app-container", "", "on ECS: the container whose health check counts (default: the one that maps the port)")
 	f.BoolVar(&o.cfg.Intercept, "intercept", false, "send connections from outside to the application's own ports through Envoy, as Service Connect does (redirect wiring)")

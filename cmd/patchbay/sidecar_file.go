@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"patchbay/declare"
+	"patchbay/mesh"
 	"patchbay/sidecar/file"
 )
 
@@ -72,4 +73,26 @@ func (o *sidecarOptions) envoyUser() (int, error) {
 		return 0, fmt.Errorf("envoy-user: %w", err)
 	}
 	return strconv.Atoi(u.Uid)
+}
+
+// revisionValue is a revision, held against its letters where it is given.
+type revisionValue struct{ to *string }
+
+// Set takes a revision, or nothing.
+func (v revisionValue) Set(text string) error {
+	if text != "" && !mesh.ValidRevision(text) {
+		return fmt.Errorf("%q; allowed: up to 64 of [0-9a-zA-Z_.-]", text)
+	}
+	*v.to = text
+	return nil
+}
+
+// Type is what help calls it.
+func (v revisionValue) Type() string { return "string" }
+
+func (v revisionValue) String() string {
+	if v.to == nil {
+		return ""
+	}
+	return *v.to
 }

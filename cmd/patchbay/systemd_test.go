@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"patchbay/declare"
+	"patchbay/mesh/policy"
 	"patchbay/sidecar"
 	"patchbay/sidecar/file"
 )
@@ -60,19 +61,22 @@ func TestUnitIsValid(t *testing.T) {
 	}
 }
 
-// TestEC2Guide: the file in the guide is one, its commands of ours exist with
+// TestEC2Guide: the file in the guide is one, in two parts, its commands of ours exist with
 // these flags, and its stop timeout fits the unit's.
 func TestEC2Guide(t *testing.T) {
 	page, err := os.ReadFile("../../docs/guides/ec2.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	yaml := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindSubmatch(page)[1]
+	var yaml []byte
+	for _, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllSubmatch(page, -1) {
+		yaml = append(yaml, block[1]...)
+	}
 	got, err := file.Parse("guide", yaml, sidecarFlags())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if task, err := declare.Parse(got.Declaration); err != nil || len(task.Ports) != 1 {
+	if task, err := declare.Parse(got.Declaration); err != nil || len(task.Ports) != 1 || task.Ports[0].Policy.Deployment.Strategy != policy.BlueGreen {
 		t.Errorf("%+v, %v", task, err)
 	}
 	o := newSidecarOptions()
@@ -82,6 +86,9 @@ func TestEC2Guide(t *testing.T) {
 		if err := c.Flags().Set(f.Name, f.Value); err != nil {
 			t.Errorf("%s: %v", f.Key, err)
 		}
+	}
+	if o.cfg.Revision != "7" {
+		t.Errorf("revision %q", o.cfg.Revision)
 	}
 	stop, err := strconv.Atoi(unit(t)["TimeoutStopSec"])
 	if err != nil || o.cfg.StopTimeout >= time.Duration(stop)*time.Second {

@@ -24,7 +24,7 @@ import (
 )
 
 // Declaration are the keys that make the task's declaration.
-var Declaration = []string{"serviceConnectConfiguration", "portMappings", "policies"}
+var Declaration = []string{"serviceConnectConfiguration", "portMappings", "policies", "deploymentConfiguration"}
 
 // File is what a file says.
 type File struct {

@@ -7,12 +7,13 @@ import (
 	"patchbay/declare"
 )
 
-var flags = []string{"xds", "agent", "join", "drain-time", "envoy-user", "concurrency"}
+var flags = []string{"xds", "agent", "join", "drain-time", "envoy-user", "concurrency", "revision"}
 
 const good = `xds: [a:18000, b:18000]
 agent: a:18001
 drainTime: 5s
 concurrency: 1
+revision: 007
 serviceConnectConfiguration:
   enabled: true
   namespace: prod
@@ -24,6 +25,9 @@ policies:
   backend:
     retries:
       max: 1
+deploymentConfiguration:
+  strategy: CANARY
+  canaryConfiguration: {canaryPercent: 20}
 `
 
 func TestParse(t *testing.T) {
@@ -31,7 +35,7 @@ func TestParse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Flag{{"xds", "xds", "a:18000,b:18000", 1}, {"agent", "agent", "a:18001", 2}, {"drainTime", "drain-time", "5s", 3}, {"concurrency", "concurrency", "1", 4}}
+	want := []Flag{{"xds", "xds", "a:18000,b:18000", 1}, {"agent", "agent", "a:18001", 2}, {"drainTime", "drain-time", "5s", 3}, {"concurrency", "concurrency", "1", 4}, {"revision", "revision", "007", 5}}
 	if len(f.Flags) != len(want) {
 		t.Fatalf("%+v", f.Flags)
 	}
@@ -41,16 +45,19 @@ func TestParse(t *testing.T) {
 		}
 	}
 	task, err := declare.Parse(f.Declaration)
-	if n := f.Line("serviceConnectConfiguration.services[0].clientAliases[0].port"); n != 9 {
+	if n := f.Line("serviceConnectConfiguration.services[0].clientAliases[0].port"); n != 10 {
 		t.Errorf("the alias stands in line %d", n)
 	}
-	if n := f.Line("policies.backend.retries.max"); n != 15 {
+	if n := f.Line("policies.backend.retries.max"); n != 16 {
 		t.Errorf("the policy stands in line %d", n)
 	}
-	if n := f.Line("revision"); n != 0 {
+	if n := f.Line("deploymentConfiguration.canaryConfiguration.canaryPercent"); n != 19 {
+		t.Errorf("the first step stands in line %d", n)
+	}
+	if n := f.Line("serviceConnect"); n != 0 {
 		t.Errorf("what is not there stands in line %d", n)
 	}
-	if err != nil || task.Ports[0].Policy == nil || *task.Ports[0].Policy.Retries.Max != 1 || !task.Enabled || len(task.Ports) != 1 || task.Ports[0].DiscoveryName != "backend" || task.Ports[0].ContainerPort != 8080 {
+	if err != nil || task.Ports[0].Policy == nil || *task.Ports[0].Policy.Retries.Max != 1 || *task.Ports[0].Policy.Deployment.Canary.Percent != 20 || !task.Enabled || len(task.Ports) != 1 || task.Ports[0].DiscoveryName != "backend" || task.Ports[0].ContainerPort != 8080 {
 		t.Errorf("%s: %+v, %v", f.Declaration, task, err)
 	}
 }
@@ -71,7 +78,7 @@ more: here
 		t.Fatal("it is taken")
 	}
 	for _, want := range []string{
-		"sidecar.yaml:1: xds: has no value; allowed", "sidecar.yaml:2: agents: is not a key here (did you mean agent?); allowed: agent, concurrency, drainTime, envoyUser, join, policies, portMappings, serviceConnectConfiguration, xds",
+		"sidecar.yaml:1: xds: has no value; allowed", "sidecar.yaml:2: agents: is not a key here (did you mean agent?); allowed: agent, concurrency, deploymentConfiguration, drainTime, envoyUser, join, policies, portMappings, revision, serviceConnectConfiguration, xds",
 		"sidecar.yaml:3: join: has no value", "sidecar.yaml:5: drainTime: stands in line 4 already", "sidecar.yaml:6: xds.listen: is not a key here", "sidecar.yaml:7: envoyUser: allowed: a list of plain values", "a second document; allowed: one",
 	} {
 		if !strings.Contains(err.Error(), want) {
