@@ -1205,6 +1205,7 @@ type Served struct {
 	Refused       uint64                 `protobuf:"varint,6,opt,name=refused,proto3" json:"refused,omitempty"`                      // handshakes that failed: plain text, older TLS, no certificate
 	Denied        uint64                 `protobuf:"varint,7,opt,name=denied,proto3" json:"denied,omitempty"`                        // requests, of tcp connections, that no rule of an authorization allows
 	WouldDeny     uint64                 `protobuf:"varint,8,opt,name=would_deny,json=wouldDeny,proto3" json:"would_deny,omitempty"` // that would be denied, in a dry run
+	Limited       uint64                 `protobuf:"varint,9,opt,name=limited,proto3" json:"limited,omitempty"`                      // requests, of tcp connections, above a rateLimit
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1291,6 +1292,13 @@ func (x *Served) GetDenied() uint64 {
 func (x *Served) GetWouldDeny() uint64 {
 	if x != nil {
 		return x.WouldDeny
+	}
+	return 0
+}
+
+func (x *Served) GetLimited() uint64 {
+	if x != nil {
+		return x.Limited
 	}
 	return 0
 }
@@ -2388,7 +2396,7 @@ const file_agent_proto_rawDesc = "" +
 	"\bRevision\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\tR\brevision\x12\x1a\n" +
 	"\brequests\x18\x02 \x01(\x04R\brequests\x12\x16\n" +
-	"\x06errors\x18\x03 \x01(\x04R\x06errors\"\xe2\x01\n" +
+	"\x06errors\x18\x03 \x01(\x04R\x06errors\"\xfc\x01\n" +
 	"\x06Served\x12\x1a\n" +
 	"\brequests\x18\x01 \x01(\x04R\brequests\x12\x16\n" +
 	"\x06errors\x18\x02 \x01(\x04R\x06errors\x12 \n" +
@@ -2398,7 +2406,8 @@ const file_agent_proto_rawDesc = "" +
 	"\arefused\x18\x06 \x01(\x04R\arefused\x12\x16\n" +
 	"\x06denied\x18\a \x01(\x04R\x06denied\x12\x1d\n" +
 	"\n" +
-	"would_deny\x18\b \x01(\x04R\twouldDeny\"\a\n" +
+	"would_deny\x18\b \x01(\x04R\twouldDeny\x12\x18\n" +
+	"\alimited\x18\t \x01(\x04R\alimited\"\a\n" +
 	"\x05Drain\"\xe8\x02\n" +
 	"\x04Down\x126\n" +
 	"\awelcome\x18\x01 \x01(\v2\x1a.patchbay.agent.v1.WelcomeH\x00R\awelcome\x120\n" +

@@ -28,6 +28,7 @@ type Flow struct {
 	RequestRate, ErrorRate      float64 // per second, over the last interval
 	Refused                     uint64  // at an ingress: handshakes that failed
 	Denied, WouldDeny           uint64  // at an ingress: calls that no rule of an authorization allows; the latter in a dry run
+	Limited                     uint64  // at an ingress: calls above a rateLimit
 	Undeclared                  uint64  // connections to a service that has no TLS
 	Plain                       uint64  // connections without TLS to a service that has it
 	// Exposed, Distrusted, Knocked and Barred are when Plain or TLSOlder,
@@ -121,7 +122,7 @@ func (l *ledger) report(node, workload string, t *agentapi.Traffic, now time.Tim
 		l.totals[c.GetService()].Add(grown)
 	}
 	v := t.GetServed()
-	next.served = Flow{Requests: v.GetRequests(), Errors: v.GetErrors(), Connections: v.GetConnections(), TLS13: v.GetTls13(), TLSOlder: v.GetTlsOlder(), Refused: v.GetRefused(), Denied: v.GetDenied(), WouldDeny: v.GetWouldDeny()}
+	next.served = Flow{Requests: v.GetRequests(), Errors: v.GetErrors(), Connections: v.GetConnections(), TLS13: v.GetTls13(), TLSOlder: v.GetTlsOlder(), Refused: v.GetRefused(), Denied: v.GetDenied(), WouldDeny: v.GetWouldDeny(), Limited: v.GetLimited()}
 	grown := next.served.minus(old.served)
 	next.served.RequestRate, next.served.ErrorRate = float64(grown.Requests)/apart, float64(grown.Errors)/apart
 	next.served.Knocked, next.served.Barred = old.served.Knocked, old.served.Barred
@@ -202,7 +203,7 @@ func (f Flow) minus(o Flow) Flow {
 	}
 	return Flow{
 		Requests: less(f.Requests, o.Requests), Errors: less(f.Errors, o.Errors), Connections: less(f.Connections, o.Connections), Failed: less(f.Failed, o.Failed),
-		TLS13: less(f.TLS13, o.TLS13), TLSOlder: less(f.TLSOlder, o.TLSOlder), Unverified: less(f.Unverified, o.Unverified), Refused: less(f.Refused, o.Refused), Denied: less(f.Denied, o.Denied), WouldDeny: less(f.WouldDeny, o.WouldDeny), Undeclared: less(f.Undeclared, o.Undeclared), Plain: less(f.Plain, o.Plain),
+		TLS13: less(f.TLS13, o.TLS13), TLSOlder: less(f.TLSOlder, o.TLSOlder), Unverified: less(f.Unverified, o.Unverified), Refused: less(f.Refused, o.Refused), Denied: less(f.Denied, o.Denied), WouldDeny: less(f.WouldDeny, o.WouldDeny), Limited: less(f.Limited, o.Limited), Undeclared: less(f.Undeclared, o.Undeclared), Plain: less(f.Plain, o.Plain),
 	}
 }
 
@@ -218,6 +219,7 @@ func (f *Flow) Add(o Flow) {
 	f.Refused += o.Refused
 	f.Denied += o.Denied
 	f.WouldDeny += o.WouldDeny
+	f.Limited += o.Limited
 	f.Undeclared += o.Undeclared
 	f.Plain += o.Plain
 	f.RequestRate += o.RequestRate

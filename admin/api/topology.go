@@ -55,6 +55,7 @@ type Ingress struct {
 	Denied    uint64    `json:"denied,omitempty"`
 	WouldDeny uint64    `json:"wouldDeny,omitempty"`
 	Barred    time.Time `json:"barred,omitzero"`
+	Limited   uint64    `json:"limited,omitempty"` // calls above a rateLimit
 }
 
 // Traffic is GET /api/v1/traffic.

@@ -86,7 +86,9 @@ func (c *control) hasAlias(u *url.URL) bool {
 }
 
 // counters are the statistics that show a call on its way.
-const counters = `^(cluster\..*\.(upstream_(rq|cx)_(total|[1-5]xx|timeout|connect_fail|retry)|ssl\.(handshake|connection_error|fail_.*|versions\..*)|outlier_detection\.ejections_active)|http\.(ingress|egress)\.(downstream_rq_(total|[1-5]xx)|fault\.(aborts|delays)_injected)|tcp\.(ingress|egress)\.downstream_cx_total|listener\..*\.ssl\.(handshake|connection_error|fail_.*|versions\..*))$`
+const counters = `^(cluster\..*\.(upstream_(rq|cx)_(total|[1-5]xx|timeout|connect_fail|retry|retry_overflow|pending_overflow|overflow)|ssl\.(handshake|connection_error|fail_.*|versions\..*)|outlier_detection\.ejections_active)|` +
+	`http\.(ingress|egress)\.(downstream_rq_(total|[1-5]xx)|fault\.(aborts|delays)_injected)|(http\.ingress\.http_local_rate_limit|local_rate_limit\.ingress)\.rate_limited|` +
+	`tcp\.(ingress|egress)\.downstream_cx_total|listener\..*\.ssl\.(handshake|connection_error|fail_.*|versions\..*))$`
 
 // taskQuery is what the sidecar of ?node has; with ?stats=only, its counters
 // alone.

@@ -21,6 +21,7 @@ var (
 	descUnverified  = prometheus.NewDesc("patchbay_unverified_peers_total", "Handshakes that sidecars broke off because of the peer's certificate, by service.", []string{"service"}, nil)
 	descIngress     = prometheus.NewDesc("patchbay_ingress_connections_total", "Connections to ingress ports, by how they were protected; refused: a handshake that failed.", []string{"protection"}, nil)
 	descDenied      = prometheus.NewDesc("patchbay_ingress_denied_total", "Calls that no rule of a service's authorization allows: denied, or in a dry run would_deny.", []string{"outcome"}, nil)
+	descLimited     = prometheus.NewDesc("patchbay_ingress_limited_total", "Requests, of tcp connections, above the rateLimit of a service.", nil, nil)
 	descFindings    = gauge("findings", "What is wrong now, by code.", "code")
 )
 
@@ -48,6 +49,7 @@ func (s state) traffic(ch chan<- prometheus.Metric) {
 	out(descIngress, served.Refused, "refused")
 	out(descDenied, served.Denied, "denied")
 	out(descDenied, served.WouldDeny, "would_deny")
+	out(descLimited, served.Limited)
 }
 
 func serviceTraffic(out func(*prometheus.Desc, uint64, ...string), name string, f agents.Flow) {

@@ -33,6 +33,8 @@ func Called(w *Walk, c agentapi.Outcome) {
 	switch {
 	case strings.Contains(said, "RBAC"):
 		x.Code, x.Fix = "PB1510", []string{"allow the client's workload in the service's authorization, or call from one that may"}
+	case strings.Contains(said, "local_rate_limited"):
+		x.Cause, x.Fix = "more requests come than its rateLimit lets through: "+said, []string{"raise rateLimit in the policy of " + w.Service + ", run more of its tasks, each of which counts for itself, or call it less"}
 	case strings.Contains(said, "CERTIFICATE_VERIFY_FAILED"):
 		x.Code = "PB1208"
 		if strings.Contains(said, "SAN") {

@@ -174,7 +174,7 @@ func discard(r io.Reader) string {
 	head := make([]byte, 512)
 	n, _ := io.ReadFull(r, head) //nolint:errcheck // a short body is no error
 	_, _ = io.Copy(io.Discard, io.LimitReader(r, 1<<20))
-	for _, words := range []string{"upstream connect error", "no healthy upstream", "upstream request timeout", "no cluster match", "RBAC: access denied"} {
+	for _, words := range []string{"upstream connect error", "no healthy upstream", "upstream request timeout", "no cluster match", "RBAC: access denied", "local_rate_limited"} {
 		if bytes.HasPrefix(head[:n], []byte(words)) {
 			return string(head[:n])
 		}

@@ -21,7 +21,7 @@ import (
 // Counted is the regular expression of the statistics that make an
 // [agentapi.Traffic].
 const Counted = `^(cluster\..*\.(upstream_rq_total|upstream_rq_5xx|upstream_rq_time|upstream_cx_total|upstream_cx_connect_fail|ssl\.(handshake|connection_error|fail_verify_.*|versions\..*))|` +
-	`http\.ingress\.downstream_rq_(total|5xx)|http\.ingress\.rbac\.denied|(http|tcp)\.ingress\.rbac\.shadow_denied|listener\.ingress(-[^.]+)?\.(downstream_cx_total|ssl\.(connection_error|fail_verify_san|versions\..*))|server\.uptime)$`
+	`http\.ingress\.downstream_rq_(total|5xx)|(http\.ingress\.http_local_rate_limit|local_rate_limit\.ingress)\.rate_limited|http\.ingress\.rbac\.denied|(http|tcp)\.ingress\.rbac\.shadow_denied|listener\.ingress(-[^.]+)?\.(downstream_cx_total|ssl\.(connection_error|fail_verify_san|versions\..*))|server\.uptime)$`
 
 // Within reports whether two starts are the same, given that the age of Envoy
 // comes in seconds.
@@ -165,6 +165,8 @@ func serve(t *agentapi.Traffic, stat string, n uint64, now time.Time) {
 		s.Denied += n
 	case "http.ingress.rbac.shadow_denied", "tcp.ingress.rbac.shadow_denied":
 		s.WouldDeny += n
+	case "http.ingress.http_local_rate_limit.rate_limited", "local_rate_limit.ingress.rate_limited":
+		s.Limited += n
 	case "server.uptime":
 		t.Epoch = timestamppb.New(now.Add(-time.Duration(n) * time.Second).Truncate(time.Second))
 	}

@@ -15,6 +15,7 @@ func TestTrafficOfAPage(t *testing.T) {
 		{"name":"cluster.idle.demo.upstream_cx_total","value":0},
 		{"name":"http.ingress.downstream_rq_total","value":7}, {"name":"listener.ingress-web.ssl.connection_error","value":1}, {"name":"listener.ingress-api.ssl.connection_error","value":3},
 		{"name":"listener.ingress-web.ssl.versions.TLSv1.3","value":6}, {"name":"http.ingress.rbac.denied","value":2}, {"name":"listener.ingress-db.ssl.fail_verify_san","value":3}, {"name":"http.ingress.rbac.shadow_denied","value":4}, {"name":"http.ingress.rbac.allowed","value":9},
+		{"name":"http.ingress.http_local_rate_limit.rate_limited","value":3}, {"name":"local_rate_limit.ingress.rate_limited","value":4}, {"name":"http.ingress.http_local_rate_limit.ok","value":9},
 		{"name":"server.uptime","value":60},
 		{"histograms":{"supported_quantiles":[0,50,99],"computed_quantiles":[
 			{"name":"cluster.backend.demo.upstream_rq_time","values":[{"interval":0.5},{"interval":1.5},{"interval":9}]},
@@ -32,7 +33,7 @@ func TestTrafficOfAPage(t *testing.T) {
 	if r := c.GetRevisions(); len(r) != 1 || r[0].GetRevision() != "v2" || r[0].GetRequests() != 8 || r[0].GetErrors() != 1 {
 		t.Errorf("by revision: %v", r)
 	}
-	if s := got.GetServed(); s.GetRequests() != 7 || s.GetRefused() != 4 || s.GetTls13() != 6 || s.GetDenied() != 5 || s.GetWouldDeny() != 4 {
+	if s := got.GetServed(); s.GetRequests() != 7 || s.GetRefused() != 4 || s.GetTls13() != 6 || s.GetDenied() != 5 || s.GetWouldDeny() != 4 || s.GetLimited() != 7 {
 		t.Errorf("%+v", s)
 	}
 	if age := now.Sub(got.GetEpoch().AsTime()); age < 59*time.Second || age > 62*time.Second {

@@ -152,8 +152,8 @@ func (c Config) validate() error {
 // at the end.
 var statPatterns = []obj{
 	{"safe_regex": obj{"regex": `cluster\..+\.(` + strings.Join([]string{
-		`upstream_rq_(total|time|timeout|active|retry.*|[1-5]xx|[1-5]\d\d)`,
-		`upstream_cx_(total|active|connect_fail|connect_timeout|connect_ms|http[12]_total|(rx|tx)_bytes_total)`,
+		`upstream_rq_(total|time|timeout|active|retry.*|pending_overflow|[1-5]xx|[1-5]\d\d)`,
+		`upstream_cx_(total|active|overflow|connect_fail|connect_timeout|connect_ms|http[12]_total|(rx|tx)_bytes_total)`,
 		`membership_(healthy|total)`, `lb_(zone|healthy_panic|local).*`, `outlier_detection\..+`,
 		`update_(success|empty|rejected|no_rebuild)`, `init_fetch_timeout`, `assignment_use_cached`,
 		`ssl\..+`, `client_ssl_socket_factory\..+`,
@@ -165,6 +165,7 @@ var statPatterns = []obj{
 	{"prefix": "server."},
 	{"prefix": "control_plane."},
 	{"prefix": "tcp."},
+	{"prefix": "local_rate_limit."},
 }
 
 func (c Config) xdsCluster() obj {

@@ -13,21 +13,26 @@ import (
 	"patchbay/xds/translate/extension"
 )
 
-// statLimit is the prefix of the limits' statistics.
-const statLimit = "rate_limit"
+// Prefixes of the limits' statistics, which the bootstrap keeps:
+// http.ingress.http_local_rate_limit.rate_limited, and
+// local_rate_limit.ingress.rate_limited, of all ports of a task together.
+const (
+	statHTTPLimit = "http.ingress"
+	statTCPLimit  = "ingress"
+)
 
 // HTTPLimit answers 429 above the limit; it stands before the router.
 func HTTPLimit(r *policy.RateLimit) *hcmv3.HttpFilter {
 	all := &corev3.RuntimeFractionalPercent{DefaultValue: &typev3.FractionalPercent{Numerator: 100}}
 	return &hcmv3.HttpFilter{Name: "envoy.filters.http.local_ratelimit", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: extension.Pack(&limitv3.LocalRateLimit{
-		StatPrefix: statLimit, TokenBucket: bucket(r), FilterEnabled: all, FilterEnforced: all,
+		StatPrefix: statHTTPLimit, TokenBucket: bucket(r), FilterEnabled: all, FilterEnforced: all,
 	})}}
 }
 
 // TCPLimit closes connections above the limit; it stands before the proxy.
 func TCPLimit(r *policy.RateLimit) *listenerv3.Filter {
 	return &listenerv3.Filter{Name: "envoy.filters.network.local_ratelimit", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: extension.Pack(&tcplimitv3.LocalRateLimit{
-		StatPrefix: statLimit, TokenBucket: bucket(r),
+		StatPrefix: statTCPLimit, TokenBucket: bucket(r),
 	})}}
 }
 
