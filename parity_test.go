@@ -3,9 +3,12 @@ package patchbay
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
+
+	"patchbay/mesh/policy"
 )
 
 var (
@@ -92,4 +95,47 @@ func testsOf(t *testing.T, pkg string) map[string]bool {
 		}
 	}
 	return out
+}
+
+// TestEveryPolicyHasAProof: each member of a policy stands in one of the rows
+// about them, and each word there is a member.
+func TestEveryPolicyHasAProof(t *testing.T) {
+	page, err := os.ReadFile("docs/parity.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]int{}
+	for _, r := range parityRow.FindAllStringSubmatch(string(page), -1) {
+		if strings.HasPrefix(r[1], "K") {
+			cell, _, _ := strings.Cut(r[2], " | ")
+			for _, m := range regexp.MustCompile("`(.*?)`").FindAllStringSubmatch(cell, -1) {
+				rows[m[1]]++
+			}
+		}
+	}
+	var walk func(of reflect.Type, at string)
+	walk = func(of reflect.Type, at string) {
+		for field := range of.Fields() {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			path, ft := at+name, field.Type
+			if ft.Kind() == reflect.Pointer {
+				ft = ft.Elem()
+			}
+			switch {
+			case ft.Kind() == reflect.Struct:
+				walk(ft, path+".")
+			case ft.Kind() == reflect.Slice && ft.Elem().Kind() == reflect.Struct:
+				walk(ft.Elem(), path+"[].")
+			default:
+				if rows[path] != 1 {
+					t.Errorf("%s stands in %d rows of docs/parity.md; want one", path, rows[path])
+				}
+				delete(rows, path)
+			}
+		}
+	}
+	walk(reflect.TypeFor[policy.Policy](), "")
+	for word := range rows {
+		t.Errorf("docs/parity.md: %s is no member of a policy", word)
+	}
 }

@@ -86,8 +86,13 @@ func backend(t *testing.T, says string) netip.AddrPort {
 
 func backendOn(t *testing.T, lis net.Listener, says string) netip.AddrPort {
 	t.Helper()
-	srv := &http.Server{Protocols: &http.Protocols{}, ReadHeaderTimeout: time.Second,
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, says) })}
+	return answering(t, lis, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, says) })
+}
+
+// answering is a backend that does something else.
+func answering(t *testing.T, lis net.Listener, answer http.HandlerFunc) netip.AddrPort {
+	t.Helper()
+	srv := &http.Server{Protocols: &http.Protocols{}, ReadHeaderTimeout: time.Second, Handler: answer}
 	srv.Protocols.SetHTTP1(true)
 	srv.Protocols.SetUnencryptedHTTP2(true)
 	go srv.Serve(lis)

@@ -72,7 +72,11 @@ func egressListener(v View, s *mesh.Service, a mesh.Alias, name string) Resource
 	if v.Tap {
 		log = append(log, tapped.Log(bootstrap.TapEgress, s.Protocol))
 	}
-	f := filter(tcpProxyName, tcpProxy(statEgress, s.Name.String(), or(s.Timeouts.Idle, idleTCP), tries(v.effective(s)), log))
+	p, idle := v.effective(s), or(s.Timeouts.Idle, idleTCP)
+	if p.Timeout != nil && p.Timeout.Idle != nil {
+		idle = time.Duration(*p.Timeout.Idle)
+	}
+	f := filter(tcpProxyName, tcpProxy(statEgress, s.Name.String(), idle, tries(p), log))
 	if s.Protocol.L7() {
 		f = httpFilter(statEgress, name, log, v.Tracing, traffic.FaultFilter())
 	}
