@@ -143,30 +143,74 @@ func pageLines(shows string) string {
 type application struct {
 	name   string
 	broken bool // it answers /broken with an error, and is busy
-	mu     *sync.Mutex
-	tried  map[string]bool // of /flaky, by request: all applications of a test share it
-	sick   bool
-	seen   int // requests for /orders
+	seen   int  // requests for /orders
+	*shared
+}
+
+// shared is what the applications of a test know of one another.
+type shared struct {
+	sync.Mutex
+	tried map[string]bool // requests for /flaky
+	sick  map[string]bool // applications
+	tries int             // of /overload
+	full  chan struct{}   // closed when as many as overload are there
+}
+
+// overload is how many requests for /overload come at once.
+const overload = 20
+
+// overloaded holds a request until all of its kind are there, and those that
+// come after them for a second: retries, which are under way meanwhile.
+func (s *shared) overloaded(r *http.Request) {
+	s.tries++
+	until := s.full
+	if s.tries == overload {
+		close(s.full)
+	}
+	later := time.NewTimer(time.Second)
+	defer later.Stop()
+	var timer <-chan time.Time
+	if s.tries > overload {
+		until, timer = nil, later.C
+	}
+	s.Unlock()
+	defer s.Lock()
+	select {
+	case <-until:
+	case <-timer:
+	case <-r.Context().Done():
+	}
 }
 
 func (a *application) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.Lock()
+	defer a.Unlock()
 	w.Header().Set("endpoint-load-metrics", map[bool]string{false: "TEXT cpu_utilization=0.04,rps_fractional=100", true: "TEXT cpu_utilization=0.96,rps_fractional=100"}[a.broken])
 	switch path := r.URL.Path; {
 	case path == "/slow":
-		a.mu.Unlock()
+		a.Unlock()
 		<-r.Context().Done()
-		a.mu.Lock()
+		a.Lock()
 		return
 	case path == "/flaky" && !a.tried[r.Header.Get("X-Request-Id")]:
 		a.tried[r.Header.Get("X-Request-Id")] = true
 		w.WriteHeader(http.StatusServiceUnavailable)
-	case path == "/broken" && a.broken, path == "/healthz" && a.sick:
+	case path == "/overload":
+		a.overloaded(r)
+		w.WriteHeader(http.StatusServiceUnavailable)
+	case path == "/tries":
+		fmt.Fprintln(w, a.tries, "tries")
+		a.tries, a.full = 0, make(chan struct{})
+		return
+	case path == "/broken" && a.broken, path == "/healthz" && a.sick[a.name]:
 		w.WriteHeader(http.StatusInternalServerError)
 	case path == "/sick":
-		a.sick = true
+		a.sick[a.name] = true
 		fmt.Fprintln(w, a.name, "is sick")
+		return
+	case path == "/well":
+		clear(a.sick)
+		fmt.Fprintln(w, "all are well")
 		return
 	case path == "/orders":
 		a.seen++
@@ -180,20 +224,20 @@ func (a *application) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, a.name)
 }
 
-// calls is a guide on a frontend that calls two backends, and next.
+// calls is a guide on a frontend that calls two backends, next, and ledger,
+// which is a tcp service without TLS.
 func calls(t *testing.T, page string, tweak ...func(*config.Config)) *guide {
 	p := startPlane(t, tweak...)
 	g := &guide{p: p, page: page, ports: map[string]uint16{"8080": uint16(freePort(t))}}
-	var mu sync.Mutex
-	tried := map[string]bool{}
+	all := &shared{tried: map[string]bool{}, sick: map[string]bool{}, full: make(chan struct{})}
 	start := func(name string) uint16 {
-		a := &application{name: name, broken: name == "backend-2", mu: &mu, tried: tried}
+		a := &application{name: name, broken: name == "backend-2", shared: all}
 		s := httptest.NewServer(a)
 		t.Cleanup(s.Close)
 		return uint16(s.Listener.Addr().(*net.TCPAddr).Port)
 	}
-	joins := map[string]string{"frontend": p.joinDir("frontend"), "backend": p.joinDir("backend", "backend"), "next": p.joinDir("next", "next")}
-	apps := map[string][]uint16{"backend": {start("backend-1"), start("backend-2")}, "next": {start("next")}}
+	joins := map[string]string{"frontend": p.joinDir("frontend"), "backend": p.joinDir("backend", "backend"), "next": p.joinDir("next", "next"), "ledger": p.joinDir("ledger", "ledger")}
+	apps := map[string][]uint16{"backend": {start("backend-1"), start("backend-2")}, "next": {start("next")}, "ledger": {start("ledger")}}
 	running := map[string][]*member{}
 	tasks := 0
 	task := func(workload, declaration string) *member {
@@ -203,6 +247,13 @@ func calls(t *testing.T, page string, tweak ...func(*config.Config)) *guide {
 		return m
 	}
 	g.in = func(workload string) *member { return running[workload][0] }
+	offer := func(workload string, port uint16) string {
+		declaration := offering(t, workload, port, g.ports["8080"])
+		if workload == "ledger" {
+			declaration = regexp.MustCompile(`(?s),\s*"tls": .*?}}|, "appProtocol": "http"`).ReplaceAllString(declaration, "")
+		}
+		return declaration
+	}
 	g.deploy = func(workload, policies string) {
 		t.Helper()
 		was := running[workload]
@@ -217,7 +268,7 @@ func calls(t *testing.T, page string, tweak ...func(*config.Config)) *guide {
 			running[workload] = nil
 		}
 		for _, port := range apps[workload] {
-			running[workload] = append(running[workload], task(workload, deployed(t, offering(t, workload, port, g.ports["8080"]), policies)))
+			running[workload] = append(running[workload], task(workload, deployed(t, offer(workload, port), policies)))
 		}
 		for _, m := range running[workload] {
 			m.until(serving)
@@ -231,11 +282,11 @@ func calls(t *testing.T, page string, tweak ...func(*config.Config)) *guide {
 		for _, m := range was {
 			go m.stop() // the test waits for it at its end
 		}
-		for _, s := range []string{"backend", "next"} {
+		for _, s := range []string{"backend", "next", "ledger"} {
 			g.reaches(s, len(running[s]))
 		}
 	}
-	for _, w := range []string{"next", "backend", "frontend"} {
+	for _, w := range []string{"ledger", "next", "backend", "frontend"} {
 		g.deploy(w, `{"policies": {}}`)
 	}
 	return g
@@ -247,6 +298,6 @@ func (g *guide) reaches(service string, endpoints int) {
 	g.p.prints(exitDone, fmt.Sprintf(`endpoints +(%[1]d, all are called|\d of %[1]d are called|all are ejected)`, endpoints), "explain", "frontend", g.here("http://"+service+".demo:8080/"))
 }
 
-func TestPoliciesGuide(t *testing.T) { calls(t, "policies.md").run(15) }
+func TestPoliciesGuide(t *testing.T) { calls(t, "policies.md").run(22) }
 
-func TestHealthGuide(t *testing.T) { calls(t, "health.md").run(6) }
+func TestHealthGuide(t *testing.T) { calls(t, "health.md").run(12) }
