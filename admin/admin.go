@@ -49,7 +49,7 @@ type Options struct {
 	// parameters. An [Invalid] error is answered with 400, any other with 502.
 	Queries map[string]func(context.Context, url.Values) (any, error)
 	// Actions are what POST /api/v1/NAME does, with the query's values. An
-	// [Invalid] error is answered with 400, any other with 502.
+	// [Invalid] error is answered with 400, a [Conflict] with 409, any other with 502.
 	Actions map[string]func(context.Context, url.Values) (any, error)
 	// Handlers serve other patterns of http.ServeMux. They only read, and are
 	// guarded as all reading is.
@@ -69,6 +69,12 @@ type Invalid struct{ Err error }
 
 func (e Invalid) Error() string { return e.Err.Error() }
 func (e Invalid) Unwrap() error { return e.Err }
+
+// Conflict marks an error of an action that another one was faster than.
+type Conflict struct{ Err error }
+
+func (e Conflict) Error() string { return e.Err.Error() }
+func (e Conflict) Unwrap() error { return e.Err }
 
 // Handler serves the interface.
 func Handler(o Options) http.Handler {
@@ -134,6 +140,10 @@ func (o Options) run(w http.ResponseWriter, r *http.Request, f func(context.Cont
 	v, err := f(r.Context(), r.URL.Query())
 	if invalid, is := errors.AsType[Invalid](err); is {
 		o.refuse(w, http.StatusBadRequest, invalid.Error())
+		return
+	}
+	if conflict, is := errors.AsType[Conflict](err); is {
+		o.refuse(w, http.StatusConflict, conflict.Error())
 		return
 	}
 	if err != nil {

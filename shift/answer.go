@@ -1,9 +1,29 @@
 package shift
 
 import (
+	"time"
+
 	"patchbay/admin/api"
 	"patchbay/mesh"
 )
+
+// Divided is how the calls of a service are divided, and what its next step waits
+// for, in the words of the operator's interface; nil if they are not.
+func Divided(v *mesh.Service) *api.Deployment {
+	out := Answer(v.Deployment)
+	if out == nil {
+		return nil
+	}
+	if w := Waits(v); w != nil {
+		out.Waiting = &api.Incoming{Revision: w.Revision, Endpoints: w.Have, Needed: w.Need, Busy: w.Busy}
+	}
+	if sh := v.Deployment.Shift; !sh.Done() && serving(v, sh.To) == 0 {
+		out.Held, out.Next = sh.To+" has no endpoint that can be called", time.Time{}
+	} else if sh.Rollback > 0 && sh.From != "" && sh.Ended == "" && serving(v, sh.From) == 0 {
+		out.Stuck = sh.From + " has no endpoint that can be called"
+	}
+	return out
+}
 
 // Answer is a deployment in the words of the operator's interface; nil for nil.
 func Answer(d *mesh.Deployment) *api.Deployment {
@@ -25,12 +45,4 @@ func Answer(d *mesh.Deployment) *api.Deployment {
 		out.Next = s.Since.Add(s.Every)
 	}
 	return out
-}
-
-// AnswerWaiting is w in the same words; nil for nil.
-func AnswerWaiting(w *Waiting) *api.Incoming {
-	if w == nil {
-		return nil
-	}
-	return &api.Incoming{Revision: w.Revision, Endpoints: w.Have, Needed: w.Need, Busy: w.Busy}
 }

@@ -130,9 +130,6 @@ func TestADeclaredStrategyMovesCallsByItself(t *testing.T) {
 // Without a word, an order is by the declared strategy; two revisions that were
 // never told apart are left alone.
 func TestAnOrderAsDeclared(t *testing.T) {
-	m := newMirror("blue", "green")
-	m.policy = declares(t, `{"strategy": "LINEAR", "linearConfiguration": {"stepPercent": 50}}`)
-	m.replica()
 	synctest.Test(t, func(t *testing.T) {
 		m := newMirror("blue", "green")
 		m.policy = declares(t, `{"strategy": "BLUE_GREEN"}`)
@@ -143,14 +140,19 @@ func TestAnOrderAsDeclared(t *testing.T) {
 		}
 		stop()
 	})
-	if sh := m.order(t, "rollback=1"); sh.To != "green" || sh.From != "blue" || !slices.Equal(sh.Weights, []uint32{500, 1000}) || sh.Rollback != 10 {
-		t.Errorf("%+v", sh)
-	}
-	_, err := Orders{m.stores[0], m}.Do(t.Context(), map[string][]string{"service": {"backend.demo"}})
-	if err == nil || !strings.Contains(err.Error(), "the newest revision, green, has its calls already") {
-		t.Error(err)
-	}
-	if sh := m.order(t, "to=blue"); !slices.Equal(sh.Weights, []uint32{1000}) { // back, at once
-		t.Errorf("%+v", sh)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		m := newMirror("blue", "green")
+		m.policy = declares(t, `{"strategy": "LINEAR", "linearConfiguration": {"stepPercent": 50}}`)
+		m.replica()
+		if sh := m.order(t, "rollback=1"); sh.To != "green" || sh.From != "blue" || !slices.Equal(sh.Weights, []uint32{500, 1000}) || sh.Rollback != 10 {
+			t.Errorf("%+v", sh)
+		}
+		_, err := Orders{m.stores[0], m}.Do(t.Context(), map[string][]string{"service": {"backend.demo"}})
+		if err == nil || !strings.Contains(err.Error(), "the newest revision, green, has its calls already") {
+			t.Error(err)
+		}
+		if sh := m.order(t, "to=blue"); !slices.Equal(sh.Weights, []uint32{1000}) { // back, at once
+			t.Errorf("%+v", sh)
+		}
+	})
 }

@@ -34,7 +34,10 @@ type Orders struct {
 var Keys = []string{"service", "to", "from", "weight", "canary", "bake", "linear", "every", "rollback", "abort", "end"}
 
 // Do carries out an order, and returns the shift as it now is; nil if there is
-// none any more. An error that is *Wrong is the caller's.
+// none any more. An error that is *Wrong is the caller's; one that is *Lost says
+// that another order stands in the place of this one. Every order that is given
+// through any control plane and is not lost either holds when Do returns, or was
+// followed by one that knew of it. That takes a moment: see [settle].
 //
 //	service=NAME to=REVISION [from=REVISION]  what moves; then one of
 //	weight=10                                 as much, and no more
@@ -58,67 +61,36 @@ func (o Orders) Do(ctx context.Context, v url.Values) (*mesh.Shift, error) {
 	case v.Get("abort") != "":
 		return o.abort(ctx, s, v.Get("abort"))
 	case v.Get("end") != "":
-		err := o.Registry.Amend(ctx, s.Name, func(attrs map[string]string) (record.Change, error) { return record.ForgetShift(attrs), nil })
-		if err == nil {
-			o.seen(ctx, s.Name, func(d *mesh.Deployment) bool { return d == nil })
-		}
-		return nil, err
+		return nil, o.give(ctx, s, func(attrs map[string]string) (record.Change, error) { return record.ForgetShift(attrs), nil },
+			func(now *mesh.Shift) bool { return now == nil })
 	}
 	sh, err := order(s, v)
 	if err != nil {
 		return nil, err
 	}
-	before, known := "", false
-	err = o.Registry.Amend(ctx, s.Name, func(attrs map[string]string) (record.Change, error) {
-		now := ""
-		if is := record.ParseShift(attrs); is != nil {
-			now = is.ID
-		}
-		if !known {
-			before, known = now, true
-		}
-		if now != before && now != sh.ID {
-			return record.Change{}, wrong("another order for %s was given at the same time; look at it with --status", s.Name)
-		}
-		return record.StartShift(attrs, sh)
-	})
-	if err == nil {
-		o.seen(ctx, s.Name, func(d *mesh.Deployment) bool { return d != nil && d.Shift.ID == sh.ID })
-	}
-	return &sh, err
-}
-
-// seen waits a moment until the control plane itself has read what it wrote, so
-// that whoever asks next finds it.
-func (o Orders) seen(ctx context.Context, name mesh.ServiceName, ok func(*mesh.Deployment) bool) {
-	ctx, stop := context.WithTimeout(ctx, 2*time.Second)
-	defer stop()
-	for {
-		snap := o.Store.Snapshot()
-		if s := snap.Service(name); s == nil || ok(s.Deployment) {
-			return
-		}
-		select {
-		case <-o.Store.Changed(snap.Generation):
-		case <-ctx.Done():
-			return
-		}
-	}
+	return &sh, o.give(ctx, s, func(attrs map[string]string) (record.Change, error) { return record.StartShift(attrs, sh) },
+		func(now *mesh.Shift) bool { return now != nil && now.ID == sh.ID && now.Ended == "" })
 }
 
 func (o Orders) abort(ctx context.Context, s *mesh.Service, reason string) (*mesh.Shift, error) {
-	if s.Deployment == nil {
-		return nil, wrong("no shift of %s is under way", s.Name)
+	var sh mesh.Shift
+	if s.Deployment != nil {
+		sh = s.Deployment.Shift
+		if sh.From == "" {
+			return nil, wrong("the shift of %s to %s has nothing to go back to", s.Name, sh.To)
+		}
+		if err := served(s, "abort", sh.From); err != nil && sh.Ended == "" {
+			return nil, wrong("%v", err)
+		}
 	}
-	sh := s.Deployment.Shift
-	if sh.From == "" {
-		return nil, wrong("the shift of %s to %s has nothing to go back to", s.Name, sh.To)
-	}
-	err := o.Registry.Amend(ctx, s.Name, func(attrs map[string]string) (record.Change, error) {
+	err := o.give(ctx, s, func(attrs map[string]string) (record.Change, error) {
 		return record.EndShift(attrs, sh.ID, reason, time.Now())
-	})
-	if err == nil {
-		o.seen(ctx, s.Name, func(d *mesh.Deployment) bool { return d == nil || d.Shift.ID != sh.ID || d.Shift.Ended != "" })
+	},
+		func(now *mesh.Shift) bool {
+			return now == nil && sh.ID == "" || now != nil && now.ID == sh.ID && now.Ended != ""
+		})
+	if err == nil && sh.ID == "" {
+		return nil, wrong("no shift of %s is under way", s.Name)
 	}
 	sh.Ended = cmp.Or(sh.Ended, reason)
 	return &sh, err
@@ -209,61 +181,6 @@ func linear(step uint32) (out []uint32) {
 		out = append(out, w)
 	}
 	return append(out, mesh.Whole)
-}
-
-// revisions holds a shift against what there is, and finds out what is in
-// production.
-func revisions(s *mesh.Service, sh *mesh.Shift) error {
-	there := map[string]bool{}
-	for _, e := range s.Endpoints {
-		if e.Revision != "" {
-			there[e.Revision] = true
-		}
-	}
-	all := slices.Sorted(maps.Keys(there))
-	list := strings.Join(all, ", ")
-	if list == "" {
-		list = "none: no task says of which revision it is (patchbay sidecar --revision)"
-	}
-	if sh.To == "" {
-		return fmt.Errorf("to: is missing; allowed: a revision of %s: %s", s.Name, list)
-	}
-	if !there[sh.To] && !slices.Equal(sh.Weights, []uint32{0}) {
-		return fmt.Errorf("to: %q has no endpoint; %s has: %s", sh.To, s.Name, list)
-	}
-	if sh.From == "" {
-		var err error
-		if sh.From, err = production(s, sh.To, all); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// production is the revision that has most of the calls, apart from to.
-func production(s *mesh.Service, to string, there []string) (string, error) {
-	others := slices.DeleteFunc(slices.Clone(there), func(r string) bool { return r == to })
-	if s.Deployment != nil {
-		best := mesh.Share{}
-		for _, x := range s.Deployment.Shares {
-			if x.Revision != to && x.Weight > best.Weight {
-				best = x
-			}
-		}
-		if best.Revision != "" {
-			return best.Revision, nil
-		}
-		if f := s.Deployment.Shift.From; f != to && slices.Contains(others, f) {
-			return f, nil
-		}
-	}
-	switch len(others) {
-	case 0:
-		return "", nil
-	case 1:
-		return others[0], nil
-	}
-	return "", fmt.Errorf("from: is missing, and %s are all in production; allowed: one of them", strings.Join(others, ", "))
 }
 
 // ParsePercent reads "10", "10%" or "0.5%" as tenths of a percent.

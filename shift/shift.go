@@ -49,6 +49,7 @@ type Shifter struct {
 
 	judged map[mesh.ServiceName]baseline
 	failed map[mesh.ServiceName]time.Time // the registry, when last
+	back   map[mesh.ServiceName]time.Time // when the revision that gets calls could be called again; zero: it can't
 }
 
 // baseline is what had been counted when a step began, or was first seen.
@@ -60,7 +61,7 @@ type baseline struct {
 
 // New makes a Shifter; nothing happens before Run.
 func New(store *mesh.Store, registry Registry, traffic Traffic, log *slog.Logger) *Shifter {
-	return &Shifter{store: store, registry: registry, traffic: traffic, log: log, judged: map[mesh.ServiceName]baseline{}, failed: map[mesh.ServiceName]time.Time{}}
+	return &Shifter{store: store, registry: registry, traffic: traffic, log: log, judged: map[mesh.ServiceName]baseline{}, failed: map[mesh.ServiceName]time.Time{}, back: map[mesh.ServiceName]time.Time{}}
 }
 
 // Run carries out every shift of the mesh until ctx ends, and returns its cause.
@@ -92,23 +93,31 @@ func (s *Shifter) all(ctx context.Context, snap *mesh.Snapshot) time.Duration {
 		}
 		if v.Deployment == nil {
 			delete(s.judged, v.Name)
+			delete(s.back, v.Name)
 			continue
 		}
-		if sh := v.Deployment.Shift; s.registry != nil && sh.Ended == "" {
-			wait = min(wait, s.one(ctx, v.Name, sh))
+		if s.registry != nil && v.Deployment.Shift.Ended == "" {
+			wait = min(wait, s.one(ctx, v))
 		}
 	}
 	return wait
 }
 
-// one does what is due for a shift, and returns when to look again.
-func (s *Shifter) one(ctx context.Context, name mesh.ServiceName, sh mesh.Shift) time.Duration {
-	now := time.Now()
+// one does what is due for the shift of a service, and returns when to look
+// again. No calls move to a revision that has no endpoint to serve them: a step
+// waits for one, and lasts as long as others once it is there.
+func (s *Shifter) one(ctx context.Context, v *mesh.Service) time.Duration {
+	name, sh, now := v.Name, v.Deployment.Shift, time.Now()
+	able := s.able(v, now)
 	if since := now.Sub(s.failed[name]); since < again {
 		return again - since
 	}
-	due := sh.Since.Add(sh.Every)
-	watched := watched(sh, now)
+	since := sh.Since
+	if back := s.back[name]; back.After(since) {
+		since = back
+	}
+	due := since.Add(sh.Every)
+	watched := watched(sh, now) && serving(v, sh.From) > 0
 	if watched {
 		if reason := s.judge(name, sh); reason != "" {
 			return s.write(ctx, name, "the shift is called off", reason, func(attrs map[string]string) (record.Change, error) {
@@ -116,19 +125,32 @@ func (s *Shifter) one(ctx context.Context, name mesh.ServiceName, sh mesh.Shift)
 			})
 		}
 	}
-	if !sh.Done() && !now.Before(due) {
+	if able && !sh.Done() && !now.Before(due) {
 		return s.write(ctx, name, "calls move to the next step", "", func(attrs map[string]string) (record.Change, error) {
 			return record.StepShift(attrs, sh, time.Now())
 		})
 	}
 	wait := idle
-	if !sh.Done() {
+	if able && !sh.Done() {
 		wait = due.Sub(now)
 	}
 	if watched {
 		wait = min(wait, look)
 	}
 	return wait
+}
+
+// able reports whether the revision that a shift leads to can be called, and
+// keeps since when.
+func (s *Shifter) able(v *mesh.Service, now time.Time) bool {
+	if serving(v, v.Deployment.Shift.To) == 0 {
+		s.back[v.Name] = time.Time{}
+		return false
+	}
+	if at, was := s.back[v.Name]; was && at.IsZero() {
+		s.back[v.Name] = now
+	}
+	return true
 }
 
 // watched reports whether failed requests count: until the last step has lasted

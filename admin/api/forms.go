@@ -172,6 +172,8 @@ type Deployment struct {
 	Rollback float64            `json:"rollbackPercent,omitempty"` // of failed requests, above which it is called off
 	Ended    string             `json:"ended,omitempty"`           // why it was called off
 	Waiting  *Incoming          `json:"waiting,omitempty"`         // what comes next as the service declares
+	Held     string             `json:"held,omitempty"`            // why the next step waits
+	Stuck    string             `json:"stuck,omitempty"`           // why it could not be called off
 }
 
 // Incoming is a revision whose calls move by themselves when it is complete.

@@ -129,7 +129,7 @@ func TestDeployments(t *testing.T) {
 	p.prints(exitDone, `demo/frontend/f1 has what it should have`, "diff", "f1")
 	p.prints(exitDone, `blue 50 %, green 50 %`, "status")
 	p.rollsBack(front, alias, &broken)
-	p.prints(exitFailed, `to: "gren" has no endpoint; backend\.demo has: blue, green`, "shift", "backend.demo", "--to", "gren")
+	p.prints(exitFailed, `to: "gren" has no endpoint; backend\.demo has: blue \(1 endpoint\), green \(1 endpoint\)`, "shift", "backend.demo", "--to", "gren")
 	p.prints(exitUsage, `allowed: --to with what moves, or one of --status, --abort, --end`, "shift", "backend.demo", "--weight", "3")
 	p.needsToken()
 }

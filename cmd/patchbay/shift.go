@@ -21,6 +21,9 @@ func (c *control) shiftAction(ctx context.Context, v url.Values) (any, error) {
 	if _, wrong := errors.AsType[*shift.Wrong](err); wrong {
 		return nil, admin.Invalid{Err: err}
 	}
+	if _, lost := errors.AsType[*shift.Lost](err); lost {
+		return nil, admin.Conflict{Err: err}
+	}
 	if err != nil || sh == nil {
 		return &api.Deployment{}, err
 	}

@@ -140,9 +140,7 @@ func describe(one *api.Service, v *mesh.Service) {
 			one.Encrypted++
 		}
 	}
-	if one.Deployment = shift.Answer(v.Deployment); one.Deployment != nil {
-		one.Deployment.Waiting = shift.AnswerWaiting(shift.Waits(v))
-	}
+	one.Deployment = shift.Divided(v)
 	if v.Policy != nil {
 		one.MutualTLS, one.Authorization = v.Policy.MutualTLS, v.Policy.Authorization
 	}

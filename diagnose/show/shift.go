@@ -48,7 +48,12 @@ func (p *Printer) Shift(service string, d *api.Deployment, now time.Time) {
 	if !d.Next.IsZero() {
 		p.line("  %s of the calls to %s in %s", percent(d.Weights[d.Step+1]), d.To, max(d.Next.Sub(now), 0).Round(time.Second))
 	}
-	if d.Rollback > 0 {
+	if d.Held != "" {
+		p.line("  %s: the next step waits", p.paint(bad, d.Held))
+	}
+	if d.Stuck != "" {
+		p.line("  %s: there is no way back", p.paint(bad, d.Stuck))
+	} else if d.Rollback > 0 {
 		p.line("  back to %s if more than %s of the requests to %s fail", d.From, percent(d.Rollback), d.To)
 	}
 }

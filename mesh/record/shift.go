@@ -16,6 +16,13 @@ import (
 // ECS knows, 3 %, has 34.
 const maxSteps = 100
 
+// WriteTime bounds how long a change of a service's attributes takes from the
+// moment at which what stands there is asked for until the registry has
+// answered the write. Cloud Map has no compare-and-set: whoever has written, and
+// still reads its own word when this has passed, was overwritten by nobody who
+// did not know of it.
+const WriteTime = 600 * time.Millisecond
+
 type shiftDoc struct {
 	ID       string   `json:"id"`
 	At       int64    `json:"at"` // Unix milliseconds
