@@ -6,6 +6,7 @@ import (
 
 	"patchbay/admin/api"
 	"patchbay/config"
+	"patchbay/discovery"
 	"patchbay/external"
 	"patchbay/mesh"
 )
@@ -30,6 +31,16 @@ func externalTargets(c config.Config) ([]*mesh.Service, error) {
 		out = append(out, t.Service())
 	}
 	return out, nil
+}
+
+// namespaces is what discovery says of each namespace, with the aliases that its
+// services have lost to the control plane's file.
+func (c *control) namespaces() []discovery.NamespaceStatus {
+	all := c.discovery.Status()
+	for i, n := range all {
+		all[i].Conflicts = append(n.Conflicts, c.external.Conflicts(n.Name)...)
+	}
+	return all
 }
 
 // externalAnswer is a row for each target outside the mesh that sidecars are

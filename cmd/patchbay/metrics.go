@@ -113,7 +113,7 @@ func (s state) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	out(descReady, one(len(s.c.notReady()) == 0))
-	for _, n := range s.c.discovery.Status() {
+	for _, n := range s.c.namespaces() {
 		namespaceGauges(out, n)
 	}
 	s.replicas(out)

@@ -58,7 +58,7 @@ func (c *control) adminOptions() (admin.Options, error) {
 			"sidecars":     func() any { return c.cache.Status() },
 			"withheld":     func() any { return c.pusher.Withheld() },
 			"agents":       func() any { return c.agents.Status() },
-			"namespaces":   func() any { return namespacesAnswer(c.discovery.Status()) },
+			"namespaces":   func() any { return namespacesAnswer(c.namespaces()) },
 			"certificates": func() any { return certificatesAnswer(c.rotator, time.Now()) },
 		},
 		Queries:  c.inspections(c.queries()),

@@ -56,14 +56,11 @@ func (c *control) statusAnswer() api.Status {
 		}
 		st.Callers = append(st.Callers, caller)
 	}
-	namespaces := c.discovery.Status()
+	namespaces := c.namespaces()
 	for _, n := range namespaces {
 		st.Namespaces = append(st.Namespaces, api.Namespace{
 			Name: n.Name, Synced: n.Synced, Waiting: n.Waiting, Stale: n.Stale, Listed: n.Listed, Error: n.Error, Rejected: n.Rejected,
 		})
-	}
-	for i, n := range namespaces {
-		namespaces[i].Conflicts = append(n.Conflicts, c.external.Conflicts(n.Name)...)
 	}
 	st.Services = append(servicesAnswer(namespaces, snap, leaves), externalAnswer(snap)...)
 	c.expiring(st.Services)
