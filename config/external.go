@@ -27,8 +27,8 @@ type External struct {
 
 // ExternalAlias is the name and port that applications call.
 type ExternalAlias struct {
-	DNSName string `yaml:"dnsName"` // empty: name.namespace
-	Port    uint16 `yaml:"port"`    // empty: 80; for tcp that of the first address
+	DNSName string `yaml:"dnsName"` // empty: as External.AliasIn says
+	Port    uint16 `yaml:"port"`    // empty: the same
 }
 
 // ExternalTLS says how a target is verified.
@@ -117,20 +117,19 @@ func (k *checker) external(c Config) {
 	for i, e := range c.External {
 		at := "external[" + strconv.Itoa(i) + "]"
 		k.target(at, c, e)
-		name, alias := e.In(c)+"/"+e.Name, e.aliasName(c)
+		name, alias := e.In(c)+"/"+e.Name, e.AliasIn(c)
 		if first, twice := names[name]; twice {
 			k.bad(at+".name", "%s is that of external[%d] too; allowed: each once in a namespace", quote(e.Name), first)
 		} else {
 			names[name] = i
 		}
-		port := e.aliasPort()
-		key := fmt.Sprintf("%s/%s:%d", e.In(c), alias, port)
-		if first, twice := aliases[key]; twice && port != 0 {
-			k.bad(at+".alias", "%s:%d is that of external[%d] too; allowed: each once", alias, port, first)
+		key := fmt.Sprintf("%s/%s:%d", e.In(c), alias.DNSName, alias.Port)
+		if first, twice := aliases[key]; twice && alias.Port != 0 {
+			k.bad(at+".alias", "%s:%d is that of external[%d] too; allowed: each once", alias.DNSName, alias.Port, first)
 		} else {
 			aliases[key] = i
 		}
-		hosts[alias] = true
+		hosts[alias.DNSName] = true
 	}
 	for i, e := range c.External {
 		for j, a := range e.HostPorts() {
@@ -144,25 +143,23 @@ func (k *checker) external(c Config) {
 	}
 }
 
-func (e External) aliasName(c Config) string {
-	if e.Alias.DNSName != "" {
-		return strings.ToLower(e.Alias.DNSName)
+// AliasIn is e's alias, in lower case and with what it leaves out: NAME.NAMESPACE,
+// and port 80, or for tcp that of the first address. The port is 0 where no
+// address says it.
+func (e External) AliasIn(c Config) mesh.Alias {
+	a := mesh.Alias{DNSName: strings.ToLower(e.Alias.DNSName), Port: e.Alias.Port}
+	if a.DNSName == "" {
+		a.DNSName = e.Name + "." + e.In(c)
 	}
-	return e.Name + "." + e.In(c)
-}
-
-// aliasPort is the port that applications call; 0 where no address says it.
-func (e External) aliasPort() uint16 {
-	tcp := e.Protocol == "" || e.Protocol == "tcp"
-	switch all := e.HostPorts(); {
-	case e.Alias.Port != 0:
-		return e.Alias.Port
-	case !tcp:
-		return 80
-	case len(all) > 0:
-		return all[0].Port
+	if a.Port != 0 {
+		return a
 	}
-	return 0
+	if e.Protocol != "" && e.Protocol != string(mesh.TCP) {
+		a.Port = 80
+	} else if all := e.HostPorts(); len(all) > 0 {
+		a.Port = all[0].Port
+	}
+	return a
 }
 
 func (k *checker) target(at string, c Config, e External) {

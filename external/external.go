@@ -14,11 +14,12 @@ import (
 	"patchbay/mesh"
 )
 
-// Target is one target. What is empty has a default: see [Target.Service].
+// Target is one target. What is empty has a default, but for name, alias and
+// addresses: see [Target.Service].
 type Target struct {
 	Name      mesh.ServiceName
 	Protocol  mesh.Protocol
-	Alias     mesh.Alias // without a VIP
+	Alias     mesh.Alias // whole, without a VIP
 	Addresses []mesh.HostPort
 	Discovery string // STATIC, STRICT_DNS or LOGICAL_DNS
 	Host      string
@@ -57,16 +58,7 @@ func (t Target) Service() *mesh.Service {
 	if e.Host == "" && s.Protocol.L7() && len(names) > 0 {
 		e.Host = authority(names[0], t.Addresses[0].Port, t.TLS != nil)
 	}
-	a := t.Alias
-	if a.DNSName == "" {
-		a.DNSName = t.Name.String()
-	}
-	if a.Port == 0 {
-		if a.Port = 80; !s.Protocol.L7() {
-			a.Port = t.Addresses[0].Port
-		}
-	}
-	s.Aliases, s.External = []mesh.Alias{a}, e
+	s.Aliases, s.External = []mesh.Alias{t.Alias}, e
 	return s
 }
 

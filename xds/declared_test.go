@@ -221,7 +221,7 @@ func (d *drawn) file() config.Config {
 
 func (d *drawn) targets(c config.Config) (out []*mesh.Service) {
 	for _, e := range c.External {
-		x := external.Target{Name: name(e.Name), Protocol: mesh.Protocol(e.Protocol), Alias: mesh.Alias{Port: e.Alias.Port}, Addresses: e.HostPorts(), Discovery: e.Discovery, Host: e.Host}
+		x := external.Target{Name: name(e.Name), Protocol: mesh.Protocol(e.Protocol), Alias: e.AliasIn(c), Addresses: e.HostPorts(), Discovery: e.Discovery, Host: e.Host}
 		if e.TLS != nil {
 			x.TLS = &mesh.ExternalTLS{SNI: e.TLS.SNI, Names: e.TLS.Names, Roots: d.ca.RootPEM, MinimumVersion: e.TLS.MinimumVersion}
 		}

@@ -18,7 +18,7 @@ func externalTargets(c config.Config) ([]*mesh.Service, error) {
 	for i, e := range c.External {
 		t := external.Target{
 			Name: mesh.ServiceName{Namespace: e.In(c), DiscoveryName: e.Name}, Protocol: mesh.Protocol(e.Protocol),
-			Alias:     mesh.Alias{DNSName: e.Alias.DNSName, Port: e.Alias.Port},
+			Alias:     e.AliasIn(c),
 			Addresses: e.HostPorts(), Discovery: e.Discovery, Host: e.Host, Callers: e.Callers,
 		}
 		if e.TLS != nil {
