@@ -256,7 +256,7 @@ func (a *Agent) wire(ctx context.Context) error {
 	if a.wiring == mesh.Bind || a.wiring == mesh.NoEgress {
 		return nil
 	}
-	rule, err := redirect.Install(redirect.Rule{VIPs: a.cfg.vips(), Port: bootstrap.RedirectPort, Ingress: a.cfg.intercepted()})
+	rule, err := redirect.Install(redirect.Rule{VIPs: a.cfg.vips(), Port: bootstrap.RedirectPort, Own: bootstrap.OutsideTTL, Ingress: a.cfg.intercepted()})
 	switch {
 	case err == nil:
 		a.rule, a.wiring = rule, mesh.Redirect

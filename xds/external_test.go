@@ -2,6 +2,7 @@ package xds
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -10,11 +11,14 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"patchbay/external"
 	"patchbay/internal/envoytest"
 	"patchbay/mesh"
+	"patchbay/sidecar/redirect"
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/translate"
 )
@@ -211,5 +215,75 @@ func TestATargetForSomeWorkloads(t *testing.T) {
 	eventually(t, says(bank.Aliases[0], fmt.Sprintf("HTTP/1.1 host=localhost:%d sni=localhost", api.Port)))
 	if code, body := send(t, http.MethodGet, inside.Aliases[0], "/bank"); code != http.StatusOK || !knows(till) {
 		t.Errorf("till, by another service's route: %d %s", code, body)
+	}
+}
+
+// TestANameThatLeadsBack: a target whose name resolves to its own alias, or to
+// another target's that leads there, is called once and no more, in either
+// wiring; the others go on.
+func TestANameThatLeadsBack(t *testing.T) {
+	for _, wiring := range []string{"bind", "redirect"} {
+		t.Run(wiring, func(t *testing.T) {
+			ns, own := "", ""
+			lis, err := net.Listen("tcp", "127.0.0.1:0")
+			if wiring == "redirect" {
+				ns = envoytest.Netns(t)
+				envoytest.In(t, ns, func() error {
+					if lis, err = net.Listen("tcp", "127.0.0.1:0"); err == nil {
+						_, err = redirect.Install(redirect.Rule{VIPs: mesh.LiveVIPs, Port: bootstrap.RedirectPort, Own: bootstrap.OutsideTTL})
+					}
+					return err
+				})
+				own = ns
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := startControlOn(t, lis)
+			a, b, d := freeAlias(t, "a"), freeAlias(t, "b"), freeAlias(t, "d")
+			b.VIP, d.VIP = b.VIP.Next(), d.VIP.Next().Next()
+			// What Envoy makes of a name, and of an address that it takes for one, is the same.
+			to := func(n string, p mesh.Protocol, from, to mesh.Alias) *mesh.Service {
+				s := external.Target{Name: name(n), Protocol: p, Alias: from, Addresses: []mesh.HostPort{{Host: to.VIP.String(), Port: to.Port}}, Discovery: "STRICT_DNS"}.Service()
+				s.Policy = wants(t, `{"retries": {"max": 0}}`)
+				return s
+			}
+			good := outside(t, "good", mesh.HTTP, partner(t, nil), nil)
+			c.store.SetServices("prod", []*mesh.Service{to("self", mesh.HTTP, a, a), to("there", mesh.TCP, b, d), to("back", mesh.TCP, d, b), good})
+			e := c.task(t, "prod/web/1", own)
+			client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(_ context.Context, network, address string) (conn net.Conn, err error) {
+				if ns == "" {
+					return net.Dial(network, address)
+				}
+				envoytest.In(t, ns, func() error { conn, err = net.Dial(network, address); return err })
+				return conn, err
+			}}}
+			var calls sync.WaitGroup
+			calls.Go(func() {
+				if _, err := get(client, a); err == nil || !strings.HasPrefix(err.Error(), "503 ") {
+					t.Errorf("a call to itself: %v", err)
+				}
+			})
+			calls.Go(func() {
+				if got, err := get(client, b); err == nil {
+					t.Errorf("a connection in a ring is answered %q", got)
+				}
+			})
+			calls.Wait()
+			stats := e.Stats(t)
+			for name, want := range map[string]float64{"self": 1, "there": 1, "back": 0} {
+				if n := float64(stats["cluster."+name+".prod.upstream_cx_total"]); n != want {
+					t.Errorf("%s: %v connections for one call, want %v", name, n, want)
+				}
+			}
+			if ns == "" { // the partner is not in the other namespace
+				if got, err := get(client, good.Aliases[0]); err != nil {
+					t.Errorf("another target: %q, %v", got, err)
+				}
+			}
+			if w := c.pusher.Withheld(); len(w) > 0 {
+				t.Errorf("withheld: %+v", w)
+			}
+		})
 	}
 }

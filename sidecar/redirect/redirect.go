@@ -28,6 +28,10 @@ const Table = "patchbay"
 type Rule struct {
 	VIPs netip.Prefix // IPv4
 	Port uint16       // of the listener on loopback
+	// Own is the time to live of the packets of Envoy's own connections, by which
+	// they are known: those to VIPs are dropped, since Envoy would call itself.
+	// Zero: nothing is dropped.
+	Own byte
 	// Ingress is where Envoy listens, by the application's port: connections to
 	// that from outside the network namespace, by IPv4, go there.
 	Ingress map[uint16]uint16
@@ -69,6 +73,9 @@ func Install(r Rule) (*Installed, error) {
 		Name: "output", Table: t, Type: nftables.ChainTypeNAT, Policy: &policy,
 		Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest,
 	})
+	if r.Own != 0 {
+		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r.own()})
+	}
 	c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r.expressions()})
 	if len(r.Ingress) > 0 {
 		// What comes from here itself has passed output and is not looked at again.
@@ -95,8 +102,8 @@ func (i *Installed) release() error {
 	return own.Close()
 }
 
-// expressions are `ip protocol tcp ip daddr VIPS redirect to :PORT`.
-func (r Rule) expressions() []expr.Any {
+// toVIPs is `ip protocol tcp ip daddr VIPS`.
+func (r Rule) toVIPs() []expr.Any {
 	mask := uint32(0xffffffff) << (32 - r.VIPs.Bits())
 	net4 := r.VIPs.Masked().Addr().As4()
 	return []expr.Any{
@@ -105,10 +112,26 @@ func (r Rule) expressions() []expr.Any {
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.BigEndian.PutUint32(mask), Xor: make([]byte, 4)},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: net4[:]},
+	}
+}
+
+// own is `ip protocol tcp ip daddr VIPS ip ttl OWN drop`.
+func (r Rule) own() []expr.Any {
+	return append(r.toVIPs(),
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 8, Len: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{r.Own}},
+		&expr.Counter{},
+		&expr.Verdict{Kind: expr.VerdictDrop},
+	)
+}
+
+// expressions are `ip protocol tcp ip daddr VIPS redirect to :PORT`.
+func (r Rule) expressions() []expr.Any {
+	return append(r.toVIPs(),
 		&expr.Counter{},
 		&expr.Immediate{Register: 1, Data: binaryutil.BigEndian.PutUint16(r.Port)},
 		&expr.Redir{RegisterProtoMin: 1},
-	}
+	)
 }
 
 // intercept is `tcp dport APP redirect to :ENVOY`.

@@ -2,15 +2,19 @@ package redirect
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -94,10 +98,12 @@ func TestInstallIsIdempotentAndTouchesNothingElse(t *testing.T) {
 }
 
 // A connection to a VIP arrives at the listener, with its original
-// destination; any other is untouched.
+// destination; any other is untouched. Envoy's own to a VIP arrives nowhere.
 func TestConnectionsArrive(t *testing.T) {
 	inNamespace(t, func() error {
-		if _, err := Install(rule); err != nil {
+		own := rule
+		own.Own = 50
+		if _, err := Install(own); err != nil {
 			return err
 		}
 		egress, err := listen("127.0.0.1:15001", "egress")
@@ -124,7 +130,23 @@ func TestConnectionsArrive(t *testing.T) {
 				return fmt.Errorf("%s was answered by %q (%v), want %q", addr, got, err, want)
 			}
 		}
-		return nil
+		envoys := &net.Dialer{Timeout: 200 * time.Millisecond, Control: func(_, _ string, c syscall.RawConn) error {
+			return c.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_TTL, 50) })
+		}}
+		if c, err := envoys.Dial("tcp", "127.128.1.1:8080"); err == nil {
+			c.Close()
+			return errors.New("Envoy has called itself")
+		}
+		if all, err := rules(); err != nil {
+			return err
+		} else if !regexp.MustCompile(`ip ttl 50 counter packets [1-9].* drop`).MatchString(all) {
+			return fmt.Errorf("nothing was dropped: %s", all)
+		}
+		c, err := envoys.Dial("tcp", "127.0.0.1:8080")
+		if err != nil {
+			return fmt.Errorf("what is no VIP: %w", err)
+		}
+		return c.Close()
 	})
 }
 

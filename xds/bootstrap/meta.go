@@ -22,6 +22,14 @@ import (
 // MetadataKey is the key of [NodeMeta] in the node's metadata.
 const MetadataKey = "patchbay"
 
+// OutsideTTL is the time to live (IP_TTL) of the packets that Envoy sends to
+// addresses which it has by DNS. It is how a task tells Envoy's own connections
+// to a virtual IP from those of its applications, which have the system's (64 on
+// Linux; net.ipv4.ip_default_ttl): a name outside the mesh that resolves to a
+// virtual IP would otherwise lead Envoy to itself, over and over. Paths in the
+// internet are half as long.
+const OutsideTTL = 50
+
 // RedirectPort is where Envoy takes redirected connections, on 127.0.0.1. No
 // offered port may have this number.
 const RedirectPort = 15001

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"patchbay/mesh"
+	"patchbay/xds/bootstrap"
 	"patchbay/xds/translate/extension"
 	"patchbay/xds/translate/traffic"
 )
@@ -60,12 +61,31 @@ func targetCluster(name, discovery string, addresses []mesh.HostPort) *clusterv3
 				AllAddressesInSingleEndpoint: discovery == "LOGICAL_DNS",
 			}),
 		}}
+		c.UpstreamBindConfig = &corev3.BindConfig{SocketOptions: socketOption(ipTTL, bootstrap.OutsideTTL)}
 	}
 	for _, a := range addresses {
 		lb := &endpointv3.LbEndpoint{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: socketAddress(a.Host, a.Port)}}}
 		c.LoadAssignment.Endpoints[0].LbEndpoints = append(c.LoadAssignment.Endpoints[0].LbEndpoints, lb)
 	}
 	return c
+}
+
+// refuseOurs lets a listener for an alias of a target outside the mesh not hear
+// of connections by this Envoy to what a name has resolved to: if that is the
+// alias itself, or leads there, each would be followed by the next.
+func refuseOurs() []*corev3.SocketOption { return socketOption(ipMinTTL, bootstrap.OutsideTTL+1) }
+
+// Linux's numbers, whatever this process runs on: <linux/in.h>.
+const (
+	ipprotoIP = 0
+	ipTTL     = 2
+	ipMinTTL  = 21
+)
+
+func socketOption(name, value int64) []*corev3.SocketOption {
+	return []*corev3.SocketOption{{
+		Level: ipprotoIP, Name: name, Value: &corev3.SocketOption_IntValue{IntValue: value}, State: corev3.SocketOption_STATE_PREBIND,
+	}}
 }
 
 // externalTLS always verifies: a chain to the target's roots, and one of its

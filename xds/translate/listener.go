@@ -67,6 +67,9 @@ func egressListener(v View, s *mesh.Service, a mesh.Alias, name string) Resource
 		l.BindToPort = wrapperspb.Bool(false)
 	} else {
 		l.EnableReusePort = reusePort(v.Exclusive)
+		if s.External != nil {
+			l.SocketOptions = refuseOurs()
+		}
 	}
 	log := accessLog(v.AccessLog, s.Protocol)
 	if v.Tap {
