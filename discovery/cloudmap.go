@@ -174,7 +174,9 @@ func (c *CloudMap) HintSettings(name mesh.ServiceName) {
 // Leaving says that an instance has announced its end. It is taken out of the
 // sink before Leaving returns, without waiting for the registry and whatever
 // the rules of stability say. It stays out until the registry has forgotten it
-// or shows it registered anew.
+// or shows it registered anew. Only the last usable instance of a service stays
+// until the registry has answered without it or with another, for five seconds
+// at most: what takes its place may have been registered a moment ago.
 func (c *CloudMap) Leaving(name mesh.ServiceName, instanceID string) {
 	if n := c.names[name.Namespace]; n != nil {
 		n.leave(name, instanceID)

@@ -190,21 +190,21 @@ func TestADropOfMoreThanHalfIsConfirmed(t *testing.T) {
 func TestAnAnnouncedRemovalIsNotHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
-		s := m.own(t, "backend", plain(mesh.HTTP, "backend"), 1)
+		s := m.own(t, "backend", plain(mesh.HTTP, "backend"), 2)
 		w := start(t, m)
 		after(time.Minute)
 		name := mesh.ServiceName{Namespace: "prod", DiscoveryName: "backend"}
 		w.cm.Leaving(name, "a.http")
-		if got := w.endpoints("backend"); len(got) != 0 {
+		if got := w.endpoints("backend"); !slices.Equal(got, []string{"b.http"}) {
 			t.Errorf("when Leaving returns there is still %v", got)
 		}
 		after(time.Minute)
-		w.expect(t, "while the registry still has it", "backend", "")
-		m.do(s.clear)
+		w.expect(t, "while the registry still has it", "backend", "b.http")
+		m.do(func() { s.remove("a.http") })
 		after(30 * time.Second)
 		m.do(func() { s.add(0) })
 		w.cm.Hint(name)
-		w.expect(t, "registered again", "backend", "a.http")
+		w.expect(t, "registered again", "backend", "a.http b.http")
 
 		w.cm.Leaving(name, "a.http")
 		m.do(func() {
@@ -213,7 +213,43 @@ func TestAnAnnouncedRemovalIsNotHeld(t *testing.T) {
 			s.revision++
 		})
 		w.cm.Hint(name)
-		w.expect(t, "registered again, never seen gone", "backend", "a.http")
+		w.expect(t, "registered again, never seen gone", "backend", "a.http b.http")
+	})
+}
+
+// What takes the place of the last instance may be registered, and its end
+// announced, before the registry has told us of the one: callers must never be
+// without any.
+func TestTheLastInstanceLeavesWhenItsSuccessorIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		s := m.own(t, "backend", plain(mesh.HTTP, "backend"), 1)
+		w := start(t, m)
+		after(time.Minute)
+		name := mesh.ServiceName{Namespace: "prod", DiscoveryName: "backend"}
+		m.do(func() { s.add(1) })
+		w.cm.Leaving(name, "a.http")
+		if got := w.endpoints("backend"); !slices.Equal(got, []string{"a.http"}) {
+			t.Errorf("before the registry has answered: %v", got)
+		}
+		synctest.Wait()
+		w.expect(t, "it has", "backend", "b.http")
+
+		// One that is not replaced stays until the registry has let go of it,
+		w.cm.Leaving(name, "b.http")
+		after(4 * time.Second)
+		w.expect(t, "the registry still has it", "backend", "b.http")
+		m.do(func() { s.remove("a.http"); s.remove("b.http") })
+		w.cm.Hint(name)
+		w.expect(t, "the registry has none", "backend", "")
+
+		// and not for long where the registry does not.
+		m.do(func() { s.add(2) })
+		w.cm.Hint(name)
+		w.expect(t, "a new one", "backend", "c.http")
+		w.cm.Leaving(name, "c.http")
+		after(5 * time.Second)
+		w.expect(t, "after five seconds", "backend", "")
 	})
 }
 
@@ -222,7 +258,7 @@ func TestAnAnnouncedRemovalIsNotHeld(t *testing.T) {
 func TestALeaveOutlastsAChangeOfHealth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
-		s := m.own(t, "backend", plain(mesh.HTTP, "backend"), 1)
+		s := m.own(t, "backend", plain(mesh.HTTP, "backend"), 2)
 		w := start(t, m)
 		after(time.Minute)
 		m.do(func() {
@@ -231,12 +267,12 @@ func TestALeaveOutlastsAChangeOfHealth(t *testing.T) {
 			s.instances["a.http"] = i
 		})
 		w.cm.Leaving(mesh.ServiceName{Namespace: "prod", DiscoveryName: "backend"}, "a.http")
-		w.expect(t, "on its way out", "backend", "")
+		w.expect(t, "on its way out", "backend", "b.http")
 		after(30 * time.Second)
-		w.expect(t, "while the registry still has it", "backend", "")
-		m.do(s.clear)
+		w.expect(t, "while the registry still has it", "backend", "b.http")
+		m.do(func() { s.remove("a.http") })
 		after(31 * time.Second)
-		w.expect(t, "gone", "backend", "")
+		w.expect(t, "gone", "backend", "b.http")
 		if held := w.cm.Status()[0].Services[0].Held; held != 0 {
 			t.Errorf("%d are held", held)
 		}

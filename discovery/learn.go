@@ -122,7 +122,8 @@ func (s *service) learnInstances(now time.Time, t task) {
 		case !there, d.seen && !sameRegistration(i.Instance, d.was), now.Sub(d.at) > leavingAtMost:
 			delete(s.leaving, id)
 		case !d.seen:
-			s.leaving[id] = departure{at: d.at, was: i.Instance, seen: true}
+			d.was, d.seen = i.Instance, true
+			s.leaving[id] = d
 		}
 	}
 	switch {
@@ -230,6 +231,39 @@ func (s *service) listedAs(now time.Time, sum cloud.Summary) {
 // resolved reports whether enough is known to say what the service is.
 func (s *service) resolved() bool { return s.known && s.attrs != nil }
 
+// shown are the instances that callers may see, in the order of their ids:
+// all but those that leave. Where nothing usable is left without them, they
+// stay a little: their end is announced as soon as those that replace them are
+// registered, which is before the registry has told us so.
+func (s *service) shown(now time.Time) []cloud.Instance {
+	var all, staying []cloud.Instance
+	usable, end := false, time.Time{} // when the first that lingers is out
+	for _, i := range s.belief.Good {
+		i.Endpoint = s.avoided(i.Endpoint)
+		d, leaves := s.leaving[i.ID()]
+		until := d.at.Add(lingerAtMost)
+		switch {
+		case !leaves:
+			staying = append(staying, i)
+			usable = usable || i.Endpoint.Health != mesh.Unhealthy
+		case d.out || !now.Before(until):
+			continue
+		case end.IsZero() || until.Before(end):
+			end = until
+		}
+		all = append(all, i)
+	}
+	if !usable && !end.IsZero() {
+		s.recheckBy(end)
+		return all
+	}
+	for id, d := range s.leaving {
+		d.out = true
+		s.leaving[id] = d
+	}
+	return staying
+}
+
 // rebuild makes what is presented anew and reports whether it differs. While
 // the settings are not known, what was presented stays. noticed is by what it
 // may have changed.
@@ -237,15 +271,8 @@ func (s *service) rebuild(noticed mesh.Detection) bool {
 	if !s.resolved() {
 		return false
 	}
-	var list []cloud.Instance
-	for _, i := range s.belief.Good {
-		if !s.announced(i.ID()) {
-			i.Endpoint = s.avoided(i.Endpoint)
-			list = append(list, i)
-		}
-	}
 	p := assemble.Parts{
-		Name: s.name, Info: s.info, Settings: s.settings, Instances: list,
+		Name: s.name, Info: s.info, Settings: s.settings, Instances: s.shown(time.Now()),
 		Override: s.ns.cfg.Overrides[s.name], Before: s.built,
 	}
 	p.Info.Managed = p.Info.Managed || s.broken

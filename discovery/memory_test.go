@@ -180,6 +180,11 @@ func (s *memoryService) add(i int) string {
 	return id
 }
 
+func (s *memoryService) remove(id string) {
+	delete(s.instances, id)
+	s.revision++
+}
+
 func (s *memoryService) clear() {
 	s.instances = map[string]memoryInstance{}
 	s.revision++

@@ -16,6 +16,11 @@ import (
 // the registry still shows: by then the deregistration has failed for good.
 const leavingAtMost = 15 * time.Minute
 
+// lingerAtMost bounds how long the last usable instance of a service is shown
+// after it has announced its end, for what takes its place may be registered
+// and not read yet. It is less than an agent waits for its callers to know.
+const lingerAtMost = 5 * time.Second
+
 // unknownHashFor is how long the settings are read again and again because an
 // instance names a document that is not there yet.
 const unknownHashFor = 10 * time.Second
@@ -65,6 +70,7 @@ type departure struct {
 	at   time.Time
 	was  record.Instance
 	seen bool // was is known
+	out  bool // it was taken out, and does not come back
 }
 
 func newService(n *namespace, discoveryName string) *service {

@@ -54,7 +54,8 @@ type Discovery interface {
 	// HintSettings says that the service itself has.
 	HintSettings(mesh.ServiceName)
 	// Leaving says that an instance is about to be deregistered. When it
-	// returns, the instance has been taken out of the mesh.
+	// returns, the instance has been taken out of the mesh, if that leaves
+	// another of its service; if not, that follows within seconds.
 	Leaving(service mesh.ServiceName, instanceID string)
 }
 
@@ -251,8 +252,8 @@ func (r *Registrar) attempt(ctx context.Context, req Request, instance bool) (*k
 	return k, nil
 }
 
-// Deregister takes an instance out of the mesh at once, then out of the
-// registry. An instance that is not there is no error. If the registry fails,
+// Deregister takes an instance out of the mesh at once (the last of its service
+// when the registry no longer has it), then out of the registry. An instance that is not there is no error. If the registry fails,
 // Run tries again until it succeeds.
 func (r *Registrar) Deregister(ctx context.Context, i Instance) error {
 	if err := offers(i); err != nil {
