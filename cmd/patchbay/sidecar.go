@@ -99,6 +99,8 @@ type sidecarOptions struct {
 	emf       bool
 	log       config.Log
 
+	declaration string // of --service-connect, or the environment
+
 	file       string // of --config
 	fromConfig file.File
 	inFile     error // what is wrong with it
@@ -111,6 +113,7 @@ func newSidecarOptions() *sidecarOptions {
 func (o *sidecarOptions) flags(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.xds, "xds", nil, "the control plane's xDS port, HOST:PORT (several replicas: separated by commas)")
 	f.StringSliceVar(&o.cfg.Agent, "agent", nil, "the control plane's agent port, HOST:PORT (several replicas: separated by commas, tried in this order)")
+	f.StringVar(&o.declaration, "service-connect", "", "the task's declaration, in ECS's words (default: $"+declarationVar+")")
 	f.StringVar(&o.cfg.Join, "join", "/join", "the workload's join directory, made by 'patchbay token join'")
 	f.StringVar(&o.joinFiles, "join-files", "", "instead of --join: the files of a directory without a key, as a JSON object ('patchbay inject ecs' writes it)")
 	f.StringVar(&o.cfg.Task, "task", "", "name of this task, unique in its workload (default: on ECS the task's id, on EC2 the instance's where it joins by its role, else the host name)")
@@ -219,9 +222,10 @@ func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
 	return a, nil
 }
 
-// declared is the task's declaration, from the environment or the file.
+// declared is the task's declaration, from the flag, the environment or the
+// file.
 func (o *sidecarOptions) declared() (declare.Task, error) {
-	text, set := os.LookupEnv(declarationVar)
+	text, set := o.declaration, o.declaration != ""
 	var errs []error
 	switch {
 	case set && o.fromConfig.Declaration != nil:

@@ -42,7 +42,7 @@ func (o *sidecarOptions) fromFile(f *pflag.FlagSet) error {
 	}
 	var names []string
 	f.VisitAll(func(flag *pflag.Flag) {
-		if flag.Name != "config" && flag.Name != "help" {
+		if flag.Name != "config" && flag.Name != "help" && flag.Name != "service-connect" {
 			names = append(names, flag.Name)
 		}
 	})

@@ -68,11 +68,11 @@ func (p *plane) joinDir(workload string, names ...string) string {
 // sidecar runs `patchbay sidecar` for a task, in the bind wiring.
 func (p *plane) sidecar(join, task, declaration string, more ...string) *member {
 	p.t.Helper()
-	p.t.Setenv(declarationVar, declaration)
 	if task != "" { // else ECS names it
 		more = append(more, "--task", task)
 	}
-	return p.agent(task, append([]string{"--join", join}, more...)...)
+	// Not by the environment: another may be started before this one reads it.
+	return p.agent(task, append([]string{"--join", join, "--service-connect", declaration}, more...)...)
 }
 
 // agent runs `patchbay sidecar`, in the bind wiring, with what else it is told.

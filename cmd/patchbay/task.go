@@ -60,7 +60,6 @@ func newTaskInstallCmd() *cobra.Command {
 func newTaskRunCmd() *cobra.Command {
 	o := newSidecarOptions()
 	app := tandem.App{Env: os.Environ()}
-	var declaration string
 	c := &cobra.Command{
 		Use:   "run [flags] -- COMMAND [ARG...]",
 		Short: "Run the agent and the application in one container",
@@ -78,7 +77,7 @@ The agent needs root and NET_ADMIN; the command gets neither, unless --user and
 			if os.Geteuid() != 0 {
 				return &exitError{exitNotPossible, fmt.Errorf("the agent runs as user %d, but needs root for the hosts file: write `user:` of the image into the compose file and run 'patchbay inject compose' again; the application will run as that user", os.Geteuid())}
 			}
-			if err := o.beside(declaration); err != nil {
+			if err := o.beside(); err != nil {
 				return err
 			}
 			if _, err := o.agent(c); err != nil { // said once, and not again for each start
@@ -105,7 +104,6 @@ The agent needs root and NET_ADMIN; the command gets neither, unless --user and
 	}
 	f := c.Flags()
 	o.flags(f)
-	f.StringVar(&declaration, "service-connect", "", "the task's declaration (default: $"+declarationVar+")")
 	f.StringVar(&app.User, "user", "", "user[:group] of the command, as in a Dockerfile (default: root)")
 	f.BoolVar(&app.KeepNetAdmin, "keep-net-admin", false, "let the command have NET_ADMIN, too")
 	return c
@@ -113,12 +111,7 @@ The agent needs root and NET_ADMIN; the command gets neither, unless --user and
 
 // beside takes Envoy and its libraries from the directory of this program, as
 // 'task install' has put them there.
-func (o *sidecarOptions) beside(declaration string) error {
-	if declaration != "" {
-		if err := os.Setenv(declarationVar, declaration); err != nil {
-			return err
-		}
-	}
+func (o *sidecarOptions) beside() error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
