@@ -21,8 +21,7 @@ demo: build demo-needs ## the whole mesh on this machine (ARGS=--once proves it 
 
 test: build test-needs ## every check and test
 	test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
-	go vet -tags $(TAGS) ./...
-	PATH="$(CURDIR)/.tools/aws:$$PATH" go test -race -shuffle=on -tags $(TAGS) -timeout 10m ./...
+	PATH="$(CURDIR)/.tools/aws:$$PATH" go test -race -vet=all -shuffle=on -tags $(TAGS) -timeout 10m ./...
 
 bench: build bench-needs ## measure, and write docs/benchmarks.md (ARGS='--only push', --quick)
 	./bin/bench $(ARGS)
