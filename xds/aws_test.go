@@ -224,7 +224,7 @@ func TestAWSsEnvoyRejectsOneResource(t *testing.T) {
 	eventually(t, e.says(t, vip(awsAPI), "api of 0ccc"))
 	c.settled(t)
 	rejected := func() float64 { return e.Stats(t)["cluster.late.prod.update_rejected"] }
-	c.cache.Apply(c.cache.Status()[0].View, []*delta.Entry{poisoned(t, "late.prod")}, nil)
+	c.cache.Apply(c.cache.Status()[0].View, []*delta.Entry{poisoned(t, "late.prod")}, nil, nil)
 	eventually(t, func() error {
 		if rejected() == 0 {
 			return errors.New("nothing was rejected")

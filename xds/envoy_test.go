@@ -239,7 +239,7 @@ func TestEnvoyRejectsOneResourceAndServesTheOthers(t *testing.T) {
 			apply = append(apply, encoded(t, r))
 		}
 	}
-	c.cache.Apply(view, apply, nil)
+	c.cache.Apply(view, apply, nil, nil)
 	envoytest.Eventually(t, 10*time.Second, func() error {
 		r := c.types("eds").Rejected
 		if len(r) != 1 || r[0].Name != "late.prod" || !strings.Contains(r[0].Error, "notanip") {

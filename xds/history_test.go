@@ -195,7 +195,7 @@ func (h *history) poison(cache *delta.Cache, view string) string {
 	}
 	cluster := names[h.rng.IntN(len(names))] + ".prod"
 	h.poisoned[cluster] = true
-	cache.Apply(view, []*delta.Entry{poisoned(h.t, cluster)}, nil)
+	cache.Apply(view, []*delta.Entry{poisoned(h.t, cluster)}, nil, nil)
 	return "poison " + cluster
 }
 

@@ -210,7 +210,7 @@ func (p *Pusher) show(v *view, snap *mesh.Snapshot, change *journey.Change) {
 	}
 	entries, removed := v.update(snap, begun, p.log)
 	if len(entries)+len(removed) > 0 {
-		p.cache.ApplyFollowed(v.key, entries, removed, change.Translated(v.key, begun))
+		p.cache.Apply(v.key, entries, removed, change.Translated(v.key, begun))
 	}
 }
 

@@ -104,14 +104,9 @@ func (c *Cache) allViews() []*view {
 // Apply changes one view, in one step: a stream sees all of it or nothing. An
 // entry whose version the view already has is no change. Only streams that
 // subscribe to a changed name are woken. It returns how many entries changed.
-// A view that does not exist is made.
-func (c *Cache) Apply(key string, entries []*Entry, removed []Ref) int {
-	return c.ApplyFollowed(key, entries, removed, nil)
-}
-
-// ApplyFollowed is Apply for a change whose way to the last ACK f is told of.
-// f may be nil.
-func (c *Cache) ApplyFollowed(key string, entries []*Entry, removed []Ref, f Follower) int {
+// A view that does not exist is made. f is told of the change's way to the last
+// ACK; it may be nil.
+func (c *Cache) Apply(key string, entries []*Entry, removed []Ref, f Follower) int {
 	v := c.view(key)
 	ch := books.NewChange(time.Now(), c.metrics.Over)
 	ch.Follower = f

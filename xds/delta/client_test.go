@@ -279,14 +279,14 @@ func entry(k kind, name string, v int) *Entry {
 	return e
 }
 
-func (w *world) set(all ...*Entry) { w.cache.Apply("v", all, nil) }
+func (w *world) set(all ...*Entry) { w.cache.Apply("v", all, nil, nil) }
 
 func (w *world) remove(all ...*Entry) {
 	var refs []Ref
 	for _, e := range all {
 		refs = append(refs, e.Ref())
 	}
-	w.cache.Apply("v", nil, refs)
+	w.cache.Apply("v", nil, refs, nil)
 }
 
 // ready connects a client that has the clusters a and b with their endpoints.

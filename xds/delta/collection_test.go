@@ -84,7 +84,7 @@ func TestAReplacedCollectionIsNotTakenAway(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		c := w.collected(t)
 		next := "xdstp://p/t/api/e2/"
-		w.cache.Apply("v", []*Entry{entry(endpoints, "a", 2).Referring([]string{next + "*"}), entry(members, next+"x", 1)}, []Ref{ref(MemberType, glob)})
+		w.cache.Apply("v", []*Entry{entry(endpoints, "a", 2).Referring([]string{next + "*"}), entry(members, next+"x", 1)}, []Ref{ref(MemberType, glob)}, nil)
 		c.ack(c.expect("eds +a")...)
 		c.ask(MemberType, "+"+next+"*", "-"+glob)
 		c.ack(c.expect("leds +" + next + "x")...)

@@ -54,9 +54,9 @@ func FuzzStream(f *testing.F) {
 			case 0, 1, 2:
 				a.say(&p, k, name)
 			case 3, 4:
-				c.Apply("v", []*Entry{entry(k, name, p.next(5))}, nil)
+				c.Apply("v", []*Entry{entry(k, name, p.next(5))}, nil, nil)
 			case 5:
-				c.Apply("v", nil, []Ref{ref(k.TypeURL(), name)})
+				c.Apply("v", nil, []Ref{ref(k.TypeURL(), name)}, nil)
 			case 6:
 				a.stream.SetPrivate([]*Entry{entry(secrets, "leaf/"+name, i), entry(k, name, i)})
 			case 7:

@@ -224,7 +224,7 @@ func (w *world) change(model map[Ref]*Entry, set []*Entry, gone []Ref) {
 	for _, r := range gone {
 		delete(model, r)
 	}
-	w.cache.Apply("v", set, gone)
+	w.cache.Apply("v", set, gone, nil)
 }
 
 func TestEveryRefusalIsInTheBooks(t *testing.T) {

@@ -169,7 +169,7 @@ func entry(t *testing.T, typeURL, name, v string) *delta.Entry {
 // again after an update of their cluster.
 func TestStateOfTheWorld(t *testing.T) {
 	bubble(t, opener{}, func(t *testing.T, cache *delta.Cache, connect func() *client) {
-		set := func(all ...*delta.Entry) { cache.Apply("v", all, nil) }
+		set := func(all ...*delta.Entry) { cache.Apply("v", all, nil, nil) }
 		set(entry(t, delta.ClusterType, "a", "1"), entry(t, delta.ClusterType, "b", "1"), entry(t, delta.EndpointType, "a", "1"), entry(t, delta.EndpointType, "b", "1"))
 		c := connect()
 		c.ask("type.googleapis.com/something.else")
@@ -186,7 +186,7 @@ func TestStateOfTheWorld(t *testing.T) {
 		c.ack(in[0])
 		c.ack(in[1], "a", "b")
 		c.expect()
-		cache.Apply("v", nil, []delta.Ref{{TypeURL: delta.ClusterType, Name: "b"}})
+		cache.Apply("v", nil, []delta.Ref{{TypeURL: delta.ClusterType, Name: "b"}}, nil)
 		c.ack(c.expect("Cluster a")[0]) // what a response lacks is gone
 		c.expect()
 		if n := len(cache.Status()); n != 1 {
@@ -202,23 +202,23 @@ func TestStateOfTheWorld(t *testing.T) {
 
 func TestARejectedVersionIsHeldBack(t *testing.T) {
 	bubble(t, opener{}, func(t *testing.T, cache *delta.Cache, connect func() *client) {
-		cache.Apply("v", []*delta.Entry{entry(t, delta.ClusterType, "a", "1")}, nil)
+		cache.Apply("v", []*delta.Entry{entry(t, delta.ClusterType, "a", "1")}, nil, nil)
 		c := connect()
 		c.ask(delta.ClusterType)
 		c.nack(c.expect("Cluster a")[0])
 		c.expect() // no loop
 		time.Sleep(time.Minute)
 		c.expect()
-		cache.Apply("v", []*delta.Entry{entry(t, delta.ClusterType, "a", "2")}, nil)
+		cache.Apply("v", []*delta.Entry{entry(t, delta.ClusterType, "a", "2")}, nil, nil)
 		c.ack(c.expect("Cluster a")[0])
 		c.ask(delta.EndpointType, "a")
 		c.ack(c.expect("ClusterLoadAssignment a")[0], "a") // unknown: empty, not silence
-		cache.Apply("v", []*delta.Entry{entry(t, delta.EndpointType, "a", "1")}, nil)
+		cache.Apply("v", []*delta.Entry{entry(t, delta.EndpointType, "a", "1")}, nil, nil)
 		c.nack(c.expect("ClusterLoadAssignment a")[0], "a")
 		c.ack(c.expect("ClusterLoadAssignment a")[0], "a") // the last good one: the client may have lost it
 		time.Sleep(time.Minute)
 		c.expect()
-		cache.Apply("v", []*delta.Entry{entry(t, delta.EndpointType, "a", "2")}, nil)
+		cache.Apply("v", []*delta.Entry{entry(t, delta.EndpointType, "a", "2")}, nil, nil)
 		c.expect("ClusterLoadAssignment a")
 	})
 }
@@ -242,7 +242,7 @@ func bad(t *testing.T, r *discoveryv3.DiscoveryResponse, name, version string) b
 // again with the others' changes, nor keep the others away.
 func TestARejectedClusterDoesNotComeBackWithOthers(t *testing.T) {
 	bubble(t, opener{}, func(t *testing.T, cache *delta.Cache, connect func() *client) {
-		set := func(all ...*delta.Entry) { cache.Apply("v", all, nil) }
+		set := func(all ...*delta.Entry) { cache.Apply("v", all, nil, nil) }
 		set(entry(t, delta.ClusterType, "a", "1"), entry(t, delta.ClusterType, "b", "1"), entry(t, delta.ClusterType, "c", "1"))
 		c := connect()
 		c.ask(delta.ClusterType)
@@ -295,12 +295,12 @@ func TestARejectedClusterDoesNotComeBackWithOthers(t *testing.T) {
 
 func TestTheBarrierCountsTheseClients(t *testing.T) {
 	bubble(t, opener{}, func(t *testing.T, cache *delta.Cache, connect func() *client) {
-		cache.Apply("v", []*delta.Entry{entry(t, delta.EndpointType, "a", "1")}, nil)
+		cache.Apply("v", []*delta.Entry{entry(t, delta.EndpointType, "a", "1")}, nil, nil)
 		c := connect()
 		c.ask(delta.EndpointType, "a")
 		c.ack(c.expect("ClusterLoadAssignment a")[0], "a")
 		c.expect()
-		cache.Apply("v", []*delta.Entry{entry(t, delta.EndpointType, "a", "2")}, nil)
+		cache.Apply("v", []*delta.Entry{entry(t, delta.EndpointType, "a", "2")}, nil, nil)
 		in := c.expect("ClusterLoadAssignment a")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -348,7 +348,7 @@ func TestAnotherNodeIsRefused(t *testing.T) {
 func TestAResponseThatNeverWentOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cache := delta.NewCache(nil)
-		cache.Apply("v", []*delta.Entry{entry(t, delta.EndpointType, "a", "1"), entry(t, delta.EndpointType, "b", "1")}, nil)
+		cache.Apply("v", []*delta.Entry{entry(t, delta.EndpointType, "a", "1"), entry(t, delta.EndpointType, "b", "1")}, nil, nil)
 		local := cache.NewLocal(delta.Peer{ID: node.GetId(), Cluster: node.GetCluster()}, slog.New(slog.DiscardHandler))
 		local.Attach(delta.Opened{View: "v", Closed: func() {}})
 		defer local.Detach()
