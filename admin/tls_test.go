@@ -7,13 +7,13 @@ import (
 	"strings"
 	"testing"
 
-	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 )
 
 // TestTLSFiles: what is wrong with the files is said at the start, by its key in
 // the configuration.
 func TestTLSFiles(t *testing.T) {
-	dir, ca := t.TempDir(), envoytest.NewCA(t)
+	dir, ca := t.TempDir(), testca.New(t)
 	chain, key := ca.Issue(t, "admin")
 	for name, text := range map[string][]byte{"cert": chain, "key": key, "ca": ca.RootPEM} {
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 )
 
@@ -85,7 +85,7 @@ func TestSink(t *testing.T) {
 }
 
 func TestRoots(t *testing.T) {
-	dir, ca := t.TempDir(), envoytest.NewCA(t)
+	dir, ca := t.TempDir(), testca.New(t)
 	good, bad := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "bad.pem")
 	for name, text := range map[string][]byte{good: ca.RootPEM, bad: []byte("x")} {
 		if err := os.WriteFile(name, text, 0o600); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"patchbay/audit"
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 	"patchbay/pki/issue"
 )
@@ -82,7 +83,7 @@ func TestACallersCertificateNeedsAnIssuer(t *testing.T) {
 // An issuer that answers for somebody else is not believed: a workload can
 // only be itself.
 func TestAForgedIdentityIsRefused(t *testing.T) {
-	ca := newSigner(t, "ca")
+	ca := testca.Named(t, "ca")
 	r := issue.ForWorkload("mesh.test", caller("web"))
 	for what, c := range map[string]struct {
 		want   string
@@ -100,7 +101,7 @@ func TestAForgedIdentityIsRefused(t *testing.T) {
 		key, csr := prepared(r)
 		tmpl := leafTemplate(csr, time.Hour)
 		c.change(tmpl)
-		_, err := issue.Accept(r, []*x509.Certificate{ca.issue(tmpl, csr.PublicKey)}, key, time.Hour, []*x509.Certificate{ca.cert}, time.Now())
+		_, err := issue.Accept(r, []*x509.Certificate{ca.Sign(tmpl, csr.PublicKey)}, key, time.Hour, []*x509.Certificate{ca.Cert}, time.Now())
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v, want %q", what, err, c.want)
 		}

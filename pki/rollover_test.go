@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 	"patchbay/pki/issue"
 )
@@ -15,11 +16,11 @@ import (
 func (w *world) phase() IssuerStatus { return w.rotator.Status().Issuers[0] }
 
 // list makes the issuer list the roots of these, and sign with the first.
-func (a *authority) list(all ...signer) {
+func (a *authority) list(all ...*testca.CA) {
 	a.set(func(a *authority) {
 		a.sign, a.listed = all[0], nil
 		for _, s := range all {
-			a.listed = append(a.listed, issue.EncodeCertificates([]*x509.Certificate{s.cert}))
+			a.listed = append(a.listed, issue.EncodeCertificates([]*x509.Certificate{s.Cert}))
 		}
 	})
 }
@@ -33,7 +34,7 @@ func TestRollover(t *testing.T) {
 		w.store.SetServices("prod", services(n))
 		w.start()
 		w.pass(10 * time.Second)
-		a, b := w.ca.sign, newSigner(t, "second")
+		a, b := w.ca.sign, testca.Named(t, "second")
 		if st := w.phase(); st.Phase != Steady || st.Roots != 1 {
 			t.Errorf("before: %+v", st)
 		}
@@ -94,7 +95,7 @@ func TestRolloverWaitsForEveryNode(t *testing.T) {
 		w.start()
 		w.pass(time.Second) // the first bundle waits for nobody
 		a, b := w.leaf("a"), w.leaf("b")
-		first, second := w.ca.sign, newSigner(t, "second")
+		first, second := w.ca.sign, testca.Named(t, "second")
 		w.ca.list(second, first)
 		w.pass(2 * time.Minute)
 		_, err := w.rotator.Rotate(t.Context(), name("a"))
@@ -120,7 +121,7 @@ func TestRolloverWaitsForEveryNode(t *testing.T) {
 			t.Errorf("b has a leaf of %s", got)
 		}
 		deaf.Store(&[]string{"prod/web/t3"})
-		third := newSigner(t, "third")
+		third := testca.Named(t, "third")
 		w.ca.list(third, second, first)
 		w.pass(4*time.Hour + 35*time.Minute) // less than a tenth is left of all
 		for _, s := range []string{"a", "b"} {
@@ -137,7 +138,7 @@ func TestRollback(t *testing.T) {
 		w.store.SetServices("prod", services(20))
 		w.start()
 		w.pass(10 * time.Second)
-		first, second := w.ca.sign, newSigner(t, "second")
+		first, second := w.ca.sign, testca.Named(t, "second")
 		w.ca.list(second, first)
 		w.pass(2 * time.Minute)
 		if _, err := w.rotator.Rotate(t.Context(), name("s000")); err != nil {

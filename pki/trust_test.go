@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 	"patchbay/pki/issue"
 	"patchbay/pki/secret"
@@ -50,7 +51,7 @@ func TestNewRootIsTrustedBeforeItsLeaves(t *testing.T) {
 		w.pass(time.Second)
 		ctx, stop := context.WithCancel(t.Context())
 		seen := w.watch(ctx)
-		w.ca.use(newSigner(t, "second"))
+		w.ca.use(testca.Named(t, "second"))
 		switched := time.Now()
 		a, err := w.rotator.Rotate(t.Context(), name("a"))
 		if err != nil {
@@ -87,7 +88,7 @@ func TestOldRootStaysWhileALeafMayNeedIt(t *testing.T) {
 		w.store.SetServices("prod", []*mesh.Service{svc("a"), svc("b")})
 		w.start()
 		w.pass(time.Second)
-		w.ca.use(newSigner(t, "second"))
+		w.ca.use(testca.Named(t, "second"))
 		w.pass(2 * time.Minute)
 		if _, err := w.rotator.Rotate(t.Context(), name("a")); err != nil {
 			t.Fatal(err)
@@ -120,7 +121,7 @@ func TestRootThatComesBack(t *testing.T) {
 		w.start()
 		w.pass(time.Second)
 		first := w.ca.sign
-		w.ca.use(newSigner(t, "second"))
+		w.ca.use(testca.Named(t, "second"))
 		w.pass(2 * time.Minute)
 		w.ca.use(first) // rolled back
 		w.pass(101 * time.Hour)
@@ -136,7 +137,7 @@ func TestNonsenseChangesNothing(t *testing.T) {
 		w.start()
 		w.pass(time.Second)
 		before := w.store.Snapshot()
-		noCA := w.ca.sign.issue(&x509.Certificate{SerialNumber: w.ca.sign.cert.SerialNumber, NotAfter: time.Now().Add(time.Hour)}, w.ca.sign.key.Public())
+		noCA := w.ca.sign.Sign(&x509.Certificate{SerialNumber: w.ca.sign.Cert.SerialNumber, NotAfter: time.Now().Add(time.Hour)}, w.ca.sign.Key.Public())
 		for what, answer := range map[string][]byte{
 			"empty": nil, "no PEM": []byte("hello"), "a key": []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
 			"not a CA": issue.EncodeCertificates([]*x509.Certificate{noCA}),
@@ -184,7 +185,7 @@ func TestLeafOfAnUnlistedRootIsNotPublished(t *testing.T) {
 		w.start()
 		w.pass(time.Second)
 		old := w.leaf("a")
-		rogue := newSigner(t, "rogue")
+		rogue := testca.Named(t, "rogue")
 		w.ca.set(func(a *authority) { a.sign = rogue })
 		if _, err := w.rotator.Rotate(t.Context(), name("a")); err == nil || !strings.Contains(err.Error(), "trust in the new leaf") {
 			t.Errorf("got %v", err)

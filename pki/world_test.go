@@ -4,10 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,40 +17,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 	"patchbay/pki/issue"
 	"patchbay/pki/secret"
 )
 
 var errAway = errors.New("connection refused")
-
-// signer is a CA; its certificates are real ones.
-type signer struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newSigner(t *testing.T, name string) signer {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * 24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer{cert, key}
-}
 
 // authority is an Issuer inside the process, whose clock is the test's, and
 // which can be away, slow or confused.
@@ -62,7 +32,7 @@ type authority struct {
 	took time.Duration // how long an issue takes
 
 	mu     sync.Mutex
-	sign   signer
+	sign   *testca.CA
 	listed [][]byte // PEM of the roots that it lists
 	away   error
 	order  []issued // every Issue that it was asked for
@@ -79,15 +49,15 @@ type issued struct {
 func newAuthority(t *testing.T, life time.Duration) *authority {
 	t.Helper()
 	a := &authority{life: life, took: 10 * time.Millisecond, flying: map[mesh.ServiceName]int{}, serial: 1000}
-	a.use(newSigner(t, "first"))
+	a.use(testca.Named(t, "first"))
 	return a
 }
 
 // use makes s the signer and the one root listed.
-func (a *authority) use(s signer) {
+func (a *authority) use(s *testca.CA) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.sign, a.listed = s, [][]byte{issue.EncodeCertificates([]*x509.Certificate{s.cert})}
+	a.sign, a.listed = s, [][]byte{issue.EncodeCertificates([]*x509.Certificate{s.Cert})}
 }
 
 func (a *authority) set(change func(*authority)) {
@@ -130,8 +100,8 @@ func (a *authority) Issue(ctx context.Context, r issue.Request) (*mesh.Leaf, err
 	a.serial++
 	tmpl := leafTemplate(p.CSR, a.life)
 	tmpl.SerialNumber = big.NewInt(a.serial)
-	cert := a.sign.issue(tmpl, p.CSR.PublicKey)
-	return issue.Accept(r, []*x509.Certificate{cert}, p.Key, a.life, []*x509.Certificate{a.sign.cert}, time.Now())
+	cert := a.sign.Sign(tmpl, p.CSR.PublicKey)
+	return issue.Accept(r, []*x509.Certificate{cert}, p.Key, a.life, []*x509.Certificate{a.sign.Cert}, time.Now())
 }
 
 // leafTemplate is a certificate as it should be.
@@ -142,10 +112,6 @@ func leafTemplate(csr *x509.CertificateRequest, life time.Duration) *x509.Certif
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,
 	}
-}
-
-func (s signer) issue(tmpl *x509.Certificate, key any) *x509.Certificate {
-	return must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, tmpl, s.cert, key, s.key))))
 }
 
 func must[T any](v T, err error) T {

@@ -15,6 +15,7 @@ import (
 	"patchbay/agentapi"
 	"patchbay/declare"
 	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 	"patchbay/xds"
 	"patchbay/xds/bootstrap"
@@ -97,7 +98,7 @@ func TestAPortIsHealthyOnlyWithItsCertificate(t *testing.T) {
 	if state, why := look(); state != agentapi.Health_UNHEALTHY || !strings.Contains(why, "waits for its certificate") {
 		t.Fatalf("open and without a certificate: %s, %q", state, why)
 	}
-	chain, key := envoytest.NewCA(t).Issue(t, name.String())
+	chain, key := testca.New(t).Issue(t, name.String())
 	store.SetLeaf(&mesh.Leaf{Service: name, Issuer: "default", Serial: "1", ChainPEM: chain, KeyPEM: key})
 	envoytest.Eventually(t, 10*time.Second, func() error {
 		if state, why := look(); state != agentapi.Health_HEALTHY {

@@ -28,6 +28,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 	"patchbay/sidecar/redirect"
 	"patchbay/xds/bootstrap"
@@ -254,7 +255,7 @@ func TestAWSsEnvoyRejectsOneResource(t *testing.T) {
 // As a caller such an Envoy shows its workload's certificate. A service that
 // asks for one has no task in this form, which would not ask.
 func TestAWSsEnvoyAndMutualTLS(t *testing.T) {
-	ca := envoytest.NewCA(t)
+	ca := testca.New(t)
 	c := mutual(t, ca)
 	socket := c.socketOf(t)
 	api := aliased("api", awsAPI, time.Minute, netip.MustParseAddrPort("127.0.0.1:7003"))

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 	"patchbay/mesh/policy"
 	"patchbay/xds/delta"
@@ -25,7 +25,7 @@ func asking(n, mode string, addrs ...string) *mesh.Service {
 	return s
 }
 
-func (w *world) identify(t *testing.T, ca *envoytest.CA, workload string) {
+func (w *world) identify(t *testing.T, ca *testca.CA, workload string) {
 	t.Helper()
 	who := mesh.Workload{Namespace: "prod", Name: workload}
 	chain, key := ca.Issue(t, who.SPIFFEID("mesh.test"))
@@ -53,7 +53,7 @@ func (w *world) callers() (names []string) {
 }
 
 func TestCallersHaveACertificateBeforeItIsRequired(t *testing.T) {
-	ca := envoytest.NewCA(t)
+	ca := testca.New(t)
 	bubble(t, func(t *testing.T, w *world) {
 		w.store.SetBundle(&mesh.Bundle{Issuer: "default", RootsPEM: ca.RootPEM})
 		w.set(asking("api", "", "10.0.0.1:80"))
@@ -101,7 +101,7 @@ func TestCallersHaveACertificateBeforeItIsRequired(t *testing.T) {
 }
 
 func TestACertificateIsItsWorkloadsAlone(t *testing.T) {
-	ca := envoytest.NewCA(t)
+	ca := testca.New(t)
 	bubble(t, func(t *testing.T, w *world) {
 		w.store.SetBundle(&mesh.Bundle{Issuer: "default", RootsPEM: ca.RootPEM})
 		w.set(asking("api", policy.Permissive, "10.0.0.1:80"))
@@ -129,7 +129,7 @@ func TestACertificateIsItsWorkloadsAlone(t *testing.T) {
 }
 
 func TestAnIssuerThatIsAwayHoldsNobodyUp(t *testing.T) {
-	ca := envoytest.NewCA(t)
+	ca := testca.New(t)
 	bubble(t, func(t *testing.T, w *world) {
 		w.store.SetBundle(&mesh.Bundle{Issuer: "default", RootsPEM: ca.RootPEM})
 		w.set(asking("api", policy.Permissive, "10.0.0.1:80"))

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 	"patchbay/mesh/policy"
 )
@@ -18,7 +18,7 @@ import (
 func TestNoPolicyIsRejectedByEnvoy(t *testing.T) {
 	const services = 300
 	c := startControl(t, 0)
-	c.trust(envoytest.NewCA(t))
+	c.trust(testca.New(t))
 	var all []*mesh.Service
 	r := rand.New(rand.NewPCG(2026, 7))
 	for i := range services {

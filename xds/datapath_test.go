@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 	"patchbay/sidecar/redirect"
 	"patchbay/xds/bootstrap"
@@ -45,7 +46,7 @@ func says(a mesh.Alias, want string) func() error {
 }
 
 func TestEveryProtocolThroughTwoEnvoys(t *testing.T) {
-	c, ca := startControl(t, 0), envoytest.NewCA(t)
+	c, ca := startControl(t, 0), testca.New(t)
 	c.trust(ca)
 	apps := map[mesh.Protocol]uint16{mesh.HTTP: backend(t, "ok").Port(), mesh.HTTP2: backend(t, "ok").Port(), mesh.GRPC: grpcApp(t), mesh.TCP: tcpApp(t)}
 	var ports []bootstrap.Port
@@ -241,7 +242,7 @@ func TestTimeoutsOfAService(t *testing.T) {
 }
 
 func TestWhatAnEncryptedPortRefuses(t *testing.T) {
-	c, ca := startControl(t, 0), envoytest.NewCA(t)
+	c, ca := startControl(t, 0), testca.New(t)
 	c.trust(ca)
 	c.issue(t, ca, "api", "1")
 	port := offer(t, "api", mesh.HTTP, backend(t, "ok").Port(), "default")
@@ -295,7 +296,7 @@ func TestWhatAnEncryptedPortRefuses(t *testing.T) {
 }
 
 func TestAForeignCertificateIsNotCalled(t *testing.T) {
-	c, ca, other := startControl(t, 0), envoytest.NewCA(t), envoytest.NewCA(t)
+	c, ca, other := startControl(t, 0), testca.New(t), testca.New(t)
 	c.trust(ca)
 	c.store.SetBundle(&mesh.Bundle{Issuer: "other", RootsPEM: other.RootPEM}) // trusted, for its own services
 	c.issue(t, ca, "api", "1", "db.prod")                                     // the right CA, another name
@@ -327,7 +328,7 @@ func TestAForeignCertificateIsNotCalled(t *testing.T) {
 }
 
 func TestTLSIsSwitchedOnAndOffUnderLoad(t *testing.T) {
-	c, ca := startControl(t, 0), envoytest.NewCA(t)
+	c, ca := startControl(t, 0), testca.New(t)
 	c.trust(ca)
 	c.issue(t, ca, "api", "1")
 	plain, encrypted := offer(t, "api", mesh.HTTP, backend(t, "plain").Port(), ""), offer(t, "api", mesh.HTTP, backend(t, "encrypted").Port(), "default")
@@ -362,7 +363,7 @@ func TestTLSIsSwitchedOnAndOffUnderLoad(t *testing.T) {
 }
 
 func TestALeafAndItsRootAreReplacedUnderLoad(t *testing.T) {
-	c, old, next := startControl(t, 0), envoytest.NewCA(t), envoytest.NewCA(t)
+	c, old, next := startControl(t, 0), testca.New(t), testca.New(t)
 	c.trust(old)
 	c.issue(t, old, "api", "1")
 	port := offer(t, "api", mesh.HTTP, backend(t, "ok").Port(), "default")
@@ -371,7 +372,7 @@ func TestALeafAndItsRootAreReplacedUnderLoad(t *testing.T) {
 	c.task(t, "prod/api/1", "", port)
 	c.task(t, "prod/web/1", "")
 	stop := load(api)
-	rotated := func(ca *envoytest.CA, serial string) {
+	rotated := func(ca *testca.CA, serial string) {
 		t.Helper()
 		c.issue(t, ca, "api", serial)
 		want, _ := pem.Decode(c.store.Snapshot().Leaves[name("api")].ChainPEM)
@@ -514,7 +515,7 @@ func TestInterceptedIngress(t *testing.T) {
 	for i, says := range []string{"plain", "sealed", "other"} {
 		backendOn(t, lis[i+1], says)
 	}
-	ca := envoytest.NewCA(t)
+	ca := testca.New(t)
 	c := startControlOn(t, lis[0])
 	c.trust(ca)
 	c.issue(t, ca, "sealed", "1")

@@ -18,6 +18,7 @@ import (
 	"patchbay/declare"
 	"patchbay/external"
 	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 	"patchbay/mesh/policy"
 	"patchbay/mesh/record"
@@ -41,7 +42,7 @@ func TestNoDeclarationIsRejectedByEnvoy(t *testing.T) {
 	seed := number("PATCHBAY_CORNERS_SEED", 1)
 	for i := range number("PATCHBAY_CORNERS", 6) {
 		t.Run(fmt.Sprintf("seed %d", seed+i), func(t *testing.T) {
-			d := &drawn{Rand: rand.New(rand.NewPCG(seed+i, 41)), t: t, ca: envoytest.NewCA(t), used: map[string]bool{}}
+			d := &drawn{Rand: rand.New(rand.NewPCG(seed+i, 41)), t: t, ca: testca.New(t), used: map[string]bool{}}
 			d.try()
 		})
 	}
@@ -51,7 +52,7 @@ func TestNoDeclarationIsRejectedByEnvoy(t *testing.T) {
 type drawn struct {
 	*rand.Rand
 	t    *testing.T
-	ca   *envoytest.CA
+	ca   *testca.CA
 	used map[string]bool
 }
 

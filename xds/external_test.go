@@ -17,6 +17,7 @@ import (
 
 	"patchbay/external"
 	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 	"patchbay/sidecar/redirect"
 	"patchbay/xds/bootstrap"
@@ -51,7 +52,7 @@ func outside(t *testing.T, n string, p mesh.Protocol, to mesh.HostPort, secure *
 }
 
 func TestTargetsOutsideTheMesh(t *testing.T) {
-	ca, foreign := envoytest.NewCA(t), envoytest.NewCA(t)
+	ca, foreign := testca.New(t), testca.New(t)
 	serves := func(cert tls.Certificate) *tls.Config {
 		return &tls.Config{Certificates: []tls.Certificate{cert}} //nolint:gosec // what servers have
 	}
@@ -117,7 +118,7 @@ func TestTargetsOutsideTheMesh(t *testing.T) {
 // TestADatabaseOutsideTheMesh: tcp in plain text from the application, TLS from
 // there on.
 func TestADatabaseOutsideTheMesh(t *testing.T) {
-	ca := envoytest.NewCA(t)
+	ca := testca.New(t)
 	lis, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{ca.Certificate(t, "db.internal")}}) //nolint:gosec // what servers have
 	if err != nil {
 		t.Fatal(err)
@@ -160,7 +161,7 @@ func TestADatabaseOutsideTheMesh(t *testing.T) {
 
 // TestATargetComesAndGoes: beside services of the mesh, at run time.
 func TestATargetComesAndGoes(t *testing.T) {
-	ca := envoytest.NewCA(t)
+	ca := testca.New(t)
 	api := partner(t, &tls.Config{Certificates: []tls.Certificate{ca.Certificate(t, "localhost")}}) //nolint:gosec // what servers have
 	c := startControl(t, 0)
 	app, _ := counting(t, saying("inside"))
@@ -188,7 +189,7 @@ func TestATargetComesAndGoes(t *testing.T) {
 // TestATargetForSomeWorkloads: the others' Envoys know nothing of it, also
 // where a service that they call leads to it.
 func TestATargetForSomeWorkloads(t *testing.T) {
-	ca := envoytest.NewCA(t)
+	ca := testca.New(t)
 	api := partner(t, &tls.Config{Certificates: []tls.Certificate{ca.Certificate(t, "localhost")}}) //nolint:gosec // what servers have
 	c := startControl(t, 0)
 	app, _ := counting(t, saying("inside"))

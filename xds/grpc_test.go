@@ -18,7 +18,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	grpcxds "google.golang.org/grpc/xds"
 
-	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 )
 
@@ -72,7 +72,7 @@ func healthy(t *testing.T, says string, cert *tls.Certificate) uint16 {
 }
 
 func TestGRPCWithoutAProxy(t *testing.T) {
-	c, ca := startControl(t, 0), envoytest.NewCA(t)
+	c, ca := startControl(t, 0), testca.New(t)
 	cert, stranger := ca.Certificate(t, "secret.prod"), ca.Certificate(t, "other.prod")
 	service := func(n, dns string, port uint16, encrypted bool) *mesh.Service {
 		s := offered(mesh.GRPC, mesh.Alias{DNSName: dns, Port: 8080}, offer(t, n, mesh.GRPC, port, ""))

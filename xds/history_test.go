@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 	"patchbay/xds/delta"
 	"patchbay/xds/translate"
@@ -22,7 +22,7 @@ import (
 type history struct {
 	t        *testing.T
 	rng      *rand.Rand
-	ca       []*envoytest.CA
+	ca       []*testca.CA
 	aliases  []mesh.Alias
 	size     int // endpoints of a large service
 	services map[string]*mesh.Service
@@ -34,7 +34,7 @@ type history struct {
 }
 
 func newHistory(t *testing.T, seed uint64, size int, aliases []mesh.Alias, byZone bool) *history {
-	h := &history{t: t, rng: rand.New(rand.NewPCG(seed, 2)), ca: []*envoytest.CA{envoytest.NewCA(t), envoytest.NewCA(t)}, aliases: aliases, size: size, byZone: byZone,
+	h := &history{t: t, rng: rand.New(rand.NewPCG(seed, 2)), ca: []*testca.CA{testca.New(t), testca.New(t)}, aliases: aliases, size: size, byZone: byZone,
 		services: map[string]*mesh.Service{}, past: map[string][]string{}, poisoned: map[string]bool{}}
 	h.bundle = &mesh.Bundle{Issuer: "default", RootsPEM: h.ca[0].RootPEM}
 	for range 3 {

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
 )
@@ -60,7 +60,7 @@ func greeter(t *testing.T) (at netip.AddrPort, taken *atomic.Int64) {
 // Connections above the limit of a tcp service are closed by its own sidecar;
 // the application does not hear of them, and the statistics do.
 func TestALimitOfConnections(t *testing.T) {
-	c, ca := startControl(t, 0), envoytest.NewCA(t)
+	c, ca := startControl(t, 0), testca.New(t)
 	c.trust(ca)
 	c.issue(t, ca, "sealed", "1")
 	const limit, calls = 3, 7

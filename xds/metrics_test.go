@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 	"patchbay/sidecar/metrics"
 	"patchbay/xds/bootstrap"
@@ -94,7 +95,7 @@ func reported(t *testing.T, text []byte) map[string]map[string]any {
 }
 
 func TestMetricsOfAKnownLoad(t *testing.T) {
-	c, ca := startControl(t, 0), envoytest.NewCA(t)
+	c, ca := startControl(t, 0), testca.New(t)
 	c.trust(ca)
 	c.issue(t, ca, "web", "1")
 	c.issue(t, ca, "bad", "1", "other.prod")

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 	"patchbay/mesh/policy"
 	"patchbay/xds/bootstrap"
@@ -24,7 +25,7 @@ func spiffe(workload string) string { return "spiffe://mesh.test/workload/" + wo
 
 // mutual is a control plane whose callers have certificates of ca, as soon as
 // they need one.
-func mutual(t *testing.T, ca *envoytest.CA) *control {
+func mutual(t *testing.T, ca *testca.CA) *control {
 	t.Helper()
 	c := startControl(t, 0, Identities("mesh.test", "default"))
 	c.trust(ca)
@@ -51,7 +52,7 @@ func mutual(t *testing.T, ca *envoytest.CA) *control {
 }
 
 // identify gives a workload a certificate to call with.
-func (c *control) identify(t *testing.T, ca *envoytest.CA, w mesh.Workload, serial string) {
+func (c *control) identify(t *testing.T, ca *testca.CA, w mesh.Workload, serial string) {
 	chain, key := ca.Issue(t, w.SPIFFEID("mesh.test"))
 	c.store.SetLeaf(&mesh.Leaf{Service: w.CertificateName(), Issuer: "default", Serial: serial, ChainPEM: chain, KeyPEM: key})
 }
@@ -104,7 +105,7 @@ func certificate(t *testing.T) func(chain, key []byte) *tls.Certificate {
 }
 
 func TestWhoGetsInByMutualTLS(t *testing.T) {
-	ca, stranger := envoytest.NewCA(t), envoytest.NewCA(t)
+	ca, stranger := testca.New(t), testca.New(t)
 	c := mutual(t, ca)
 	app := backend(t, "ok").Port()
 	var ports []bootstrap.Port
@@ -149,7 +150,7 @@ func TestWhoGetsInByMutualTLS(t *testing.T) {
 }
 
 func TestMutualTLSIsSwitchedOnUnderLoad(t *testing.T) {
-	ca := envoytest.NewCA(t)
+	ca := testca.New(t)
 	c := mutual(t, ca)
 	c.issue(t, ca, "api", "1")
 	api := freeAlias(t, "api")
@@ -199,7 +200,7 @@ func TestMutualTLSIsSwitchedOnUnderLoad(t *testing.T) {
 }
 
 func TestAuthorizationByWorkloadMethodAndPath(t *testing.T) {
-	ca := envoytest.NewCA(t)
+	ca := testca.New(t)
 	c := mutual(t, ca)
 	c.issue(t, ca, "api", "1")
 	app, calls := counting(t, saying("api"))
@@ -268,7 +269,7 @@ func logged(t *testing.T, e *envoytest.Envoy, parts ...string) {
 // TestNoAuthorizationIsRejected: whatever the rules of a policy accept, Envoy
 // takes.
 func TestNoAuthorizationIsRejected(t *testing.T) {
-	ca := envoytest.NewCA(t)
+	ca := testca.New(t)
 	c := mutual(t, ca)
 	var ports []bootstrap.Port
 	long := strings.Repeat("a", 128)
@@ -304,7 +305,7 @@ func TestNoAuthorizationIsRejected(t *testing.T) {
 }
 
 func TestAuthorizationDryRun(t *testing.T) {
-	ca := envoytest.NewCA(t)
+	ca := testca.New(t)
 	c := mutual(t, ca)
 	c.issue(t, ca, "api", "1")
 	app, _ := counting(t, saying("api"))
@@ -324,7 +325,7 @@ func TestAuthorizationDryRun(t *testing.T) {
 }
 
 func TestAuthorizationDryRunOfConnections(t *testing.T) {
-	ca := envoytest.NewCA(t)
+	ca := testca.New(t)
 	c := mutual(t, ca)
 	c.issue(t, ca, "db", "1")
 	port := offer(t, "db", mesh.TCP, tcpApp(t), "default")
@@ -343,7 +344,7 @@ func TestAuthorizationDryRunOfConnections(t *testing.T) {
 }
 
 func TestAuthorizationOfConnections(t *testing.T) {
-	ca := envoytest.NewCA(t)
+	ca := testca.New(t)
 	c := mutual(t, ca)
 	c.issue(t, ca, "db", "1")
 	port := offer(t, "db", mesh.TCP, tcpApp(t), "default")

@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
 )
@@ -45,7 +46,7 @@ type pair struct {
 // startPair has an application of a protocol behind both kinds.
 func startPair(t *testing.T, p mesh.Protocol, app uint16) pair {
 	t.Helper()
-	c, ca := startControl(t, 0), envoytest.NewCA(t)
+	c, ca := startControl(t, 0), testca.New(t)
 	c.trust(ca)
 	c.issue(t, ca, "tls", "1")
 	out := pair{control: c, at: map[string]mesh.Alias{}}

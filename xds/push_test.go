@@ -23,7 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
 
-	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/delta"
@@ -93,7 +93,7 @@ const keyMark = "LEAF-KEY"
 // leaf is a real one whose key is marked in a PEM header.
 func leaf(t *testing.T, n, serial string) *mesh.Leaf {
 	t.Helper()
-	chain, key := envoytest.NewCA(t).Issue(t, n+".prod")
+	chain, key := testca.New(t).Issue(t, n+".prod")
 	key = bytes.Replace(key, []byte("KEY-----\n"), []byte("KEY-----\nMark: "+keyMark+"-"+n+serial+"\n\n"), 1)
 	return &mesh.Leaf{Service: name(n), Issuer: "default", Serial: serial, ChainPEM: chain, KeyPEM: key}
 }
@@ -105,7 +105,7 @@ func tlsPort(n string) bootstrap.Port {
 func TestANodeGetsTheLeavesOfItsServicesOnly(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.set(service("api", 1), service("db", 2))
-		w.store.SetBundle(&mesh.Bundle{Issuer: "default", RootsPEM: envoytest.NewCA(t).RootPEM})
+		w.store.SetBundle(&mesh.Bundle{Issuer: "default", RootsPEM: testca.New(t).RootPEM})
 		w.store.SetLeaf(leaf(t, "api", "1"))
 		w.store.SetLeaf(leaf(t, "db", "1"))
 		api := w.connect(t, caller{id: "prod/api/1", offers: []string{"api"}, ports: []bootstrap.Port{tlsPort("api")}})
@@ -118,7 +118,7 @@ func TestANodeGetsTheLeavesOfItsServicesOnly(t *testing.T) {
 		expect(t, web.came(), "sds bundle/default", "-sds leaf/api.prod", "-sds leaf/db.prod")
 		time.Sleep(time.Second)
 		// Trust goes out before the leaf that needs it, and nobody else hears.
-		w.store.SetBundle(&mesh.Bundle{Issuer: "default", RootsPEM: envoytest.NewCA(t).RootPEM})
+		w.store.SetBundle(&mesh.Bundle{Issuer: "default", RootsPEM: testca.New(t).RootPEM})
 		w.store.SetLeaf(leaf(t, "api", "2"))
 		w.store.SetLeaf(leaf(t, "db", "2"))
 		time.Sleep(time.Second)
@@ -130,7 +130,7 @@ func TestANodeGetsTheLeavesOfItsServicesOnly(t *testing.T) {
 		web.mu.Lock()
 		web.silent = true
 		web.mu.Unlock()
-		w.store.SetBundle(&mesh.Bundle{Issuer: "default", RootsPEM: envoytest.NewCA(t).RootPEM})
+		w.store.SetBundle(&mesh.Bundle{Issuer: "default", RootsPEM: testca.New(t).RootPEM})
 		w.store.SetLeaf(leaf(t, "api", "3"))
 		time.Sleep(holdMax - time.Second)
 		expect(t, api.came(), "sds bundle/default")

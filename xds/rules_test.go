@@ -17,7 +17,7 @@ import (
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 	"patchbay/xds/delta"
 	"patchbay/xds/translate"
 )
@@ -86,7 +86,7 @@ func TestEgressIsOnLoopback(t *testing.T) {
 }
 
 func TestSecretsThatNobodyCouldUse(t *testing.T) {
-	ca := envoytest.NewCA(t)
+	ca := testca.New(t)
 	chain, key := ca.Issue(t, "api.prod")
 	_, other := ca.Issue(t, "api.prod")
 	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
 )
@@ -89,7 +90,7 @@ func TestAStrictTaskHasTheNamesOfItsStart(t *testing.T) {
 // The rows of a strict task's calls, on one real Envoy whose services have
 // policies against all of them.
 func TestAStrictTaskCallsAsServiceConnect(t *testing.T) {
-	c, ca := startControl(t, 0), envoytest.NewCA(t)
+	c, ca := startControl(t, 0), testca.New(t)
 	c.trust(ca)
 	c.issue(t, ca, "sealed", "1")
 	c.issue(t, ca, "forged", "1", "another.prod")

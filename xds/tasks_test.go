@@ -18,6 +18,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
 )
@@ -110,12 +111,12 @@ func unused(t *testing.T, at netip.Addr) uint16 {
 }
 
 // trust makes ca the issuer "default".
-func (c *control) trust(ca *envoytest.CA) {
+func (c *control) trust(ca *testca.CA) {
 	c.store.SetBundle(&mesh.Bundle{Issuer: "default", RootsPEM: ca.RootPEM})
 }
 
 // issue gives a service a leaf of ca, for its own name unless others are given.
-func (c *control) issue(t *testing.T, ca *envoytest.CA, discoveryName, serial string, names ...string) {
+func (c *control) issue(t *testing.T, ca *testca.CA, discoveryName, serial string, names ...string) {
 	t.Helper()
 	if names == nil {
 		names = []string{discoveryName + ".prod"}

@@ -17,10 +17,11 @@ import (
 
 	"patchbay/config"
 	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 )
 
 // adminFiles writes a certificate and its key for a name, and the CA.
-func adminFiles(t *testing.T, ca *envoytest.CA, dir, name string) (cert, key, roots string) {
+func adminFiles(t *testing.T, ca *testca.CA, dir, name string) (cert, key, roots string) {
 	t.Helper()
 	chain, private := ca.Issue(t, name)
 	cert, key, roots = filepath.Join(dir, name+".pem"), filepath.Join(dir, name+"-key.pem"), filepath.Join(dir, name+"-ca.pem")
@@ -34,7 +35,7 @@ func adminFiles(t *testing.T, ca *envoytest.CA, dir, name string) (cert, key, ro
 
 // secured is a control plane whose admin port can be reached from everywhere,
 // with TLS and client certificates.
-func secured(t *testing.T, servers, operators *envoytest.CA) (p *plane, dir string) {
+func secured(t *testing.T, servers, operators *testca.CA) (p *plane, dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	cert, key, _ := adminFiles(t, servers, dir, "localhost")
@@ -58,7 +59,7 @@ func secured(t *testing.T, servers, operators *envoytest.CA) (p *plane, dir stri
 // TestAdminMutualTLS: an admin port that can be reached from elsewhere takes a
 // client certificate of the given CA, or the token, and nothing else.
 func TestAdminMutualTLS(t *testing.T) {
-	servers, operators, strangers := envoytest.NewCA(t), envoytest.NewCA(t), envoytest.NewCA(t)
+	servers, operators, strangers := testca.New(t), testca.New(t), testca.New(t)
 	p, dir := secured(t, servers, operators)
 	base := "https://localhost:" + p.cfg.Admin.Listen[strings.LastIndexByte(p.cfg.Admin.Listen, ':')+1:]
 	ask := func(method, path, token string, c *tls.Config) (int, string) {
@@ -159,7 +160,7 @@ func execute(t *testing.T, args ...string) (out string, exit int) {
 }
 
 // adminCommands are the same, as commands.
-func (p *plane) adminCommands(t *testing.T, operators *envoytest.CA, base, dir string) {
+func (p *plane) adminCommands(t *testing.T, operators *testca.CA, base, dir string) {
 	cert, key, _ := adminFiles(t, operators, dir, "me")
 	ca := filepath.Join(dir, "localhost-ca.pem")
 	for _, c := range []struct {

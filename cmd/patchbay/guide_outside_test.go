@@ -20,6 +20,7 @@ import (
 
 	"patchbay/config"
 	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 )
 
 // fileOf is the control plane's file that a guide shows.
@@ -48,7 +49,7 @@ func fileOf(t *testing.T, page string) config.Config {
 // certificate of the name that it has there.
 func TestExternalGuide(t *testing.T) {
 	targets := fileOf(t, "external.md").External
-	ca := envoytest.NewCA(t)
+	ca := testca.New(t)
 	roots := filepath.Join(t.TempDir(), "roots.pem")
 	if err := os.WriteFile(roots, ca.RootPEM, 0o600); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 
 	"patchbay/agentapi"
 	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 	"patchbay/pki/issue"
 	"patchbay/pki/stepca"
@@ -30,7 +31,7 @@ func (s *scene) impostor(words []string) {
 	case "plain":
 		port = s.listens(nil)
 	case "foreign-ca":
-		port = s.listens(&tls.Config{Certificates: []tls.Certificate{envoytest.NewCA(t).Certificate(t, name+".demo")}, MinVersion: tls.VersionTLS13})
+		port = s.listens(&tls.Config{Certificates: []tls.Certificate{testca.New(t).Certificate(t, name+".demo")}, MinVersion: tls.VersionTLS13})
 	case "wrong-san":
 		port = s.listens(&tls.Config{Certificates: []tls.Certificate{s.issued("other.demo", time.Hour)}, MinVersion: tls.VersionTLS13})
 	case "expired":

@@ -19,6 +19,7 @@ import (
 
 	"patchbay/config"
 	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 )
 
 // TestTargetsAndTracesOfTheFile: a control plane in a process of its own, whose
@@ -26,7 +27,7 @@ import (
 // and its spans reach the other.
 func TestTargetsAndTracesOfTheFile(t *testing.T) {
 	dir := t.TempDir()
-	ca := envoytest.NewCA(t)
+	ca := testca.New(t)
 	partner := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%s by TLS 1.%d", r.TLS.ServerName, r.TLS.Version-tls.VersionTLS10)
 	}))

@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"patchbay/diagnose/verify"
-	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 )
 
 // TestVerify proves the encryption of a service by the agents of its mesh, with
@@ -106,7 +106,7 @@ func TestVerify(t *testing.T) {
 	if err := json.Unmarshal(p.get("/api/v1/service?name=backend.demo"), &detail); err != nil {
 		t.Fatal(err)
 	}
-	for file, text := range map[string][]byte{roots: []byte(detail.RootsPem), foreign: envoytest.NewCA(t).RootPEM} {
+	for file, text := range map[string][]byte{roots: []byte(detail.RootsPem), foreign: testca.New(t).RootPEM} {
 		if err := os.WriteFile(file, text, 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -9,7 +10,6 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/xml"
 	"io"
@@ -27,46 +27,14 @@ import (
 
 	"patchbay/internal/awsfake/pca"
 	"patchbay/internal/awsfake/wire"
+	"patchbay/internal/testca"
 	"patchbay/mesh"
 	"patchbay/pki/issue"
 	"patchbay/pki/privateca"
 )
 
-// authority signs certificates for the tests.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T, name string) authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(60 * 24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	return authority{c, key}
-}
-
-func (a authority) pool() *x509.CertPool {
-	p := x509.NewCertPool()
-	p.AddCert(a.cert)
-	return p
-}
-
-// issue makes a certificate like a service's, with changes.
-func (a authority) issue(t *testing.T, change func(*x509.Certificate), key interface{ Public() any }) tls.Certificate {
-	t.Helper()
+// issued is a certificate like a service's, with changes.
+func issued(ca *testca.CA, change func(*x509.Certificate), key crypto.Signer) tls.Certificate {
 	c := &x509.Certificate{
 		SerialNumber: big.NewInt(0xabc), DNSNames: []string{"backend.demo"}, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
@@ -74,17 +42,8 @@ func (a authority) issue(t *testing.T, change func(*x509.Certificate), key inter
 	if change != nil {
 		change(c)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, c, a.cert, key.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return tls.Certificate{Certificate: [][]byte{ca.Sign(c, key.Public()).Raw}, PrivateKey: key}
 }
-
-// keyed lets both kinds of key be passed.
-type ecKey struct{ *ecdsa.PrivateKey }
-
-func (k ecKey) Public() any { return k.PrivateKey.Public() }
 
 func p256(t *testing.T) *ecdsa.PrivateKey {
 	t.Helper()
@@ -113,7 +72,7 @@ func serve(t *testing.T, c *tls.Config) string {
 }
 
 func TestTellsBadPortsFromAGoodOne(t *testing.T) {
-	ca, foreign := newAuthority(t, "ours"), newAuthority(t, "foreign")
+	ca, foreign := testca.New(t), testca.New(t)
 	config := func(cert tls.Certificate, change func(*tls.Config)) *tls.Config {
 		c := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}
 		if change != nil {
@@ -121,24 +80,20 @@ func TestTellsBadPortsFromAGoodOne(t *testing.T) {
 		}
 		return c
 	}
-	issue := func(a authority, change func(*x509.Certificate)) tls.Certificate {
-		k := p256(t)
-		cert := a.issue(t, change, ecKey{k})
-		cert.PrivateKey = k
-		return cert
+	issue := func(a *testca.CA, change func(*x509.Certificate)) tls.Certificate {
+		return issued(a, change, p256(t))
 	}
 	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Fatal(err)
 	}
-	weakCert := ca.issue(t, nil, rsaKey{weak})
-	weakCert.PrivateKey = weak
+	weakCert := issued(ca, nil, weak)
 	// As ECS Service Connect has it: AWS Private CA with a P-384 root and a
 	// subordinate below it, all signed with SHA-512, a leaf of P-256 for seven days.
 	ecs, month, trusted := privateCA(t)
 	lone := ecs
 	lone.Certificate = lone.Certificate[:1]
-	roots := ca.pool()
+	roots := ca.Pool()
 	roots.AppendCertsFromPEM(trusted)
 	for _, c := range []struct {
 		name   string
@@ -229,9 +184,8 @@ func privateCA(t *testing.T) (week, month tls.Certificate, roots []byte) {
 
 // TestAuditLog: the log must tell of this serial, with this key, for this name.
 func TestAuditLog(t *testing.T) {
-	ca, k := newAuthority(t, "ours"), p256(t)
-	cert := ca.issue(t, nil, ecKey{k})
-	cert.PrivateKey = k
+	ca, k := testca.New(t), p256(t)
+	cert := issued(ca, nil, k)
 	leaf, err := x509.ParseCertificate(cert.Certificate[0])
 	if err != nil {
 		t.Fatal(err)
@@ -249,17 +203,13 @@ func TestAuditLog(t *testing.T) {
 		"other service": {Log{Issued: map[string]Issued{"abc": {[]string{"other.demo"}, spki}}}, "for other.demo"},
 		"edited":        {Log{Problem: "line 3", Issued: map[string]Issued{"abc": {[]string{"backend.demo"}, spki}}}, "line 3"},
 	} {
-		e := Judge(o, Expect{Name: "backend.demo", Roots: ca.pool(), Log: &c.log}, time.Now())
+		e := Judge(o, Expect{Name: "backend.demo", Roots: ca.Pool(), Log: &c.log}, time.Now())
 		i := slices.IndexFunc(e.Checks, func(c Check) bool { return c.ID == "audit" })
 		if i < 0 || e.OK != (c.want == "") || !strings.Contains(e.Checks[i].Detail, c.want) {
 			t.Errorf("%s: %+v", name, e.Checks)
 		}
 	}
 }
-
-type rsaKey struct{ *rsa.PrivateKey }
-
-func (k rsaKey) Public() any { return k.PrivateKey.Public() }
 
 // TestSilenceIsPlainText: a port of a tcp service that takes plain text may
 // say nothing at first.
@@ -288,8 +238,8 @@ func TestSilenceIsPlainText(t *testing.T) {
 }
 
 func TestReport(t *testing.T) {
-	ca := newAuthority(t, "ours")
-	e := Judge(Probe(t.Context(), serve(t, nil), "backend.demo", false), Expect{Name: "backend.demo", Roots: ca.pool()}, time.Now())
+	ca := testca.New(t)
+	e := Judge(Probe(t.Context(), serve(t, nil), "backend.demo", false), Expect{Name: "backend.demo", Roots: ca.Pool()}, time.Now())
 	r, err := NewReport("backend.demo", "patchbay test", time.Now(), []Endpoint{e})
 	if err != nil || r.OK || r.Failed() != 2 || len(r.Digest) != 64 {
 		t.Fatalf("%v %+v", err, r)
@@ -310,17 +260,16 @@ func TestReport(t *testing.T) {
 // TestAPortThatAsksForACertificate is a good one: an auditor has none, and sees
 // all the same whose port it is.
 func TestAPortThatAsksForACertificate(t *testing.T) {
-	ca, k := newAuthority(t, "ours"), p256(t)
-	cert := ca.issue(t, nil, ecKey{k})
-	cert.PrivateKey = k
+	ca, k := testca.New(t), p256(t)
+	cert := issued(ca, nil, k)
 	for _, asks := range []tls.ClientAuthType{tls.VerifyClientCertIfGiven, tls.RequireAndVerifyClientCert} {
-		address := serve(t, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13, ClientAuth: asks, ClientCAs: ca.pool()})
+		address := serve(t, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13, ClientAuth: asks, ClientCAs: ca.Pool()})
 		o := Probe(t.Context(), address, "backend.demo", false)
-		if got := Judge(o, Expect{Name: "backend.demo", Roots: ca.pool()}, time.Now()); !got.OK || o.Modern.Asks != (asks == tls.RequireAndVerifyClientCert) {
+		if got := Judge(o, Expect{Name: "backend.demo", Roots: ca.Pool()}, time.Now()); !got.OK || o.Modern.Asks != (asks == tls.RequireAndVerifyClientCert) {
 			t.Errorf("%v: asks %v, %+v", asks, o.Modern.Asks, got.Checks)
 		}
 		for _, want := range []Callers{Asked, AskedBut} {
-			got := Judge(o, Expect{Name: "backend.demo", Roots: ca.pool(), Callers: want}, time.Now())
+			got := Judge(o, Expect{Name: "backend.demo", Roots: ca.Pool(), Callers: want}, time.Now())
 			i := slices.IndexFunc(got.Checks, func(c Check) bool { return c.ID == "callers" })
 			outcome := map[Callers]Outcome{Asked: Fail, AskedBut: Skipped}[want]
 			if o.Modern.Asks {

@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"patchbay/agentapi"
-	"patchbay/internal/envoytest"
+	"patchbay/internal/testca"
 )
 
 // taken sends v as the answer of question 7 and returns what goes up.
@@ -61,7 +61,7 @@ func TestLongAnswersComeInParts(t *testing.T) {
 
 // TestNoAnswerHoldsAKey: whatever the form and the offset of a canary key.
 func TestNoAnswerHoldsAKey(t *testing.T) {
-	_, key := envoytest.NewCA(t).Issue(t, "canary")
+	_, key := testca.New(t).Issue(t, "canary")
 	forms := []string{string(key)}
 	for pad := range 3 {
 		forms = append(forms, base64.StdEncoding.EncodeToString(append(bytes.Repeat([]byte("x"), pad), key...)))
