@@ -11,7 +11,6 @@ import (
 	"patchbay/admin/api"
 	"patchbay/diagnose/verify"
 	"patchbay/internal/count"
-	"patchbay/mesh/policy"
 )
 
 // Client finds a sidecar by its node id, or by the name of its task or workload
@@ -78,7 +77,7 @@ func checkProxyless(f *Facts, add func(Finding)) {
 		}
 		namespace, _, _ := strings.Cut(c.Node, "/")
 		for _, s := range f.Status.Services {
-			if m := s.MutualTLS; m != nil && m.Mode == policy.Required && s.Protocol == "grpc" && NamespaceOf(s.Name) == namespace {
+			if s.MutualTLS.Requires() && s.Protocol == "grpc" && NamespaceOf(s.Name) == namespace {
 				add(Finding{Code: "PB1513", Subject: c.Node, Cause: s.Name + " requires a certificate of its callers, and gRPC takes none from a control plane: the service is not shown to it",
 					Evidence: []string{"view " + c.Stream.View}, Fix: []string{"give the client a sidecar", "make the service's mutualTls permissive, if it may be called without a certificate"}})
 			}
@@ -166,11 +165,10 @@ func encryption(subject string, p verify.Endpoint, c verify.Check) Finding {
 
 // Callers is what a service wants of its callers.
 func Callers(d *api.ServiceDetail) verify.Callers {
-	m := d.MutualTLS
 	switch {
-	case m == nil || m.Mode != policy.Required:
+	case !d.MutualTLS.Requires():
 		return verify.Unasked
-	case len(m.Exempt) > 0:
+	case len(d.MutualTLS.Exempt) > 0:
 		return verify.AskedBut
 	}
 	return verify.Asked

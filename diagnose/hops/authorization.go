@@ -16,7 +16,7 @@ import (
 func (w *walker) presented() bool {
 	const hop = "certificate"
 	m := w.to.one.MutualTLS
-	if m == nil || m.Mode == policy.Off || w.to.one.TLS == nil {
+	if !m.Asks() || w.to.one.TLS == nil {
 		return true
 	}
 	workload := workloadOf(w.Client)

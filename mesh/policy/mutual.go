@@ -50,15 +50,18 @@ type Rule struct {
 // Anybody is the word of [Rule.From] for everybody, without a certificate too.
 const Anybody = "*"
 
-// Asks reports whether the service asks its callers for a certificate. p may
-// be nil.
-func (p *Policy) Asks() bool {
-	return p != nil && p.MutualTLS != nil && (p.MutualTLS.Mode == Permissive || p.MutualTLS.Mode == Required)
-}
+// Asks reports whether callers are asked for a certificate. m may be nil.
+func (m *MutualTLS) Asks() bool { return m != nil && (m.Mode == Permissive || m.Mode == Required) }
 
 // Requires reports whether a caller without a certificate is refused, at one
-// port of the service at least. p may be nil.
-func (p *Policy) Requires() bool { return p.Asks() && p.MutualTLS.Mode == Required }
+// port of the service at least. m may be nil.
+func (m *MutualTLS) Requires() bool { return m != nil && m.Mode == Required }
+
+// Asks is [MutualTLS.Asks]. p may be nil.
+func (p *Policy) Asks() bool { return p != nil && p.MutualTLS.Asks() }
+
+// Requires is [MutualTLS.Requires]. p may be nil.
+func (p *Policy) Requires() bool { return p != nil && p.MutualTLS.Requires() }
 
 // RequiresAt is [Policy.Requires] for one port.
 func (p *Policy) RequiresAt(portName string) bool {

@@ -72,8 +72,7 @@ func Presets() []string { return slices.Sorted(maps.Keys(presets)) }
 // then the preset's (the caller's, else the service's, else [Default]). Either
 // may be nil. Retries, OutlierDetection, LoadBalancing and ConnectionLimits of
 // the result are complete, but for members whose absence means something.
-// Timeout, Fault, HealthCheck and Routes are taken whole. The result is not to
-// be changed.
+// Fault, HealthCheck and Routes are taken whole. The result is not to be changed.
 func Effective(service, caller *Policy) Policy {
 	var s, c Policy
 	if service != nil {
@@ -91,11 +90,11 @@ func Effective(service, caller *Policy) Policy {
 	out := presets[name]
 	out.Preset = name
 	for _, p := range []Policy{s, c} {
+		out.Timeout = over(out.Timeout, p.Timeout)
 		out.Retries = over(out.Retries, p.Retries)
 		out.OutlierDetection = over(out.OutlierDetection, p.OutlierDetection)
 		out.LoadBalancing = over(out.LoadBalancing, p.LoadBalancing)
 		out.ConnectionLimits = over(out.ConnectionLimits, p.ConnectionLimits)
-		out.Timeout = whole(out.Timeout, p.Timeout)
 		out.HealthCheck = whole(out.HealthCheck, p.HealthCheck)
 		out.Fault = whole(out.Fault, p.Fault)
 		out.RateLimit = whole(out.RateLimit, p.RateLimit)
@@ -105,6 +104,9 @@ func Effective(service, caller *Policy) Policy {
 	}
 	return out
 }
+
+// Or is t with the members that it lacks from base.
+func (t *Timeout) Or(base *Timeout) *Timeout { return over(base, t) }
 
 // Or is r with the members that it lacks from base.
 func (r *Retries) Or(base *Retries) *Retries { return over(base, r) }

@@ -24,7 +24,7 @@ const (
 )
 
 // piecemeal are the groups of which [Effective] takes each member by itself.
-var piecemeal = []string{"retries", "outlierDetection", "loadBalancing", "connectionLimits"}
+var piecemeal = []string{"timeout", "retries", "outlierDetection", "loadBalancing", "connectionLimits"}
 
 // Words are the members of [Effective], in the order of a Policy's, each with
 // whose word it is. A call whose protocol is not l7 gets those that mean
@@ -87,7 +87,8 @@ func meant(all []Word, l7, grpc bool) []Word {
 		if on, is := w.Value.([]string); is && w.Member == "retries.on" && !grpc {
 			w.Value = slices.DeleteFunc(slices.Clone(on), ForGRPC)
 		}
-		if l7 || !strings.HasPrefix(w.Member, "retries.") && w.Member != "outlierDetection.serverErrors" || w.Member == "retries.max" {
+		requests := strings.HasPrefix(w.Member, "retries.") && w.Member != "retries.max" || w.Member == "outlierDetection.serverErrors" || w.Member == "timeout.perRequest"
+		if l7 || !requests {
 			out = append(out, w)
 		}
 	}

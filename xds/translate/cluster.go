@@ -1,8 +1,6 @@
 package translate
 
 import (
-	"encoding/json"
-
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -13,7 +11,6 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"patchbay/mesh"
-	"patchbay/mesh/policy"
 	"patchbay/xds/translate/extension"
 	"patchbay/xds/translate/traffic"
 )
@@ -123,23 +120,3 @@ func h2Options() *corev3.Http2ProtocolOptions {
 
 // speaksH2 reports whether the endpoints of s take HTTP/2.
 func speaksH2(s *mesh.Service) bool { return !s.Foreign || s.Protocol != mesh.HTTP }
-
-// effective is what holds for calls to s from the view's sidecars.
-func (v View) effective(s *mesh.Service) policy.Policy {
-	if v.Strict {
-		return policy.Effective(nil, nil)
-	}
-	return policy.Effective(s.Policy, v.own(s.Name))
-}
-
-// own is the word of the view's sidecars on a service that they call.
-func (v View) own(name mesh.ServiceName) *policy.Policy {
-	if v.Policies == "" || name.Namespace != v.Namespace {
-		return nil
-	}
-	var all map[string]*policy.Policy
-	if err := json.Unmarshal([]byte(v.Policies), &all); err != nil {
-		return nil // [ViewOf] wrote it
-	}
-	return all[name.DiscoveryName]
-}

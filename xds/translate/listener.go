@@ -75,11 +75,8 @@ func egressListener(v View, s *mesh.Service, a mesh.Alias, name string) Resource
 	if v.Tap {
 		log = append(log, tapped.Log(bootstrap.TapEgress, s.Protocol))
 	}
-	p, idle := v.effective(s), or(s.Timeouts.Idle, idleTCP)
-	if p.Timeout != nil && p.Timeout.Idle != nil {
-		idle = time.Duration(*p.Timeout.Idle)
-	}
-	f := filter(tcpProxyName, tcpProxy(statEgress, s.Name.String(), idle, tries(p), log))
+	p := v.effective(s)
+	f := filter(tcpProxyName, tcpProxy(statEgress, s.Name.String(), time.Duration(*p.Timeout.Idle), 1+*p.Retries.Max, log))
 	if s.Protocol.L7() {
 		f = httpFilter(statEgress, name, log, v.Tracing, traffic.FaultFilter())
 	}
@@ -218,7 +215,3 @@ func tcpProxy(stat, cluster string, idle time.Duration, tries uint32, log []*acc
 func filter(name string, m proto.Message) *listenerv3.Filter {
 	return &listenerv3.Filter{Name: name, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: extension.Pack(m)}}
 }
-
-// tries is how many connections tcp attempts at most: a connection is what it
-// can try again.
-func tries(p policy.Policy) uint32 { return 1 + *p.Retries.Max }

@@ -3,6 +3,7 @@ package translate
 import (
 	"slices"
 	"strconv"
+	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -17,7 +18,6 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"patchbay/mesh"
-	"patchbay/mesh/policy"
 	"patchbay/xds/translate/extension"
 )
 
@@ -84,14 +84,15 @@ func proxylessAssignment(s *mesh.Service) *endpointv3.ClusterLoadAssignment {
 }
 
 func apiListener(target string, s *mesh.Service) *listenerv3.Listener {
+	p := View{}.effective(s)
 	routes := &routev3.RouteConfiguration{Name: target, VirtualHosts: []*routev3.VirtualHost{{
 		Name: target, Domains: []string{"*"},
 		Routes: []*routev3.Route{{
 			Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: ""}},
 			Action: &routev3.Route_Route{Route: &routev3.RouteAction{
 				ClusterSpecifier:  &routev3.RouteAction_Cluster{Cluster: s.Name.String()},
-				MaxStreamDuration: &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: durationpb.New(or(s.Timeouts.PerRequest, perRequest))},
-				RetryPolicy:       &routev3.RetryPolicy{RetryOn: "unavailable", NumRetries: wrapperspb.UInt32(*policy.Effective(s.Policy, nil).Retries.Max)},
+				MaxStreamDuration: &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: durationpb.New(time.Duration(*p.Timeout.PerRequest))},
+				RetryPolicy:       &routev3.RetryPolicy{RetryOn: "unavailable", NumRetries: wrapperspb.UInt32(*p.Retries.Max)},
 			}},
 		}},
 	}}}

@@ -22,12 +22,10 @@ func egressRoute(v View, s *mesh.Service, name string) Resource {
 		Of: func(other string) string {
 			return mesh.ServiceName{Namespace: s.Name.Namespace, DiscoveryName: other}.String()
 		},
-		Split:      split(s),
-		Test:       test(s),
-		Host:       hostOf(s),
-		GRPC:       s.Protocol == mesh.GRPC,
-		PerRequest: or(s.Timeouts.PerRequest, perRequest),
-		Idle:       or(s.Timeouts.Idle, idleL7),
+		Split: split(s),
+		Test:  test(s),
+		Host:  hostOf(s),
+		GRPC:  s.Protocol == mesh.GRPC,
 	}, p)
 	if s.External != nil && s.External.TLS != nil {
 		for _, one := range r { // Envoy says what the application spoke; the target would take it for its own

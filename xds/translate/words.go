@@ -1,47 +1,66 @@
 package translate
 
 import (
+	"encoding/json"
+	"strings"
 	"time"
 
 	"patchbay/mesh"
 	"patchbay/mesh/policy"
 )
 
-// Words are what holds for calls to s from the view's sidecars, member by
-// member, and whose word each is: timeouts first, which a service says in
-// ECS's block.
-func Words(v View, s *mesh.Service) []policy.Word {
-	said, own := s.Policy, v.own(s.Name)
-	if v.Strict {
-		said, own = nil, nil
-	}
-	var caller policy.Timeout
-	if own != nil && own.Timeout != nil {
-		caller = *own.Timeout
+// said are the words of the two that decide about calls to s from the view's
+// sidecars: of the service, with the timeouts of its block or Service Connect's
+// own, and of its callers. Nothing else asks either of them.
+func (v View) said(s *mesh.Service) (service, caller *policy.Policy) {
+	service = &policy.Policy{}
+	if !v.Strict {
+		caller = v.own(s.Name)
+		if s.Policy != nil {
+			*service = *s.Policy
+		}
 	}
 	idle := idleTCP
 	if s.Protocol.L7() {
 		idle = idleL7
 	}
-	var out []policy.Word
-	if s.Protocol.L7() {
-		out = append(out, timeout("timeout.perRequest", caller.PerRequest, s.Timeouts.PerRequest, perRequest))
+	service.Timeout = &policy.Timeout{
+		PerRequest: new(policy.Duration(or(s.Timeouts.PerRequest, perRequest))),
+		Idle:       new(policy.Duration(or(s.Timeouts.Idle, idle))),
 	}
-	out = append(out, timeout("timeout.idle", caller.Idle, s.Timeouts.Idle, idle))
-	for _, w := range policy.Words(said, own, s.Protocol.L7(), s.Protocol == mesh.GRPC) {
-		if w.Member != "timeout.perRequest" && w.Member != "timeout.idle" {
-			out = append(out, w)
-		}
-	}
-	return out
+	return service, caller
 }
 
-func timeout(member string, caller *policy.Duration, block *time.Duration, otherwise time.Duration) policy.Word {
-	switch {
-	case caller != nil:
-		return policy.Word{Member: member, Value: *caller, From: policy.FromCaller}
-	case block != nil:
-		return policy.Word{Member: member, Value: policy.Duration(*block), From: policy.FromBlock}
+// own is the word of the view's sidecars on a service that they call.
+func (v View) own(name mesh.ServiceName) *policy.Policy {
+	if v.Policies == "" || name.Namespace != v.Namespace {
+		return nil
 	}
-	return policy.Word{Member: member, Value: policy.Duration(otherwise), From: policy.FromDefault}
+	var all map[string]*policy.Policy
+	if err := json.Unmarshal([]byte(v.Policies), &all); err != nil {
+		return nil // [ViewOf] wrote it
+	}
+	return all[name.DiscoveryName]
+}
+
+// effective is what holds for calls to s from the view's sidecars. Its timeouts
+// are complete.
+func (v View) effective(s *mesh.Service) policy.Policy { return policy.Effective(v.said(s)) }
+
+// Words are what holds for calls to s from the view's sidecars, member by
+// member, and whose word each is.
+func Words(v View, s *mesh.Service) []policy.Word {
+	service, caller := v.said(s)
+	all := policy.Words(service, caller, s.Protocol.L7(), s.Protocol == mesh.GRPC)
+	block := map[string]*time.Duration{"timeout.perRequest": s.Timeouts.PerRequest, "timeout.idle": s.Timeouts.Idle}
+	for i, w := range all {
+		if w.From != policy.FromService || !strings.HasPrefix(w.Member, "timeout.") {
+			continue
+		}
+		all[i].From = policy.FromBlock
+		if block[w.Member] == nil {
+			all[i].From = policy.FromDefault
+		}
+	}
+	return all
 }

@@ -6,14 +6,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	previousv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"patchbay/mesh/policy"
@@ -26,17 +24,16 @@ const hostTries = 5
 
 // Call is a service as its route knows it.
 type Call struct {
-	Cluster          string
-	Of               func(discoveryName string) string // the cluster of another service of the namespace
-	Split            []Part                            // of what goes to Cluster; empty: nothing is divided
-	Test             *Test                             // nil: there is none
-	Host             string                            // what requests to Cluster name as their host; empty: what the caller said
-	GRPC             bool
-	PerRequest, Idle time.Duration // the service's own; zero disables
+	Cluster string
+	Of      func(discoveryName string) string // the cluster of another service of the namespace
+	Split   []Part                            // of what goes to Cluster; empty: nothing is divided
+	Test    *Test                             // nil: there is none
+	Host    string                            // what requests to Cluster name as their host; empty: what the caller said
+	GRPC    bool
 }
 
 // Routes are those of a virtual host: the policy's in their order, then the
-// one for everything else.
+// one for everything else. The policy's timeouts are complete.
 func Routes(c Call, p policy.Policy) []*routev3.Route {
 	var out []*routev3.Route
 	for _, r := range p.Routes {
@@ -54,16 +51,10 @@ func Routes(c Call, p policy.Policy) []*routev3.Route {
 }
 
 func (c Call) action(p policy.Policy, r policy.Route) *routev3.RouteAction {
-	perRequest, idle := c.PerRequest, c.Idle
-	for _, t := range []*policy.Timeout{p.Timeout, r.Timeout} {
-		if t != nil {
-			perRequest = time.Duration(or(t.PerRequest, policy.Duration(perRequest)))
-			idle = time.Duration(or(t.Idle, policy.Duration(idle)))
-		}
-	}
+	t := r.Timeout.Or(p.Timeout)
 	a := &routev3.RouteAction{
-		Timeout:     durationpb.New(perRequest),
-		IdleTimeout: durationpb.New(idle),
+		Timeout:     duration(*t.PerRequest),
+		IdleTimeout: duration(*t.Idle),
 		RetryPolicy: c.retries(r.Retries.Or(p.Retries)),
 		HashPolicy:  hash(p.LoadBalancing.HashOn),
 	}
