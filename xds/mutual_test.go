@@ -2,6 +2,7 @@ package xds
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -66,20 +67,29 @@ func wish(t *testing.T, s *mesh.Service, port *bootstrap.Port, text string) {
 
 func mode(m string) string { return fmt.Sprintf(`{"mutualTls": {"mode": %q}}`, m) }
 
-// direct calls a port as whoever has cert; a handshake of TLS 1.3 is over
-// before the other side has judged it, so it sends a request.
-func direct(t *testing.T, port uint16, cert *tls.Certificate, method, path string) (code int, body string, err error) {
-	t.Helper()
+// dialAs connects to a port as whoever has cert, nil is nobody, for as long as
+// a test may take.
+func dialAs(ctx context.Context, port uint16, cert *tls.Certificate) (net.Conn, error) {
 	cfg := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}} //nolint:gosec // it is the callers that are judged
 	if cert != nil {                                                               // whatever CA is asked for
 		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }
 	}
-	conn, err := (&tls.Dialer{Config: cfg, NetDialer: &net.Dialer{Timeout: 5 * time.Second}}).DialContext(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	conn, err := (&tls.Dialer{Config: cfg}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err == nil {
+		err = conn.SetDeadline(time.Now().Add(time.Minute))
+	}
+	return conn, err
+}
+
+// direct calls a port as whoever has cert; a handshake of TLS 1.3 is over
+// before the other side has judged it, so it sends a request.
+func direct(t *testing.T, port uint16, cert *tls.Certificate, method, path string) (code int, body string, err error) {
+	t.Helper()
+	conn, err := dialAs(t.Context(), port, cert)
 	if err != nil {
 		return 0, "", err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(5 * time.Second)) //nolint:errcheck // a TCP connection has deadlines
 	if _, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: api.prod\r\nConnection: close\r\n\r\n", method, path); err != nil {
 		return 0, "", err
 	}

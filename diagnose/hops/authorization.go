@@ -3,10 +3,8 @@ package hops
 import (
 	"fmt"
 	"net/url"
-	"slices"
 	"strings"
 
-	"patchbay/admin/api"
 	"patchbay/diagnose"
 	"patchbay/mesh/policy"
 )
@@ -20,10 +18,9 @@ func (w *walker) presented() bool {
 		return true
 	}
 	workload := workloadOf(w.Client)
-	i := slices.IndexFunc(w.f.Status.Callers, func(c api.Caller) bool { return c.Workload == workload })
-	switch {
-	case i >= 0 && w.f.Status.Callers[i].TLS.Serial != "":
-		return w.ok(hop, "%s: the client shows %s", m.Mode, w.f.Status.Callers[i].SPIFFEID)
+	switch id := w.shows(); {
+	case id != "":
+		return w.ok(hop, "%s: the client shows %s", m.Mode, id)
 	case m.Mode == policy.Permissive:
 		return w.ok(hop, "permissive: the client shows none, and is let in")
 	}
@@ -34,6 +31,16 @@ func (w *walker) presented() bool {
 		Fix: []string{"patchbay status " + w.Client}})
 }
 
+// shows is the SPIFFE ID in the client's certificate; empty: it has none.
+func (w *walker) shows() string {
+	for _, c := range w.f.Status.Callers {
+		if c.Workload == workloadOf(w.Client) && c.TLS.Serial != "" {
+			return c.SPIFFEID
+		}
+	}
+	return ""
+}
+
 // authorization is what the service's rules say of the call. Its method is not
 // known: a rule that restricts methods counts as if it fitted.
 func (w *walker) authorization() bool {
@@ -42,12 +49,14 @@ func (w *walker) authorization() bool {
 	if a == nil {
 		return true
 	}
-	namespace, workload, _ := strings.Cut(workloadOf(w.Client), "/")
-	call := policy.Call{Namespace: namespace, Workload: workload}
+	var call policy.Call
+	if w.shows() != "" {
+		call.Namespace, call.Workload, _ = strings.Cut(workloadOf(w.Client), "/")
+	}
 	if w.l7() {
 		call.Path = "/"
 		if u, err := url.Parse(w.URL); err == nil && u.Path != "" {
-			call.Path = u.Path
+			call.Path = u.EscapedPath()
 		}
 	}
 	rule, why := a.Judge(diagnose.NamespaceOf(w.to.one.Name), call)

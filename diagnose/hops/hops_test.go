@@ -98,6 +98,15 @@ func TestEachHop(t *testing.T) {
 		}},
 		{"PB1510", "authorization", client, address + "/v2", func(f *diagnose.Facts) {
 			f.Status.Services[0].Authorization = &policy.Authorization{Rules: []policy.Rule{{From: []string{"frontend"}, Prefixes: []string{"/v1"}}}}
+			f.Status.Callers = certified
+		}},
+		{"PB1510", "authorization", client, address + "/v1/%2e%2e/admin", func(f *diagnose.Facts) {
+			f.Status.Services[0].Authorization = &policy.Authorization{Rules: []policy.Rule{{From: []string{"frontend"}, Prefixes: []string{"/v1"}}}}
+			f.Status.Callers = certified
+		}},
+		{"PB1510", "authorization", client, address, func(f *diagnose.Facts) { // it has no certificate yet
+			f.Status.Services[0].MutualTLS = &policy.MutualTLS{Mode: policy.Permissive}
+			f.Status.Services[0].Authorization = &policy.Authorization{Rules: []policy.Rule{{From: []string{"frontend"}}}}
 		}},
 		{"PB1401", "application", client, address, func(f *diagnose.Facts) { f.Status.Sidecars[0].Ports[0].Health = "UNHEALTHY" }},
 	} {
@@ -124,6 +133,9 @@ func TestEachHop(t *testing.T) {
 	}
 }
 
+// certified is the certificate of the client's workload.
+var certified = []api.Caller{{Workload: "demo/frontend", SPIFFEID: "spiffe://d/workload/demo/frontend", TLS: api.TLS{Issuer: "default", Serial: "cd", NotAfter: noon.Add(time.Hour)}}}
+
 // TestWhoMayCall: what a service asks of its callers has hops of its own.
 func TestWhoMayCall(t *testing.T) {
 	for _, c := range []struct {
@@ -133,6 +145,7 @@ func TestWhoMayCall(t *testing.T) {
 		{mode: policy.Off}, {mode: policy.Permissive, certificate: "shows none"},
 		{mode: policy.Required, has: true, certificate: "required: the client shows spiffe://d/workload/demo/frontend"},
 		{mode: policy.Required, has: true, rules: "frontend", certificate: "shows", authorization: "rules[0] allows demo/frontend /"},
+		{mode: policy.Permissive, rules: "*", certificate: "shows none", authorization: "rules[0] allows a caller without a certificate /"},
 		{mode: policy.Required, has: true, rules: "batch", dryRun: true, certificate: "shows", authorization: "dry run: no rule allows demo/frontend /"},
 	} {
 		f := healthy()
@@ -142,7 +155,7 @@ func TestWhoMayCall(t *testing.T) {
 			s.Authorization = &policy.Authorization{DryRun: c.dryRun, Rules: []policy.Rule{{From: []string{c.rules}}}}
 		}
 		if c.has {
-			f.Status.Callers = []api.Caller{{Workload: "demo/frontend", SPIFFEID: "spiffe://d/workload/demo/frontend", TLS: api.TLS{Issuer: "default", Serial: "cd", NotAfter: noon.Add(time.Hour)}}}
+			f.Status.Callers = certified
 		}
 		w, err := Explain(f, client, address)
 		if err != nil || w.Finding != nil {

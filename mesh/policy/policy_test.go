@@ -288,6 +288,8 @@ func TestWhichRuleLetsACallIn(t *testing.T) {
 		{Call{"prod", "web", "", ""}, 0, ""}, {Call{"ops", "any", "DELETE", "/"}, 1, ""}, {Call{"b", "batch", "PUT", "/"}, 1, ""}, {Call{"x", "y", "GET", "/healthz"}, 2, ""}, {Call{"x", "y", "GET", "/members"}, 3, ""},
 		{Call{"prod", "web", "GET", "/v10"}, -1, "rules[0] is for /v1/…, /f/…; rules[1] is for ops/*, b/batch; rules[2] is for /healthz"},
 		{Call{"prod", "web", "GET", "/f"}, -1, "rules[0] is for /v1/…, /f/…"}, {Call{"prod", "web", "PUT", "/v1"}, -1, "rules[0] is for GET"},
+		{Call{"", "", "GET", "/members"}, -1, "rules[0] is for web"}, {Call{"", "", "GET", "/healthz?deep"}, 2, ""}, {Call{"prod", "web", "GET", "//v1/./x?/.."}, 0, ""},
+		{Call{"prod", "web", "GET", "/v1/%2e%2e/admin"}, -1, "rules[0] is for /v1/…"}, {Call{"ops", "any", "GET", "/v1%2Fx"}, -1, "some rule goes by paths, and then one with an escaped slash is refused"},
 		{Call{"other", "web", "GET", "/v1"}, -1, "rules[0] is for web"}, {Call{"b", "web", "GET", "/x"}, -1, "rules[0] is for web"},
 	} {
 		rule, why := a.Judge("prod", c.call)

@@ -76,20 +76,13 @@ func Names(p Port) []*matcherv3.StringMatcher {
 	return out
 }
 
-// Normalize lets rules and application read one path: whoever goes by paths
-// must not be shown //admin or /public/%2e%2e/admin. It changes nothing where
-// no rule names a path, or nothing is refused.
+// Normalize lets rules and application read one path: see
+// [policy.Authorization.MakesPlain].
 func Normalize(m *hcmv3.HttpConnectionManager, a *policy.Authorization) {
-	if a == nil || a.DryRun {
-		return
-	}
-	for _, r := range a.Rules {
-		if r.Paths != nil || r.Prefixes != nil {
-			m.NormalizePath = wrapperspb.Bool(true)
-			m.MergeSlashes = true
-			m.PathWithEscapedSlashesAction = hcmv3.HttpConnectionManager_REJECT_REQUEST
-			return
-		}
+	if a.MakesPlain() {
+		m.NormalizePath = wrapperspb.Bool(true)
+		m.MergeSlashes = true
+		m.PathWithEscapedSlashesAction = hcmv3.HttpConnectionManager_REJECT_REQUEST
 	}
 }
 
