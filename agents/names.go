@@ -30,7 +30,7 @@ type nameLists struct {
 type wanted struct {
 	namespace string
 	mesh.Dependencies
-	mesh.Barred
+	mesh.Hidden
 }
 
 // of is a list; nil while the namespace's services are not known. The result is
@@ -42,14 +42,14 @@ func (l *nameLists) of(snap *mesh.Snapshot, w wanted) *agentapi.Names {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if snap.Generation < l.gen {
-		return buildNames(snap.Told(w.namespace, w.Dependencies, w.Barred)) // a slow reader; not worth keeping
+		return buildNames(snap.Told(w.namespace, w.Dependencies, w.Hidden)) // a slow reader; not worth keeping
 	}
 	if l.made == nil || snap.Generation > l.gen {
 		l.gen, l.made = snap.Generation, map[wanted]*agentapi.Names{}
 	}
 	n := l.made[w]
 	if n == nil {
-		n = buildNames(snap.Told(w.namespace, w.Dependencies, w.Barred))
+		n = buildNames(snap.Told(w.namespace, w.Dependencies, w.Hidden))
 		l.made[w] = n
 	}
 	return n
@@ -92,7 +92,7 @@ func (s *session) sendNames(ctx context.Context) {
 	sent, w := "", wanted{namespace: s.node.Workload.Namespace, Dependencies: s.dependencies}
 	for {
 		snap := s.srv.o.Store.Snapshot()
-		w.Barred = snap.Barred(s.node.Workload)
+		w.Hidden = snap.Hidden(s.node.Workload)
 		if n := s.srv.names.of(snap, w); n != nil && n.GetVersion() != sent {
 			if s.send(&agentapi.Down{Message: &agentapi.Down_Names{Names: n}}) != nil {
 				return // the reader sees it too and ends the session

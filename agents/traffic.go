@@ -31,10 +31,10 @@ type Flow struct {
 	Limited                     uint64  // at an ingress: calls above a rateLimit
 	Undeclared                  uint64  // connections to a service that has no TLS
 	Plain                       uint64  // connections without TLS to a service that has it
-	// Exposed, Distrusted, Knocked and Barred are when Plain or TLSOlder,
+	// Exposed, Distrusted, Knocked and DeniedAt are when Plain or TLSOlder,
 	// Unverified, Refused, and Denied or WouldDeny last grew; zero: not since this process started. Handshakes that
 	// somebody was asked to make ([Server.Expect]) don't count.
-	Exposed, Distrusted, Knocked, Barred time.Time
+	Exposed, Distrusted, Knocked, DeniedAt time.Time
 }
 
 // Ingress is what came to the tasks of one workload.
@@ -125,9 +125,9 @@ func (l *ledger) report(node, workload string, t *agentapi.Traffic, now time.Tim
 	next.served = Flow{Requests: v.GetRequests(), Errors: v.GetErrors(), Connections: v.GetConnections(), TLS13: v.GetTls13(), TLSOlder: v.GetTlsOlder(), Refused: v.GetRefused(), Denied: v.GetDenied(), WouldDeny: v.GetWouldDeny(), Limited: v.GetLimited()}
 	grown := next.served.minus(old.served)
 	next.served.RequestRate, next.served.ErrorRate = float64(grown.Requests)/apart, float64(grown.Errors)/apart
-	next.served.Knocked, next.served.Barred = old.served.Knocked, old.served.Barred
+	next.served.Knocked, next.served.DeniedAt = old.served.Knocked, old.served.DeniedAt
 	if !first && grown.Denied+grown.WouldDeny > 0 {
-		next.served.Barred = now
+		next.served.DeniedAt = now
 	}
 	caused := uint64(0)
 	if d := l.due[node]; now.Sub(d.at) < expectFor {
@@ -225,7 +225,7 @@ func (f *Flow) Add(o Flow) {
 	f.RequestRate += o.RequestRate
 	f.ErrorRate += o.ErrorRate
 	f.Exposed, f.Distrusted, f.Knocked = later(f.Exposed, o.Exposed), later(f.Distrusted, o.Distrusted), later(f.Knocked, o.Knocked)
-	f.Barred = later(f.Barred, o.Barred)
+	f.DeniedAt = later(f.DeniedAt, o.DeniedAt)
 }
 
 func later(a, b time.Time) time.Time {

@@ -224,7 +224,7 @@ func TestRootCauseFirst(t *testing.T) {
 			f.Status.Issuers[0].LastError = ""
 		}},
 		{"PB1512", "demo/backend", "no rule", func(f *Facts) {
-			f.Traffic = &api.Traffic{Ingresses: []api.Ingress{{Workload: "demo/backend", Denied: 3, Barred: noon.Add(-time.Minute)}}}
+			f.Traffic = &api.Traffic{Ingresses: []api.Ingress{{Workload: "demo/backend", Denied: 3, DeniedAt: noon.Add(-time.Minute)}}}
 		}},
 		{"PB1513", "demo/frontend/f1", "backend.demo requires", func(f *Facts) {
 			f.Status.Sidecars[1].Stream = &api.Stream{View: "demo///grpc"}

@@ -42,9 +42,9 @@ func Undeclared(s api.Sidecar, service string) (Finding, bool) {
 		Fix:      []string{"add " + name + " to `dependencies` in the task's declaration, and start the task again", "or remove `dependencies`: then it may call everything in its namespace"}}, true
 }
 
-// Barred reports whether a service is a target outside the mesh that the task's
+// Hidden reports whether a service is a target outside the mesh that the task's
 // workload may not call, and the finding about that.
-func Barred(s api.Sidecar, target api.Service) (Finding, bool) {
+func Hidden(s api.Sidecar, target api.Service) (Finding, bool) {
 	_, rest, _ := strings.Cut(s.Node, "/")
 	workload, _, _ := strings.Cut(rest, "/")
 	if len(target.Callers) == 0 || slices.Contains(target.Callers, workload) {
@@ -82,13 +82,13 @@ func checkTraffic(f *Facts, add func(Finding)) {
 		}
 	}
 	for _, i := range f.Traffic.Ingresses {
-		if recent(i.Barred) {
+		if recent(i.DeniedAt) {
 			cause := "somebody calls it whom no rule of its authorization allows"
 			if i.Denied == 0 {
 				cause += "; a dry run lets them pass"
 			}
 			add(Finding{Code: "PB1512", Subject: i.Workload, Cause: cause,
-				Evidence: []string{fmt.Sprintf("%d calls denied, %d that a dry run would have denied, since its Envoys started; the last at %s", i.Denied, i.WouldDeny, i.Barred.UTC().Format(time.RFC3339))},
+				Evidence: []string{fmt.Sprintf("%d calls denied, %d that a dry run would have denied, since its Envoys started; the last at %s", i.Denied, i.WouldDeny, i.DeniedAt.UTC().Format(time.RFC3339))},
 				Fix: []string{
 					"look into the log of the task's sidecar: a line with \"authorization\" for each says who called, what and when",
 					"patchbay explain CALLER URL    (says which rules there are)",

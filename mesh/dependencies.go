@@ -20,20 +20,20 @@ func DependenciesOf(names []string) Dependencies {
 
 // Told are the services of a namespace that a task with these dependencies is
 // told of, sorted by name: those that it names, and those that their routes
-// lead to, without what its workload is barred from. The result must not be
+// lead to, without what is hidden from its workload. The result must not be
 // changed.
-func (s *Snapshot) Told(namespace string, d Dependencies, b Barred) []*Service {
-	if d == "" && b == "" {
+func (s *Snapshot) Told(namespace string, d Dependencies, h Hidden) []*Service {
+	if d == "" && h == "" {
 		return s.Namespace(namespace)
 	}
 	if d == "" {
-		return slices.DeleteFunc(slices.Clone(s.Namespace(namespace)), func(v *Service) bool { return b.has(v.Name.DiscoveryName) })
+		return slices.DeleteFunc(slices.Clone(s.Namespace(namespace)), func(v *Service) bool { return h.has(v.Name.DiscoveryName) })
 	}
 	var out []*Service
 	names := strings.Split(string(d), ",")
 	for i := 0; i < len(names); i++ {
 		v := s.Service(ServiceName{Namespace: namespace, DiscoveryName: names[i]})
-		if v == nil || b.has(names[i]) {
+		if v == nil || h.has(names[i]) {
 			continue
 		}
 		out = append(out, v)

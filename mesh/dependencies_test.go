@@ -32,9 +32,9 @@ func TestDependenciesReachWhatRoutesLeadTo(t *testing.T) {
 	}
 }
 
-// TestBarred: a target that has callers exists for these alone, also where
+// TestHidden: a target that has callers exists for these alone, also where
 // routes lead to it.
-func TestBarred(t *testing.T) {
+func TestHidden(t *testing.T) {
 	st := NewStore()
 	st.SetServices("prod", []*Service{
 		{Name: ServiceName{"prod", "a"}, Policy: &policy.Policy{Routes: []policy.Route{{To: []policy.Target{{Service: "bank", Weight: 1}}}}}},
@@ -46,7 +46,7 @@ func TestBarred(t *testing.T) {
 		workload, dependencies, want string
 	}{{"till", "", "a bank map"}, {"web", "", "a map"}, {"till", "a", "a bank"}, {"web", "a", "a"}, {"web", "bank", ""}} {
 		var got []string
-		for _, s := range snap.Told("prod", Dependencies(c.dependencies), snap.Barred(Workload{Namespace: "prod", Name: c.workload})) {
+		for _, s := range snap.Told("prod", Dependencies(c.dependencies), snap.Hidden(Workload{Namespace: "prod", Name: c.workload})) {
 			got = append(got, s.Name.DiscoveryName)
 		}
 		if strings.Join(got, " ") != c.want {

@@ -39,21 +39,21 @@ type ExternalTLS struct {
 // equal reports whether e and o are the same target.
 func (e *External) equal(o *External) bool { return e == o || reflect.DeepEqual(e, o) }
 
-// Barred are the discovery names of targets outside the mesh that a workload
+// Hidden are the discovery names of targets outside the mesh that a workload
 // may not call: its sidecars are not told of them. Equal sets are equal strings.
-type Barred string
+type Hidden string
 
-// Barred are those of a workload.
-func (s *Snapshot) Barred(w Workload) Barred {
+// Hidden are those of a workload.
+func (s *Snapshot) Hidden(w Workload) Hidden {
 	var names []string
 	for _, v := range s.Namespace(w.Namespace) {
 		if v.External != nil && v.External.Callers != nil && !slices.Contains(v.External.Callers, w.Name) {
 			names = append(names, v.Name.DiscoveryName)
 		}
 	}
-	return Barred(strings.Join(names, ","))
+	return Hidden(strings.Join(names, ","))
 }
 
-func (b Barred) has(discoveryName string) bool {
-	return b != "" && slices.Contains(strings.Split(string(b), ","), discoveryName)
+func (h Hidden) has(discoveryName string) bool {
+	return h != "" && slices.Contains(strings.Split(string(h), ","), discoveryName)
 }

@@ -46,7 +46,7 @@ func (p *Pusher) identified(ctx context.Context, e entrance) {
 	defer deadline.Stop()
 	for {
 		snap := p.store.Snapshot()
-		if has(snap, e.who.Workload) || !validCaller(e.who.Workload) || !asks(snap.Told(e.who.Workload.Namespace, mesh.DependenciesOf(e.meta.Dependencies), snap.Barred(e.who.Workload))) {
+		if has(snap, e.who.Workload) || !validCaller(e.who.Workload) || !asks(snap.Told(e.who.Workload.Namespace, mesh.DependenciesOf(e.meta.Dependencies), snap.Hidden(e.who.Workload))) {
 			return
 		}
 		p.mu.Lock()

@@ -67,7 +67,7 @@ func (p *Pusher) enter(ctx context.Context, e entrance, s *delta.Stream) (delta.
 	defer p.mu.Unlock()
 	snap := p.store.Snapshot()
 	key := translate.ViewOf(e.who.Workload.Namespace, e.meta)
-	key.Barred = snap.Barred(e.who.Workload)
+	key.Hidden = snap.Hidden(e.who.Workload)
 	if key.Proxyless = e.proxyless; e.proxyless {
 		key.Wiring = ""
 	}

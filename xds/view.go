@@ -82,8 +82,8 @@ func keyOf(v translate.View) string {
 	if v.Dependencies != "" {
 		key += "/only=" + string(v.Dependencies)
 	}
-	if v.Barred != "" {
-		key += "/without=" + string(v.Barred)
+	if v.Hidden != "" {
+		key += "/without=" + string(v.Hidden)
 	}
 	if v.AccessLog != (bootstrap.AccessLog{}) {
 		key += fmt.Sprintf("/log=%s,query=%t", v.AccessLog.Format, v.AccessLog.QueryParameters)
@@ -196,7 +196,7 @@ func (v *view) update(snap *mesh.Snapshot, now time.Time, log *slog.Logger) (ent
 // names of those that have left.
 func (v *view) compare(snap *mesh.Snapshot, now time.Time) (fresh []*mesh.Service, left []mesh.ServiceName) {
 	before := v.told
-	v.told = snap.Told(v.Namespace, v.Dependencies, v.Barred)
+	v.told = snap.Told(v.Namespace, v.Dependencies, v.Hidden)
 	fresh, left = differences(before, v.told)
 	v.asks = asks(v.told)
 	for name := range v.quiet {

@@ -51,10 +51,10 @@ type Ingress struct {
 	// Knocked is when that last happened, apart from what patchbay itself tried.
 	Knocked time.Time `json:"knocked,omitzero"`
 	// Denied are calls that no rule of an authorization allows, WouldDeny those
-	// of a dry run; Barred is when that last happened.
+	// of a dry run; DeniedAt is when that last happened.
 	Denied    uint64    `json:"denied,omitempty"`
 	WouldDeny uint64    `json:"wouldDeny,omitempty"`
-	Barred    time.Time `json:"barred,omitzero"`
+	DeniedAt  time.Time `json:"deniedAt,omitzero"`
 	Limited   uint64    `json:"limited,omitempty"` // calls above a rateLimit
 }
 

@@ -20,7 +20,7 @@ func (c *control) trafficAnswer() api.Traffic {
 	for _, i := range ingresses {
 		out.Ingresses = append(out.Ingresses, api.Ingress{
 			Workload: i.Workload, RequestRate: i.RequestRate, ErrorRate: i.ErrorRate, Connections: i.Connections,
-			TLS13: i.TLS13, TLSOlder: i.TLSOlder, Refused: i.Refused, Knocked: i.Knocked, Denied: i.Denied, WouldDeny: i.WouldDeny, Limited: i.Limited, Barred: i.Barred,
+			TLS13: i.TLS13, TLSOlder: i.TLSOlder, Refused: i.Refused, Knocked: i.Knocked, Denied: i.Denied, WouldDeny: i.WouldDeny, Limited: i.Limited, DeniedAt: i.DeniedAt,
 		})
 	}
 	return out

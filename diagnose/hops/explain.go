@@ -239,7 +239,7 @@ func (w *walker) name() bool {
 	if x, out := diagnose.Undeclared(w.from, w.Service); out {
 		return w.fail(hop, w.to.host+" is not among what the task declares that it calls", x)
 	}
-	if x, out := diagnose.Barred(w.from, *w.to.one); out {
+	if x, out := diagnose.Hidden(w.from, *w.to.one); out {
 		return w.fail(hop, w.to.host+" is outside the mesh, and not for this workload", x)
 	}
 	if w.task == nil || w.task.Errors["hosts"] != "" {

@@ -133,7 +133,7 @@ func kind(before, after bool) string {
 // resources are those of the differing services that a view shows, as JSON.
 func resources(v xds.Seen, snap *mesh.Snapshot, changed map[mesh.ServiceName]bool) (map[[2]string]string, error) {
 	out := map[[2]string]string{}
-	for _, s := range snap.Told(v.Namespace, v.Dependencies, v.Barred) {
+	for _, s := range snap.Told(v.Namespace, v.Dependencies, v.Hidden) {
 		if !changed[s.Name] {
 			continue
 		}

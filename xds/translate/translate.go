@@ -46,8 +46,8 @@ type View struct {
 	Blocked string
 	// Dependencies are what the sidecars are told of.
 	Dependencies mesh.Dependencies
-	// Barred are targets outside the mesh that they are not told of.
-	Barred mesh.Barred
+	// Hidden are targets outside the mesh that they are not told of.
+	Hidden mesh.Hidden
 	// AccessLog is what the task wants to be logged.
 	AccessLog bootstrap.AccessLog
 	// Tap says that their agents can show requests.
