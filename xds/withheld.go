@@ -10,6 +10,7 @@ import (
 
 	"patchbay/xds/delta"
 	"patchbay/xds/translate"
+	"patchbay/xds/valid"
 )
 
 // Withheld is a resource that must not leave, because Envoy would reject it or
@@ -34,10 +35,18 @@ func (w withheld) encode(r translate.Resource, seenBy, source string, log *slog.
 	return e
 }
 
+// encode is the entry of a resource that Envoy would take.
+func encode(r translate.Resource, source string) (*delta.Entry, error) {
+	if err := valid.Check(r); err != nil {
+		return nil, err
+	}
+	return delta.NewEntry(r.TypeURL, r.Name, source, r.Message)
+}
+
 // check is encode without the encoding. It is false for a resource that is
 // withheld.
 func (w withheld) check(r translate.Resource, seenBy, source string, log *slog.Logger) bool {
-	return w.note(valid(r), r, seenBy, source, log)
+	return w.note(valid.Check(r), r, seenBy, source, log)
 }
 
 // note books what came of a resource. A problem is logged once.

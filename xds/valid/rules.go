@@ -1,4 +1,4 @@
-package xds
+package valid
 
 import (
 	"crypto/ecdsa"

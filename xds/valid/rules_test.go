@@ -1,4 +1,4 @@
-package xds
+package valid
 
 import (
 	"crypto/ecdsa"
@@ -69,7 +69,7 @@ func TestOnlyAddressesLeave(t *testing.T) {
 		}
 	}
 	cla := &endpointv3.ClusterLoadAssignment{ClusterName: "a", Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{member(socket("10.0.0.1", 80)), bad["a name"]}}}}
-	if _, err := encode(translate.Resource{TypeURL: delta.EndpointType, Name: "a", Message: cla}, "x"); err == nil || !strings.Contains(err.Error(), "Endpoints[0].LbEndpoints[1].Endpoint") {
+	if err := Check(translate.Resource{TypeURL: delta.EndpointType, Name: "a", Message: cla}); err == nil || !strings.Contains(err.Error(), "Endpoints[0].LbEndpoints[1].Endpoint") {
 		t.Errorf("the field is not named: %v", err)
 	}
 }

@@ -1,4 +1,10 @@
-package xds
+// Package valid holds a resource against what Envoy would take: its own rules,
+// also inside what is packed, and what it rejects, or takes and does something
+// else with, without a rule that says so.
+//
+// It owns what may not leave. It must not know what becomes of a resource that
+// may not, nor who would have got it. Start reading at [Check], then keepsRules.
+package valid
 
 import (
 	"fmt"
@@ -11,17 +17,9 @@ import (
 	"patchbay/xds/translate"
 )
 
-// encode validates a resource as Envoy would and encodes it. Its error names
-// the field and never a value.
-func encode(r translate.Resource, source string) (*delta.Entry, error) {
-	if err := valid(r); err != nil {
-		return nil, err
-	}
-	return delta.NewEntry(r.TypeURL, r.Name, source, r.Message)
-}
-
-// valid is the error of a resource that Envoy would not take.
-func valid(r translate.Resource) error {
+// Check is the error of a resource that Envoy would not take: it names the
+// field and never a value.
+func Check(r translate.Resource) error {
 	if err := validate(r.Message); err != nil {
 		return err
 	}
