@@ -16,6 +16,7 @@ import (
 	"patchbay/mesh"
 	"patchbay/mesh/policy"
 	"patchbay/xds/bootstrap"
+	"patchbay/xds/translate/accesslog"
 	"patchbay/xds/translate/authz"
 	"patchbay/xds/translate/extension"
 	"patchbay/xds/translate/tapped"
@@ -71,7 +72,7 @@ func egressListener(v View, s *mesh.Service, a mesh.Alias, name string) Resource
 			l.SocketOptions = refuseOurs()
 		}
 	}
-	log := accessLog(v.AccessLog, s.Protocol)
+	log := accesslog.Log(v.AccessLog, s.Protocol)
 	if v.Tap {
 		log = append(log, tapped.Log(bootstrap.TapEgress, s.Protocol))
 	}
@@ -92,7 +93,7 @@ func ingressListener(in mesh.Ingress, meta bootstrap.NodeMeta, id Identity, trac
 	if idle > 0 {
 		idle += ingressGrace
 	}
-	log := accessLog(meta.AccessLog, in.Protocol)
+	log := accesslog.Log(meta.AccessLog, in.Protocol)
 	if meta.Tap {
 		log = append(log, tapped.Log(bootstrap.TapIngress, in.Protocol))
 	}

@@ -1,4 +1,9 @@
-package translate
+// Package accesslog is the log that Service Connect documents, as Envoy writes
+// it to its standard output.
+//
+// It owns the fields, their order, and both forms. It must not know in which
+// listener it is. It is all in [Log].
+package accesslog
 
 import (
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
@@ -11,42 +16,42 @@ import (
 	"patchbay/xds/translate/extension"
 )
 
-// logField is one field of an access log: its JSON key, and Envoy's operator.
-type logField struct{ key, operator string }
+// field is one field of an access log: its JSON key, and Envoy's operator.
+type field struct{ key, operator string }
 
-// path is filled in by [accessLog]: with or without the query string.
+// path is filled in by [Log]: with or without the query string.
 const path = "path"
 
 // upstreamTime stands for the header of that name, which sidecars here don't
 // add to responses: from the first byte sent upstream to the first received.
 const upstreamTime = "%COMMON_DURATION(US_TX_BEG:US_RX_BEG:ms)%"
 
-// logFields are the documented fields in their order (Service Connect's page
+// fieldsOf are the documented fields in their order (Service Connect's page
 // "Envoy access logs"). The duration's key depends on the protocol there, too.
-func logFields(p mesh.Protocol) []logField {
+func fieldsOf(p mesh.Protocol) []field {
 	if p == mesh.TCP {
-		return []logField{
+		return []field{
 			{"start_time", "%START_TIME%"}, {"downstream_remote_address", "%DOWNSTREAM_REMOTE_ADDRESS%"}, {"downstream_remote_port", "%DOWNSTREAM_REMOTE_PORT%"},
 			{"bytes_received", "%BYTES_RECEIVED%"}, {"bytes_sent", "%BYTES_SENT%"}, {"duration", "%DURATION%"},
 			{"connection_termination_details", "%CONNECTION_TERMINATION_DETAILS%"}, {"connection_id", "%CONNECTION_ID%"},
 		}
 	}
-	f := []logField{
+	f := []field{
 		{"start_time", "%START_TIME%"}, {"method", "%REQ(:METHOD)%"}, {path, ""}, {"protocol", "%PROTOCOL%"}, {"response_code", "%RESPONSE_CODE%"},
 	}
 	if p == mesh.GRPC {
-		f = append(f, logField{"grpc_status", "%GRPC_STATUS%"})
+		f = append(f, field{"grpc_status", "%GRPC_STATUS%"})
 	}
 	duration := "duration"
 	if p == mesh.HTTP {
 		duration = "duration_ms"
 	}
 	f = append(f,
-		logField{"bytes_received", "%BYTES_RECEIVED%"}, logField{"bytes_sent", "%BYTES_SENT%"}, logField{duration, "%DURATION%"},
-		logField{"upstream_service_time", upstreamTime}, logField{"forwarded_for", "%REQ(X-FORWARDED-FOR)%"}, logField{"user_agent", "%REQ(USER-AGENT)%"},
-		logField{"request_id", "%REQ(X-REQUEST-ID)%"}, logField{"authority", "%REQ(:AUTHORITY)%"}, logField{"upstream_host", "%UPSTREAM_HOST%"})
+		field{"bytes_received", "%BYTES_RECEIVED%"}, field{"bytes_sent", "%BYTES_SENT%"}, field{duration, "%DURATION%"},
+		field{"upstream_service_time", upstreamTime}, field{"forwarded_for", "%REQ(X-FORWARDED-FOR)%"}, field{"user_agent", "%REQ(USER-AGENT)%"},
+		field{"request_id", "%REQ(X-REQUEST-ID)%"}, field{"authority", "%REQ(:AUTHORITY)%"}, field{"upstream_host", "%UPSTREAM_HOST%"})
 	if p != mesh.HTTP {
-		f = append(f, logField{"stream_id", "%STREAM_ID%"})
+		f = append(f, field{"stream_id", "%STREAM_ID%"})
 	}
 	return f
 }
@@ -57,12 +62,12 @@ var quoted = map[string]bool{
 	"connection_termination_details": true,
 }
 
-// accessLog writes to Envoy's standard output. It is nil when nobody asked.
-func accessLog(l bootstrap.AccessLog, p mesh.Protocol) []*accesslogv3.AccessLog {
+// Log writes to Envoy's standard output. It is nil when nobody asked.
+func Log(l bootstrap.AccessLog, p mesh.Protocol) []*accesslogv3.AccessLog {
 	if l.Format == "" {
 		return nil
 	}
-	fields := logFields(p)
+	fields := fieldsOf(p)
 	for i := range fields {
 		if fields[i].key == path {
 			fields[i].operator = "%PATH(NQ:ORIG_OR_PATH)%"
@@ -91,7 +96,7 @@ func accessLog(l bootstrap.AccessLog, p mesh.Protocol) []*accesslogv3.AccessLog 
 
 // textFormat is the line of the fields: the start in brackets, the request
 // line in quotes, as Envoy's own format has them.
-func textFormat(fields []logField) string {
+func textFormat(fields []field) string {
 	line := ""
 	for i, f := range fields {
 		switch {
