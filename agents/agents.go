@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"patchbay/agentapi"
+	"patchbay/agents/traffic"
 	"patchbay/mesh"
 )
 
@@ -105,13 +106,16 @@ type Server struct {
 	sessions map[string]*session        // by node id: the newest stream
 	memory   map[string]map[string]kept // by node id and portName: of ended streams
 	asked    uint64                     // the id of the last question
-	traffic  ledger
+	traffic  *traffic.Ledger
 }
 
 // New makes a server without streams.
 func New(o Options) *Server {
-	return &Server{o: o, sessions: map[string]*session{}, traffic: newLedger(), memory: map[string]map[string]kept{}}
+	return &Server{o: o, sessions: map[string]*session{}, traffic: traffic.New(o.Store), memory: map[string]map[string]kept{}}
 }
+
+// Traffic is what the sidecars have counted.
+func (s *Server) Traffic() *traffic.Ledger { return s.traffic }
 
 // NodeStatus is one connected agent, for people.
 type NodeStatus struct {

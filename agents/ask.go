@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
+	"slices"
 
 	"patchbay/agentapi"
 )
@@ -121,5 +123,23 @@ func (s *session) answered(ctx context.Context, a *agentapi.Answer) {
 	case to.answers <- a:
 	case <-to.gone:
 	case <-ctx.Done():
+	}
+}
+
+// Expect announces a probe of an address to those who count: see
+// [traffic.Ledger.Expect].
+func (s *Server) Expect(address string) {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, one := range s.sessions {
+		one.mu.Lock()
+		if i := slices.IndexFunc(one.ports, func(p *port) bool { return p.ListenerPort == at.Port() }); i >= 0 && one.addr == at.Addr() {
+			s.traffic.Expect(id, one.ports[i].Policy.RequiresAt(one.ports[i].PortName))
+		}
+		one.mu.Unlock()
 	}
 }

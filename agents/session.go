@@ -138,7 +138,7 @@ func (s *Server) leave(v *session) {
 		delete(s.sessions, v.node.ID())
 	}
 	s.mu.Unlock()
-	s.traffic.forget(v.node.ID())
+	s.traffic.Forget(v.node.ID())
 	close(v.done)
 }
 
@@ -172,7 +172,7 @@ func (s *session) run(ctx context.Context, ups <-chan *agentapi.Up) error {
 				cleanNames(m.NamesApplied)
 				s.update(func(st *state) { st.applied = m.NamesApplied })
 			case *agentapi.Up_Traffic:
-				s.onTraffic(m.Traffic)
+				s.srv.traffic.Report(s.node, m.Traffic)
 			case *agentapi.Up_Answer:
 				s.answered(ctx, m.Answer)
 			case *agentapi.Up_Drain:

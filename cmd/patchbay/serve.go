@@ -185,7 +185,7 @@ func serveOnce(ctx context.Context, cfg config.Config, log *slog.Logger, restart
 	g.Go(func() error { return c.foresee(ctx) })
 	g.Go(func() error { return c.rotator.Run(ctx) })
 	g.Go(func() error { return c.pusher.Run(ctx) })
-	g.Go(func() error { return shift.New(c.store, c.registrar, c.agents.Revision, c.log).Run(ctx) })
+	g.Go(func() error { return shift.New(c.store, c.registrar, c.agents.Traffic().Revision, c.log).Run(ctx) })
 	c.startReaper(ctx, g)
 	if err := c.listen(ctx, g); err != nil {
 		return err

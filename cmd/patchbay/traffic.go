@@ -4,12 +4,12 @@ import (
 	"net/http"
 
 	"patchbay/admin/api"
-	"patchbay/agents"
+	"patchbay/agents/traffic"
 )
 
 // trafficAnswer is what connected tasks count.
 func (c *control) trafficAnswer() api.Traffic {
-	edges, ingresses := c.agents.Traffic()
+	edges, ingresses := c.agents.Traffic().Current()
 	out := api.Traffic{Edges: []api.Edge{}, Ingresses: []api.Ingress{}}
 	for _, e := range edges {
 		out.Edges = append(out.Edges, api.Edge{
@@ -26,7 +26,7 @@ func (c *control) trafficAnswer() api.Traffic {
 	return out
 }
 
-func encryption(f agents.Flow) api.Encryption {
+func encryption(f traffic.Flow) api.Encryption {
 	return api.Encryption{TLS13: f.TLS13, TLSOlder: f.TLSOlder, Plain: f.Plain, Undeclared: f.Undeclared, Failed: f.Failed, Unverified: f.Unverified, Exposed: f.Exposed, Distrusted: f.Distrusted}
 }
 

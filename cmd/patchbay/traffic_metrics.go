@@ -6,7 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"patchbay/agents"
+	"patchbay/agents/traffic"
 	"patchbay/diagnose"
 )
 
@@ -30,8 +30,8 @@ func (s state) traffic(ch chan<- prometheus.Metric) {
 	out := func(d *prometheus.Desc, v uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
-	totals, served := s.c.agents.Totals()
-	rest := agents.Flow{}
+	totals, served := s.c.agents.Traffic().Totals()
+	rest := traffic.Flow{}
 	names := slices.Sorted(maps.Keys(totals))
 	for i, name := range names {
 		f := totals[name]
@@ -52,7 +52,7 @@ func (s state) traffic(ch chan<- prometheus.Metric) {
 	out(descLimited, served.Limited)
 }
 
-func serviceTraffic(out func(*prometheus.Desc, uint64, ...string), name string, f agents.Flow) {
+func serviceTraffic(out func(*prometheus.Desc, uint64, ...string), name string, f traffic.Flow) {
 	for protection, n := range map[string]uint64{"tls1.3": f.TLS13, "tls_older": f.TLSOlder, "plaintext": f.Plain, "undeclared": f.Undeclared, "failed": f.Failed} {
 		out(descConnections, n, name, protection)
 	}

@@ -1,4 +1,4 @@
-package agents
+package traffic
 
 import (
 	"patchbay/agentapi"
@@ -10,7 +10,7 @@ type revision struct{ service, name string }
 
 // divide books what a task has counted by revision, and returns it. The ledger
 // is locked.
-func (l *ledger) divide(was map[revision]Flow, t *agentapi.Traffic) map[revision]Flow {
+func (l *Ledger) divide(was map[revision]Flow, t *agentapi.Traffic) map[revision]Flow {
 	now := map[revision]Flow{}
 	for _, c := range t.GetCalled() {
 		for _, r := range c.GetRevisions() {
@@ -28,8 +28,7 @@ func (l *ledger) divide(was map[revision]Flow, t *agentapi.Traffic) map[revision
 
 // Revision is what sidecars have counted of requests to one revision of a
 // service since this process started, and how many of them failed.
-func (s *Server) Revision(service mesh.ServiceName, name string) (requests, failed uint64) {
-	l := &s.traffic
+func (l *Ledger) Revision(service mesh.ServiceName, name string) (requests, failed uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if f := l.split[revision{service.String(), name}]; f != nil {

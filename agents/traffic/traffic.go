@@ -1,13 +1,19 @@
-package agents
+// Package traffic keeps what the sidecars of the mesh have counted: who calls
+// whom, how it went, and how it was protected.
+//
+// It owns what a report of one task adds to the whole, through new starts of its
+// Envoy, and what of a report is believed. It must not know streams, nor how
+// Envoy counts (sidecar/traffic). Start reading at [Ledger.Report].
+package traffic
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
 	"patchbay/agentapi"
+	"patchbay/mesh"
 )
 
 // Edge is the traffic of one workload to one service, over all of its tasks
@@ -33,7 +39,7 @@ type Flow struct {
 	Plain                       uint64  // connections without TLS to a service that has it
 	// Exposed, Distrusted, Knocked and DeniedAt are when Plain or TLSOlder,
 	// Unverified, Refused, and Denied or WouldDeny last grew; zero: not since this process started. Handshakes that
-	// somebody was asked to make ([Server.Expect]) don't count.
+	// somebody was asked to make ([Ledger.Expect]) don't count.
 	Exposed, Distrusted, Knocked, DeniedAt time.Time
 }
 
@@ -43,8 +49,10 @@ type Ingress struct {
 	Flow
 }
 
-// ledger keeps what tasks have counted.
-type ledger struct {
+// Ledger keeps what tasks have counted. It is safe for concurrent use.
+type Ledger struct {
+	store *mesh.Store
+
 	mu     sync.Mutex
 	tasks  map[string]*account // by node id: of connected tasks
 	totals map[string]*Flow    // by service: of all tasks, since this process started
@@ -63,24 +71,25 @@ type account struct {
 	served   Flow
 }
 
-func newLedger() ledger {
-	return ledger{tasks: map[string]*account{}, totals: map[string]*Flow{}, split: map[revision]*Flow{}, due: map[string]expected{}}
+// New is a ledger of the services in store.
+func New(store *mesh.Store) *Ledger {
+	return &Ledger{store: store, tasks: map[string]*account{}, totals: map[string]*Flow{}, split: map[revision]*Flow{}, due: map[string]expected{}}
 }
 
-// onTraffic books a report, but not before the services are known that it may
-// name: counters go on from there.
-func (s *session) onTraffic(t *agentapi.Traffic) {
-	snap := s.srv.o.Store.Snapshot()
-	if !snap.Synced[s.node.Workload.Namespace] {
+// Report books what a task has counted, but not before the services are known
+// that it may name: counters go on from there. t is the ledger's from now on.
+func (l *Ledger) Report(n mesh.Node, t *agentapi.Traffic) {
+	snap := l.store.Snapshot()
+	if !snap.Synced[n.Workload.Namespace] {
 		return
 	}
-	cleanTraffic(t, snap, s.node.Workload.Namespace)
-	s.srv.traffic.report(s.node.ID(), s.node.Workload.String(), t, time.Now())
+	clean(t, snap, n.Workload.Namespace)
+	l.report(n.ID(), n.Workload.String(), t, time.Now())
 }
 
 // report books a task's counters. What they grew by is added to the totals; a
 // new start of its Envoy begins at zero.
-func (l *ledger) report(node, workload string, t *agentapi.Traffic, now time.Time) {
+func (l *Ledger) report(node, workload string, t *agentapi.Traffic, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	old := l.tasks[node]
@@ -141,8 +150,8 @@ func (l *ledger) report(node, workload string, t *agentapi.Traffic, now time.Tim
 	l.tasks[node] = next
 }
 
-// forget takes a task out whose stream has ended.
-func (l *ledger) forget(node string) {
+// Forget takes a task out whose stream has ended.
+func (l *Ledger) Forget(node string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.tasks, node)
@@ -161,37 +170,22 @@ type expected struct {
 	at       time.Time
 }
 
-// Expect announces a probe of an address: what the ingress there refuses of it
-// is no stranger's attempt.
-func (s *Server) Expect(address string) {
-	at, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return
-	}
-	s.mu.Lock()
-	var node string
+// Expect announces a probe of a task's port: what its ingress refuses of it is no
+// stranger's attempt. certificate says that the port requires one, which a probe
+// has not.
+func (l *Ledger) Expect(node string, certificate bool) {
 	refusals := uint64(probeRefusals)
-	for id, one := range s.sessions {
-		one.mu.Lock()
-		if i := slices.IndexFunc(one.ports, func(p *port) bool { return p.ListenerPort == at.Port() }); i >= 0 && one.addr == at.Addr() {
-			if node = id; one.ports[i].Policy.RequiresAt(one.ports[i].PortName) {
-				refusals++ // the probe has no certificate
-			}
-		}
-		one.mu.Unlock()
+	if certificate {
+		refusals++
 	}
-	s.mu.Unlock()
-	if node == "" {
-		return
-	}
-	s.traffic.mu.Lock()
-	defer s.traffic.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	now := time.Now()
-	d := s.traffic.due[node]
+	d := l.due[node]
 	if now.Sub(d.at) > expectFor {
 		d.refusals = 0
 	}
-	s.traffic.due[node] = expected{d.refusals + refusals, now}
+	l.due[node] = expected{d.refusals + refusals, now}
 }
 
 func (f Flow) minus(o Flow) Flow {
@@ -235,13 +229,12 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// Traffic is what connected tasks count now: edges sorted by workload and
-// service, ingresses by workload.
-func (s *Server) Traffic() ([]Edge, []Ingress) {
-	l := &s.traffic
+// Current is what connected tasks count: edges sorted by workload and service,
+// ingresses by workload.
+func (l *Ledger) Current() ([]Edge, []Ingress) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.keep(s.o.Store.Snapshot())
+	l.keep(l.store.Snapshot())
 	edges, ingresses := map[[2]string]*Edge{}, map[string]*Ingress{}
 	now := time.Now()
 	for _, a := range l.tasks {
@@ -284,11 +277,10 @@ func (s *Server) Traffic() ([]Edge, []Ingress) {
 
 // Totals is what all tasks have counted since this process started: of calls,
 // by service that the mesh has, and of what came to ingresses.
-func (s *Server) Totals() (map[string]Flow, Flow) {
-	l := &s.traffic
+func (l *Ledger) Totals() (map[string]Flow, Flow) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.keep(s.o.Store.Snapshot())
+	l.keep(l.store.Snapshot())
 	out := map[string]Flow{}
 	for name, f := range l.totals {
 		out[name] = *f

@@ -1,15 +1,12 @@
-package agents
+package traffic
 
 import (
 	"encoding/json"
 	"fmt"
 	"math"
 	"net/netip"
-	"slices"
-	"strings"
 	"testing"
 	"time"
-	"unicode"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -41,8 +38,7 @@ func demoMesh(names ...string) *mesh.Store {
 // labels; the rest of the same report counts.
 func TestOneTaskCantSpoilWhatIsCounted(t *testing.T) {
 	store := demoMesh("backend", "old")
-	s := New(Options{Store: store})
-	v := &session{srv: s, node: mesh.Node{Workload: mesh.Workload{Namespace: "demo", Name: "w"}, Task: "1"}}
+	l, node := New(store), mesh.Node{Workload: mesh.Workload{Namespace: "demo", Name: "w"}, Task: "1"}
 	said := func() *agentapi.Traffic {
 		r := counted(time.Now().Add(-time.Hour), 7, 1, 1, 0)
 		r.Called[0].P50Ms, r.Called[0].P99Ms = math.NaN(), math.Inf(1)
@@ -53,78 +49,55 @@ func TestOneTaskCantSpoilWhatIsCounted(t *testing.T) {
 		}
 		return r
 	}
-	v.onTraffic(said())
-	edges, _ := s.Traffic()
+	l.Report(node, said())
+	edges, _ := l.Current()
 	if _, err := json.Marshal(edges); err != nil {
 		t.Errorf("what is shown is no JSON: %v", err)
 	}
-	totals, _ := s.Totals()
+	totals, _ := l.Totals()
 	if len(edges) != 2 || len(totals) != 2 || totals["backend.demo"].Requests != 7 || edges[0].P50 != 0 || edges[0].P99 != msMost || edges[1].P50 != 0 {
 		t.Errorf("%d edges, %d totals: %+v", len(edges), len(totals), edges)
 	}
-	if len(s.traffic.split) != 1 {
-		t.Errorf("revisions: %v", s.traffic.split)
+	if len(l.split) != 1 {
+		t.Errorf("revisions: %v", l.split)
 	}
 	store.SetServices("demo", store.Snapshot().Services[:1])
-	edges, _ = s.Traffic()
-	if totals, _ = s.Totals(); len(edges) != 1 || len(totals) != 1 || len(s.traffic.totals) != 1 {
-		t.Errorf("a service has gone: %d edges, %d totals, %d kept", len(edges), len(totals), len(s.traffic.totals))
+	edges, _ = l.Current()
+	if totals, _ = l.Totals(); len(edges) != 1 || len(totals) != 1 || len(l.totals) != 1 {
+		t.Errorf("a service has gone: %d edges, %d totals, %d kept", len(edges), len(totals), len(l.totals))
 	}
-	s = New(Options{Store: mesh.NewStore()})
-	v.srv = s
-	if v.onTraffic(said()); len(s.traffic.totals) != 0 || len(s.traffic.tasks) != 0 {
+	l = New(mesh.NewStore())
+	if l.Report(node, said()); len(l.totals) != 0 || len(l.tasks) != 0 {
 		t.Error("a report was booked before the services were known")
-	}
-}
-
-// TestTextsOfAgentsAreText: nothing that a terminal obeys, nothing without end,
-// and nothing of ports that the task does not have.
-func TestTextsOfAgentsAreText(t *testing.T) {
-	evil := "1.0\x1b]0;owned\x07\x00\u202e\n" + strings.Repeat("x", 9000)
-	h := &agentapi.Hello{AgentVersion: evil, EnvoyVersion: evil}
-	cleanHello(h)
-	s := &session{ports: []*port{{Port: Port{Ingress: mesh.Ingress{PortName: "web"}}}}}
-	health := &agentapi.Health{EnvoyError: evil, Why: map[string]string{"web": evil, evil: evil}, Ports: map[string]agentapi.Health_State{"web": 77, evil: 1}}
-	s.cleanHealth(health)
-	n := &agentapi.NamesApplied{Version: evil, Refused: []string{evil}, Waiting: slices.Repeat([]string{evil}, 2*namesMost)}
-	cleanNames(n)
-	if len(n.GetWaiting()) != namesMost || len(health.GetWhy()) != 1 || len(health.GetPorts()) != 1 || health.GetPorts()["web"] != agentapi.Health_UNKNOWN {
-		t.Errorf("%d waiting, %v, %v", len(n.GetWaiting()), len(health.GetWhy()), health.GetPorts())
-	}
-	for _, text := range []string{h.GetAgentVersion(), h.GetEnvoyVersion(), health.GetEnvoyError(), health.GetWhy()["web"], n.GetVersion(), n.GetRefused()[0], n.GetWaiting()[0]} {
-		if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || len(text) > textMost+20 || !strings.HasPrefix(text, "1.0\uFFFD]0;owned") {
-			t.Errorf("%.60q… of %d bytes", text, len(text))
-		}
 	}
 }
 
 // TestTotalsGoOnWhenAnEnvoyStartsAgain: counters of a new Envoy begin at zero;
 // the totals never go back, and nothing is counted twice.
 func TestTotalsGoOnWhenAnEnvoyStartsAgain(t *testing.T) {
-	s := New(Options{Store: demoMesh("backend")})
+	l := New(demoMesh("backend"))
 	now := time.Now()
 	first, second := now.Add(-time.Hour), now
-	l := &s.traffic
 	l.report("n/w/1", "n/w", counted(first, 1000, 10, 10, 0), now)
-	if e, _ := s.Traffic(); e[0].RequestRate != 0 {
+	if e, _ := l.Current(); e[0].RequestRate != 0 {
 		t.Errorf("%v requests/s are known after one report", e[0].RequestRate)
 	}
 	l.report("n/w/1", "n/w", counted(first, 1050, 10, 10, 0), now.Add(5*time.Second))
-	if e, _ := s.Traffic(); e[0].RequestRate != 10 || e[0].P99 != 9 || e[0].Plain != 0 {
+	if e, _ := l.Current(); e[0].RequestRate != 10 || e[0].P99 != 9 || e[0].Plain != 0 {
 		t.Errorf("%+v", e[0])
 	}
 	l.report("n/w/1", "n/w", counted(second, 7, 3, 1, 1), now.Add(10*time.Second))
 	l.report("n/w/2", "n/w", counted(second, 3, 1, 1, 0), now.Add(10*time.Second))
-	totals, _ := s.Totals()
+	totals, _ := l.Totals()
 	if got := totals["backend.demo"]; got.Requests != 1060 || got.Connections != 14 || got.TLS13 != 12 || got.Plain != 1 {
 		t.Errorf("%+v", got)
 	}
-	e, _ := s.Traffic()
+	e, _ := l.Current()
 	if len(e) != 1 || e[0].Workload != "n/w" || e[0].Requests != 10 || e[0].Plain != 1 {
 		t.Errorf("%+v", e)
 	}
-	l.forget("n/w/1")
-	if e, _ := s.Traffic(); e[0].Requests != 3 {
+	l.Forget("n/w/1")
+	if e, _ := l.Current(); e[0].Requests != 3 {
 		t.Errorf("%+v", e)
 	}
 }
@@ -133,19 +106,19 @@ func TestTotalsGoOnWhenAnEnvoyStartsAgain(t *testing.T) {
 // peer is not trusted, and a refusal at an ingress; but what was there before
 // this process, and what it causes itself, is none.
 func TestWhatIsNotEncryptedHasATime(t *testing.T) {
-	s := New(Options{Store: demoMesh("backend")})
+	l := New(demoMesh("backend"))
 	now, epoch := time.Now(), time.Now().Add(-time.Hour)
 	report := func(at time.Time, established, tls13, unverified, refused uint64) (Edge, Ingress) {
 		c := counted(epoch, 1, established, tls13, 0)
 		c.Called[0].Unverified, c.Served.Refused = unverified, refused
-		s.traffic.report("n/w/1", "n/w", c, at)
-		e, i := s.Traffic()
+		l.report("n/w/1", "n/w", c, at)
+		e, i := l.Current()
 		return e[0], i[0]
 	}
 	if e, i := report(now, 5, 3, 2, 4); !e.Exposed.IsZero() || !e.Distrusted.IsZero() || !i.Knocked.IsZero() {
 		t.Errorf("what was there before: %+v %+v", e, i)
 	}
-	s.traffic.due["n/w/1"] = expected{probeRefusals, now}
+	l.due["n/w/1"] = expected{probeRefusals, now}
 	if e, i := report(now.Add(5*time.Second), 6, 4, 2, 6); !e.Exposed.IsZero() || !i.Knocked.IsZero() || i.Refused != 6 {
 		t.Errorf("our own probe: %+v %+v", e, i)
 	}

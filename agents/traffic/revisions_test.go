@@ -1,4 +1,4 @@
-package agents
+package traffic
 
 import (
 	"testing"
@@ -13,10 +13,10 @@ import (
 // What is counted of a revision adds up over tasks, and through a new start of
 // an Envoy.
 func TestRevisionsAddUp(t *testing.T) {
-	s := New(Options{})
+	l := New(nil)
 	now := time.Unix(1_760_000_000, 0)
 	say := func(node string, epoch time.Time, requests, errors uint64) {
-		s.traffic.report(node, "demo/web", &agentapi.Traffic{Epoch: timestamppb.New(epoch), Called: []*agentapi.Called{{
+		l.report(node, "demo/web", &agentapi.Traffic{Epoch: timestamppb.New(epoch), Called: []*agentapi.Called{{
 			Service: "api.demo", Requests: 2 * requests, Connections: 1,
 			Revisions: []*agentapi.Revision{{Revision: "green", Requests: requests, Errors: errors}},
 		}}}, now)
@@ -28,10 +28,10 @@ func TestRevisionsAddUp(t *testing.T) {
 	say("a", first, 30, 4)
 	say("a", again, 2, 2)
 	api := mesh.ServiceName{Namespace: "demo", DiscoveryName: "api"}
-	if requests, failed := s.Revision(api, "green"); requests != 37 || failed != 6 {
+	if requests, failed := l.Revision(api, "green"); requests != 37 || failed != 6 {
 		t.Errorf("%d requests, %d failed; want 37 and 6", requests, failed)
 	}
-	if requests, _ := s.Revision(api, "blue"); requests != 0 {
+	if requests, _ := l.Revision(api, "blue"); requests != 0 {
 		t.Errorf("blue has %d", requests)
 	}
 }
