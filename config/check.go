@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"patchbay/config/strict"
 )
 
 var (
@@ -22,11 +24,11 @@ var (
 // check holds the rules that types can't.
 func (k *checker) check(c Config) {
 	if !trustDomainForm.MatchString(c.TrustDomain) {
-		k.bad("trustDomain", "%s; allowed: up to 255 of [a-z0-9._-]", quote(c.TrustDomain))
+		k.Bad("trustDomain", "%s; allowed: up to 255 of [a-z0-9._-]", strict.Quote(c.TrustDomain))
 	}
 	k.namespaces(c.Namespaces)
 	if c.Data == "" {
-		k.bad("data", "is empty; allowed: a directory")
+		k.Bad("data", "is empty; allowed: a directory")
 	}
 	ports := map[string]string{}
 	for _, l := range [][2]string{{"xds.listen", c.XDS.Listen}, {"agent.listen", c.Agent.Listen}, {"admin.listen", c.Admin.Listen}} {
@@ -34,13 +36,13 @@ func (k *checker) check(c Config) {
 	}
 	for i, n := range c.Agent.ProxyProtocol {
 		if p, err := netip.ParsePrefix(n); err != nil || p.Masked() != p {
-			k.bad("agent.proxyProtocol["+strconv.Itoa(i)+"]", "%s; allowed: the network of a load balancer, such as 10.0.0.0/24", quote(n))
+			k.Bad("agent.proxyProtocol["+strconv.Itoa(i)+"]", "%s; allowed: the network of a load balancer, such as 10.0.0.0/24", strict.Quote(n))
 		}
 	}
 	if t := c.Admin.TLS; t != nil {
 		for _, f := range [][2]string{{"admin.tls.certFile", t.CertFile}, {"admin.tls.keyFile", t.KeyFile}} {
 			if f[1] == "" {
-				k.bad(f[0], "is missing; allowed: the file of the certificate that the port shows, and of its key, in PEM")
+				k.Bad(f[0], "is missing; allowed: the file of the certificate that the port shows, and of its key, in PEM")
 			}
 		}
 	}
@@ -48,16 +50,16 @@ func (k *checker) check(c Config) {
 	k.replicas(c, ports)
 	switch {
 	case c.XDS.Auth != "mtls" && c.XDS.Auth != "none":
-		k.bad("xds.auth", "%s; allowed: mtls, or none on loopback", quote(c.XDS.Auth))
-	case c.XDS.Auth == "none" && !Loopback(c.XDS.Listen) && !k.spoiled["xds.listen"]:
-		k.bad("xds.auth", "none, but xds.listen is %s; allowed: none on a loopback address only, since anyone who connects would get any node's private keys", c.XDS.Listen)
+		k.Bad("xds.auth", "%s; allowed: mtls, or none on loopback", strict.Quote(c.XDS.Auth))
+	case c.XDS.Auth == "none" && !Loopback(c.XDS.Listen) && !k.Spoiled("xds.listen"):
+		k.Bad("xds.auth", "none, but xds.listen is %s; allowed: none on a loopback address only, since anyone who connects would get any node's private keys", c.XDS.Listen)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Issuers)) {
 		k.issuer(name, c.Issuers[name])
 	}
 	if name := c.MutualTLS.Issuer; name != "" {
 		if _, ok := c.Issuers[name]; !ok {
-			k.bad("mutualTls.issuer", "%s is not one of issuers; allowed: %s", quote(name), orNone(slices.Sorted(maps.Keys(c.Issuers))))
+			k.Bad("mutualTls.issuer", "%s is not one of issuers; allowed: %s", strict.Quote(name), orNone(slices.Sorted(maps.Keys(c.Issuers))))
 		}
 	}
 	k.secrets(c)
@@ -80,21 +82,21 @@ func orNone(names []string) string {
 
 func (k *checker) oneOf(path, value string, allowed ...string) {
 	if !slices.Contains(allowed, value) {
-		k.bad(path, "%s; allowed: %s", quote(value), strings.Join(allowed, ", "))
+		k.Bad(path, "%s; allowed: %s", strict.Quote(value), strings.Join(allowed, ", "))
 	}
 }
 
 func (k *checker) registry(c Config, ports map[string]string) {
 	switch {
-	case k.spoiled["registry"] || k.spoiled["cloudMap"]:
+	case k.Spoiled("registry") || k.Spoiled("cloudMap"):
 	case c.Registry == nil && c.CloudMap == nil:
-		k.bad("registry", "and cloudMap are both missing; allowed: `registry: {listen: \"127.0.0.1:18003\"}` for the embedded registry, or `cloudMap: {}` for AWS")
+		k.Bad("registry", "and cloudMap are both missing; allowed: `registry: {listen: \"127.0.0.1:18003\"}` for the embedded registry, or `cloudMap: {}` for AWS")
 	case c.Registry != nil && c.CloudMap != nil:
-		k.bad("cloudMap", "stands beside registry; allowed: one of the two")
+		k.Bad("cloudMap", "stands beside registry; allowed: one of the two")
 	case c.Registry != nil:
 		k.listen("registry.listen", c.Registry.Listen, ports)
-		if !Loopback(c.Registry.Listen) && c.Registry.KeysFile == "" && !k.spoiled["registry.listen"] {
-			k.bad("registry.keysFile", "is missing, but registry.listen is %s; allowed: a file of access keys, or a loopback address", c.Registry.Listen)
+		if !Loopback(c.Registry.Listen) && c.Registry.KeysFile == "" && !k.Spoiled("registry.listen") {
+			k.Bad("registry.keysFile", "is missing, but registry.listen is %s; allowed: a file of access keys, or a loopback address", c.Registry.Listen)
 		}
 		k.lease("registry.lease", c.Registry.Lease)
 		if c.Registry.Etcd != nil {
@@ -105,18 +107,18 @@ func (k *checker) registry(c Config, ports map[string]string) {
 		if c.CloudMap.Endpoint != "" {
 			k.url("cloudMap.endpoint", c.CloudMap.Endpoint, "http", "https")
 		}
-		if k.lines["cloudMap.lease"] != 0 {
+		if k.Written("cloudMap.lease") {
 			k.lease("cloudMap.lease", c.CloudMap.Lease)
 			if c.CloudMap.Endpoint == "" {
-				k.bad("cloudMap.lease", "stands without cloudMap.endpoint; allowed: only for a patchbay registry, since AWS has no leases")
+				k.Bad("cloudMap.lease", "stands without cloudMap.endpoint; allowed: only for a patchbay registry, since AWS has no leases")
 			}
 		}
 	}
 }
 
 func (k *checker) lease(path string, l time.Duration) {
-	if !k.spoiled[path] && (l < MinLease || l > MaxLease || l%time.Second != 0) {
-		k.bad(path, "%s; allowed: whole seconds, %s to %s", l, MinLease, MaxLease)
+	if !k.Spoiled(path) && (l < MinLease || l > MaxLease || l%time.Second != 0) {
+		k.Bad(path, "%s; allowed: whole seconds, %s to %s", l, MinLease, MaxLease)
 	}
 }
 
@@ -126,23 +128,23 @@ func (k *checker) listen(path, addr string, ports map[string]string) {
 	n, perr := strconv.ParseUint(port, 10, 16)
 	_, aerr := netip.ParseAddr(host)
 	if err != nil || perr != nil || n == 0 || aerr != nil && host != "localhost" && host != "" {
-		k.bad(path, "%s; allowed: IP:PORT with a port of 1 to 65535, such as 127.0.0.1:18002 or 0.0.0.0:18000", quote(addr))
-		k.spoiled[path] = true
+		k.Bad(path, "%s; allowed: IP:PORT with a port of 1 to 65535, such as 127.0.0.1:18002 or 0.0.0.0:18000", strict.Quote(addr))
+		k.Spoil(path)
 		return
 	}
 	if other := ports[port]; other != "" {
-		k.bad(path, "port %s is that of %s too; allowed: a port of its own", port, other)
+		k.Bad(path, "port %s is that of %s too; allowed: a port of its own", port, other)
 	}
 	ports[port] = path
 }
 
 func (k *checker) url(path, s string, schemes ...string) {
 	if s == "" {
-		k.bad(path, "is missing; allowed: a URL that starts with %s://", strings.Join(schemes, ":// or "))
+		k.Bad(path, "is missing; allowed: a URL that starts with %s://", strings.Join(schemes, ":// or "))
 		return
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || !slices.Contains(schemes, u.Scheme) {
-		k.bad(path, "%s; allowed: a URL that starts with %s://", quote(s), strings.Join(schemes, ":// or "))
+		k.Bad(path, "%s; allowed: a URL that starts with %s://", strict.Quote(s), strings.Join(schemes, ":// or "))
 	}
 }

@@ -246,8 +246,8 @@ func Default() Config {
 // maxFile is far beyond any mesh's configuration: a larger file is another one.
 const maxFile = 1 << 20
 
-// Load reads and checks a file. An error is of type [Problems] unless the file
-// can't be read.
+// Load reads and checks a file. An error is of type strict.Problems unless the
+// file can't be read.
 func Load(path string) (Config, error) {
 	text, err := read(path)
 	if err != nil {

@@ -3,6 +3,8 @@ package config
 import (
 	"regexp"
 	"strings"
+
+	"patchbay/config/strict"
 )
 
 // Etcd is an etcd cluster, version 3.4 or newer, and a place in it.
@@ -34,7 +36,7 @@ func (e *Etcd) files() []*string {
 // etcd holds e, whose settings are beneath at, against what is allowed.
 func (k *checker) etcd(at string, e *Etcd) {
 	if len(e.Endpoints) == 0 {
-		k.bad(at+".endpoints", "is missing; allowed: a list of URLs of etcd's members, such as [http://127.0.0.1:2379]")
+		k.Bad(at+".endpoints", "is missing; allowed: a list of URLs of etcd's members, such as [http://127.0.0.1:2379]")
 	}
 	secure := 0
 	for _, u := range e.Endpoints {
@@ -44,27 +46,27 @@ func (k *checker) etcd(at string, e *Etcd) {
 		}
 	}
 	if !etcdPrefix.MatchString(e.Prefix) {
-		k.bad(at+".prefix", "%s; allowed: up to 200 of [A-Za-z0-9/_.=@-] and a slash at the end, such as /patchbay/prod/", quote(e.Prefix))
+		k.Bad(at+".prefix", "%s; allowed: up to 200 of [A-Za-z0-9/_.=@-] and a slash at the end, such as /patchbay/prod/", strict.Quote(e.Prefix))
 	}
 	if (e.CertFile == "") != (e.KeyFile == "") {
-		k.bad(at+".certFile", "and %s.keyFile go together; allowed: both or none", at)
+		k.Bad(at+".certFile", "and %s.keyFile go together; allowed: both or none", at)
 	}
 	if (e.User == "") != (e.PasswordFile == "") {
-		k.bad(at+".user", "and %s.passwordFile go together; allowed: both or none", at)
+		k.Bad(at+".user", "and %s.passwordFile go together; allowed: both or none", at)
 	}
 	if secure == 0 && e.CAFile+e.CertFile != "" {
-		k.bad(at+".caFile", "or certFile stands beside endpoints without TLS; allowed: endpoints that start with https://, or no files")
+		k.Bad(at+".caFile", "or certFile stands beside endpoints without TLS; allowed: endpoints that start with https://, or no files")
 	}
 	if secure > 0 && secure < len(e.Endpoints) {
-		k.bad(at+".endpoints", "some have TLS and some have not; allowed: all http:// or all https://")
+		k.Bad(at+".endpoints", "some have TLS and some have not; allowed: all http:// or all https://")
 	}
 }
 
 // Problems lists what is wrong with e, where no file has set it.
 func (e *Etcd) Problems() (out []string) {
-	k := &checker{}
+	k := &checker{&strict.Document{}}
 	k.etcd("", e)
-	for _, p := range k.problems {
+	for _, p := range k.Problems() {
 		out = append(out, strings.TrimPrefix(p.Path, ".")+" "+p.Text)
 	}
 	return out

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"patchbay/config/strict"
 	"patchbay/mesh"
 )
 
@@ -110,7 +111,7 @@ func validAuthority(s string) bool {
 
 func (k *checker) external(c Config) {
 	if n := len(c.External); n > maxExternal {
-		k.bad("external", "has %d entries; allowed: up to %d", n, maxExternal)
+		k.Bad("external", "has %d entries; allowed: up to %d", n, maxExternal)
 	}
 	names, aliases := map[string]int{}, map[string]int{}
 	hosts := map[string]bool{}
@@ -119,13 +120,13 @@ func (k *checker) external(c Config) {
 		k.target(at, c, e)
 		name, alias := e.In(c)+"/"+e.Name, e.AliasIn(c)
 		if first, twice := names[name]; twice {
-			k.bad(at+".name", "%s is that of external[%d] too; allowed: each once in a namespace", quote(e.Name), first)
+			k.Bad(at+".name", "%s is that of external[%d] too; allowed: each once in a namespace", strict.Quote(e.Name), first)
 		} else {
 			names[name] = i
 		}
 		key := fmt.Sprintf("%s/%s:%d", e.In(c), alias.DNSName, alias.Port)
 		if first, twice := aliases[key]; twice && alias.Port != 0 {
-			k.bad(at+".alias", "%s:%d is that of external[%d] too; allowed: each once", alias.DNSName, alias.Port, first)
+			k.Bad(at+".alias", "%s:%d is that of external[%d] too; allowed: each once", alias.DNSName, alias.Port, first)
 		} else {
 			aliases[key] = i
 		}
@@ -134,12 +135,12 @@ func (k *checker) external(c Config) {
 	for i, e := range c.External {
 		for j, a := range e.HostPorts() {
 			if hosts[strings.ToLower(a.Host)] {
-				k.bad(fmt.Sprintf("external[%d].addresses[%d]", i, j), "%s is an alias, so that in a task it is the sidecar itself; allowed: another alias", quote(a.Host))
+				k.Bad(fmt.Sprintf("external[%d].addresses[%d]", i, j), "%s is an alias, so that in a task it is the sidecar itself; allowed: another alias", strict.Quote(a.Host))
 			}
 		}
 	}
 	if c.Tracing != nil && hosts[strings.ToLower(c.Tracing.CollectorAddress().Host)] {
-		k.bad("tracing.collector", "%s is an alias of external, so that in a task it is the sidecar itself; allowed: another alias", quote(c.Tracing.Collector))
+		k.Bad("tracing.collector", "%s is an alias of external, so that in a task it is the sidecar itself; allowed: another alias", strict.Quote(c.Tracing.Collector))
 	}
 }
 
@@ -164,45 +165,45 @@ func (e External) AliasIn(c Config) mesh.Alias {
 
 func (k *checker) target(at string, c Config, e External) {
 	if !mesh.ValidDiscoveryName(e.Name) {
-		k.bad(at+".name", "%s; allowed: up to 64 of [a-z0-9_-], not starting with '-'", quote(e.Name))
+		k.Bad(at+".name", "%s; allowed: up to 64 of [a-z0-9_-], not starting with '-'", strict.Quote(e.Name))
 	}
 	switch {
 	case e.In(c) == "" && len(c.Namespaces) > 1:
-		k.bad(at+".namespace", "is missing; allowed: one of %s", strings.Join(c.Namespaces, ", "))
+		k.Bad(at+".namespace", "is missing; allowed: one of %s", strings.Join(c.Namespaces, ", "))
 	case !slices.ContainsFunc(c.Namespaces, func(n string) bool { return strings.EqualFold(n, e.In(c)) }) && len(c.Namespaces) > 0:
-		k.bad(at+".namespace", "%s; allowed: one of %s", quote(e.Namespace), strings.Join(c.Namespaces, ", "))
+		k.Bad(at+".namespace", "%s; allowed: one of %s", strict.Quote(e.Namespace), strings.Join(c.Namespaces, ", "))
 	}
 	k.ifAny(at+".protocol", e.Protocol, "http", "http2", "grpc", "tcp")
 	if e.Alias.DNSName != "" && !mesh.ValidDNSName(e.Alias.DNSName) {
-		k.bad(at+".alias.dnsName", "%s; allowed: "+mesh.DNSNameForm, quote(e.Alias.DNSName))
+		k.Bad(at+".alias.dnsName", "%s; allowed: "+mesh.DNSNameForm, strict.Quote(e.Alias.DNSName))
 	}
 	if n := len(e.Addresses); n == 0 || n > maxAddresses {
-		k.bad(at+".addresses", "has %d entries; allowed: 1 to %d of HOST:PORT, such as [\"api.example.com:443\"]", n, maxAddresses)
+		k.Bad(at+".addresses", "has %d entries; allowed: 1 to %d of HOST:PORT, such as [\"api.example.com:443\"]", n, maxAddresses)
 	}
 	named := 0
 	for j, a := range e.Addresses {
 		host, _, err := hostPort(a)
 		if err != nil {
-			k.bad(at+".addresses["+strconv.Itoa(j)+"]", "%s: %v; allowed: "+addressForm, quote(a), err)
+			k.Bad(at+".addresses["+strconv.Itoa(j)+"]", "%s: %v; allowed: "+addressForm, strict.Quote(a), err)
 		} else if _, err := netip.ParseAddr(host); err != nil {
 			named++
 		}
 	}
 	k.ifAny(at+".discovery", e.Discovery, "STRICT_DNS", "LOGICAL_DNS")
 	if e.Discovery == "LOGICAL_DNS" && (len(e.Addresses) != 1 || named != 1) {
-		k.bad(at+".discovery", "LOGICAL_DNS has one address, by name; allowed: STRICT_DNS")
+		k.Bad(at+".discovery", "LOGICAL_DNS has one address, by name; allowed: STRICT_DNS")
 	}
 	if e.Host != "" && (e.Protocol == "" || e.Protocol == "tcp") {
-		k.bad(at+".host", "a tcp target has no requests; allowed: with http, http2, grpc")
+		k.Bad(at+".host", "a tcp target has no requests; allowed: with http, http2, grpc")
 	} else if e.Host != "" && !validAuthority(e.Host) {
-		k.bad(at+".host", "%s; allowed: a host, or HOST:PORT with a port of 1 to 65535; a host is an IP address or "+mesh.HostForm, quote(e.Host))
+		k.Bad(at+".host", "%s; allowed: a host, or HOST:PORT with a port of 1 to 65535; a host is an IP address or "+mesh.HostForm, strict.Quote(e.Host))
 	}
 	if e.Callers != nil && len(e.Callers) == 0 {
-		k.bad(at+".callers", "is empty; allowed: names of workloads, or no callers at all: then every workload of the namespace may call")
+		k.Bad(at+".callers", "is empty; allowed: names of workloads, or no callers at all: then every workload of the namespace may call")
 	}
 	for j, w := range e.Callers {
 		if !ecsForm.MatchString(w) {
-			k.bad(at+".callers["+strconv.Itoa(j)+"]", "%s; allowed: the name of a workload", quote(w))
+			k.Bad(at+".callers["+strconv.Itoa(j)+"]", "%s; allowed: the name of a workload", strict.Quote(w))
 		}
 	}
 	if t := e.TLS; t != nil {
@@ -219,11 +220,11 @@ func (k *checker) ifAny(path, value string, allowed ...string) {
 
 func (k *checker) externalTLS(at string, t *ExternalTLS) {
 	if t.SNI != "" && !mesh.ValidHost(t.SNI) {
-		k.bad(at+".sni", "%s; allowed: "+mesh.HostForm, quote(t.SNI))
+		k.Bad(at+".sni", "%s; allowed: "+mesh.HostForm, strict.Quote(t.SNI))
 	}
 	for i, n := range t.Names {
 		if _, err := netip.ParseAddr(n); err != nil && !mesh.ValidHost(n) {
-			k.bad(at+".names["+strconv.Itoa(i)+"]", "%s; allowed: a DNS name without wildcard, or an IP address", quote(n))
+			k.Bad(at+".names["+strconv.Itoa(i)+"]", "%s; allowed: a DNS name without wildcard, or an IP address", strict.Quote(n))
 		}
 	}
 	k.ifAny(at+".minimumVersion", t.MinimumVersion, "1.2", "1.3")

@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+
+	"patchbay/config/strict"
 )
 
 // Identities are the workloads whose tasks join without a join key.
@@ -69,20 +71,20 @@ func (k *checker) taskRoles(c Config, t *TaskRoles) {
 	const at = "identities.taskRoles"
 	k.endpoints(at, map[string]string{".stsEndpoint": t.STSEndpoint, ".ecsEndpoint": t.ECSEndpoint})
 	if len(t.Workloads) == 0 {
-		k.bad(at+".workloads", "is missing; allowed: a list of {namespace: …, workload: …, discoveryNames: […], role: ARN, cluster: …, service: …}")
+		k.Bad(at+".workloads", "is missing; allowed: a list of {namespace: …, workload: …, discoveryNames: […], role: ARN, cluster: …, service: …}")
 	}
 	seen := map[string]bool{}
 	for i, w := range t.Workloads {
 		at := at + ".workloads[" + strconv.Itoa(i) + "]"
 		k.workload(c, at, w.Namespace, w.Workload, seen)
 		if !roleForm.MatchString(w.Role) {
-			k.bad(at+".role", "%s; allowed: the ARN of the task role, arn:aws:iam::ACCOUNT:role/NAME", quote(w.Role))
+			k.Bad(at+".role", "%s; allowed: the ARN of the task role, arn:aws:iam::ACCOUNT:role/NAME", strict.Quote(w.Role))
 		}
 		if !ecsForm.MatchString(w.Cluster) {
-			k.bad(at+".cluster", "%s; allowed: the name of an ECS cluster, not its ARN", quote(w.Cluster))
+			k.Bad(at+".cluster", "%s; allowed: the name of an ECS cluster, not its ARN", strict.Quote(w.Cluster))
 		}
 		if w.Service != "" && !ecsForm.MatchString(w.Service) {
-			k.bad(at+".service", "%s; allowed: the name of an ECS service, not its ARN", quote(w.Service))
+			k.Bad(at+".service", "%s; allowed: the name of an ECS service, not its ARN", strict.Quote(w.Service))
 		}
 	}
 }
@@ -91,17 +93,17 @@ func (k *checker) instanceRoles(c Config, r *InstanceRoles) {
 	const at = "identities.instanceRoles"
 	k.endpoints(at, map[string]string{".stsEndpoint": r.STSEndpoint, ".ec2Endpoint": r.EC2Endpoint})
 	if len(r.Workloads) == 0 {
-		k.bad(at+".workloads", "is missing; allowed: a list of {namespace: …, workload: …, discoveryNames: […], role: ARN, instanceProfile: ARN}")
+		k.Bad(at+".workloads", "is missing; allowed: a list of {namespace: …, workload: …, discoveryNames: […], role: ARN, instanceProfile: ARN}")
 	}
 	seen := map[string]bool{}
 	for i, w := range r.Workloads {
 		at := at + ".workloads[" + strconv.Itoa(i) + "]"
 		k.workload(c, at, w.Namespace, w.Workload, seen)
 		if !roleForm.MatchString(w.Role) {
-			k.bad(at+".role", "%s; allowed: the ARN of the instances' role, arn:aws:iam::ACCOUNT:role/NAME", quote(w.Role))
+			k.Bad(at+".role", "%s; allowed: the ARN of the instances' role, arn:aws:iam::ACCOUNT:role/NAME", strict.Quote(w.Role))
 		}
 		if w.InstanceProfile != "" && !profileForm.MatchString(w.InstanceProfile) {
-			k.bad(at+".instanceProfile", "%s; allowed: the ARN of the instance profile, arn:aws:iam::ACCOUNT:instance-profile/NAME", quote(w.InstanceProfile))
+			k.Bad(at+".instanceProfile", "%s; allowed: the ARN of the instance profile, arn:aws:iam::ACCOUNT:instance-profile/NAME", strict.Quote(w.InstanceProfile))
 		}
 	}
 }
@@ -117,14 +119,14 @@ func (k *checker) endpoints(at string, urls map[string]string) {
 // workload checks who joins; seen are those before.
 func (k *checker) workload(c Config, at, namespace, workload string, seen map[string]bool) {
 	if !slices.Contains(c.Namespaces, namespace) {
-		k.bad(at+".namespace", "%s; allowed: one of namespaces", quote(namespace))
+		k.Bad(at+".namespace", "%s; allowed: one of namespaces", strict.Quote(namespace))
 	}
 	if !ecsForm.MatchString(workload) {
-		k.bad(at+".workload", "%s; allowed: the name of a workload", quote(workload))
+		k.Bad(at+".workload", "%s; allowed: the name of a workload", strict.Quote(workload))
 	}
 	name := namespace + "/" + workload
 	if seen[name] {
-		k.bad(at+".workload", "%s stands twice; allowed: each workload once", quote(name))
+		k.Bad(at+".workload", "%s stands twice; allowed: each workload once", strict.Quote(name))
 	}
 	seen[name] = true
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"patchbay/config/strict"
 	"patchbay/mesh"
 )
 
@@ -33,7 +34,7 @@ func (c Config) Namespace(local string) string {
 
 func (k *checker) namespaces(list []string) {
 	if len(list) == 0 {
-		k.bad("namespaces", "is missing; allowed: a list with at least one Cloud Map namespace, such as [demo]")
+		k.Bad("namespaces", "is missing; allowed: a list with at least one Cloud Map namespace, such as [demo]")
 	}
 	seen := map[string]bool{}
 	for i, n := range list {
@@ -41,9 +42,9 @@ func (k *checker) namespaces(list []string) {
 		local := strings.ToLower(n)
 		switch {
 		case !mesh.ValidDNSName(local):
-			k.bad(at, "%s; allowed: the name of a namespace that is a DNS name when written in lower case: up to 127 of [a-z0-9_.-]. For another, write a name for it here and what it is in cloudMap.namespaces", quote(n))
+			k.Bad(at, "%s; allowed: the name of a namespace that is a DNS name when written in lower case: up to 127 of [a-z0-9_.-]. For another, write a name for it here and what it is in cloudMap.namespaces", strict.Quote(n))
 		case seen[local]:
-			k.bad(at, "%s stands twice; allowed: each namespace once, whatever its case", quote(n))
+			k.Bad(at, "%s stands twice; allowed: each namespace once, whatever its case", strict.Quote(n))
 		}
 		seen[local] = true
 	}
@@ -55,16 +56,16 @@ func (k *checker) cloudNamespaces(c Config) {
 	for _, local := range slices.Sorted(maps.Keys(c.CloudMap.Namespaces)) {
 		at, ref := "cloudMap.namespaces."+local, c.CloudMap.Namespaces[local]
 		switch {
-		case !slices.Contains(c.Namespaces, local) && !k.spoiled["namespaces"]:
-			k.bad(at, "is not in namespaces (%s); allowed: one of them, as it is written there", strings.Join(c.Namespaces, ", "))
+		case !slices.Contains(c.Namespaces, local) && !k.Spoiled("namespaces"):
+			k.Bad(at, "is not in namespaces (%s); allowed: one of them, as it is written there", strings.Join(c.Namespaces, ", "))
 		case strings.ToLower(local) != local:
-			k.bad(at, "has capitals; allowed: its name in the mesh, which is lower case, here and in namespaces")
+			k.Bad(at, "has capitals; allowed: its name in the mesh, which is lower case, here and in namespaces")
 		case strings.HasPrefix(ref, "arn:") && !namespaceARNForm.MatchString(ref):
-			k.bad(at, "%s; allowed: the ARN of a namespace, such as arn:aws:servicediscovery:eu-west-1:111122223333:namespace/ns-abcdefghijklmnop", quote(ref))
+			k.Bad(at, "%s; allowed: the ARN of a namespace, such as arn:aws:servicediscovery:eu-west-1:111122223333:namespace/ns-abcdefghijklmnop", strict.Quote(ref))
 		case !httpNameForm.MatchString(ref) || len(ref) > 1024:
-			k.bad(at, "%s; allowed: the HttpName, id or ARN of a namespace in Cloud Map", quote(ref))
+			k.Bad(at, "%s; allowed: the HttpName, id or ARN of a namespace in Cloud Map", strict.Quote(ref))
 		case first[ref] != "":
-			k.bad(at, "%s is %s too; allowed: each namespace of Cloud Map once", quote(ref), first[ref])
+			k.Bad(at, "%s is %s too; allowed: each namespace of Cloud Map once", strict.Quote(ref), first[ref])
 		}
 		if first[ref] == "" {
 			first[ref] = local

@@ -1,6 +1,9 @@
 package config
 
-import "patchbay/mesh"
+import (
+	"patchbay/config/strict"
+	"patchbay/mesh"
+)
 
 // Tracing is where sidecars send spans of requests, by OpenTelemetry's
 // protocol.
@@ -28,10 +31,10 @@ func (k *checker) tracing(t *Tracing) {
 		return
 	}
 	if _, _, err := hostPort(t.Collector); err != nil {
-		k.bad("tracing.collector", "%s: %v; allowed: an OpenTelemetry collector, as a task reaches it, such as otel.internal:4317: "+addressForm, quote(t.Collector), err)
+		k.Bad("tracing.collector", "%s: %v; allowed: an OpenTelemetry collector, as a task reaches it, such as otel.internal:4317: "+addressForm, strict.Quote(t.Collector), err)
 	}
 	k.ifAny("tracing.protocol", t.Protocol, "grpc", "http")
 	if t.Sampling < 1 || t.Sampling > 100 {
-		k.bad("tracing.sampling", "%d; allowed: 1 to 100 percent, or no tracing at all", t.Sampling)
+		k.Bad("tracing.sampling", "%d; allowed: 1 to 100 percent, or no tracing at all", t.Sampling)
 	}
 }

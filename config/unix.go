@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"patchbay/config/strict"
 	"patchbay/mesh"
 )
 
@@ -79,29 +80,29 @@ func (p UnixPort) Name() string {
 
 func (k *checker) unix(c Config) {
 	if len(c.XDS.Unix) > maxSockets {
-		k.bad("xds.unix", "has %d sockets; allowed: %d", len(c.XDS.Unix), maxSockets)
+		k.Bad("xds.unix", "has %d sockets; allowed: %d", len(c.XDS.Unix), maxSockets)
 		return
 	}
 	paths := map[string]bool{}
 	for i, u := range c.XDS.Unix {
 		at := "xds.unix[" + strconv.Itoa(i) + "]"
 		switch {
-		case k.spoiled[at]:
+		case k.Spoiled(at):
 			continue
 		case !filepath.IsAbs(u.Path) || len(u.Path) > MaxSocketPath || filepath.Clean(u.Path) != u.Path || strings.ContainsRune(u.Path, 0):
-			k.bad(at+".path", "%s (%d bytes); allowed: an absolute path, without . and .., of at most %d bytes", quote(u.Path), len(u.Path), MaxSocketPath)
+			k.Bad(at+".path", "%s (%d bytes); allowed: an absolute path, without . and .., of at most %d bytes", strict.Quote(u.Path), len(u.Path), MaxSocketPath)
 		case paths[u.Path]:
-			k.bad(at+".path", "%s stands twice; allowed: a path of its own, since the identity follows the socket", quote(u.Path))
+			k.Bad(at+".path", "%s stands twice; allowed: a path of its own, since the identity follows the socket", strict.Quote(u.Path))
 		}
 		paths[u.Path] = true
 		if u.Mode != "" && !modeForm.MatchString(u.Mode) {
-			k.bad(at+".mode", "%s; allowed: an octal mode with which the owner reads and writes, such as 0660", quote(u.Mode))
+			k.Bad(at+".mode", "%s; allowed: an octal mode with which the owner reads and writes, such as 0660", strict.Quote(u.Mode))
 		}
-		if !slices.ContainsFunc(c.Namespaces, func(n string) bool { return strings.EqualFold(n, u.Namespace) }) && !k.spoiled["namespaces"] {
-			k.bad(at+".namespace", "%s; allowed: one of namespaces (%s)", quote(u.Namespace), strings.Join(c.Namespaces, ", "))
+		if !slices.ContainsFunc(c.Namespaces, func(n string) bool { return strings.EqualFold(n, u.Namespace) }) && !k.Spoiled("namespaces") {
+			k.Bad(at+".namespace", "%s; allowed: one of namespaces (%s)", strict.Quote(u.Namespace), strings.Join(c.Namespaces, ", "))
 		}
 		if !mesh.ValidDiscoveryName(u.Workload) {
-			k.bad(at+".workload", "%s; allowed: 1 to 64 of [a-z0-9_-], not starting with '-'", quote(u.Workload))
+			k.Bad(at+".workload", "%s; allowed: 1 to 64 of [a-z0-9_-], not starting with '-'", strict.Quote(u.Workload))
 		}
 		k.unixPorts(at+".ports", u.Ports)
 	}
@@ -109,30 +110,30 @@ func (k *checker) unix(c Config) {
 
 func (k *checker) unixPorts(path string, ports []UnixPort) {
 	if len(ports) > maxSocketPorts {
-		k.bad(path, "has %d ports; allowed: %d", len(ports), maxSocketPorts)
+		k.Bad(path, "has %d ports; allowed: %d", len(ports), maxSocketPorts)
 		return
 	}
 	names := map[string]bool{}
 	for i, p := range ports {
 		at := path + "[" + strconv.Itoa(i) + "]"
-		if k.spoiled[at] {
+		if k.Spoiled(at) {
 			continue
 		}
 		if !mesh.ValidDiscoveryName(p.PortName) {
-			k.bad(at+".portName", "%s; allowed: 1 to 64 of [a-z0-9_-], not starting with '-'", quote(p.PortName))
+			k.Bad(at+".portName", "%s; allowed: 1 to 64 of [a-z0-9_-], not starting with '-'", strict.Quote(p.PortName))
 		} else if names[p.PortName] {
-			k.bad(at+".portName", "%s stands twice; allowed: each once", quote(p.PortName))
+			k.Bad(at+".portName", "%s stands twice; allowed: each once", strict.Quote(p.PortName))
 		}
 		names[p.PortName] = true
 		if p.DiscoveryName != "" && !mesh.ValidDiscoveryName(p.DiscoveryName) {
-			k.bad(at+".discoveryName", "%s; allowed: 1 to 64 of [a-z0-9_-], not starting with '-', or absent for the port's name", quote(p.DiscoveryName))
+			k.Bad(at+".discoveryName", "%s; allowed: 1 to 64 of [a-z0-9_-], not starting with '-', or absent for the port's name", strict.Quote(p.DiscoveryName))
 		}
 		k.oneOf(at+".protocol", p.Protocol, "http", "http2", "grpc", "tcp")
 		if p.AppPort == 0 {
-			k.bad(at+".appPort", "is 0 or missing; allowed: 1 to 65535, where the application listens")
+			k.Bad(at+".appPort", "is 0 or missing; allowed: 1 to 65535, where the application listens")
 		}
 		if p.Issuer != "" && !issuerForm.MatchString(p.Issuer) {
-			k.bad(at+".issuer", "%s; allowed: the name of an issuer, or absent for plain text", quote(p.Issuer))
+			k.Bad(at+".issuer", "%s; allowed: the name of an issuer, or absent for plain text", strict.Quote(p.Issuer))
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package config
+package strict
 
 import (
 	"fmt"
@@ -17,7 +17,7 @@ import (
 
 // compare holds a node against the Go type that it will be decoded into, and
 // makes null of what does not fit.
-func (k *checker) compare(n *yaml.Node, t reflect.Type, path string) {
+func (d *Document) compare(n *yaml.Node, t reflect.Type, path string) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
@@ -25,26 +25,26 @@ func (k *checker) compare(n *yaml.Node, t reflect.Type, path string) {
 		return
 	}
 	if n.Kind == yaml.AliasNode { // one could contain itself
-		k.spoil(n, path, "is a YAML alias (*%s); allowed: the value itself", n.Value)
+		d.spoil(n, path, "is a YAML alias (*%s); allowed: the value itself", n.Value)
 		return
 	}
 	switch {
 	case t.Kind() == reflect.Struct && n.Kind == yaml.MappingNode:
 		fields := keysOf(t)
-		k.entries(n, path, func(key string) reflect.Type { return fields[key] }, func(key string) string { return k.stranger(key, path, t) })
+		d.entries(n, path, func(key string) reflect.Type { return fields[key] }, func(key string) string { return d.stranger(key, path, t) })
 	case t.Kind() == reflect.Map && n.Kind == yaml.MappingNode:
-		k.entries(n, path, func(string) reflect.Type { return t.Elem() }, nil)
+		d.entries(n, path, func(string) reflect.Type { return t.Elem() }, nil)
 	case t.Kind() == reflect.Slice && n.Kind == yaml.SequenceNode:
 		for i, e := range n.Content {
 			at := path + "[" + strconv.Itoa(i) + "]"
-			k.lines[at] = e.Line
-			k.compare(e, t.Elem(), at)
+			d.lines[at] = e.Line
+			d.compare(e, t.Elem(), at)
 		}
 	case n.Kind != yaml.ScalarNode || t.Kind() == reflect.Struct || t.Kind() == reflect.Map || t.Kind() == reflect.Slice:
-		k.spoil(n, path, "is %s; allowed: %s", found(n), form(t))
+		d.spoil(n, path, "is %s; allowed: %s", found(n), d.form(t))
 	default:
 		if n.Decode(reflect.New(t).Interface()) != nil {
-			k.spoil(n, path, "%s; allowed: %s", found(n), form(t))
+			d.spoil(n, path, "%s; allowed: %s", found(n), d.form(t))
 		}
 	}
 }
@@ -60,14 +60,14 @@ func keysOf(t reflect.Type) map[string]reflect.Type {
 
 // entries compares the values of a mapping, and takes out the pairs whose key
 // is a stranger or stands there already.
-func (k *checker) entries(n *yaml.Node, path string, typeOf func(string) reflect.Type, stranger func(string) string) {
+func (d *Document) entries(n *yaml.Node, path string, typeOf func(string) reflect.Type, stranger func(string) string) {
 	var kept []*yaml.Node
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		at := strings.TrimPrefix(path+"."+oneLine(key.Value), ".")
 		say := func(format string, args ...any) {
-			k.problems = append(k.problems, Problem{k.file, key.Line, at, fmt.Sprintf(format, args...)})
+			d.problems = append(d.problems, Problem{d.file, key.Line, at, fmt.Sprintf(format, args...)})
 		}
 		t := typeOf(key.Value)
 		switch {
@@ -78,22 +78,22 @@ func (k *checker) entries(n *yaml.Node, path string, typeOf func(string) reflect
 			say("%s", stranger(key.Value))
 			continue
 		case seen[key.Value]:
-			say("stands twice (first in line %d); allowed: each key once", k.lines[at])
+			say("stands twice (first in line %d); allowed: each key once", d.lines[at])
 			continue
 		}
-		seen[key.Value], k.lines[at] = true, key.Line
-		k.compare(value, t, at)
+		seen[key.Value], d.lines[at] = true, key.Line
+		d.compare(value, t, at)
 		kept = append(kept, key, value)
 	}
 	n.Content = kept
 }
 
 // stranger says of a key that t does not have where it may belong.
-func (k *checker) stranger(key, path string, t reflect.Type) string {
+func (d *Document) stranger(key, path string, t reflect.Type) string {
 	here := keysOf(t)
 	allowed := "; allowed here: " + strings.Join(slices.Sorted(maps.Keys(here)), ", ")
 	if meant := suggest.Near(key, slices.Sorted(maps.Keys(here))); meant != "" {
-		k.spoiled[strings.TrimPrefix(path+"."+meant, ".")] = true // nobody needs to hear that it is missing
+		d.spoiled[strings.TrimPrefix(path+"."+meant, ".")] = true // nobody needs to hear that it is missing
 		return "is not a key (did you mean " + meant + "?)" + allowed
 	}
 	var under []string
@@ -109,8 +109,8 @@ func (k *checker) stranger(key, path string, t reflect.Type) string {
 		slices.Sort(under)
 		return "is not a key here, but one of " + strings.Join(under, ", ") + ": indent it below that" + allowed
 	}
-	if path != "" && keysOf(reflect.TypeFor[Config]())[key] != nil {
-		k.spoiled[key] = true
+	if path != "" && keysOf(d.root)[key] != nil {
+		d.spoiled[key] = true
 		return "is not a key of " + path + ", but one of the file: begin it in the first column" + allowed
 	}
 	return "is not a key" + allowed
@@ -124,12 +124,12 @@ func found(n *yaml.Node) string {
 	case yaml.SequenceNode:
 		return "a list"
 	default:
-		return quote(n.Value)
+		return Quote(n.Value)
 	}
 }
 
-// quote shows a value, or as much of it as tells which it is.
-func quote(s string) string {
+// Quote shows a value, or as much of it as tells which it is.
+func Quote(s string) string {
 	if len(s) > 80 {
 		return strconv.Quote(s[:80]) + "…"
 	}
@@ -139,18 +139,18 @@ func quote(s string) string {
 // oneLine shows a key as it is written, unless that would garble the message.
 func oneLine(key string) string {
 	if strings.ContainsFunc(key, func(r rune) bool { return !unicode.IsPrint(r) }) || len(key) > 128 {
-		return quote(key)
+		return Quote(key)
 	}
 	return key
 }
 
 // form says what a value of type t looks like.
-func form(t reflect.Type) string {
+func (d *Document) form(t reflect.Type) string {
 	switch {
 	case t == reflect.TypeFor[time.Duration]():
 		return "a duration such as 30s, 5m, 24h"
-	case t == reflect.TypeFor[Config]():
-		return "a mapping that begins, for example, with `namespaces: [demo]`"
+	case t == d.root:
+		return "a mapping that begins, for example, with `" + d.example + "`"
 	case t.Kind() == reflect.Bool:
 		return "true or false"
 	case t.Kind() == reflect.Uint16:
