@@ -74,6 +74,7 @@ var codes = map[string]code{
 	"PB1510": {49, Error, "an authorization refuses the call"},
 	"PB1511": {47, Error, "not every connection to a service is encrypted"},
 	"PB1512": {77, Warning, "calls are denied by an authorization"},
+	"PB1514": {16, Error, "a target outside the mesh resolves into the mesh"},
 	"PB1513": {50, Error, "a gRPC client without a proxy can't call a service"},
 	"PB1601": {2, Error, "the client is not in the mesh"},
 	"PB1602": {3, Error, "the mesh has no such name"},

@@ -75,6 +75,10 @@ func TestRootCauseFirst(t *testing.T) {
 		{"PB1505", "demo/frontend/f1", "10.0.0.9:15000", func(f *Facts) {
 			f.Tasks = map[string]*api.Task{"demo/frontend/f1": {At: noon, Clusters: []api.TaskCluster{{Name: "backend.demo", Hosts: []api.TaskHost{{Address: "10.0.0.9:15000", Failing: []string{"failed_outlier_check"}}}}}}}
 		}},
+		{"PB1514", "api.demo", "api.example:443 resolves to 127.128.1.1:8080", func(f *Facts) {
+			f.Status.Services = append(f.Status.Services, api.Service{Name: "api.demo", External: []string{"api.example:443"}, Aliases: []api.Alias{{DNSName: "api.demo", Port: 8080}}})
+			f.Tasks = map[string]*api.Task{"demo/frontend/f1": {At: noon, Clusters: []api.TaskCluster{{Name: "api.demo", Hosts: []api.TaskHost{{Address: "192.0.2.1:443"}, {Address: "127.128.1.1:8080"}}}}}}
+		}},
 		{"PB1001", "18002", "refused", func(f *Facts) { f.Status, f.Unreachable = nil, "connection refused" }},
 		{"PB1002", "18002", "token", func(f *Facts) { f.Status, f.Denied = nil, "send the admin token" }},
 		{"PB1003", "one", "roots", func(f *Facts) { f.Status.Ready, f.Status.Reasons = false, []string{"issuer: roots"} }},

@@ -49,6 +49,11 @@ func checkTasks(f *Facts, add func(Finding)) {
 		}
 		for _, c := range t.Clusters {
 			ejected(f.Status, node, c, add)
+			if i := slices.IndexFunc(f.Status.Services, func(s api.Service) bool { return s.Name == c.Name }); i >= 0 {
+				if x, is := Inward(node, f.Status.Services[i], c.Hosts); is {
+					add(x)
+				}
+			}
 		}
 	}
 }

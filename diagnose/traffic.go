@@ -2,12 +2,14 @@ package diagnose
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"patchbay/admin/api"
 	"patchbay/internal/count"
+	"patchbay/mesh"
 )
 
 // lately is how long something that was counted is a finding: agents count
@@ -103,4 +105,21 @@ func checkTraffic(f *Facts, add func(Finding)) {
 				}})
 		}
 	}
+}
+
+// Inward reports whether the Envoy of a task has resolved a target outside the
+// mesh to virtual IPs of the mesh.
+func Inward(node string, s api.Service, hosts []api.TaskHost) (Finding, bool) {
+	var inward []string
+	for _, h := range hosts {
+		if a, err := netip.ParseAddrPort(h.Address); err == nil && (mesh.LiveVIPs.Contains(a.Addr()) || mesh.StrictVIPs.Contains(a.Addr())) {
+			inward = append(inward, h.Address)
+		}
+	}
+	if len(s.External) == 0 || len(inward) == 0 {
+		return Finding{}, false
+	}
+	return Complete(Finding{Code: "PB1514", Subject: s.Name, Cause: "in the task of " + node + ", " + strings.Join(s.External, ", ") + " resolves to " + strings.Join(inward, ", "),
+		Evidence: []string{mesh.LiveVIPs.Masked().String() + " and " + mesh.StrictVIPs.String() + " are virtual IPs, which lead back to its own sidecar"},
+		Fix:      []string{"getent hosts NAME    (in the task: its hosts file, then its resolver)", "name a host that is outside in `external` of the control plane's file, or mend the name's record"}}), true
 }

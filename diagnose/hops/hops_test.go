@@ -71,6 +71,9 @@ func TestEachHop(t *testing.T) {
 		{"PB1607", "name", client, address, func(f *diagnose.Facts) {
 			f.Status.Services[0].External, f.Status.Services[0].Callers = []string{"api.example:443"}, []string{"till"}
 		}},
+		{"PB1514", "endpoints", client, address, func(f *diagnose.Facts) {
+			f.Status.Services[0].External, f.Tasks[client].Clusters[0].Hosts[0].Address = []string{"api.example:443"}, "127.255.0.7:443"
+		}},
 		{"PB1606", "name", client, address, func(f *diagnose.Facts) { f.Status.Sidecars[1].Agent.Dependencies = []string{"db"} }},
 		{"", "", client, address, func(f *diagnose.Facts) { f.Status.Sidecars[1].Agent.Dependencies = []string{"backend", "db"} }},
 		{"PB1203", "endpoints", client, address, func(f *diagnose.Facts) {

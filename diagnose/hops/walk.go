@@ -135,6 +135,11 @@ func (w *walker) endpoints() bool {
 	const hop = "endpoints"
 	s := w.to.one
 	if len(s.External) > 0 {
+		if w.current != nil {
+			if x, is := diagnose.Inward(w.Client, *s, w.current.Hosts); is {
+				return w.fail(hop, "outside the mesh: "+strings.Join(s.External, ", ")+", which are in it", x)
+			}
+		}
 		return w.ok(hop, "outside the mesh: %s", strings.Join(s.External, ", "))
 	}
 	if diagnose.Total(s.Endpoints) == 0 || s.Endpoints["UNHEALTHY"] == diagnose.Total(s.Endpoints) {
