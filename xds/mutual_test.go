@@ -233,6 +233,7 @@ func TestAuthorizationByWorkloadMethodAndPath(t *testing.T) {
 		{"prod/web", "GET", "/v1", 200}, {"prod/web", "GET", "/v1/x?q=1", 200}, {"prod/web", "GET", "/v10", 403}, {"prod/web", "POST", "/v1", 403},
 		{"prod/web", "GET", "/files/a", 200}, {"prod/web", "GET", "/files", 403}, {"prod/web", "GET", "/", 403},
 		{"prod/web", "GET", "/v1/../admin", 403}, {"prod/web", "GET", "//v1/x", 200}, {"prod/web", "GET", "/v1/%2e%2e/admin", 403}, {"prod/web", "GET", "/v1/..%2fadmin", 400},
+		{"prod/web", "GET", "/v1/..;/admin", 403}, {"prod/web", "GET", "/v1/%2e%2e;/admin", 403}, {"prod/web", "GET", "/v1/x;y/z", 200},
 		{"other/web", "GET", "/v1", 403}, {"prod/webs", "GET", "/v1", 403}, {"ops/admin", "DELETE", "/anything", 200},
 		{"", "GET", "/v1", 403}, {"", "GET", "/healthz", 200}, {"other/web", "PUT", "/healthz", 200},
 		{"other/web", "GET", "/members", 200}, {"", "GET", "/members", 403},

@@ -133,7 +133,7 @@ func permission(r policy.Rule) *rbacv3.Permission {
 		}
 		all = append(all, either(methods))
 	}
-	var paths []*rbacv3.Permission
+	var paths, below []*rbacv3.Permission
 	for _, p := range r.Paths {
 		paths = append(paths, path(exactly(p)))
 	}
@@ -142,15 +142,23 @@ func permission(r policy.Rule) *rbacv3.Permission {
 			paths = append(paths, path(exactly(p)))
 			p += "/"
 		}
-		paths = append(paths, path(beginning(p)))
+		below = append(below, path(beginning(p)))
+	}
+	if below != nil {
+		climbs := path(&matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Contains{Contains: policy.Climb}})
+		paths = append(paths, both([]*rbacv3.Permission{either(below), {Rule: &rbacv3.Permission_NotRule{NotRule: climbs}}}))
 	}
 	if paths != nil {
 		all = append(all, either(paths))
 	}
-	switch len(all) {
-	case 0:
+	if all == nil {
 		return &rbacv3.Permission{Rule: &rbacv3.Permission_Any{Any: true}}
-	case 1:
+	}
+	return both(all)
+}
+
+func both(all []*rbacv3.Permission) *rbacv3.Permission {
+	if len(all) == 1 {
 		return all[0]
 	}
 	return &rbacv3.Permission{Rule: &rbacv3.Permission_AndRules{AndRules: &rbacv3.Permission_Set{Rules: all}}}
