@@ -148,8 +148,8 @@ func TestWhatIsTriedAgain(t *testing.T) {
 		{`{"preset": "envoy", "retries": {"max": 1, "on": ["503"]}}`, "/503", 503, 2},
 		{`{}`, "/unavailable", 200, 3},
 		{`{"retries": {"on": ["cancelled"]}}`, "/unavailable", 200, 1},
-		{`{"retries": {"max": 1, "perTry": "200ms", "on": ["reset"]}}`, "/hang", 504, 2},
-		{`{"retries": {"max": 1, "perTry": "200ms"}}`, "/hang", 504, 1}, // it has reached the application
+		{`{"retries": {"max": 1, "perTry": "400ms", "on": ["reset"]}}`, "/hang", 504, 2},
+		{`{"retries": {"max": 1, "perTry": "400ms"}}`, "/hang", 504, 1}, // it has reached the application
 	}
 	calls := make([]atomic.Int64, len(rows))
 	var services []*mesh.Service

@@ -3,6 +3,7 @@ package xds
 import (
 	"io"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,12 +28,12 @@ func TestTimesOfAPolicy(t *testing.T) {
 		}
 	})
 	greeted, _ := greeter(t)
-	routed := under(t, "routed", `{"routes": [{"match": {"path": "/brief"}, "timeout": {"perRequest": "200ms"}}, {"match": {"path": "/begun"}, "timeout": {"idle": "200ms"}}]}`, app)
+	routed := under(t, "routed", `{"routes": [{"match": {"path": "/brief"}, "timeout": {"perRequest": "200ms"}}, {"match": {"path": "/begun"}, "timeout": {"idle": "1s"}}]}`, app)
 	quiet, late, raw := under(t, "quiet", `{}`, app), under(t, "late", `{}`, app), under(t, "raw", `{}`, greeted)
 	raw.Protocol = mesh.TCP
 	c.store.SetServices("prod", []*mesh.Service{routed, quiet, late, raw})
 	c.policies = map[string]*policy.Policy{
-		"quiet": wants(t, `{"timeout": {"idle": "200ms"}}`), "raw": wants(t, `{"timeout": {"idle": "200ms"}}`),
+		"quiet": wants(t, `{"timeout": {"idle": "1s"}}`), "raw": wants(t, `{"timeout": {"idle": "1s"}}`),
 		"late": wants(t, `{"fault": {"delay": {"duration": "300ms", "percent": 100}}}`),
 	}
 	c.task(t, "prod/web/1", "")
@@ -42,15 +43,19 @@ func TestTimesOfAPolicy(t *testing.T) {
 	if code := codeOf(patient, routed.Aliases[0], "/brief"); code != http.StatusGatewayTimeout {
 		t.Errorf("beyond the time of its route: %d", code)
 	}
+	var silent sync.WaitGroup
 	for n, a := range map[string]mesh.Alias{"the route": routed.Aliases[0], "the caller": quiet.Aliases[0]} {
-		resp, err := patient.Get("http://" + vip(a) + "/begun") //nolint:noctx // the client has a limit
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := io.ReadAll(resp.Body); err == nil || string(got) != "so far" {
-			t.Errorf("an answer that stops for longer than %s allows: %q, %v", n, got, err)
-		}
-		resp.Body.Close()
+		silent.Go(func() {
+			resp, err := patient.Get("http://" + vip(a) + "/begun") //nolint:noctx // the client has a limit
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer resp.Body.Close()
+			if got, err := io.ReadAll(resp.Body); err == nil || string(got) != "so far" {
+				t.Errorf("an answer that stops for longer than %s allows: %q, %v", n, got, err)
+			}
+		})
 	}
 	conn, said, err := greeting(raw.Aliases[0])
 	if err != nil || said != "hello" {
@@ -60,6 +65,7 @@ func TestTimesOfAPolicy(t *testing.T) {
 	if got, err := io.ReadAll(conn); err != nil || len(got) != 0 {
 		t.Errorf("a connection that is silent for longer than the caller allows: %q, %v", got, err)
 	}
+	silent.Wait()
 	began := time.Now()
 	if code := codeOf(patient, late.Aliases[0], "/"); code != http.StatusOK || time.Since(began) < 250*time.Millisecond {
 		t.Errorf("%d after %v, want a delay", code, time.Since(began))

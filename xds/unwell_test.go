@@ -31,42 +31,55 @@ func TestServerErrorsLeaveAnEndpointOut(t *testing.T) {
 		fmt.Fprint(w, "bad")
 	})
 	good := backend(t, "good")
-	const counts = `{"outlierDetection": {"serverErrors": 3, "interval": "1s", "baseEjection": "1s", "maxEjection": "2s"%s}}`
-	rows := []struct {
-		name, policy string
-		errors       int64 // of 40 calls, that the application answers
-		endpoints    []netip.AddrPort
-	}{
-		{"counted", fmt.Sprintf(counts, ""), 3, []netip.AddrPort{bad, good}},
-		{"spared", fmt.Sprintf(counts, `, "maxPercent": 0`), 20, []netip.AddrPort{bad, good}},
-		{"ignored", `{}`, 20, []netip.AddrPort{bad, good}},
-	}
-	var services []*mesh.Service
-	for _, r := range rows {
-		services = append(services, under(t, r.name, r.policy, r.endpoints...))
-	}
-	c.store.SetServices("prod", services)
+	const counts = `{"outlierDetection": {"serverErrors": 3, "interval": "1s", %s}}`
+	counted := under(t, "counted", fmt.Sprintf(counts, `"baseEjection": "1h", "maxEjection": "2h"`), bad, good)
+	brief := under(t, "brief", fmt.Sprintf(counts, `"baseEjection": "1s", "maxEjection": "1s"`), bad, good)
+	spared, ignored := under(t, "spared", fmt.Sprintf(counts, `"maxPercent": 0`), bad, good), under(t, "ignored", `{}`, bad, good)
+	c.store.SetServices("prod", []*mesh.Service{counted, brief, spared, ignored})
 	e := c.task(t, "prod/web/1", "")
-	for i, r := range rows {
-		seen := int64(0)
-		for range 40 {
-			if codeOf(patient, services[i].Aliases[0], "/") != http.StatusOK {
-				seen++
+	errors := func(s *mesh.Service, calls int) (n int) {
+		for range calls {
+			if codeOf(patient, s.Aliases[0], "/") != http.StatusOK {
+				n++
 			}
 		}
-		if seen != r.errors {
-			t.Errorf("%s: %d errors, want %d", r.policy, seen, r.errors)
+		return n
+	}
+	leftOut := func(s *mesh.Service) float64 {
+		return e.Stats(t)["cluster."+s.Name.String()+".outlier_detection.ejections_enforced_consecutive_5xx"]
+	}
+	const calls = 20
+	for _, s := range []*mesh.Service{counted, brief} {
+		if n := errors(s, calls); n < 3 {
+			t.Errorf("%s: left out after %d errors, want 3", s.Name, n)
+		}
+		eventually(t, func() error { // another thread of Envoy's does it
+			if leftOut(s) == 0 {
+				return fmt.Errorf("%s is not left out", s.Name)
+			}
+			return nil
+		})
+	}
+	if n := errors(counted, calls); n != 0 {
+		t.Errorf("left out for an hour: %d errors of %d calls", n, calls)
+	}
+	for _, s := range []*mesh.Service{spared, ignored} {
+		if n, out := errors(s, calls), leftOut(s); n != calls/2 || out != 0 {
+			t.Errorf("%s: %d errors of %d calls, and %v are left out", s.Name, n, calls, out)
 		}
 	}
 	well.Store(true)
-	envoytest.Eventually(t, time.Minute, func() error { // the second time it is left out for longer, at most two seconds
-		if got := shares(t, services[0].Aliases[0], 10); got["bad"] == 0 {
-			return fmt.Errorf("%v", got)
+	envoytest.Eventually(t, time.Minute, func() error {
+		if got := shares(t, brief.Aliases[0], 10); got["bad"] == 0 {
+			return fmt.Errorf("well again, and after its time: %v", got)
 		}
 		return nil
 	})
+	if got := shares(t, counted.Aliases[0], 10); got["bad"] != 0 {
+		t.Errorf("well again, before its time: %v", got)
+	}
 	page, err := e.Get("/config_dump?resource=dynamic_active_clusters&name_regex=" + "counted.prod")
-	if err != nil || !strings.Contains(strings.Join(strings.Fields(page), ""), `"max_ejection_time":"2s"`) {
+	if err != nil || !strings.Contains(strings.Join(strings.Fields(page), ""), `"max_ejection_time":"7200s"`) {
 		t.Errorf("%v\n%s", err, page)
 	}
 }
