@@ -2,7 +2,6 @@ package sidecar
 
 import (
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +9,7 @@ import (
 	"patchbay/agentapi"
 	"patchbay/declare"
 	"patchbay/mesh"
+	"patchbay/sidecar/strict"
 )
 
 func TestNamesOfAStrictTaskAreFrozen(t *testing.T) {
@@ -46,8 +46,8 @@ func TestNamesOfAStrictTaskAreFrozen(t *testing.T) {
 		t.Errorf("another task has %v, %v", a.frozen(), err)
 	}
 	a.thaw()
-	if _, err := os.Stat(a.frozenPath()); err == nil {
-		t.Error("the names outlive their task")
+	if list, err := strict.Kept(a.cfg.State, a.cfg.Task); list != nil || err != nil {
+		t.Errorf("the names outlive their task: %v, %v", list, err)
 	}
 }
 
