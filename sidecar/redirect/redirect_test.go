@@ -142,6 +142,7 @@ func TestConnectionsArrive(t *testing.T) {
 		} else if !regexp.MustCompile(`ip ttl 50 counter packets [1-9].* drop`).MatchString(all) {
 			return fmt.Errorf("nothing was dropped: %s", all)
 		}
+		envoys.Timeout = time.Minute
 		c, err := envoys.Dial("tcp", "127.0.0.1:8080")
 		if err != nil {
 			return fmt.Errorf("what is no VIP: %w", err)
