@@ -66,6 +66,13 @@ var mayImport = map[string][]string{
 	"inspect":             {"admin/api", "xds"},
 	"inspect/forecast":    {"admin/api", "xds", "inspect/compare"},
 	"inspect/plan":        {"admin/api", "declare", "inject"},
+	"registry/host":       {"registry", "config", "internal/etcdclient"},
+
+	"controlplane": {"admin", "agentapi", "agents", "audit", "config", "discovery", "external", "fault", "identity", "internal/etcdclient", "internal/health",
+		"pki", "registrar", "registry", "replicas", "shift", "telemetry", "xds"},
+	"controlplane/answers": {"admin", "agentapi", "agents", "audit", "config", "diagnose", "discovery", "external", "fault", "inspect", "internal/health",
+		"pki", "registrar", "rehearse", "replicas", "shift", "tap", "xds"},
+	"controlplane/metrics": {"agents", "diagnose", "discovery", "internal/health", "pki", "replicas"},
 }
 
 // standardOnly lists the packages that use nothing but the standard library.

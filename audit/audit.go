@@ -28,6 +28,9 @@ import (
 	"time"
 )
 
+// File is the audit log of the control plane whose data directory this is.
+func File(data string) string { return filepath.Join(data, "audit.log") }
+
 // Kinds of events.
 const (
 	CertificateIssued  = "certificate.issued"  // of a service

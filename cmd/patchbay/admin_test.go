@@ -21,7 +21,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
-	"patchbay/config"
+	"patchbay/controlplane"
 	"patchbay/identity/join"
 	"patchbay/internal/envoytest"
 	"patchbay/mesh"
@@ -65,7 +65,7 @@ func (p *plane) has(method string) []string {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	token, err := adminToken(p.cfg)
+	token, err := controlplane.AdminToken(p.cfg)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -146,22 +146,5 @@ func (p *plane) nack(meanwhile ...func()) {
 	})
 	for _, f := range meanwhile {
 		f()
-	}
-}
-
-// TestAShortAdminToken is refused, with what is allowed; one of ours is not.
-func TestAShortAdminToken(t *testing.T) {
-	var c config.Config
-	c.Data = t.TempDir()
-	if token, err := adminToken(c); err != nil || len(token) < tokenLeast {
-		t.Errorf("%q, %v", token, err)
-	}
-	for _, text := range []string{"", "a\n", "fifteen-letters"} {
-		if err := os.WriteFile(adminTokenFile(c.Data), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := adminToken(c); err == nil || !strings.Contains(err.Error(), "allowed: 16 or more. Remove the file") {
-			t.Errorf("%q: %v", text, err)
-		}
 	}
 }

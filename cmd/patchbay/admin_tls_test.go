@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"patchbay/config"
+	"patchbay/controlplane"
 	"patchbay/internal/envoytest"
 	"patchbay/internal/testca"
 )
@@ -89,7 +90,7 @@ func TestAdminMutualTLS(t *testing.T) {
 		}
 		return nil
 	})
-	token, err := adminToken(p.cfg)
+	token, err := controlplane.AdminToken(p.cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +186,7 @@ func (p *plane) adminCommands(t *testing.T, operators *testca.CA, base, dir stri
 	if out, exit := execute(t, "status"); exit != 0 {
 		t.Errorf("by the environment: %d\n%s", exit, out)
 	}
-	if out, exit := execute(t, "serve", "health", "--admin", "unix:"+adminSocket(p.cfg.Data)); exit != 0 || out != "ready\n" {
+	if out, exit := execute(t, "serve", "health", "--admin", "unix:"+controlplane.AdminSocket(p.cfg.Data)); exit != 0 || out != "ready\n" {
 		t.Errorf("serve health: %d %s", exit, out)
 	}
 }

@@ -4,21 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"path/filepath"
-	"strings"
-	"sync"
 
 	"github.com/spf13/cobra"
 
-	"patchbay/admin"
 	"patchbay/audit"
 	"patchbay/internal/count"
 )
-
-// auditFile is the audit log of a control plane.
-func auditFile(data string) string { return filepath.Join(data, "audit.log") }
 
 func newAuditCmd() *cobra.Command {
 	c := &cobra.Command{
@@ -98,64 +89,3 @@ func printAudit(w io.Writer, file string, r audit.Report, asJSON bool) error {
 	}
 	return nil
 }
-
-// adminHandler serves the admin interface, and has the audit log told of every
-// action and of everybody who was refused.
-func (c *control) adminHandler(o admin.Options) http.Handler {
-	h := admin.Handler(o)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasPrefix(r.URL.Path, "/api/") {
-			h.ServeHTTP(w, r) // reading, and gRPC
-			return
-		}
-		seen := &statusWriter{ResponseWriter: w}
-		seen.begun = sync.OnceFunc(func() { c.auditCall(r, seen.status) })
-		h.ServeHTTP(seen, r)
-		seen.WriteHeader(http.StatusOK) // of an answer without a word
-	})
-}
-
-// auditCall records an action, and every caller without its token, when its
-// answer begins: some go on for long.
-func (c *control) auditCall(r *http.Request, status int) {
-	if r.Method != http.MethodPost && status != http.StatusUnauthorized {
-		return
-	}
-	e := audit.Event{Kind: audit.AdminCall, Actor: "operator", Method: r.Method + " " + r.URL.Path, Subject: r.URL.RawQuery, Decision: audit.Allowed, Reason: fmt.Sprint("status ", status)}
-	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		e.Peer = host
-	}
-	if t := r.TLS; t != nil && len(t.VerifiedChains) > 0 {
-		e.Actor += " " + t.VerifiedChains[0][0].Subject.String()
-	}
-	if status >= http.StatusBadRequest {
-		e.Decision = audit.Denied
-	}
-	if status == http.StatusUnauthorized {
-		e.Actor = ""
-	}
-	c.audit.Record(e)
-}
-
-type statusWriter struct {
-	http.ResponseWriter
-	status int // 0 before the answer begins
-	begun  func()
-}
-
-func (w *statusWriter) WriteHeader(status int) {
-	if w.status != 0 {
-		return
-	}
-	w.status = status
-	w.begun()
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *statusWriter) Write(b []byte) (int, error) {
-	w.WriteHeader(http.StatusOK)
-	return w.ResponseWriter.Write(b)
-}
-
-// Unwrap lets http.ResponseController through.
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -127,11 +127,11 @@ func documented(t *testing.T, arn string) []wire.Statement {
 // audited holds the audit log against what has happened in TestOnAWS.
 func (p *plane) audited(issuer string) {
 	p.t.Helper()
-	r, err := audit.Verify(auditFile(p.cfg.Data), audit.Anchor{})
+	r, err := audit.Verify(audit.File(p.cfg.Data), audit.Anchor{})
 	if err != nil || len(r.Problems) > 0 {
 		p.t.Errorf("%v, %v", r.Problems, err)
 	}
-	text, err := os.ReadFile(auditFile(p.cfg.Data))
+	text, err := os.ReadFile(audit.File(p.cfg.Data))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestJoinByTaskRole(t *testing.T) {
 	if err := renew(); status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "is STOPPED") {
 		t.Errorf("renewal of a stopped task: %v", err)
 	}
-	text, err := os.ReadFile(auditFile(p.cfg.Data))
+	text, err := os.ReadFile(audit.File(p.cfg.Data))
 	if err != nil || !strings.Contains(string(text), `"kind":"node.enrolled"`) || !strings.Contains(string(text), `"method":"iam"`) {
 		t.Errorf("audit log: %v\n%s", err, text)
 	}

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/audit"
+	"patchbay/controlplane"
 	"patchbay/pki/secret"
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/csds"
@@ -68,7 +70,7 @@ func (p *plane) keys(m *member) (out [][]byte) {
 // secrets are all that a mesh has, in words.
 func (p *plane) secrets(all ...*member) map[string][]byte {
 	p.t.Helper()
-	token, err := adminToken(p.cfg)
+	token, err := controlplane.AdminToken(p.cfg)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -193,7 +195,7 @@ func (p *plane) noSecretIsShown(front, back *member, alias uint16, said map[stri
 		}
 	}
 	said["logs"] = []byte(front.log.String() + back.log.String())
-	for _, file := range []string{p.log, auditFile(p.cfg.Data)} {
+	for _, file := range []string{p.log, audit.File(p.cfg.Data)} {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -238,7 +240,7 @@ func (p *plane) reads(method, path, body string, lasts time.Duration) []byte {
 		p.t.Error(err)
 		return nil
 	}
-	token, err := adminToken(p.cfg)
+	token, err := controlplane.AdminToken(p.cfg)
 	if err != nil {
 		p.t.Error(err)
 	}

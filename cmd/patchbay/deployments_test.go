@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/audit"
 	"patchbay/internal/envoytest"
 )
 
@@ -205,7 +206,7 @@ func (p *plane) needsToken() {
 		t.Errorf("without the token: %s", resp.Status)
 	}
 	envoytest.Eventually(t, 5*time.Second, func() error {
-		log, err := os.ReadFile(auditFile(p.cfg.Data))
+		log, err := os.ReadFile(audit.File(p.cfg.Data))
 		if err == nil && strings.Count(string(log), "POST /api/v1/shift") < 10 {
 			err = fmt.Errorf("the audit log has\n%s", log)
 		}

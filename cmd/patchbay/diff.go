@@ -116,7 +116,7 @@ func (w change) plan() (out api.Plan, err error) {
 	if w.config != "" {
 		cfg, err := config.Load(w.config)
 		if err == nil {
-			out.Config, err = configKeys(cfg)
+			out.Config, err = cfg.Keys()
 		}
 		errs = append(errs, err)
 	}

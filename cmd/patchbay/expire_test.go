@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"patchbay/admin/api"
+	"patchbay/controlplane"
 	"patchbay/internal/envoytest"
 	"patchbay/sidecar/envoy"
 )
@@ -28,7 +29,7 @@ func (p *plane) expires(front *member, alias uint16) {
 		root := newRoot()
 		root.SetOut(out)
 		root.SetErr(out)
-		root.SetArgs([]string{"fault", "expire", "backend.demo", "--life", "4s", "--for", "2m", "--admin", "unix:" + adminSocket(p.cfg.Data), "-o", "json"})
+		root.SetArgs([]string{"fault", "expire", "backend.demo", "--life", "4s", "--for", "2m", "--admin", "unix:" + controlplane.AdminSocket(p.cfg.Data), "-o", "json"})
 		done <- root.ExecuteContext(ctx)
 	}
 	go begin()

@@ -113,7 +113,7 @@ func (o *operator) fault(c *cobra.Command, w fault.Wanted, args []string) error 
 		return hint(err)
 	}
 	// After Ctrl-C, too, what happened is reported: the fault is over by now.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), askTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), reportTime)
 	defer cancel()
 	rows, err := outcome(ctx, client, before)
 	if err != nil {
@@ -125,6 +125,9 @@ func (o *operator) fault(c *cobra.Command, w fault.Wanted, args []string) error 
 	p.Fault(rows)
 	return nil
 }
+
+// reportTime bounds the questions after a fault.
+const reportTime = 15 * time.Second
 
 // outcome asks until every sidecar that was asked before answers again, or ctx
 // ends.

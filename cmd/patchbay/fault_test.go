@@ -7,12 +7,10 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync/atomic"
-	"testing"
 
 	"patchbay/admin/api"
-	"patchbay/config"
+	"patchbay/controlplane"
 	"patchbay/internal/envoytest"
 )
 
@@ -47,7 +45,7 @@ func (p *plane) faults(front *member, alias uint16) {
 	root := newRoot()
 	root.SetOut(out)
 	root.SetErr(out)
-	root.SetArgs([]string{"fault", "abort", "backend.demo", "418", "--admin", "unix:" + adminSocket(p.cfg.Data), "-o", "json"})
+	root.SetArgs([]string{"fault", "abort", "backend.demo", "418", "--admin", "unix:" + controlplane.AdminSocket(p.cfg.Data), "-o", "json"})
 	done := make(chan error, 1)
 	go func() { done <- root.ExecuteContext(ctx) }()
 	get(418)
@@ -77,21 +75,4 @@ func (p *plane) faults(front *member, alias uint16) {
 	p.prints(exitDone, `began: the control plane ends and starts again`, "fault", "restart", "--for", "5s")
 	p.prints(exitDone, `demo/frontend/f1 has what it should have`, "diff", "f1")
 	get(200)
-}
-
-// TestFaultsAreForLocalMeshes: where the registry is another's, none is made.
-func TestFaultsAreForLocalMeshes(t *testing.T) {
-	cfg := config.Default()
-	cfg.CloudMap = &config.CloudMap{}
-	if why := noFaults(cfg); !strings.Contains(why, "AWS Cloud Map") {
-		t.Errorf("%q", why)
-	}
-	cfg.Registry = &config.Registry{}
-	if why := noFaults(cfg); why != "" {
-		t.Errorf("%q", why)
-	}
-	cfg.Registry.Etcd = &config.Etcd{}
-	if why := noFaults(cfg); !strings.Contains(why, "etcd") {
-		t.Errorf("%q", why)
-	}
 }

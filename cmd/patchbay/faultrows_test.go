@@ -24,6 +24,7 @@ import (
 	"patchbay/admin/api"
 	"patchbay/agentapi"
 	"patchbay/config"
+	"patchbay/controlplane/answers"
 	"patchbay/discovery"
 	"patchbay/identity"
 	"patchbay/identity/join"
@@ -277,9 +278,9 @@ func (r *rows) during(row string, x target, f func()) {
 	}
 }
 
-func (r *rows) status(p *plane, service string) (found serviceAnswer) {
+func (r *rows) status(p *plane, service string) (found answers.Service) {
 	r.t.Helper()
-	var all []namespaceAnswer
+	var all []answers.Namespace
 	if err := json.Unmarshal(p.get("/api/v1/namespaces"), &all); err != nil {
 		r.t.Fatal(err)
 	}
@@ -292,7 +293,7 @@ func (r *rows) status(p *plane, service string) (found serviceAnswer) {
 }
 
 // until waits for a condition on the status of a service.
-func (r *rows) until(what string, p *plane, service string, ok func(serviceAnswer) bool) {
+func (r *rows) until(what string, p *plane, service string, ok func(answers.Service) bool) {
 	r.t.Helper()
 	envoytest.Eventually(r.t, 45*time.Second, func() error {
 		if s := r.status(p, service); !ok(s) {
@@ -343,7 +344,7 @@ func TestRegistryRows(t *testing.T) {
 		r.offer("steady", fmt.Sprintf("t%d", i+1), "default", app)
 	}
 	steady := r.caller("steady")
-	r.until("four endpoints", r.a, "steady", func(s serviceAnswer) bool { return s.Endpoints == 4 })
+	r.until("four endpoints", r.a, "steady", func(s answers.Service) bool { return s.Endpoints == 4 })
 	r.registryRows(steady)
 	r.replicaRow(steady)
 }
@@ -363,7 +364,7 @@ func TestCertificateRows(t *testing.T) {
 
 // registryRows are F4 to F6.
 func (r *rows) registryRows(steady target) {
-	whole := func(s serviceAnswer) bool { return s.Endpoints == 4 }
+	whole := func(s answers.Service) bool { return s.Endpoints == 4 }
 	r.during("F4, throttled, broken, silent", steady, func() {
 		const each = 5 * time.Second
 		for _, ill := range []func(string, http.ResponseWriter, *http.Request) bool{
@@ -392,12 +393,12 @@ func (r *rows) registryRows(steady target) {
 			}
 		}
 		r.doors[0].is(nil)
-		r.until("F4: live again", r.a, "steady", func(s serviceAnswer) bool { return whole(s) && s.Source == discovery.Live && s.Error == "" })
+		r.until("F4: live again", r.a, "steady", func(s answers.Service) bool { return whole(s) && s.Source == discovery.Live && s.Error == "" })
 	})
 	r.during("F5, nothing for 12 s", steady, func() {
 		r.doors[0].is(r.doors[0].thinned(0))
 		r.hint("steady")
-		r.until("F5: held", r.a, "steady", func(s serviceAnswer) bool { return s.Held == 4 && whole(s) })
+		r.until("F5: held", r.a, "steady", func(s answers.Service) bool { return s.Held == 4 && whole(s) })
 		for end := time.Now().Add(12 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) { //nolint:forbidigo // as long as the row says
 			if s := r.status(r.a, "steady"); !whole(s) {
 				r.t.Fatalf("F5: endpoints were lost: %+v", s)
@@ -405,14 +406,14 @@ func (r *rows) registryRows(steady target) {
 		}
 		r.doors[0].is(nil)
 		r.hint("steady")
-		r.until("F5: over", r.a, "steady", func(s serviceAnswer) bool { return s.Held == 0 && whole(s) })
+		r.until("F5: over", r.a, "steady", func(s answers.Service) bool { return s.Held == 0 && whole(s) })
 	})
 	r.during("F6, three of four gone in one answer", steady, func() {
 		r.doors[0].is(r.doors[0].thinned(1))
 		r.hint("steady")
-		r.until("F6: held", r.a, "steady", func(s serviceAnswer) bool { return s.Held > 0 })
+		r.until("F6: held", r.a, "steady", func(s answers.Service) bool { return s.Held > 0 })
 		r.doors[0].is(nil) // the second answer does not confirm it
-		r.until("F6: over", r.a, "steady", func(s serviceAnswer) bool { return s.Held == 0 && whole(s) })
+		r.until("F6: over", r.a, "steady", func(s answers.Service) bool { return s.Held == 0 && whole(s) })
 	})
 }
 
@@ -431,13 +432,13 @@ func (r *rows) certificates() {
 		}
 		return ""
 	}
-	leaf := func() (certificateAnswer, bool) {
+	leaf := func() (answers.Certificate, bool) {
 		for _, c := range r.answer().Services {
 			if c.Service == "short.demo" {
 				return c, c.Serial != ""
 			}
 		}
-		return certificateAnswer{}, false
+		return answers.Certificate{}, false
 	}
 	before, ok := leaf()
 	if !ok {
@@ -489,7 +490,7 @@ func (r *rows) certificates() {
 	t.Logf("F8: called again %s after the CA came back", time.Since(began).Round(100*time.Millisecond))
 }
 
-func (r *rows) answer() (a certificatesAnswerForm) {
+func (r *rows) answer() (a answers.Certificates) {
 	if err := json.Unmarshal(r.a.get("/api/v1/certificates"), &a); err != nil {
 		r.t.Error(err)
 	}
@@ -503,7 +504,7 @@ func (r *rows) replicaRow(steady target) {
 	r.doors[1].is(away(503, ""))
 	app, hits := hello()
 	r.offer("steady", "t5", "default", app)
-	r.until("F34: five endpoints", r.a, "steady", func(s serviceAnswer) bool { return s.Endpoints == 5 })
+	r.until("F34: five endpoints", r.a, "steady", func(s answers.Service) bool { return s.Endpoints == 5 })
 	envoytest.Eventually(t, 30*time.Second, func() error {
 		status, body := r.b.ask("/readyz")
 		if status == http.StatusOK || !strings.Contains(string(body), "another replica has a newer answer") {
@@ -519,7 +520,7 @@ func (r *rows) replicaRow(steady target) {
 			t.Error("F34: the newest endpoint was removed by the older view")
 		}
 		r.doors[1].is(nil)
-		r.until("F34: caught up", r.b, "steady", func(s serviceAnswer) bool { return s.Endpoints == 5 })
+		r.until("F34: caught up", r.b, "steady", func(s answers.Service) bool { return s.Endpoints == 5 })
 		envoytest.Eventually(t, 40*time.Second, func() error {
 			_, body := r.b.ask("/api/v1/sidecars")
 			var all []map[string]any

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"patchbay/config"
+	"patchbay/controlplane"
 	"patchbay/internal/envoytest"
 	"patchbay/sidecar"
 )
@@ -91,7 +92,7 @@ func (g *guide) shell(workload, commands, shows string) {
 	envoytest.Eventually(t, time.Minute, func() error {
 		cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", commands)
 		cmd.Dir = g.bin
-		cmd.Env = append(os.Environ(), "PATH="+g.bin+":"+os.Getenv("PATH"), "PATCHBAY_ADMIN=unix:"+adminSocket(g.p.cfg.Data), "CURL_HOME="+g.names(m))
+		cmd.Env = append(os.Environ(), "PATH="+g.bin+":"+os.Getenv("PATH"), "PATCHBAY_ADMIN=unix:"+controlplane.AdminSocket(g.p.cfg.Data), "CURL_HOME="+g.names(m))
 		out, err := cmd.CombinedOutput()
 		if ended, is := errors.AsType[*exec.ExitError](err); is && ended.ExitCode() == exitProblems && shows != "" {
 			err = nil // it has found something

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"patchbay/admin/api"
+	"patchbay/controlplane"
 	"patchbay/internal/envoytest"
 	"patchbay/mesh"
 )
@@ -91,7 +92,7 @@ func (p *plane) xdsWatch() {
 	root := newRoot()
 	root.SetOut(&b)
 	root.SetErr(&b)
-	root.SetArgs([]string{"xds", "watch", "f1", "-o", "json", "--admin", "unix:" + adminSocket(p.cfg.Data)})
+	root.SetArgs([]string{"xds", "watch", "f1", "-o", "json", "--admin", "unix:" + controlplane.AdminSocket(p.cfg.Data)})
 	done := make(chan error, 1)
 	go func() { done <- root.ExecuteContext(ctx) }()
 	n := 0

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"patchbay/audit"
 	"patchbay/config"
 	"patchbay/internal/awsfake/ec2"
 	"patchbay/internal/awsfake/imds"
@@ -59,8 +60,8 @@ func (m *machine) listen(addr string) net.Listener {
 	return r.l
 }
 
-// answers serves until the test ends.
-func answers(t *testing.T, l net.Listener, h http.Handler) {
+// serveAt serves until the test ends.
+func serveAt(t *testing.T, l net.Listener, h http.Handler) {
 	t.Helper()
 	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
 	go s.Serve(l) //nolint:errcheck // it is closed
@@ -71,7 +72,7 @@ func answers(t *testing.T, l net.Listener, h http.Handler) {
 func (m *machine) metadata(i imds.Instance) {
 	m.t.Helper()
 	m.run("ip", "-n", m.ns, "addr", "add", "169.254.169.254/32", "dev", "lo")
-	answers(m.t, m.listen("169.254.169.254:80"), imds.New(i))
+	serveAt(m.t, m.listen("169.254.169.254:80"), imds.New(i))
 }
 
 // aws is STS and EC2, with the machine as one of its instances.
@@ -85,7 +86,7 @@ func (m *machine) aws() (*ec2.EC2, string) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	answers(m.t, l, s)
+	serveAt(m.t, l, s)
 	return e, "http://" + l.Addr().String()
 }
 
@@ -125,7 +126,7 @@ func TestInstanceJoinsByItsRole(t *testing.T) {
 	m.calls()
 	p.adminSays("/api/v1/status", "euw1-az2")
 	m.users(agent.Process.Pid)
-	text, err := os.ReadFile(auditFile(p.cfg.Data))
+	text, err := os.ReadFile(audit.File(p.cfg.Data))
 	if err != nil || !strings.Contains(string(text), `"method":"iam"`) {
 		t.Errorf("audit log: %v\n%s", err, text)
 	}

@@ -1,6 +1,7 @@
 // Command patchbay is the control plane, the sidecar agent, the registry and
 // the tools around them, in one binary. Each subcommand has a file of its own
-// here; they only parse, build and wire. Start reading at root.go.
+// here, with its flags, its help and a call; what it does is in the package of
+// that idea, as controlplane is for serve. Start reading at root.go.
 package main
 
 import (

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/audit"
 	"patchbay/internal/envoytest"
 )
 
@@ -95,7 +96,7 @@ func TestMutualTLSGuide(t *testing.T) {
 		}
 		p.prints(exit, expression(m[3]), strings.Fields(strings.ReplaceAll(m[2], ":8080", fmt.Sprintf(":%d", alias)))[1:]...)
 	}
-	log, err := os.ReadFile(auditFile(p.cfg.Data))
+	log, err := os.ReadFile(audit.File(p.cfg.Data))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,7 @@ import (
 
 	"patchbay/agentapi"
 	"patchbay/config"
+	"patchbay/controlplane/answers"
 	"patchbay/internal/envoytest"
 )
 
@@ -167,7 +168,7 @@ func TestMalformedInstances(t *testing.T) {
 		c.Registry, c.CloudMap = nil, &config.CloudMap{Endpoint: laxRegistry(t, registry), Region: "us-east-1", Events: queue.config()}
 		c.Replicas = &config.Replicas{Listen: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
 	})
-	var namespaces []namespaceAnswer
+	var namespaces []answers.Namespace
 	if err := json.Unmarshal(p.get("/api/v1/namespaces"), &namespaces); err != nil {
 		t.Fatal(err)
 	}

@@ -19,11 +19,12 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
+	"patchbay/admin"
 	"patchbay/config"
 	"patchbay/registry"
+	"patchbay/registry/host"
 	regmetrics "patchbay/registry/metrics"
 	"patchbay/registry/sigv4"
-	"patchbay/registry/store"
 )
 
 // registryFlags are those of `patchbay registry`.
@@ -196,17 +197,17 @@ func runRegistry(ctx context.Context, f registryFlags, out, errOut io.Writer) er
 		}
 		mux := http.NewServeMux()
 		mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
-		g.Go(func() error { return serveHTTP(ctx, l, mux, f.options.Log) })
+		g.Go(func() error { return admin.Serve(ctx, l, mux, f.options.Log) })
 	}
-	in, err := registryStore(ctx, f.data, &f.etcd, f.options.Log)
+	in, err := host.Store(ctx, f.data, &f.etcd, f.options.Log)
 	if err != nil {
 		return err
 	}
-	r, err := openRegistry(ctx, "--listen", f.listen, in, f.options)
+	r, err := host.Open(ctx, "--listen", f.listen, in, f.options)
 	if err != nil {
 		return err
 	}
-	g.Go(func() error { return r.run(ctx) })
+	g.Go(func() error { return r.Run(ctx) })
 	where := "in memory"
 	if f.data != "" {
 		where = "kept in " + f.data
@@ -218,74 +219,6 @@ func runRegistry(ctx context.Context, f registryFlags, out, errOut io.Writer) er
 	if f.keys != "" {
 		who = "AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… "
 	}
-	fmt.Fprintf(out, "Cloud Map at %s (%s); try: %saws servicediscovery list-namespaces --region %s --endpoint-url %s\n", r.url, where, who, f.options.Region, r.url)
+	fmt.Fprintf(out, "Cloud Map at %s (%s); try: %saws servicediscovery list-namespaces --region %s --endpoint-url %s\n", r.URL, where, who, f.options.Region, r.URL)
 	return g.Wait()
-}
-
-// runningRegistry is a registry with its store and its open port.
-type runningRegistry struct {
-	handler  http.Handler                    // the server, and what stands before it
-	guard    func(http.Handler) http.Handler // before both: who may call by which host
-	server   *registry.Server
-	store    store.Store
-	listener net.Listener
-	url      string // as this process reaches it
-}
-
-// openRegistry opens a registry of what is in a store, which it takes over. One
-// that is shared may be away: then it is waited for. Without keys the port that it got must be a loopback one.
-// Setting is what listen is called where it was written.
-func openRegistry(ctx context.Context, setting, listen string, in store.Store, o registry.Options) (*runningRegistry, error) {
-	r := &runningRegistry{store: in, server: registry.New(in, o)}
-	r.handler, r.guard = r.server, func(h http.Handler) http.Handler { return h }
-	if err := r.server.Load(); err != nil && !errors.Is(err, store.ErrUnavailable) {
-		return nil, errors.Join(err, r.store.Close())
-	}
-	var err error
-	if r.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", listen); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", setting, err), r.store.Close())
-	}
-	at := r.listener.Addr().(*net.TCPAddr)
-	if o.Keys == nil && !at.IP.IsLoopback() {
-		return nil, errors.Join(&exitError{exitUsage, fmt.Errorf("%s: %s is %s, which is no loopback address, and there are no keys", setting, listen, at)}, r.listener.Close(), r.store.Close())
-	}
-	if o.Keys == nil {
-		r.guard = registry.Local
-	}
-	if at.IP.IsUnspecified() {
-		at = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: at.Port}
-	}
-	r.url = "http://" + at.String()
-	return r, nil
-}
-
-// drainTime is how long requests may take that are under way at the end.
-const drainTime = 5 * time.Second
-
-// run serves until ctx ends, answers what is under way, and closes the store.
-func (r *runningRegistry) run(ctx context.Context) error {
-	s := &http.Server{
-		Handler: r.guard(r.handler), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 64 << 10,
-		// The watch's streams end with ctx; calls don't look at it.
-		BaseContext: func(net.Listener) context.Context { return ctx },
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.server.Run(ctx) })
-	g.Go(func() error {
-		if err := s.Serve(r.listener); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("registry: %w", err)
-		}
-		return nil
-	})
-	g.Go(func() error {
-		<-ctx.Done()
-		late, stop := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
-		defer stop()
-		if s.Shutdown(late) != nil {
-			s.Close()
-		}
-		return nil
-	})
-	return errors.Join(g.Wait(), r.store.Close())
 }

@@ -17,6 +17,7 @@ import (
 
 	"patchbay/agentapi"
 	"patchbay/config"
+	"patchbay/controlplane/answers"
 	"patchbay/internal/awsfake/pca"
 	"patchbay/internal/awsfake/secrets"
 	"patchbay/internal/awsfake/wire"
@@ -65,10 +66,10 @@ func TestRootRollover(t *testing.T) {
 		issuer(&p.cfg, arn, also...)
 		p.serve(slog.New(slog.DiscardHandler))
 	}
-	until := func(what string, ok func(issuerAnswer) bool) {
+	until := func(what string, ok func(answers.Issuer) bool) {
 		t.Helper()
 		envoytest.Eventually(t, 60*time.Second, func() error {
-			var a certificatesAnswerForm
+			var a answers.Certificates
 			_, body := p.ask("/api/v1/certificates")
 			if err := json.Unmarshal(body, &a); err != nil || len(a.Issuers) != 1 || !ok(a.Issuers[0]) {
 				return fmt.Errorf("%s: %s, %v", what, body, err)
@@ -77,13 +78,13 @@ func TestRootRollover(t *testing.T) {
 		})
 	}
 	again(first, second)
-	until("announced", func(i issuerAnswer) bool { return i.Phase == "announced" && i.Roots == 2 && len(i.Unacked) == 0 })
+	until("announced", func(i answers.Issuer) bool { return i.Phase == "announced" && i.Roots == 2 && len(i.Unacked) == 0 })
 	p.connected(2)
 	again(second, first)
-	until("still announced", func(i issuerAnswer) bool { return i.Phase == "announced" && len(i.Unacked) == 0 })
+	until("still announced", func(i answers.Issuer) bool { return i.Phase == "announced" && len(i.Unacked) == 0 })
 	p.connected(2)
 	p.rotate("backend.demo") // waits for the lead of the new root by itself
-	until("switched", func(i issuerAnswer) bool { return i.Older == 0 && i.Phase == "steady" })
+	until("switched", func(i answers.Issuer) bool { return i.Older == 0 && i.Phase == "steady" })
 	envoytest.Eventually(t, 20*time.Second, func() error {
 		conn, err := tls.Dial("tcp", ingress, &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: "backend.demo"})
 		if err != nil {
@@ -101,7 +102,7 @@ func TestRootRollover(t *testing.T) {
 		t.Error("the second CA has signed nothing")
 	}
 	again(second)
-	until("retiring", func(i issuerAnswer) bool { return i.Phase == "retiring" && i.Roots == 2 })
+	until("retiring", func(i answers.Issuer) bool { return i.Phase == "retiring" && i.Roots == 2 })
 	p.connected(3)
 	p.caller("newer", url)
 	load.more(500)

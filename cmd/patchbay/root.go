@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"patchbay/config"
 	"patchbay/internal/suggest"
 )
 
@@ -132,6 +133,9 @@ func code(err error) int {
 	}
 	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.code
+	}
+	if _, ok := errors.AsType[*config.Wrong](err); ok {
+		return exitUsage
 	}
 	if strings.HasPrefix(err.Error(), "required flag(s) ") { // the library's, which has no type
 		return exitUsage

@@ -29,6 +29,7 @@ import (
 
 	"patchbay/agentapi"
 	"patchbay/config"
+	"patchbay/controlplane"
 	"patchbay/identity"
 	"patchbay/identity/join"
 	"patchbay/internal/devca"
@@ -122,6 +123,11 @@ func startPlane(t *testing.T, tweak ...func(*config.Config)) *plane {
 	p := &plane{t: t, cfg: cfg, log: logFile.Name()}
 	p.serve(slog.New(slog.NewTextHandler(logFile, nil)))
 	return p
+}
+
+// serve is a control plane.
+func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	return controlplane.Run(ctx, controlplane.Options{Config: cfg, Version: version(), Replica: hostName(), Log: log})
 }
 
 // serve runs the control plane and waits until it is ready.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"net/url"
 	"slices"
@@ -9,26 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"patchbay/admin"
 	"patchbay/admin/api"
-	"patchbay/mesh"
-	"patchbay/shift"
 )
-
-// shiftAction is POST /api/v1/shift.
-func (c *control) shiftAction(ctx context.Context, v url.Values) (any, error) {
-	sh, err := shift.Orders{Store: c.store, Registry: c.registrar}.Do(ctx, v)
-	if _, wrong := errors.AsType[*shift.Wrong](err); wrong {
-		return nil, admin.Invalid{Err: err}
-	}
-	if _, lost := errors.AsType[*shift.Lost](err); lost {
-		return nil, admin.Conflict{Err: err}
-	}
-	if err != nil || sh == nil {
-		return &api.Deployment{}, err
-	}
-	return shift.Answer(&mesh.Deployment{Shift: *sh}), nil
-}
 
 func newShiftCmd() *cobra.Command {
 	var o operator

@@ -20,6 +20,7 @@ import (
 
 	"patchbay/agentapi"
 	"patchbay/config"
+	"patchbay/controlplane"
 	"patchbay/identity"
 	"patchbay/internal/envoytest"
 	"patchbay/mesh/record"
@@ -219,7 +220,7 @@ func (p *plane) offers(names []string, revision string) {
 // shifts orders something by the admin interface: the status, the order's id, or
 // what is wrong.
 func (p *plane) shifts(v url.Values) (status int, id, text string) {
-	token, err := adminToken(p.cfg)
+	token, err := controlplane.AdminToken(p.cfg)
 	if err != nil {
 		return 0, "", err.Error()
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/controlplane"
 	"patchbay/internal/envoytest"
 )
 
@@ -15,7 +16,7 @@ import (
 // what it prints and its exit code.
 func (p *plane) command(args ...string) (out string, exit int) {
 	p.t.Helper()
-	return execute(p.t, append(args, "--admin", "unix:"+adminSocket(p.cfg.Data))...)
+	return execute(p.t, append(args, "--admin", "unix:"+controlplane.AdminSocket(p.cfg.Data))...)
 }
 
 // prints waits until a command ends with the exit code and prints what the

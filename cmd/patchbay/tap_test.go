@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"patchbay/admin/api"
+	"patchbay/audit"
+	"patchbay/controlplane"
 	"patchbay/internal/envoytest"
 	"patchbay/sidecar/envoy"
 	"patchbay/xds/bootstrap"
@@ -37,7 +39,7 @@ func (p *plane) tap(args ...string) *tapping {
 	root := newRoot()
 	root.SetOut(k.out)
 	root.SetErr(k.err)
-	root.SetArgs(append([]string{"tap", "-o", "json", "--admin", "unix:" + adminSocket(p.cfg.Data)}, args...))
+	root.SetArgs(append([]string{"tap", "-o", "json", "--admin", "unix:" + controlplane.AdminSocket(p.cfg.Data)}, args...))
 	go func() { k.done <- root.ExecuteContext(ctx) }()
 	p.t.Cleanup(cancel)
 	envoytest.Eventually(p.t, 20e9, func() error {
@@ -129,7 +131,7 @@ func (p *plane) taps(front, back *member, alias uint16) {
 	go func() {
 		root := newRoot()
 		root.SetOut(io.Discard)
-		root.SetArgs([]string{"fault", "abort", "backend.demo", "503", "--percent", "50", "--admin", "unix:" + adminSocket(p.cfg.Data)})
+		root.SetArgs([]string{"fault", "abort", "backend.demo", "503", "--percent", "50", "--admin", "unix:" + controlplane.AdminSocket(p.cfg.Data)})
 		broken <- root.ExecuteContext(ctx)
 	}()
 	r = k.sees(call, func(api.Tapped) bool { return true })
@@ -145,7 +147,7 @@ func (p *plane) taps(front, back *member, alias uint16) {
 	}
 	k.end()
 	p.tapErrors()
-	if log, err := os.ReadFile(auditFile(p.cfg.Data)); err != nil || !bytes.Contains(log, []byte(`"method":"POST /api/v1/tap"`)) || !bytes.Contains(log, []byte("name=backend.demo")) {
+	if log, err := os.ReadFile(audit.File(p.cfg.Data)); err != nil || !bytes.Contains(log, []byte(`"method":"POST /api/v1/tap"`)) || !bytes.Contains(log, []byte("name=backend.demo")) {
 		t.Errorf("the audit log says nothing of taps: %v\n%s", err, log)
 	}
 }

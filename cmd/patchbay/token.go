@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"patchbay/controlplane"
 	"patchbay/identity"
 	"patchbay/identity/taskrole"
 )
@@ -225,7 +226,7 @@ that are not on its own machine need it for everything but /healthz and /readyz.
     http://127.0.0.1:18002/api/v1/agents`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			text, err := os.ReadFile(adminTokenFile(data))
+			text, err := os.ReadFile(controlplane.AdminTokenFile(data))
 			if err != nil {
 				return fmt.Errorf("%w: the control plane makes it at its first start, unless its configuration names an admin.tokenFile", err)
 			}

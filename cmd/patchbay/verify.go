@@ -249,7 +249,7 @@ func (o *verifyOptions) look(ctx context.Context, d *api.ServiceDetail, address,
 	h2 := d.Protocol == "http2" || d.Protocol == "grpc"
 	if o.from == fromHere || len(o.endpoints) > 0 {
 		here := verify.Probe(ctx, address, name, h2)
-		here.From = replica()
+		here.From = hostName()
 		return here
 	}
 	there, err := o.lookFrom(ctx, d.Name, address)

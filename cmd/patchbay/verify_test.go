@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/audit"
 	"patchbay/diagnose/verify"
 	"patchbay/internal/testca"
 )
@@ -43,7 +44,7 @@ func TestVerify(t *testing.T) {
 
 	// The audit log tells of the certificate; another log, and one that somebody
 	// has edited, do not.
-	log, edited, other := auditFile(p.cfg.Data), filepath.Join(t.TempDir(), "edited"), filepath.Join(t.TempDir(), "other")
+	log, edited, other := audit.File(p.cfg.Data), filepath.Join(t.TempDir(), "edited"), filepath.Join(t.TempDir(), "other")
 	p.prints(exitDone, `✓ the audit log tells of its issue +[0-9a-f]+, for this key and name`, "verify", "backend.demo", "--audit", log)
 	text, err := os.ReadFile(log)
 	if err != nil {

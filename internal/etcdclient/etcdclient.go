@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -23,6 +24,8 @@ type Options struct {
 	// Endpoints are URLs of its members, such as http://127.0.0.1:2379; one
 	// that is away is passed over.
 	Endpoints []string
+	// Prefix begins the keys that are used; advice about permissions names it.
+	Prefix string
 	// CAFile verifies members with https URLs; empty: the system's roots.
 	CAFile string
 	// CertFile and KeyFile are what they know us by (--client-cert-auth); its
@@ -46,7 +49,7 @@ func Dial(ctx context.Context, o Options, waiting func(error)) (*clientv3.Client
 	if err != nil {
 		return nil, fmt.Errorf("etcd: %w", err)
 	}
-	guide := NewGuide(o, "")
+	guide := NewGuide(o)
 	for {
 		c, err := o.dial(t, password)
 		if err == nil {
@@ -63,6 +66,19 @@ func Dial(ctx context.Context, o Options, waiting func(error)) (*clientv3.Client
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// Connect is [Dial] for a process that logs what it waits for, each reason once,
+// and with the guide that explains errors of the client's calls.
+func Connect(ctx context.Context, o Options, log *slog.Logger) (*clientv3.Client, *Guide, error) {
+	told := ""
+	client, err := Dial(ctx, o, func(err error) {
+		if err.Error() != told {
+			told = err.Error()
+			log.WarnContext(ctx, "waiting to be let in by etcd", "error", told)
+		}
+	})
+	return client, NewGuide(o), err
 }
 
 // password is what PasswordFile holds; an end of line does not count.

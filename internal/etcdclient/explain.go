@@ -28,16 +28,15 @@ const (
 // of a member that it can't reach, whatever the reason, that time is up. It is
 // safe for concurrent use.
 type Guide struct {
-	o      Options
-	prefix string
+	o Options
 
 	mu   sync.Mutex
 	at   time.Time
 	last string
 }
 
-// NewGuide is for clients of these options, whose keys begin with prefix.
-func NewGuide(o Options, prefix string) *Guide { return &Guide{o: o, prefix: prefix} }
+// NewGuide is for clients of these options.
+func NewGuide(o Options) *Guide { return &Guide{o: o} }
 
 // Explain adds to an error of a client. It may look at the members for two
 // seconds.
@@ -49,7 +48,7 @@ func (g *Guide) Explain(err error) error {
 	case errors.Is(err, rpctypes.ErrAuthFailed):
 		remedy = "compare user and passwordFile with etcd's users"
 	case errors.Is(err, rpctypes.ErrPermissionDenied):
-		remedy = "this allows it: etcdctl role grant-permission ROLE --prefix=true readwrite " + g.prefix
+		remedy = "this allows it: etcdctl role grant-permission ROLE --prefix=true readwrite " + g.o.Prefix
 	case errors.Is(err, context.DeadlineExceeded), status.Code(err) == codes.Unavailable:
 		remedy = g.look()
 	}

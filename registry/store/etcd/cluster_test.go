@@ -95,7 +95,8 @@ func TestWhatIsWrong(t *testing.T) {
 	patience := 200 * time.Millisecond // who is not let in waits in vain
 	check := func(name string, o etcdclient.Options, prefix, want string) {
 		t.Run(name, func(t *testing.T) {
-			guide := etcdclient.NewGuide(o, prefix)
+			o.Prefix = prefix
+			guide := etcdclient.NewGuide(o)
 			client, err := etcdclient.Dial(t.Context(), o, nil)
 			if err == nil {
 				t.Cleanup(func() { client.Close() })
