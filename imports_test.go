@@ -67,6 +67,7 @@ var mayImport = map[string][]string{
 	"inspect/forecast":    {"admin/api", "xds", "inspect/compare"},
 	"inspect/plan":        {"admin/api", "declare", "inject"},
 	"registry/host":       {"registry", "config", "internal/etcdclient"},
+	"diagnose/prove":      {"admin/api", "audit", "diagnose"},
 
 	"controlplane": {"admin", "agentapi", "agents", "audit", "config", "discovery", "external", "fault", "identity", "internal/etcdclient", "internal/health",
 		"pki", "registrar", "registry", "replicas", "shift", "telemetry", "xds"},

@@ -2,8 +2,12 @@ package fault
 
 import (
 	"cmp"
+	"context"
+	"errors"
+	"net/url"
 	"regexp"
 	"slices"
+	"time"
 
 	"patchbay/admin/api"
 )
@@ -47,4 +51,41 @@ func Report(before, after map[string]map[string]uint64) []api.Suffered {
 	}
 	slices.SortFunc(out, func(a, b api.Suffered) int { return cmp.Compare(a.Node, b.Node) })
 	return out
+}
+
+// Outcome asks until every sidecar that was asked before answers again, or ctx
+// ends, and compares.
+func Outcome(ctx context.Context, client *api.Client, before map[string]map[string]uint64) ([]api.Suffered, error) {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		after, err := Counted(ctx, client)
+		if err == nil && len(after) >= len(before) {
+			return Report(before, after), nil
+		}
+		select {
+		case <-ctx.Done():
+			if err != nil && after == nil {
+				return nil, errors.Join(errors.New("the sidecars could not be asked for a report"), err)
+			}
+			return Report(before, after), nil
+		case <-tick.C:
+		}
+	}
+}
+
+// Counted are the counters of every sidecar with an agent, by its node.
+func Counted(ctx context.Context, client *api.Client) (map[string]map[string]uint64, error) {
+	st := &api.Status{}
+	if err := client.Get(ctx, "status", nil, st); err != nil {
+		return nil, err
+	}
+	out := map[string]map[string]uint64{}
+	for _, s := range st.Sidecars {
+		t := &api.Task{}
+		if s.Agent != nil && client.Get(ctx, "task", url.Values{"node": {s.Node}, "stats": {"only"}}, t) == nil {
+			out[s.Node] = t.Stats
+		}
+	}
+	return out, nil
 }

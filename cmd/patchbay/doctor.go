@@ -1,15 +1,11 @@
 package main
 
 import (
-	"archive/tar"
-	"compress/gzip"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
@@ -19,12 +15,10 @@ import (
 	"patchbay/balancers"
 	"patchbay/declare/source"
 	"patchbay/diagnose"
+	"patchbay/diagnose/bundle"
 	"patchbay/diagnose/show"
 	"patchbay/docs/doctor"
 )
-
-// factsFile is the part of a bundle that a diagnosis is made from.
-const factsFile = "facts.json"
 
 type doctorOptions struct {
 	operator
@@ -129,7 +123,7 @@ func (o *doctorOptions) run(c *cobra.Command) error {
 // facts are gathered, or read from a bundle.
 func (o *doctorOptions) facts(ctx context.Context) (*diagnose.Facts, error) {
 	if o.from != "" {
-		return readBundle(o.from)
+		return bundle.Read(o.from)
 	}
 	src, err := o.source()
 	if err != nil {
@@ -182,69 +176,17 @@ func (o *doctorOptions) balancers(ctx context.Context) ([]diagnose.Balancer, err
 	return out, nil
 }
 
-// write makes the archive: the facts, the findings, and the control plane's
-// metrics.
-func (o *doctorOptions) write(ctx context.Context, facts *diagnose.Facts, out doctorOutput) (err error) {
-	factsJSON, err1 := json.MarshalIndent(facts, "", "  ")
-	findings, err2 := json.MarshalIndent(out, "", "  ")
-	if err := errors.Join(err1, err2); err != nil {
+// write makes the archive, with the control plane's metrics if it gives them.
+func (o *doctorOptions) write(ctx context.Context, facts *diagnose.Facts, out doctorOutput) error {
+	findings, err := json.MarshalIndent(out, "", "  ")
+	if err != nil {
 		return err
 	}
-	files := []struct {
-		name string
-		b    []byte
-	}{{factsFile, factsJSON}, {"findings.json", findings}, {"version.txt", []byte("patchbay " + version() + "\n")}}
+	more := []bundle.File{{Name: "findings.json", Text: findings}, {Name: "version.txt", Text: []byte("patchbay " + version() + "\n")}}
 	if client, err := o.client(); err == nil {
 		if b, err := client.Raw(ctx, "/metrics"); err == nil {
-			files = append(files, struct {
-				name string
-				b    []byte
-			}{"metrics.txt", b})
+			more = append(more, bundle.File{Name: "metrics.txt", Text: b})
 		}
 	}
-	f, err := os.OpenFile(o.bundle, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	z := gzip.NewWriter(f)
-	t := tar.NewWriter(z)
-	for _, x := range files {
-		if strings.Contains(string(x.b), "PRIVATE KEY") {
-			return fmt.Errorf("%s would hold a private key: report this", x.name)
-		}
-		if err := t.WriteHeader(&tar.Header{Name: "patchbay-report/" + x.name, Mode: 0o600, Size: int64(len(x.b)), ModTime: facts.Now}); err != nil {
-			return err
-		}
-		if _, err := t.Write(x.b); err != nil {
-			return err
-		}
-	}
-	return errors.Join(t.Close(), z.Close())
-}
-
-func readBundle(path string) (*diagnose.Facts, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("bundle: %w", err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		return nil, fmt.Errorf("bundle: %s is no .tar.gz of `patchbay doctor --bundle`: %w", path, err)
-	}
-	for t := tar.NewReader(z); ; {
-		h, err := t.Next()
-		if err != nil {
-			return nil, fmt.Errorf("bundle: %s has no %s: %w", path, factsFile, err)
-		}
-		if !strings.HasSuffix(h.Name, "/"+factsFile) {
-			continue
-		}
-		facts := &diagnose.Facts{}
-		if err := json.NewDecoder(io.LimitReader(t, 256<<20)).Decode(facts); err != nil {
-			return nil, fmt.Errorf("bundle: %s: %w", h.Name, err)
-		}
-		return facts, nil
-	}
+	return bundle.Write(o.bundle, facts, more...)
 }

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strconv"
 	"time"
@@ -71,6 +69,9 @@ and comes back at once.`
 	return c
 }
 
+// reportTime bounds the questions after a fault.
+const reportTime = 15 * time.Second
+
 func (o *operator) fault(c *cobra.Command, w fault.Wanted, args []string) error {
 	p, err := o.printer(c)
 	if err != nil {
@@ -99,7 +100,7 @@ func (o *operator) fault(c *cobra.Command, w fault.Wanted, args []string) error 
 	if err != nil {
 		return err
 	}
-	before, err := counted(c.Context(), client)
+	before, err := fault.Counted(c.Context(), client)
 	if err != nil {
 		return hint(err)
 	}
@@ -115,7 +116,7 @@ func (o *operator) fault(c *cobra.Command, w fault.Wanted, args []string) error 
 	// After Ctrl-C, too, what happened is reported: the fault is over by now.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), reportTime)
 	defer cancel()
-	rows, err := outcome(ctx, client, before)
+	rows, err := fault.Outcome(ctx, client, before)
 	if err != nil {
 		return hint(err)
 	}
@@ -124,44 +125,4 @@ func (o *operator) fault(c *cobra.Command, w fault.Wanted, args []string) error 
 	}
 	p.Fault(rows)
 	return nil
-}
-
-// reportTime bounds the questions after a fault.
-const reportTime = 15 * time.Second
-
-// outcome asks until every sidecar that was asked before answers again, or ctx
-// ends.
-func outcome(ctx context.Context, client *api.Client, before map[string]map[string]uint64) ([]api.Suffered, error) {
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		after, err := counted(ctx, client)
-		if err == nil && len(after) >= len(before) {
-			return fault.Report(before, after), nil
-		}
-		select {
-		case <-ctx.Done():
-			if err != nil && after == nil {
-				return nil, errors.Join(errors.New("the sidecars could not be asked for a report"), err)
-			}
-			return fault.Report(before, after), nil
-		case <-tick.C:
-		}
-	}
-}
-
-// counted are the counters of every sidecar with an agent.
-func counted(ctx context.Context, client *api.Client) (map[string]map[string]uint64, error) {
-	st := &api.Status{}
-	if err := client.Get(ctx, "status", nil, st); err != nil {
-		return nil, err
-	}
-	out := map[string]map[string]uint64{}
-	for _, s := range st.Sidecars {
-		t := &api.Task{}
-		if s.Agent != nil && client.Get(ctx, "task", url.Values{"node": {s.Node}, "stats": {"only"}}, t) == nil {
-			out[s.Node] = t.Stats
-		}
-	}
-	return out, nil
 }

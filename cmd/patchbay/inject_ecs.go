@@ -16,6 +16,7 @@ import (
 	"patchbay/identity/join"
 	"patchbay/inject/ecs"
 	"patchbay/internal/count"
+	"patchbay/xds/bootstrap"
 )
 
 // injectECS are the flags of inject ecs.
@@ -117,7 +118,7 @@ func (f *injectECS) addresses() error {
 		errs = append(errs, errors.New("xds: is missing; allowed: the control plane's xDS port, HOST:PORT"))
 	}
 	for _, text := range f.settings.XDS {
-		if _, err := hostPort(text); err != nil {
+		if _, err := bootstrap.ParseHostPort(text); err != nil {
 			errs = append(errs, fmt.Errorf("xds: %w", err))
 		}
 	}
@@ -125,7 +126,7 @@ func (f *injectECS) addresses() error {
 		errs = append(errs, errors.New("agent: is missing; allowed: the control plane's agent port, HOST:PORT"))
 	} else {
 		for text := range strings.SplitSeq(f.settings.Agent, ",") {
-			if _, err := hostPort(text); err != nil {
+			if _, err := bootstrap.ParseHostPort(text); err != nil {
 				errs = append(errs, fmt.Errorf("agent: %w", err))
 			}
 		}
@@ -321,24 +322,14 @@ func sourceFiles(stdin io.Reader, args []string) (files []source.File, err error
 	return files, nil
 }
 
-// joinFiles are the files of a join directory that has no key.
+// joinFiles are the files of a join directory that has no key; none without one.
 func joinFiles(dir string) (map[string]string, error) {
 	if dir == "" {
 		return nil, nil
 	}
-	if _, err := os.Stat(filepath.Join(dir, "join.key")); err == nil {
+	files, err := join.PublicFiles(dir)
+	if errors.Is(err, join.ErrKeyed) {
 		return nil, &exitError{exitUsage, fmt.Errorf("%s holds a key, and a task definition is no place for one; allowed: a directory of patchbay token join --task-role", dir)}
 	}
-	if _, err := join.Load(dir); err != nil {
-		return nil, err
-	}
-	files := map[string]string{}
-	for _, name := range []string{join.InfoFile, join.CAFile} {
-		text, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			return nil, err
-		}
-		files[name] = string(text)
-	}
-	return files, nil
+	return files, err
 }

@@ -6,11 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -187,23 +185,22 @@ func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
 		cfg.Network = ecs.Mode(o.net)
 	}
 	if o.joinFiles != "" {
-		if cfg.Join, err = writeJoin(o.joinFiles, cfg.State); err != nil {
-			errs = append(errs, err)
-		}
+		cfg.Join = cfg.State + "-join"
+		errs = append(errs, join.Unpack(o.joinFiles, cfg.Join))
 	}
 	errs = append(errs, onECS(c.Context(), &cfg), onEC2(c.Context(), &cfg))
 	if cfg.Task == "" {
 		cfg.Task = hostTask()
 	}
 	for _, text := range o.xds {
-		a, err := hostPort(text)
+		a, err := bootstrap.ParseHostPort(text)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("xds: %w", err))
 		}
 		cfg.XDS = append(cfg.XDS, a)
 	}
 	for _, text := range cfg.Agent {
-		if _, err := hostPort(text); err != nil {
+		if _, err := bootstrap.ParseHostPort(text); err != nil {
 			errs = append(errs, fmt.Errorf("agent: %w", err))
 		}
 	}
@@ -291,15 +288,6 @@ func hostTask() string {
 	name, _ := os.Hostname() // empty is refused later, with what is allowed
 	name = notInTask.ReplaceAllString(name, "-")
 	return name[:min(len(name), 64)]
-}
-
-func hostPort(text string) (bootstrap.HostPort, error) {
-	host, port, err := net.SplitHostPort(strings.TrimSpace(text))
-	n, perr := strconv.ParseUint(port, 10, 16)
-	if err != nil || perr != nil || host == "" || n == 0 {
-		return bootstrap.HostPort{}, fmt.Errorf("%q; allowed: HOST:PORT, such as patchbay:18000", text)
-	}
-	return bootstrap.HostPort{Host: host, Port: uint16(n)}, nil
 }
 
 func newSidecarHealthCmd() *cobra.Command {
