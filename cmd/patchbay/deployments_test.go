@@ -8,7 +8,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -26,50 +25,12 @@ func offers(name string, appPort, ingress, alias uint16) string {
 		"portMappings": [{"name": "web", "containerPort": %d, "appProtocol": "http"}]}`, name, ingress, alias, appPort)
 }
 
-var shiftBlock = regexp.MustCompile("(?s)```sh\n(.*?)```\\s*```text\n(.*?)```")
-
-// follow runs a block of a guide: its commands in their order, the last one
-// until everything that was printed is as the guide shows. "…" stands for
-// anything.
-func (p *plane) follow(commands, shows string) {
-	p.t.Helper()
-	want := strings.ReplaceAll(regexp.QuoteMeta(strings.TrimSpace(shows)), "…", ".*")
-	lines := strings.Split(strings.TrimSpace(commands), "\n")
-	printed := ""
-	run := func(line string) string {
-		out, exit := p.command(strings.Fields(line)[1:]...)
-		if exit != exitDone {
-			p.t.Fatalf("%s: exit code %d\n%s", line, exit, out)
-		}
-		return out
-	}
-	for _, line := range lines[:len(lines)-1] {
-		printed += run(line)
-	}
-	last := lines[len(lines)-1]
-	envoytest.Eventually(p.t, 10*time.Second, func() error {
-		if out := printed + run(last); !regexp.MustCompile(want).MatchString(out) {
-			if !strings.Contains(last, "--status") {
-				p.t.Fatalf("%s\nprints\n%s\nand not\n%s", commands, out, shows)
-			}
-			return fmt.Errorf("%s\nprints\n%s\nand not\n%s", commands, out, shows)
-		}
-		return nil
-	})
-}
-
 // TestDeployments runs docs/guides/deployments.md on a real mesh.
 func TestDeployments(t *testing.T) {
-	page, err := os.ReadFile("../../docs/guides/deployments.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := shiftBlock.FindAllStringSubmatch(string(page), -1)
-	if len(blocks) != 8 {
-		t.Fatalf("%d blocks of commands", len(blocks))
-	}
-	blocks = slices.Delete(blocks, 6, 7) // TestDeclaredStrategy's
 	p := startPlane(t)
+	g := p.guide("deployments.md", nil)
+	blocks := g.steps(9)
+	blocks = slices.Delete(blocks, 6, 8) // TestDeclaredStrategy's
 	alias := uint16(freePort(t))
 	front := p.sidecar(p.joinDir("frontend"), "f1", clientOnly)
 	front.until(serving)
@@ -88,7 +49,7 @@ func TestDeployments(t *testing.T) {
 		m.until(serving)
 		if i == 0 {
 			front.answers("backend.demo", alias, "blue")
-			p.follow(blocks[0][1], blocks[0][2])
+			g.do(blocks[0])
 		}
 	}
 	p.prints(exitDone, `backend\.demo .* 2 healthy, blue 100 %`, "status")
@@ -122,10 +83,10 @@ func TestDeployments(t *testing.T) {
 		if i == 0 {
 			continue
 		}
-		p.follow(blocks[i][1], blocks[i][2])
+		g.do(blocks[i])
 		after()
 	}
-	p.follow("patchbay shift backend.demo --to green --from blue --weight 50", "backend.demo moves from blue to green: 50 % of the calls")
+	p.halves()
 	p.prints(exitDone, `every hop looks right`, "explain", "frontend", fmt.Sprintf("http://backend.demo:%d/", alias))
 	p.prints(exitDone, `demo/frontend/f1 has what it should have`, "diff", "f1")
 	p.prints(exitDone, `blue 50 %, green 50 %`, "status")
@@ -137,17 +98,11 @@ func TestDeployments(t *testing.T) {
 
 // TestDeclaredStrategy: a deployment that nobody orders, as the guide says.
 func TestDeclaredStrategy(t *testing.T) {
-	page, err := os.ReadFile("../../docs/guides/deployments.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, section, _ := strings.Cut(string(page), "## As the service declares")
-	declared := regexp.MustCompile("(?s)```json\n\\{(.*?)\\}\n```").FindStringSubmatch(section)
-	block := shiftBlock.FindStringSubmatch(section)
-	if declared == nil || block == nil {
-		t.Fatal("the guide declares nothing")
-	}
 	p := startPlane(t)
+	g := p.guide("deployments.md", nil)
+	steps := g.steps(9)
+	declares, shows := steps[6], steps[7]
+	more := strings.TrimSuffix(strings.TrimPrefix(declares.text, "{"), "}\n")
 	alias := uint16(freePort(t))
 	front := p.sidecar(p.joinDir("frontend"), "f1", clientOnly)
 	front.until(serving)
@@ -155,7 +110,7 @@ func TestDeclaredStrategy(t *testing.T) {
 	for i, revision := range []string{"blue", "green"} {
 		_, port := listen(t, revision)
 		t.Setenv("PATCHBAY_REVISION", revision)
-		m := p.sidecar(join, revision, strings.Replace(offers("orders", port, uint16(freePort(t)), alias), "{", "{"+declared[1]+",", 1), "--profile", "strict")
+		m := p.sidecar(join, revision, strings.Replace(offers("orders", port, uint16(freePort(t)), alias), "{", "{"+more+",", 1), "--profile", "strict")
 		m.until(serving)
 		if i == 0 {
 			front.answers("orders.demo", alias, "blue")
@@ -167,17 +122,26 @@ func TestDeclaredStrategy(t *testing.T) {
 			})
 		}
 	}
-	p.follow(block[1], block[2])
+	g.do(shows)
 	front.answers("orders.demo", alias, "green")
 	front.answers("orders.demo", alias, "blue")
 	p.prints(exitFailed, `to: the newest revision, green, has its calls already`, "shift", "orders.demo")
+}
+
+// halves gives both revisions as many calls.
+func (p *plane) halves(more ...string) {
+	p.t.Helper()
+	out, exit := p.command(append([]string{"shift", "backend.demo", "--to", "green", "--from", "blue", "--weight", "50"}, more...)...)
+	if exit != exitDone || out != "backend.demo moves from blue to green: 50 % of the calls\n" {
+		p.t.Fatalf("exit code %d: %s", exit, out)
+	}
 }
 
 // rollsBack: a revision whose requests fail loses them.
 func (p *plane) rollsBack(front *member, alias uint16, broken *atomic.Bool) {
 	t := p.t
 	t.Helper()
-	p.follow("patchbay shift backend.demo --to green --from blue --weight 50 --rollback-on-failures 5%", "backend.demo moves from blue to green: 50 % of the calls")
+	p.halves("--rollback-on-failures", "5%")
 	broken.Store(true)
 	envoytest.Eventually(t, 40*time.Second, func() error {
 		for range 20 {

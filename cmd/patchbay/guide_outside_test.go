@@ -71,7 +71,7 @@ func TestExternalGuide(t *testing.T) {
 		}
 	}
 	p := startPlane(t, func(c *config.Config) { c.External = targets })
-	g := &guide{p: p, page: "external.md", ports: ports}
+	g := p.guide("external.md", ports)
 	var now *member
 	task := ""
 	g.in = func(workload string) *member {

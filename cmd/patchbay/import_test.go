@@ -5,9 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -24,45 +22,8 @@ func TestFromAppMesh(t *testing.T) {
 	}
 	server := httptest.NewServer(appMeshAPI(t, a))
 	defer server.Close()
-	env := append(os.Environ(), "AWS_ENDPOINT_URL="+server.URL, "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=y", "AWS_DEFAULT_REGION=eu-west-1",
-		"AWS_MAX_ATTEMPTS=1", "AWS_PAGER=", "AWS_EC2_METADATA_DISABLED=true")
-	runGuide(t, "../../docs/guides/from-app-mesh.md", env)
-}
-
-// guideBlock is a block of commands of a guide, and what it shows of their
-// output.
-var guideBlock = regexp.MustCompile("(?s)```sh\n(.*?)```(?:\\s*```text\n(.*?)```)?")
-
-// runGuide runs all commands of a guide in one folder; each block must succeed
-// and print the lines that the guide shows, in order. "…" stands for anything.
-func runGuide(t *testing.T, page string, env []string) {
-	t.Helper()
-	text, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	blocks := guideBlock.FindAllStringSubmatch(string(text), -1)
-	if len(blocks) < 3 {
-		t.Fatalf("%d blocks", len(blocks))
-	}
-	for _, b := range blocks {
-		cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", b[1])
-		cmd.Dir, cmd.Env = dir, env
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("%s%v\n%s", b[1], err, out)
-		}
-		rest := string(out)
-		for line := range strings.Lines(b[2]) {
-			want := regexp.MustCompile("(?m)^\\s*" + strings.ReplaceAll(regexp.QuoteMeta(strings.TrimSpace(line)), "…", ".*") + "\\s*$")
-			at := want.FindStringIndex(rest)
-			if at == nil {
-				t.Fatalf("%sdoes not show (any more) %s\n%s", b[1], line, out)
-			}
-			rest = rest[at[1]:]
-		}
-	}
+	newGuide(t, "from-app-mesh.md", nil, "AWS_ENDPOINT_URL="+server.URL, "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=y", "AWS_DEFAULT_REGION=eu-west-1",
+		"AWS_MAX_ATTEMPTS=1", "AWS_PAGER=", "AWS_EC2_METADATA_DISABLED=true").run(3)
 }
 
 // appMeshAPI answers Describe… and List… from the resources of an archive.

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,24 +31,10 @@ func deployed(t *testing.T, declaration, policies string) string {
 	return string(out)
 }
 
-// expression matches an output that has all words of what a guide shows, in
-// their order; "…" stands for anything.
-func expression(shows string) string {
-	var words []string
-	for w := range strings.FieldsSeq(shows) {
-		words = append(words, strings.ReplaceAll(regexp.QuoteMeta(w), "…", `.*?`))
-	}
-	return `(?s)` + strings.Join(words, `\s.*?`)
-}
-
 // TestMutualTLSGuide does what docs/guides/mutual-tls.md says: it deploys the
 // backend with each of its policies while the frontend calls it, and runs its
 // commands.
 func TestMutualTLSGuide(t *testing.T) {
-	page, err := os.ReadFile("../../docs/guides/mutual-tls.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	p := startPlane(t)
 	_, app := listen(t, "hello")
 	alias := uint16(freePort(t))
@@ -61,21 +46,19 @@ func TestMutualTLSGuide(t *testing.T) {
 	front.answers("backend.demo", alias, "hello")
 	stop := front.calling("backend.demo", alias)
 	var batch *member
-	steps := regexp.MustCompile("(?s)```(json|sh)\n(.*?)```(?:\\s*```text\n(.*?)```)?").FindAllStringSubmatch(string(page), -1)
-	if len(steps) < 6 {
-		t.Fatalf("%d blocks", len(steps))
-	}
-	for i, m := range steps {
-		if m[1] == "json" {
-			next := p.sidecar(join, fmt.Sprintf("b%d", i+1), deployed(t, offering(t, "backend", app, alias), m[2]))
-			next.until(serving)
-			if err := back.stop(); err != nil {
-				t.Error(err)
-			}
-			back = next
-			continue
+	g := p.guide("mutual-tls.md", map[string]uint16{"8080": alias})
+	tasks := 0
+	g.deploy = func(_, policies string) {
+		tasks++
+		next := p.sidecar(join, fmt.Sprintf("b%d", tasks), deployed(t, offering(t, "backend", app, alias), policies))
+		next.until(serving)
+		if err := back.stop(); err != nil {
+			t.Error(err)
 		}
-		if batch == nil && strings.Contains(m[2], "batch") {
+		back = next
+	}
+	for _, s := range g.steps(6) {
+		if batch == nil && strings.Contains(s.text, "explain batch") {
 			stop()
 			if err := front.stop(); err != nil { // both Envoys would have the alias: this machine is one task
 				t.Error(err)
@@ -90,11 +73,7 @@ func TestMutualTLSGuide(t *testing.T) {
 			})
 			defer batch.knocking("backend.demo", alias)()
 		}
-		exit := exitDone
-		if strings.Contains(m[3], "PB1") {
-			exit = exitProblems
-		}
-		p.prints(exit, expression(m[3]), strings.Fields(strings.ReplaceAll(m[2], ":8080", fmt.Sprintf(":%d", alias)))[1:]...)
+		g.do(s)
 	}
 	log, err := os.ReadFile(audit.File(p.cfg.Data))
 	if err != nil {
