@@ -128,6 +128,18 @@ func rank(f Finding) int {
 	return n
 }
 
+// Concerning are the findings about what a status shows.
+func Concerning(all []Finding, st *api.Status) []Finding {
+	out := []Finding{}
+	for _, s := range st.Sidecars {
+		out = append(out, About(all, s.Node)...)
+	}
+	for _, s := range st.Services {
+		out = append(out, About(all, s.Name)...)
+	}
+	return out
+}
+
 // About are the findings of one subject, in their order.
 func About(all []Finding, subject string) []Finding {
 	var out []Finding

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/config"
 	"patchbay/controlplane"
 	"patchbay/internal/envoytest"
@@ -157,7 +158,7 @@ func execute(t *testing.T, args ...string) (out string, exit int) {
 	if err != nil {
 		fmt.Fprintln(b, err)
 	}
-	return b.String(), code(err)
+	return b.String(), cli.Code(err)
 }
 
 // adminCommands are the same, as commands.

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"patchbay/audit"
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/internal/count"
 )
 
@@ -48,7 +49,7 @@ and give it back with --noted.`,
 			if noted != "" {
 				var err error
 				if anchor, err = audit.ParseAnchor(noted); err != nil {
-					return usage(c, fmt.Errorf("--noted: %w", err))
+					return cli.Usage(c, fmt.Errorf("--noted: %w", err))
 				}
 			}
 			r, err := audit.Verify(args[0], anchor)
@@ -85,7 +86,7 @@ func printAudit(w io.Writer, file string, r audit.Report, asJSON bool) error {
 		}
 	}
 	if n := len(r.Problems); n > 0 {
-		return &exitError{exitProblems, fmt.Errorf("%s: %s: it is not what was written", file, count.Of(n, "problem"))}
+		return cli.Exit(cli.Problems, fmt.Errorf("%s: %s: it is not what was written", file, count.Of(n, "problem")))
 	}
 	return nil
 }

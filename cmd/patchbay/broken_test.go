@@ -27,6 +27,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
 
 	"patchbay/admin/api"
+	"patchbay/cmd/patchbay/operate"
+	"patchbay/cmd/patchbay/tasks"
 	"patchbay/config"
 	"patchbay/diagnose"
 	"patchbay/internal/envoytest"
@@ -179,7 +181,7 @@ func (s *scene) task(name string, offers []string, declaration string) {
 	}
 	c := exec.Command("patchbay", "sidecar", "--xds", s.p.cfg.XDS.Listen, "--agent", s.p.cfg.Agent.Listen, "--join", s.p.joinDir(name, offers...), "--task", name,
 		"--state", m.state, "--hosts-file", m.hosts, "--wiring", "bind", "--drain-time", "1s", "--concurrency", "1", "--envoy", envoytest.Binary(t))
-	c.Env = append(os.Environ(), declarationVar+"="+declaration)
+	c.Env = append(os.Environ(), tasks.DeclarationVar+"="+declaration)
 	c.Stderr = m.log
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
@@ -378,7 +380,7 @@ func (s *scene) doctor(words []string) {
 	subject := strings.Join(words[1:], " ")
 	envoytest.Eventually(s.t, 45*time.Second, func() error {
 		out, exit := s.p.command("doctor", "-o", "json")
-		var got doctorOutput
+		var got operate.DoctorOutput
 		if err := json.NewDecoder(strings.NewReader(out)).Decode(&got); err != nil {
 			return fmt.Errorf("%w:\n%s", err, out)
 		}
@@ -414,7 +416,7 @@ func (s *scene) explain(words []string) {
 	args := append([]string{"explain", words[0], words[1], "-o", "json"}, words[3:]...)
 	envoytest.Eventually(s.t, 45*time.Second, func() error {
 		out, _ := s.p.command(args...)
-		var got explainOutput
+		var got operate.ExplainOutput
 		if err := json.NewDecoder(strings.NewReader(out)).Decode(&got); err != nil {
 			return fmt.Errorf("%w:\n%s", err, out)
 		}

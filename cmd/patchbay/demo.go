@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/demo"
 	"patchbay/demo/containers"
 )
@@ -46,7 +47,7 @@ instead. That needs Docker, and the images of 'make images'.`,
 			}
 			o.Programs, o.Out = filepath.Dir(self), c.OutOrStdout()
 			if o.Cloud != "" && o.Cloud != demo.FakeAWS {
-				return &exitError{exitUsage, fmt.Errorf("--cloud %q; allowed: %s", o.Cloud, demo.FakeAWS)}
+				return cli.Exit(cli.Misused, fmt.Errorf("--cloud %q; allowed: %s", o.Cloud, demo.FakeAWS))
 			}
 			if inContainers {
 				err = proveContainers(c.Context(), containers.Options{Compose: compose, JSON: o.JSON, Out: o.Out})
@@ -54,7 +55,7 @@ instead. That needs Docker, and the images of 'make images'.`,
 				err = demo.Run(c.Context(), o)
 			}
 			if errors.Is(err, demo.ErrNotHere) {
-				return &exitError{exitNotPossible, err}
+				return cli.Exit(cli.NotPossible, err)
 			}
 			return err
 		},

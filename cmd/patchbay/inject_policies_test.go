@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/cmd/patchbay/tasks"
 	"patchbay/internal/envoytest"
 )
 
@@ -40,7 +41,7 @@ policies:
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Unsetenv(declarationVar); err != nil { // set back when the test ends
+	if err := os.Unsetenv(tasks.DeclarationVar); err != nil { // set back when the test ends
 		t.Fatal(err)
 	}
 	p.agent("m1", "--config", file).until(serving)
@@ -101,7 +102,7 @@ func injectedDeclaration(t *testing.T, app, ingress, alias uint16) string {
 	}
 	for _, c := range made.ContainerDefinitions {
 		for _, e := range c.Environment {
-			if e.Name == declarationVar {
+			if e.Name == tasks.DeclarationVar {
 				return e.Value
 			}
 		}

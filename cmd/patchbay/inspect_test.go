@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"patchbay/admin/api"
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/controlplane"
 	"patchbay/internal/envoytest"
 	"patchbay/mesh"
@@ -116,7 +117,7 @@ func (p *plane) xdsWatch() {
 		return fmt.Errorf("no cluster was pushed and acknowledged:\n%s", b.String())
 	})
 	cancel()
-	if err := <-done; code(err) != exitFailed || exitCode(ctx, root, err) != exitDone {
+	if err := <-done; cli.Code(err) != exitFailed || exitCode(ctx, root, err) != exitDone {
 		p.t.Errorf("it did not stop cleanly: %v", err)
 	}
 	p.prints(exitDone, "", "xds", "watch", "b1", "--for", "10ms")

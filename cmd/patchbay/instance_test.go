@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"patchbay/audit"
+	"patchbay/cmd/patchbay/tasks"
 	"patchbay/config"
 	"patchbay/internal/awsfake/ec2"
 	"patchbay/internal/awsfake/imds"
@@ -149,7 +150,7 @@ func TestInstancesName(t *testing.T) {
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "")
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", h.URL)
 	p := &plane{t: t, cfg: config.Config{Data: t.TempDir()}}
-	t.Setenv(declarationVar, clientOnly)
+	t.Setenv(tasks.DeclarationVar, clientOnly)
 	root, out := newRoot(), &bytes.Buffer{}
 	root.SetArgs([]string{"sidecar", "--xds", "c:1", "--agent", "c:2", "--join", p.joinByRole("--instance-role"), "--task", "web-1", "--state", t.TempDir()})
 	root.SetErr(out)

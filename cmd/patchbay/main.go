@@ -1,7 +1,9 @@
 // Command patchbay is the control plane, the sidecar agent, the registry and
-// the tools around them, in one binary. Each subcommand has a file of its own
-// here, with its flags, its help and a call; what it does is in the package of
-// that idea, as controlplane is for serve. Start reading at root.go.
+// the tools around them, in one binary. Each subcommand has a file of its own,
+// with its flags, its help and a call: those that run a part of patchbay here,
+// those of whoever operates a mesh in operate, those of tasks in tasks. What a
+// command does is in the package of that idea, as controlplane is for serve.
+// Start reading at root.go.
 package main
 
 import (

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"patchbay/admin"
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/config"
 	"patchbay/registry"
 	"patchbay/registry/host"
@@ -162,7 +163,7 @@ func (f *registryFlags) check() error {
 	}
 	f.checkRest(bad)
 	if err := errors.Join(errs...); err != nil {
-		return &exitError{exitUsage, err}
+		return cli.Exit(cli.Misused, err)
 	}
 	return nil
 }
@@ -188,7 +189,7 @@ func runRegistry(ctx context.Context, f registryFlags, out, errOut io.Writer) er
 	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	f.options.Log, f.options.Metrics = newLog(f.log, errOut), regmetrics.New(metrics)
+	f.options.Log, f.options.Metrics = cli.Log(f.log, errOut), regmetrics.New(metrics)
 	g, ctx := errgroup.WithContext(ctx)
 	if f.metrics != "" {
 		l, err := new(net.ListenConfig).Listen(ctx, "tcp", f.metrics)

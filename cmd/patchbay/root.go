@@ -10,27 +10,11 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"patchbay/config"
+	"patchbay/cmd/patchbay/cli"
+	"patchbay/cmd/patchbay/operate"
+	"patchbay/cmd/patchbay/tasks"
 	"patchbay/internal/suggest"
 )
-
-// Exit codes, part of the command line's contract (docs/reference/cli.md).
-const (
-	exitDone        = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitNotPossible = 3
-	exitProblems    = 4
-)
-
-// exitError carries an exit code through cobra.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e *exitError) Error() string { return e.err.Error() }
-func (e *exitError) Unwrap() error { return e.err }
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
@@ -51,7 +35,7 @@ sidecar current over incremental xDS.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, meantFlag(c, err)) })
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return cli.Usage(c, meantFlag(c, err)) })
 	root.AddCommand(commands()...)
 	strict(root)
 	return root
@@ -71,11 +55,6 @@ func meantFlag(c *cobra.Command, err error) error {
 	return err
 }
 
-// usage is an error of the command line: of what was typed.
-func usage(c *cobra.Command, err error) error {
-	return &exitError{exitUsage, fmt.Errorf("%w\nsee '%s --help'", err, c.CommandPath())}
-}
-
 // strict makes c and all below it answer wrong arguments as usage errors.
 func strict(c *cobra.Command) {
 	for _, sub := range c.Commands() {
@@ -84,7 +63,7 @@ func strict(c *cobra.Command) {
 	if check := c.Args; check != nil {
 		c.Args = func(c *cobra.Command, args []string) error {
 			if err := check(c, args); err != nil {
-				return usage(c, err)
+				return cli.Usage(c, err)
 			}
 			return nil
 		}
@@ -106,13 +85,13 @@ func misnamed(root *cobra.Command, args []string) error {
 	if near := c.SuggestionsFor(rest[i]); len(near) > 0 {
 		meant = "; did you mean " + strings.Join(near, " or ") + "?"
 	}
-	return usage(c, fmt.Errorf("%q has no command %q%s", c.CommandPath(), rest[i], meant))
+	return cli.Usage(c, fmt.Errorf("%q has no command %q%s", c.CommandPath(), rest[i], meant))
 }
 
 // commands lists every subcommand, in the order of `patchbay --help`.
 func commands() []*cobra.Command {
-	first := []*cobra.Command{newServeCmd(), newSidecarCmd(), newRegistryCmd(), newTokenCmd(), newAuditCmd(), newDemoCmd(), newVersionCmd()}
-	return slices.Concat(first, composeCommands(), operatorCommands())
+	first := []*cobra.Command{newServeCmd(), newRegistryCmd(), newTokenCmd(), newAuditCmd(), newDemoCmd(), newVersionCmd()}
+	return slices.Concat(first, tasks.Commands(version()), operate.Commands(version()))
 }
 
 // exitCode prints err, if any, the way every subcommand does, and maps it to
@@ -120,25 +99,8 @@ func commands() []*cobra.Command {
 // stopped cleanly.
 func exitCode(ctx context.Context, root *cobra.Command, err error) int {
 	if err == nil || ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
-		return exitDone
+		return cli.Done
 	}
 	fmt.Fprintln(root.ErrOrStderr(), "patchbay:", err)
-	return code(err)
-}
-
-// code is the exit code that an error stands for.
-func code(err error) int {
-	if err == nil {
-		return exitDone
-	}
-	if e, ok := errors.AsType[*exitError](err); ok {
-		return e.code
-	}
-	if _, ok := errors.AsType[*config.Wrong](err); ok {
-		return exitUsage
-	}
-	if strings.HasPrefix(err.Error(), "required flag(s) ") { // the library's, which has no type
-		return exitUsage
-	}
-	return exitFailed
+	return cli.Code(err)
 }

@@ -1,12 +1,9 @@
 package main
 
 import (
-	"io"
-	"log/slog"
-	"os"
-
 	"github.com/spf13/cobra"
 
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/config"
 	"patchbay/controlplane"
 )
@@ -39,9 +36,9 @@ in the environment each change of the mesh is traced (docs/guides/tracing.md).`,
 			}
 			cfg, err := load()
 			if err != nil {
-				return &exitError{exitUsage, err}
+				return cli.Exit(cli.Misused, err)
 			}
-			return controlplane.Run(c.Context(), controlplane.Options{Config: cfg, Version: version(), Replica: hostName(), Log: newLog(cfg.Log, c.ErrOrStderr())})
+			return controlplane.Run(c.Context(), controlplane.Options{Config: cfg, Version: version(), Replica: cli.HostName(), Log: cli.Log(cfg.Log, c.ErrOrStderr())})
 		},
 	}
 	c.Flags().StringVar(&file, "config", "patchbay.yaml", "the control plane's configuration")
@@ -49,25 +46,4 @@ in the environment each change of the mesh is traced (docs/guides/tracing.md).`,
 	c.MarkFlagsMutuallyExclusive("config", "config-text")
 	c.AddCommand(newServeHealthCmd())
 	return c
-}
-
-func newLog(l config.Log, w io.Writer) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
-		level = slog.LevelInfo
-	}
-	o := &slog.HandlerOptions{Level: level}
-	if l.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, o))
-	}
-	return slog.New(slog.NewTextHandler(w, o))
-}
-
-// hostName is this machine's name.
-func hostName() string {
-	name, err := os.Hostname()
-	if err != nil {
-		return "patchbay"
-	}
-	return name
 }

@@ -12,16 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/internal/health"
 )
-
-// aged are texts, each with the time that its problem has lasted.
-func aged(texts []string, problems []health.Problem) []string {
-	for i, p := range problems {
-		texts[i] += " (for " + time.Since(p.Since).Round(time.Second).String() + ")"
-	}
-	return texts
-}
 
 func newServeHealthCmd() *cobra.Command {
 	var addr string
@@ -43,7 +36,7 @@ with the reasons.`,
 			client := &http.Client{Timeout: 4 * time.Second, Transport: transport}
 			req, err := http.NewRequestWithContext(c.Context(), http.MethodGet, "http://"+host+"/readyz", nil)
 			if err != nil {
-				return &exitError{exitUsage, fmt.Errorf("--admin %q; allowed: HOST:PORT or unix:DATA/admin.sock", addr)}
+				return cli.Exit(cli.Misused, fmt.Errorf("--admin %q; allowed: HOST:PORT or unix:DATA/admin.sock", addr))
 			}
 			resp, err := client.Do(req)
 			if err != nil {
@@ -55,7 +48,7 @@ with the reasons.`,
 				return fmt.Errorf("the answer of %s is not that of a control plane: %w", addr, err)
 			}
 			if resp.StatusCode != http.StatusOK {
-				return errors.New("not ready: " + strings.Join(aged(health.Texts(answer.Problems), answer.Problems), "; "))
+				return errors.New("not ready: " + strings.Join(cli.Aged(health.Texts(answer.Problems), answer.Problems), "; "))
 			}
 			_, err = fmt.Fprintln(c.OutOrStdout(), "ready")
 			return err

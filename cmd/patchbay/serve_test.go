@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"patchbay/agentapi"
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/config"
 	"patchbay/controlplane"
 	"patchbay/identity"
@@ -39,6 +40,12 @@ import (
 )
 
 const testDomain = "test.patchbay"
+
+// The exit codes, by short names.
+const (
+	exitDone, exitFailed, exitUsage = cli.Done, cli.Failed, cli.Misused
+	exitProblems                    = cli.Problems
+)
 
 // plane is a control plane in this process, with the real step-ca authority.
 type plane struct {
@@ -127,7 +134,7 @@ func startPlane(t *testing.T, tweak ...func(*config.Config)) *plane {
 
 // serve is a control plane.
 func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	return controlplane.Run(ctx, controlplane.Options{Config: cfg, Version: version(), Replica: hostName(), Log: log})
+	return controlplane.Run(ctx, controlplane.Options{Config: cfg, Version: version(), Replica: cli.HostName(), Log: log})
 }
 
 // serve runs the control plane and waits until it is ready.

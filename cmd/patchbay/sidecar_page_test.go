@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/spf13/pflag"
+
+	"patchbay/cmd/patchbay/tasks"
 )
 
 // TestSidecarPage holds the table of docs/reference/sidecar.md against the
@@ -21,14 +23,14 @@ func TestSidecarPage(t *testing.T) {
 			rows[strings.Trim(cells[0], "| `")] = cells
 		}
 	}
-	newSidecarCmd().Flags().VisitAll(func(f *pflag.Flag) {
+	sidecarCommand().Flags().VisitAll(func(f *pflag.Flag) {
 		cells, ok := rows["--"+f.Name]
 		if !ok {
 			t.Errorf("the page lacks --%s", f.Name)
 			return
 		}
 		delete(rows, "--"+f.Name)
-		if want := "`" + variable(f.Name) + "`"; cells[1] != want && f.Name != "config" {
+		if want := "`" + tasks.Variable(f.Name) + "`"; cells[1] != want && f.Name != "config" {
 			t.Errorf("--%s: the page says %s; its variable is %s", f.Name, cells[1], want)
 		}
 		zero := f.DefValue == "" || f.DefValue == "[]" || f.DefValue == "0s"

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/cmd/patchbay/tasks"
 	"patchbay/internal/envoytest"
 	"patchbay/sidecar"
 )
@@ -281,7 +282,7 @@ func TestSidecarSaysWhatIsWrong(t *testing.T) {
 		{`{"serviceConnectConfiguration": {"enabled": false}}`, "not enabled"},
 		{`{"serviceConnectConfiguration": {"enabled": true, "servces": []}}`, "servces"},
 	} {
-		t.Setenv(declarationVar, c.declaration)
+		t.Setenv(tasks.DeclarationVar, c.declaration)
 		root := newRoot()
 		root.SetArgs([]string{"sidecar", "--xds", p.cfg.XDS.Listen, "--agent", p.cfg.Agent.Listen, "--join", join, "--task", "x", "--wiring", "bind",
 			"--state", t.TempDir(), "--hosts-file", filepath.Join(t.TempDir(), "none"), "--envoy", envoytest.Binary(t)})

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/cmd/patchbay/operate"
 	"patchbay/controlplane"
 	"patchbay/internal/envoytest"
 )
@@ -71,7 +72,7 @@ func TestStatus(t *testing.T) {
 	p.prints(exitProblems, `(?s)demo/backend/b1 .* PB1401 an application does not listen.*1 unhealthy .* PB1502 .*findings: patchbay doctor`, "status")
 	out = p.prints(exitProblems, `PB1401`, "status", "-o", "json")
 	out, _, _ = strings.Cut(out, "\n}\n")
-	var got statusOutput
+	var got operate.StatusOutput
 	if err := json.Unmarshal([]byte(out+"\n}"), &got); err != nil {
 		t.Fatalf("%v:\n%s", err, out)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"patchbay/cmd/patchbay/tasks"
 	"patchbay/internal/envoytest"
 )
 
@@ -74,7 +75,7 @@ func TestStrictProfile(t *testing.T) {
 
 // What ECS does not have is refused, all at once.
 func TestStrictProfileRefuses(t *testing.T) {
-	t.Setenv(declarationVar, `{"serviceConnectConfiguration": {"enabled": true, "dependencies": ["api"]}, "policies": {"api": {"retries": {"max": 1}}}}`)
+	t.Setenv(tasks.DeclarationVar, `{"serviceConnectConfiguration": {"enabled": true, "dependencies": ["api"]}, "policies": {"api": {"retries": {"max": 1}}}}`)
 	root := newRoot()
 	root.SetArgs([]string{"sidecar", "--xds", "h:1", "--agent", "h:2", "--join", t.TempDir(), "--task", "x", "--state", t.TempDir(), "--profile", "strict",
 		"--hosts-file", filepath.Join(t.TempDir(), "none"), "--envoy", envoytest.Binary(t)})

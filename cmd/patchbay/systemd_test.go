@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -79,20 +80,19 @@ func TestEC2Guide(t *testing.T) {
 	if task, err := declare.Parse(got.Declaration); err != nil || len(task.Ports) != 1 || task.Ports[0].Policy.Deployment.Strategy != policy.BlueGreen {
 		t.Errorf("%+v, %v", task, err)
 	}
-	o := newSidecarOptions()
-	c := &cobra.Command{}
-	o.flags(c.Flags())
+	c := sidecarCommand()
 	for _, f := range got.Flags {
 		if err := c.Flags().Set(f.Name, f.Value); err != nil {
 			t.Errorf("%s: %v", f.Key, err)
 		}
 	}
-	if o.cfg.Revision != "7" {
-		t.Errorf("revision %q", o.cfg.Revision)
+	if f := c.Flag("revision"); f.Value.String() != "7" {
+		t.Errorf("revision %q", f.Value)
 	}
 	stop, err := strconv.Atoi(unit(t)["TimeoutStopSec"])
-	if err != nil || o.cfg.StopTimeout >= time.Duration(stop)*time.Second {
-		t.Errorf("stopTimeout %s, TimeoutStopSec %d, %v", o.cfg.StopTimeout, stop, err)
+	timeout, ferr := c.Flags().GetDuration("stop-timeout")
+	if err := errors.Join(err, ferr); err != nil || timeout >= time.Duration(stop)*time.Second {
+		t.Errorf("stopTimeout %s, TimeoutStopSec %d, %v", timeout, stop, err)
 	}
 	commands := 0
 	for _, m := range regexp.MustCompile(`(?m)^patchbay (.*)$`).FindAllSubmatch(page, -1) {
@@ -115,8 +115,13 @@ func TestEC2Guide(t *testing.T) {
 	}
 }
 
+func sidecarCommand() *cobra.Command {
+	c, _, _ := newRoot().Find([]string{"sidecar"})
+	return c
+}
+
 func sidecarFlags() (names []string) {
-	newSidecarCmd().Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	sidecarCommand().Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
 	return slices.DeleteFunc(names, func(n string) bool { return n == "config" || n == "help" })
 }
 

@@ -11,8 +11,10 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/controlplane"
 	"patchbay/identity"
+	"patchbay/identity/join"
 	"patchbay/identity/taskrole"
 )
 
@@ -74,7 +76,7 @@ plane, or --trust-domain says what one that starts on it later will have.`,
 			}
 			done, err := identity.MakeJoin(r)
 			if errors.Is(err, identity.ErrRequest) {
-				return usage(c, err)
+				return cli.Usage(c, err)
 			}
 			if err != nil {
 				return err
@@ -111,7 +113,7 @@ func printJoined(out io.Writer, r identity.JoinRequest, done identity.Joined, as
 		did := append([]string{}, done.Changed...) // [] in JSON
 		answer := map[string]any{"changed": len(did) > 0, "did": did, "join": done.Info, "directory": r.Out}
 		if r.ByRole != "" { // no secret is in them
-			files, err := joinFiles(r.Out)
+			files, err := join.PublicFiles(r.Out)
 			if err != nil {
 				return err
 			}
@@ -185,11 +187,11 @@ Withdrawing what is not registered is no error.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if (key == "") != all {
-				return usage(c, errors.New("allowed: either --key=ID, or --all for the whole workload"))
+				return cli.Usage(c, errors.New("allowed: either --key=ID, or --all for the whole workload"))
 			}
 			did, err := identity.Withdraw(data, namespace, workload, key)
 			if errors.Is(err, identity.ErrRequest) {
-				return usage(c, err)
+				return cli.Usage(c, err)
 			}
 			if err != nil {
 				return err

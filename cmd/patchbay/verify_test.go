@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"patchbay/audit"
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/diagnose/verify"
 	"patchbay/internal/testca"
 )
@@ -79,7 +80,7 @@ func TestVerify(t *testing.T) {
 		root.SetErr(&b)
 		root.SetArgs([]string{"verify", "backend.demo", "--watch", "--interval", "10ms", "--admin", front2.URL})
 		err := root.ExecuteContext(t.Context())
-		watched <- fmt.Sprintf("%s\nexit %d: %v", b.String(), code(err), err)
+		watched <- fmt.Sprintf("%s\nexit %d: %v", b.String(), cli.Code(err), err)
 	}()
 	select {
 	case got := <-watched:

@@ -1,4 +1,9 @@
-package main
+// Package operate has the commands of whoever operates a mesh: those that ask a
+// running control plane. Each has a file, with its flags, its help and a call.
+//
+// It must not know what is wrong with a mesh, nor how it is shown: package
+// diagnose judges, diagnose/show prints. Start reading at [Commands].
+package operate
 
 import (
 	"cmp"
@@ -14,14 +19,14 @@ import (
 	"github.com/spf13/pflag"
 
 	"patchbay/admin/api"
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/diagnose"
 	"patchbay/diagnose/show"
-	"patchbay/internal/count"
 )
 
-// operatorCommands ask a running control plane.
-func operatorCommands() []*cobra.Command {
-	return []*cobra.Command{newStatusCmd(), newVerifyCmd(), newExplainCmd(), newDoctorCmd(), newXDSCmd(), newCostCmd(), newDiffCmd(), newPageCmd(), newFaultCmd(), newTapCmd(), newShiftCmd()}
+// Commands are those that ask a running control plane. Version is the program's.
+func Commands(version string) []*cobra.Command {
+	return []*cobra.Command{newStatusCmd(), newVerifyCmd(version), newExplainCmd(), newDoctorCmd(version), newXDSCmd(), newCostCmd(), newDiffCmd(), newPageCmd(), newFaultCmd(), newTapCmd(), newShiftCmd()}
 }
 
 // operator is what all commands that ask a control plane share.
@@ -49,7 +54,7 @@ func (o *operator) server(f *pflag.FlagSet) {
 func (o *operator) printer(c *cobra.Command) (*show.Printer, error) {
 	p, err := show.New(c.OutOrStdout(), o.output)
 	if err != nil {
-		return nil, usage(c, err)
+		return nil, cli.Usage(c, err)
 	}
 	return p, nil
 }
@@ -99,11 +104,6 @@ func hint(err error) error {
 		return fmt.Errorf("%w\ngive it with --token-file, or a client certificate with --tls-cert; on the control plane's machine, --admin unix:DATA/admin.sock needs none", err)
 	}
 	return err
-}
-
-// problems is the error of a command that found some: they have been printed.
-func problems(n int, what string) error {
-	return &exitError{exitProblems, errors.New(count.Of(n, what))}
 }
 
 // every calls f now and then each d, until ctx ends or f fails. On a terminal

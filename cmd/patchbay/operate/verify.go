@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"errors"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/diagnose/prove"
 	"patchbay/diagnose/show"
 	"patchbay/diagnose/verify"
@@ -23,8 +24,8 @@ type verifyOptions struct {
 	interval time.Duration
 }
 
-func newVerifyCmd() *cobra.Command {
-	o := verifyOptions{}
+func newVerifyCmd(version string) *cobra.Command {
+	o := verifyOptions{Wanted: prove.Wanted{Tool: "patchbay " + version, Here: cli.HostName()}}
 	c := &cobra.Command{
 		Use:   "verify [SERVICE]",
 		Short: "Prove that a service is encrypted, and with which certificate",
@@ -79,9 +80,9 @@ func (o *verifyOptions) run(c *cobra.Command, args []string) error {
 		return err
 	}
 	if len(o.Endpoints) > 0 && o.Name == "" && len(args) == 0 {
-		return usage(c, errors.New("with --endpoint, the name of its certificate is needed: --name"))
+		return cli.Usage(c, errors.New("with --endpoint, the name of its certificate is needed: --name"))
 	}
-	o.Client, o.Tool, o.Here = o.client, "patchbay "+version(), hostName()
+	o.Client = o.client
 	once := func() error {
 		done := show.Wait(c.ErrOrStderr(), "making handshakes")
 		reports, err := o.Reports(c.Context(), args...)
@@ -115,7 +116,7 @@ func report(w io.Writer, p *show.Printer, format string, reports []verify.Report
 		err = p.Value(reports)
 	}
 	if err == nil && failed > 0 {
-		return problems(failed, "failed check")
+		return cli.Found(failed, "failed check")
 	}
 	return err
 }

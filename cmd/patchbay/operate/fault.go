@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"patchbay/admin/api"
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/fault"
 )
 
@@ -84,12 +85,12 @@ func (o *operator) fault(c *cobra.Command, w fault.Wanted, args []string) error 
 		switch w.Kind {
 		case fault.Delay:
 			if w.Delay, err = time.ParseDuration(args[1]); err != nil {
-				return usage(c, fmt.Errorf("time %q; allowed: such as 300ms", args[1]))
+				return cli.Usage(c, fmt.Errorf("time %q; allowed: such as 300ms", args[1]))
 			}
 		case fault.Abort:
 			n, err := strconv.ParseUint(args[1], 10, 16)
 			if err != nil {
-				return usage(c, fmt.Errorf("status %q; allowed: 200 to 599", args[1]))
+				return cli.Usage(c, fmt.Errorf("status %q; allowed: 200 to 599", args[1]))
 			}
 			w.Abort = uint32(n)
 		default:

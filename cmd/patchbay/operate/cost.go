@@ -1,17 +1,15 @@
-package main
+package operate
 
 import (
 	"errors"
 	"fmt"
-	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"patchbay/admin/api"
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/discovery/cost"
-	"patchbay/internal/count"
 )
 
 func newCostCmd() *cobra.Command {
@@ -83,7 +81,7 @@ func (f *costFlags) run(c *cobra.Command) error {
 	if !p.ForPeople() {
 		return p.Value(bill)
 	}
-	return writeBill(c.OutOrStdout(), bill)
+	return bill.Write(c.OutOrStdout())
 }
 
 func (f *costFlags) check(c *cobra.Command) error {
@@ -100,7 +98,7 @@ func (f *costFlags) check(c *cobra.Command) error {
 		errs = append(errs, errors.New("--unhinted goes with --services: of the present mesh it is known who registers"))
 	}
 	if len(errs) > 0 {
-		return usage(c, errors.Join(errs...))
+		return cli.Usage(c, errors.Join(errs...))
 	}
 	return nil
 }
@@ -117,21 +115,4 @@ func present(m cost.Mesh, st *api.Status) cost.Mesh {
 		}
 	}
 	return m
-}
-
-func writeBill(w io.Writer, b cost.Bill) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "OPERATION\tCALLS A MONTH\tDOLLARS\tFOR\n")
-	for _, l := range b.Lines {
-		fmt.Fprintf(t, "%s\t%.0f\t%.2f\t%s\n", l.Operation, l.Calls, l.Dollars, l.What)
-	}
-	fmt.Fprintf(t, "all calls\t\t%.2f\t%s, %g changes a minute, %s\n", b.Calls, count.Of(b.Mesh.Services, "service"), b.Mesh.ChangesPerMinute, count.Of(b.Mesh.Replicas, "replica"))
-	if b.Mesh.Instances > 0 {
-		fmt.Fprintf(t, "registered\t\t%.2f\t%s, whoever asks\n", b.Resources, count.Of(b.Mesh.Instances, "instance"))
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(w, "\nPrices of %s. %s.\n", b.Dated, b.Source)
-	return err
 }

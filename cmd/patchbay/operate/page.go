@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 
 	"patchbay/admin/api"
 	"patchbay/admin/page"
+	"patchbay/cmd/patchbay/cli"
 )
 
 func newPageCmd() *cobra.Command {
@@ -53,7 +54,7 @@ func showPage(c *cobra.Command, o *operator, listen string) error {
 	first.Close()
 	l, err := page.Listen(c.Context(), listen)
 	if errors.Is(err, page.ErrNotLoopback) {
-		return usage(c, fmt.Errorf("--listen %s: %w", listen, err))
+		return cli.Usage(c, fmt.Errorf("--listen %s: %w", listen, err))
 	}
 	if err != nil {
 		return err

@@ -1,4 +1,10 @@
-package main
+// Package tasks has the commands of tasks: those that put a sidecar into a
+// definition, and those that run in the task itself. Each has a file, with its
+// flags, its help and a call.
+//
+// It must not know what a sidecar does, nor what a definition says: that is
+// package sidecar's, and inject's. Start reading at [Commands].
+package tasks
 
 import (
 	"bytes"
@@ -10,12 +16,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/inject"
 )
 
-// composeCommands are what tasks in compose and on ECS need.
-func composeCommands() []*cobra.Command {
-	return []*cobra.Command{newInjectCmd(), newUninjectCmd(), newImportCmd(), newTaskCmd(), newPauseCmd()}
+// Commands are those that tasks need. Version is the program's.
+func Commands(version string) []*cobra.Command {
+	return []*cobra.Command{newSidecarCmd(version), newInjectCmd(), newUninjectCmd(), newImportCmd(), newTaskCmd(version), newPauseCmd()}
 }
 
 func newInjectCmd() *cobra.Command {
@@ -67,7 +74,7 @@ not what would be written.`,
 			}
 			made, err := do(name, text)
 			if err != nil {
-				return &exitError{exitProblems, fmt.Errorf("nothing was written:\n%w", err)}
+				return cli.Exit(cli.Problems, fmt.Errorf("nothing was written:\n%w", err))
 			}
 			switch {
 			case check:
@@ -101,7 +108,7 @@ func composeFile(stdin io.Reader, args []string) (name string, text []byte, err 
 			return name, text, err
 		}
 	}
-	return "", nil, &exitError{exitUsage, fmt.Errorf("there is no compose file here: name it, or change to a directory with one of %v", composeNames)}
+	return "", nil, cli.Exit(cli.Misused, fmt.Errorf("there is no compose file here: name it, or change to a directory with one of %v", composeNames))
 }
 
 // current compares the file that would be written with what would be written.
@@ -115,7 +122,7 @@ func current(name string, text []byte, out string, made []byte) error {
 		out = name
 	}
 	if !bytes.Equal(text, made) {
-		return &exitError{exitProblems, fmt.Errorf("%s is not current: run this command without --check, with -o %s", out, out)}
+		return cli.Exit(cli.Problems, fmt.Errorf("%s is not current: run this command without --check, with -o %s", out, out))
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"patchbay/balancers"
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/declare/source"
 	"patchbay/diagnose"
 	"patchbay/diagnose/bundle"
@@ -22,13 +23,14 @@ import (
 
 type doctorOptions struct {
 	operator
+	version            string
 	bundle, from, code string
 	aws                bool
 	definitions        []string
 }
 
-func newDoctorCmd() *cobra.Command {
-	var o doctorOptions
+func newDoctorCmd(version string) *cobra.Command {
+	o := doctorOptions{version: version}
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what is wrong with the mesh, why, and what to do",
@@ -75,8 +77,8 @@ It exits with 4 if something was found.`,
 	return c
 }
 
-// doctorOutput is what -o json prints.
-type doctorOutput struct {
+// DoctorOutput is what -o json prints.
+type DoctorOutput struct {
 	At       time.Time          `json:"at"`
 	Address  string             `json:"address"`
 	Areas    []diagnose.Area    `json:"areas"`
@@ -87,7 +89,7 @@ func (o *doctorOptions) run(c *cobra.Command) error {
 	if o.code != "" {
 		page, err := doctor.Page(o.code)
 		if err != nil {
-			return usage(c, err)
+			return cli.Usage(c, err)
 		}
 		_, err = io.WriteString(c.OutOrStdout(), page)
 		return err
@@ -102,7 +104,7 @@ func (o *doctorOptions) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	out := doctorOutput{facts.Now, facts.Address, diagnose.Areas(facts), diagnose.Check(facts)}
+	out := DoctorOutput{facts.Now, facts.Address, diagnose.Areas(facts), diagnose.Check(facts)}
 	if p.ForPeople() {
 		p.Doctor(out.Areas, out.Findings)
 	} else if err := p.Value(out); err != nil {
@@ -115,7 +117,7 @@ func (o *doctorOptions) run(c *cobra.Command) error {
 		fmt.Fprintln(c.ErrOrStderr(), "written:", o.bundle)
 	}
 	if len(out.Findings) > 0 {
-		return problems(len(out.Findings), "finding")
+		return cli.Found(len(out.Findings), "finding")
 	}
 	return nil
 }
@@ -149,7 +151,7 @@ func (o *doctorOptions) facts(ctx context.Context) (*diagnose.Facts, error) {
 
 // balancers are the load balancers of definitions of tasks that do not fit.
 func (o *doctorOptions) balancers(ctx context.Context) ([]diagnose.Balancer, error) {
-	files, err := sourceFiles(os.Stdin, o.definitions)
+	files, err := source.ReadFiles(os.Stdin, o.definitions)
 	if err != nil || len(files) == 0 {
 		return nil, err
 	}
@@ -177,12 +179,12 @@ func (o *doctorOptions) balancers(ctx context.Context) ([]diagnose.Balancer, err
 }
 
 // write makes the archive, with the control plane's metrics if it gives them.
-func (o *doctorOptions) write(ctx context.Context, facts *diagnose.Facts, out doctorOutput) error {
+func (o *doctorOptions) write(ctx context.Context, facts *diagnose.Facts, out DoctorOutput) error {
 	findings, err := json.MarshalIndent(out, "", "  ")
 	if err != nil {
 		return err
 	}
-	more := []bundle.File{{Name: "findings.json", Text: findings}, {Name: "version.txt", Text: []byte("patchbay " + version() + "\n")}}
+	more := []bundle.File{{Name: "findings.json", Text: findings}, {Name: "version.txt", Text: []byte("patchbay " + o.version + "\n")}}
 	if client, err := o.client(); err == nil {
 		if b, err := client.Raw(ctx, "/metrics"); err == nil {
 			more = append(more, bundle.File{Name: "metrics.txt", Text: b})

@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"time"
@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"patchbay/admin/api"
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/diagnose"
 	"patchbay/diagnose/show"
 )
@@ -43,7 +44,7 @@ NODE and SERVICE may be shortened. It exits with 4 if something is wrong;
 			once := func() error { return o.showStatus(c, p, args) }
 			if watch {
 				return every(c.Context(), p, interval, func() error {
-					if err := once(); code(err) != exitProblems {
+					if err := once(); cli.Code(err) != cli.Problems {
 						return err
 					}
 					return nil
@@ -59,8 +60,8 @@ NODE and SERVICE may be shortened. It exits with 4 if something is wrong;
 	return c
 }
 
-// statusOutput is what -o json prints.
-type statusOutput struct {
+// StatusOutput is what -o json prints.
+type StatusOutput struct {
 	*api.Status
 	Findings []diagnose.Finding `json:"findings"`
 }
@@ -72,31 +73,19 @@ func (o *operator) showStatus(c *cobra.Command, p *show.Printer, args []string) 
 	}
 	if len(args) > 0 {
 		if err := show.Select(st, args[0]); err != nil {
-			return usage(c, err)
+			return cli.Usage(c, err)
 		}
-		findings = concerning(st, findings)
+		findings = diagnose.Concerning(findings, st)
 	}
 	if p.ForPeople() {
 		p.Status(st, findings)
-	} else if err := p.Value(statusOutput{st, findings}); err != nil {
+	} else if err := p.Value(StatusOutput{st, findings}); err != nil {
 		return err
 	}
 	if len(findings) > 0 {
-		return problems(len(findings), "finding")
+		return cli.Found(len(findings), "finding")
 	}
 	return nil
-}
-
-// concerning are the findings about what is left of a status.
-func concerning(st *api.Status, all []diagnose.Finding) []diagnose.Finding {
-	out := []diagnose.Finding{}
-	for _, s := range st.Sidecars {
-		out = append(out, diagnose.About(all, s.Node)...)
-	}
-	for _, s := range st.Services {
-		out = append(out, diagnose.About(all, s.Name)...)
-	}
-	return out
 }
 
 // completeNames completes the names of sidecars and services.

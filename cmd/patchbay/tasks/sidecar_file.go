@@ -1,4 +1,4 @@
-package main
+package tasks
 
 import (
 	"errors"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/declare"
 	"patchbay/mesh"
 	"patchbay/sidecar/file"
@@ -38,7 +39,7 @@ func (o *sidecarOptions) fromFile(f *pflag.FlagSet) error {
 	}
 	text, err := os.ReadFile(o.file)
 	if err != nil {
-		return &exitError{exitUsage, fmt.Errorf("--config: %w", err)}
+		return cli.Exit(cli.Misused, fmt.Errorf("--config: %w", err))
 	}
 	var names []string
 	f.VisitAll(func(flag *pflag.Flag) {
@@ -58,7 +59,7 @@ func (o *sidecarOptions) fromFile(f *pflag.FlagSet) error {
 	}
 	o.fromConfig, o.inFile = got, errors.Join(errs...)
 	if got.Flags == nil && got.Declaration == nil && o.inFile != nil { // nothing more follows
-		return &exitError{exitUsage, o.inFile}
+		return cli.Exit(cli.Misused, o.inFile)
 	}
 	return nil
 }

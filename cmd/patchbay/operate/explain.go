@@ -1,8 +1,9 @@
-package main
+package operate
 
 import (
 	"github.com/spf13/cobra"
 
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/diagnose/gather"
 	"patchbay/diagnose/hops"
 	"patchbay/diagnose/show"
@@ -44,8 +45,8 @@ func (o *operator) source() (gather.Source, error) {
 	return gather.Source{Client: client, Address: o.address}, err
 }
 
-// explainOutput is what -o json prints.
-type explainOutput struct {
+// ExplainOutput is what -o json prints.
+type ExplainOutput struct {
 	*hops.Walk
 	Live *gather.Live `json:"live,omitempty"`
 }
@@ -67,9 +68,9 @@ func (o *operator) explain(c *cobra.Command, client, address string, live bool) 
 	}
 	w, err := hops.Explain(facts, client, address)
 	if err != nil {
-		return usage(c, err)
+		return cli.Usage(c, err)
 	}
-	out := explainOutput{Walk: w}
+	out := ExplainOutput{Walk: w}
 	if live && w.Service != "" {
 		nodes := []string{w.Client}
 		for n := range facts.Tasks {
@@ -88,7 +89,7 @@ func (o *operator) explain(c *cobra.Command, client, address string, live bool) 
 		return err
 	}
 	if w.Finding != nil {
-		return problems(1, "failing hop")
+		return cli.Found(1, "failing hop")
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"patchbay/admin/api"
+	"patchbay/cmd/patchbay/cli"
 )
 
 func newShiftCmd() *cobra.Command {
@@ -61,7 +62,7 @@ more of the requests to the new one fail in a step (of at least 20).`,
 	f.BoolFunc("end", "divide no longer: all endpoints are called alike", func(string) error { v.Set("end", "yes"); return nil })
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := oneOf(v, status); err != nil {
-			return usage(c, err)
+			return cli.Usage(c, err)
 		}
 		v.Set("service", args[0])
 		return o.shift(c, v, status)

@@ -1,4 +1,4 @@
-package main
+package tasks
 
 import (
 	"encoding/json"
@@ -15,6 +15,7 @@ import (
 
 	"patchbay/appmesh"
 	"patchbay/appmesh/model"
+	"patchbay/cmd/patchbay/cli"
 )
 
 func newImportCmd() *cobra.Command {
@@ -56,14 +57,14 @@ Exit code 4 if a file can't be read, and, with --strict, if anything is lost.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			files, err := meshFiles(c.InOrStdin(), args)
 			if err != nil {
-				return &exitError{exitUsage, err}
+				return cli.Exit(cli.Misused, err)
 			}
 			if slices.ContainsFunc(args, func(a string) bool { return filepath.Clean(a) == filepath.Clean(out) && out != "" }) {
-				return &exitError{exitUsage, fmt.Errorf("%s holds what is read; write elsewhere", out)}
+				return cli.Exit(cli.Misused, fmt.Errorf("%s holds what is read; write elsewhere", out))
 			}
 			r, err := appmesh.Import(o, files...)
 			if err != nil {
-				return &exitError{exitProblems, fmt.Errorf("nothing was written:\n%w", err)}
+				return cli.Exit(cli.Problems, fmt.Errorf("nothing was written:\n%w", err))
 			}
 			if out != "" {
 				if err := writeImport(out, r); err != nil {
@@ -72,7 +73,7 @@ Exit code 4 if a file can't be read, and, with --strict, if anything is lost.`,
 			}
 			showImport(c.OutOrStdout(), r)
 			if n := r.Count(appmesh.Lost); strict && n > 0 {
-				return &exitError{exitProblems, fmt.Errorf("%d lost, with --strict", n)}
+				return cli.Exit(cli.Problems, fmt.Errorf("%d lost, with --strict", n))
 			}
 			return nil
 		},

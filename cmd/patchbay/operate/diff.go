@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"patchbay/admin/api"
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/config"
 	"patchbay/inspect/plan"
 )
@@ -43,7 +44,7 @@ exits with 4 if the mesh would refuse something of it.`,
 			planned := len(w.files) > 0 || w.config != ""
 			switch {
 			case planned == (len(args) > 0):
-				return usage(c, errors.New("compare what? name a NODE, or a changed file with -f or --config"))
+				return cli.Usage(c, errors.New("compare what? name a NODE, or a changed file with -f or --config"))
 			case planned:
 				return o.diffFiles(c, w)
 			}
@@ -84,7 +85,7 @@ func (o *operator) diffFiles(c *cobra.Command, w change) error {
 	}
 	body, err := w.plan()
 	if err != nil {
-		return &exitError{exitUsage, err}
+		return cli.Exit(cli.Misused, err)
 	}
 	out := &api.Forecast{}
 	if err := client.Ask(c.Context(), "diff", body, out); err != nil {
@@ -96,7 +97,7 @@ func (o *operator) diffFiles(c *cobra.Command, w change) error {
 		return err
 	}
 	if n := len(out.Refused); n > 0 {
-		return problems(n, "refused change")
+		return cli.Found(n, "refused change")
 	}
 	return nil
 }
@@ -142,7 +143,7 @@ func (o *operator) diffNode(c *cobra.Command, name string) error {
 		return err
 	}
 	if len(d.Resources) > 0 {
-		return problems(len(d.Resources), "difference")
+		return cli.Found(len(d.Resources), "difference")
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package main
+package tasks
 
 import "github.com/spf13/cobra"
 

@@ -1,17 +1,19 @@
-package main
+package tasks
 
 import (
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+
+	"patchbay/cmd/patchbay/cli"
 )
 
 // writeTemplate writes a template under the name that it has, in another place.
 func writeTemplate(stdout io.Writer, dir, name string, text []byte) error {
 	to := filepath.Join(dir, filepath.Base(name))
 	if filepath.Clean(to) == filepath.Clean(name) {
-		return &exitError{exitUsage, fmt.Errorf("%s is what is read; allowed: another directory with -o", name)}
+		return cli.Exit(cli.Misused, fmt.Errorf("%s is what is read; allowed: another directory with -o", name))
 	}
 	return writeAll(stdout, dir, filepath.Base(name), output{"", text})
 }

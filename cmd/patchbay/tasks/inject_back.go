@@ -1,4 +1,4 @@
-package main
+package tasks
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/declare/source"
 	"patchbay/inject/ecs"
 )
@@ -37,7 +38,7 @@ yours to change back.`,
   patchbay uninject ecs now.json -o plain`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
-			files, err := sourceFiles(c.InOrStdin(), args)
+			files, err := source.ReadFiles(c.InOrStdin(), args)
 			if err != nil {
 				return err
 			}
@@ -45,7 +46,7 @@ yours to change back.`,
 				text, n, err := ecs.RemoveTemplate(files[0])
 				switch {
 				case err != nil:
-					return &exitError{exitProblems, fmt.Errorf("nothing was written:\n%w", err)}
+					return cli.Exit(cli.Problems, fmt.Errorf("nothing was written:\n%w", err))
 				case n == 0:
 					fmt.Fprintf(c.ErrOrStderr(), "note: %s has no %s: it was never injected, or is not what was written, and stays as it is\n", files[0].Name, ecs.Sidecar)
 				}
@@ -54,7 +55,7 @@ yours to change back.`,
 			files = append(files, source.File{})
 			o, err := ecs.Remove(files[0], files[1])
 			if err != nil {
-				return &exitError{exitProblems, fmt.Errorf("nothing was written:\n%w", err)}
+				return cli.Exit(cli.Problems, fmt.Errorf("nothing was written:\n%w", err))
 			}
 			if !ecs.Injected(files[0]) {
 				fmt.Fprintf(c.ErrOrStderr(), "note: %s has no %s: it was never injected, or is not what was written, and stays as it is\n", files[0].Name, ecs.Sidecar)

@@ -1,4 +1,4 @@
-package main
+package tasks
 
 import (
 	"errors"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/declare/definition"
 	"patchbay/declare/source"
 	"patchbay/identity/join"
@@ -71,12 +72,12 @@ nothing. 'patchbay uninject ecs' gives back what was there.`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			if (f.out != "") == f.plain {
-				return usage(c, errors.New("allowed: either --output DIR, or --diff"))
+				return cli.Usage(c, errors.New("allowed: either --output DIR, or --diff"))
 			}
 			if err := f.addresses(); err != nil {
-				return usage(c, err)
+				return cli.Usage(c, err)
 			}
-			files, err := sourceFiles(c.InOrStdin(), args)
+			files, err := source.ReadFiles(c.InOrStdin(), args)
 			if err != nil {
 				return err
 			}
@@ -137,7 +138,7 @@ func (f *injectECS) addresses() error {
 func (f *injectECS) run(stdout, stderr io.Writer, files []source.File) error {
 	found, err := source.Read(f.source, files...)
 	if err != nil {
-		return &exitError{exitProblems, fmt.Errorf("nothing was written:\n%w", err)}
+		return cli.Exit(cli.Problems, fmt.Errorf("nothing was written:\n%w", err))
 	}
 	before, err := f.before()
 	if err != nil {
@@ -160,9 +161,9 @@ func (f *injectECS) run(stdout, stderr io.Writer, files []source.File) error {
 	err = errors.Join(errs...)
 	switch {
 	case err != nil:
-		return &exitError{exitProblems, fmt.Errorf("nothing was written:\n%w", err)}
+		return cli.Exit(cli.Problems, fmt.Errorf("nothing was written:\n%w", err))
 	case len(results) == 0:
-		return &exitError{exitProblems, errors.New("nothing was written: no service asks for Service Connect, or is named by --service")}
+		return cli.Exit(cli.Problems, errors.New("nothing was written: no service asks for Service Connect, or is named by --service"))
 	}
 	return f.write(stdout, stderr, results, files)
 }
@@ -228,7 +229,7 @@ func (f *injectECS) write(stdout, stderr io.Writer, results []injected, files []
 		}
 	}
 	if f.strict && notes > 0 {
-		return &exitError{exitProblems, fmt.Errorf("nothing was written: %s, with --strict", count.Of(notes, "note"))}
+		return cli.Exit(cli.Problems, fmt.Errorf("nothing was written: %s, with --strict", count.Of(notes, "note")))
 	}
 	for _, file := range files {
 		if err := f.writeTemplate(stdout, file, results); err != nil {
@@ -261,7 +262,7 @@ func (f *injectECS) writeTemplate(stdout io.Writer, file source.File, results []
 		}
 		text, err := x.r.Template(made)
 		if err != nil {
-			return &exitError{exitProblems, fmt.Errorf("nothing was written:\n%w", err)}
+			return cli.Exit(cli.Problems, fmt.Errorf("nothing was written:\n%w", err))
 		}
 		made.Text, of = text, append(of, x.r)
 	}
@@ -289,7 +290,7 @@ func (f *injectECS) before() ([]*definition.Definition, error) {
 		err = fmt.Errorf("%s: has no task definition", f.previous)
 	}
 	if err != nil {
-		return nil, &exitError{exitProblems, fmt.Errorf("nothing was written:\n%w", err)}
+		return nil, cli.Exit(cli.Problems, fmt.Errorf("nothing was written:\n%w", err))
 	}
 	return found, nil
 }
@@ -305,23 +306,6 @@ func changed(d *definition.Definition, before []*definition.Definition, of int) 
 	return nil
 }
 
-func sourceFiles(stdin io.Reader, args []string) (files []source.File, err error) {
-	for _, name := range args {
-		f := source.File{Name: name}
-		if name == "-" {
-			f.Name = "standard input"
-			f.Text, err = io.ReadAll(stdin)
-		} else {
-			f.Text, err = os.ReadFile(name)
-		}
-		if err != nil {
-			return nil, err
-		}
-		files = append(files, f)
-	}
-	return files, nil
-}
-
 // joinFiles are the files of a join directory that has no key; none without one.
 func joinFiles(dir string) (map[string]string, error) {
 	if dir == "" {
@@ -329,7 +313,7 @@ func joinFiles(dir string) (map[string]string, error) {
 	}
 	files, err := join.PublicFiles(dir)
 	if errors.Is(err, join.ErrKeyed) {
-		return nil, &exitError{exitUsage, fmt.Errorf("%s holds a key, and a task definition is no place for one; allowed: a directory of patchbay token join --task-role", dir)}
+		return nil, cli.Exit(cli.Misused, fmt.Errorf("%s holds a key, and a task definition is no place for one; allowed: a directory of patchbay token join --task-role", dir))
 	}
 	return files, err
 }

@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"patchbay/admin/api"
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/diagnose"
 	"patchbay/inspect"
 )
@@ -62,7 +63,7 @@ func (o *operator) xdsGet(c *cobra.Command, args []string) error {
 	}
 	args = append(args, "", "")
 	if args[1] != "" && !slices.Contains(inspect.Kinds, args[1]) {
-		return usage(c, errors.New("type \""+args[1]+"\"; allowed: "+strings.Join(inspect.Kinds, ", ")))
+		return cli.Usage(c, errors.New("type \""+args[1]+"\"; allowed: "+strings.Join(inspect.Kinds, ", ")))
 	}
 	client, node, err := o.node(c, args[0])
 	if err != nil {
@@ -73,7 +74,7 @@ func (o *operator) xdsGet(c *cobra.Command, args []string) error {
 		return hint(err)
 	}
 	if args[2] != "" && len(sent.Resources) == 0 && len(sent.Missing) == 0 {
-		return &exitError{exitFailed, errors.New(node + " is sent no " + args[1] + " called \"" + args[2] + "\"; `patchbay xds get " + args[0] + " " + args[1] + "` lists them")}
+		return cli.Exit(cli.Failed, errors.New(node+" is sent no "+args[1]+" called \""+args[2]+"\"; `patchbay xds get "+args[0]+" "+args[1]+"` lists them"))
 	}
 	if !p.ForPeople() {
 		return p.Value(sent)
@@ -164,9 +165,9 @@ func (o *operator) node(c *cobra.Command, name string) (*api.Client, string, err
 			all = append(all, s.Node)
 		}
 		if several := diagnose.Called(st, name); len(several) > 0 {
-			return nil, "", usage(c, fmt.Errorf("more than one sidecar is called %q; name one of these: %s", name, strings.Join(several, ", ")))
+			return nil, "", cli.Usage(c, fmt.Errorf("more than one sidecar is called %q; name one of these: %s", name, strings.Join(several, ", ")))
 		}
-		return nil, "", usage(c, fmt.Errorf("no sidecar is called %q; connected: %s", name, strings.Join(all, ", ")))
+		return nil, "", cli.Usage(c, fmt.Errorf("no sidecar is called %q; connected: %s", name, strings.Join(all, ", ")))
 	}
 	return client, node, nil
 }

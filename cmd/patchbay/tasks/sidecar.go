@@ -1,4 +1,4 @@
-package main
+package tasks
 
 import (
 	"cmp"
@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/config"
 	"patchbay/declare"
 	"patchbay/identity/join"
@@ -28,8 +29,9 @@ import (
 	"patchbay/xds/bootstrap"
 )
 
-// declarationVar holds the task's declaration, in ECS's words.
-const declarationVar = "PATCHBAY_SERVICE_CONNECT"
+// DeclarationVar is the environment variable that holds a task's declaration, in
+// ECS's words.
+const DeclarationVar = "PATCHBAY_SERVICE_CONNECT"
 
 // envoyUID is the user of Envoy's own container image.
 const envoyUID = 101
@@ -38,8 +40,8 @@ const envoyUID = 101
 // with one task.
 const defaultState = "/var/lib/patchbay/sidecar"
 
-func newSidecarCmd() *cobra.Command {
-	o := newSidecarOptions()
+func newSidecarCmd(version string) *cobra.Command {
+	o := newSidecarOptions(version)
 	c := &cobra.Command{
 		Use:   "sidecar",
 		Short: "Run the agent beside an application",
@@ -48,7 +50,7 @@ workload's join directory, starts Envoy under a user of its own, keeps the mesh'
 names in the hosts file, registers the task's ports while the application and
 Envoy are healthy, and on SIGTERM takes the task out of the mesh before it ends.
 
-What the task offers stands in the environment variable ` + declarationVar + `: the
+What the task offers stands in the environment variable ` + DeclarationVar + `: the
 serviceConnectConfiguration and portMappings of ECS, as JSON. A task without
 services is client-only.
 
@@ -56,7 +58,7 @@ Every flag can be given as an environment variable: --drain-time is
 PATCHBAY_DRAIN_TIME. On a machine without containers one file can hold all of
 it, the declaration included, with --config (docs/guides/ec2.md); the command
 line and the environment come before the file.`,
-		Example: `  export ` + declarationVar + `='{
+		Example: `  export ` + DeclarationVar + `='{
     "serviceConnectConfiguration": {"enabled": true, "namespace": "prod",
       "services": [{"portName": "web", "discoveryName": "backend", "clientAliases": [{"port": 8080}]}]},
     "portMappings": [{"name": "web", "containerPort": 8080, "appProtocol": "http"}]}'
@@ -69,11 +71,11 @@ line and the environment come before the file.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			a, err := o.agent(c)
 			if err != nil {
-				return &exitError{exitUsage, err}
+				return cli.Exit(cli.Misused, err)
 			}
 			err = a.Run(c.Context())
 			if errors.Is(err, sidecar.ErrNotPossible) {
-				return &exitError{exitNotPossible, err}
+				return cli.Exit(cli.NotPossible, err)
 			}
 			return err
 		},
@@ -104,14 +106,14 @@ type sidecarOptions struct {
 	inFile     error // what is wrong with it
 }
 
-func newSidecarOptions() *sidecarOptions {
-	return &sidecarOptions{cfg: sidecar.Config{Wiring: sidecar.Auto, Version: version()}, log: config.Log{Level: "info", Format: "text"}}
+func newSidecarOptions(version string) *sidecarOptions {
+	return &sidecarOptions{cfg: sidecar.Config{Wiring: sidecar.Auto, Version: version}, log: config.Log{Level: "info", Format: "text"}}
 }
 
 func (o *sidecarOptions) flags(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.xds, "xds", nil, "the control plane's xDS port, HOST:PORT (several replicas: separated by commas)")
 	f.StringSliceVar(&o.cfg.Agent, "agent", nil, "the control plane's agent port, HOST:PORT (several replicas: separated by commas, tried in this order)")
-	f.StringVar(&o.declaration, "service-connect", "", "the task's declaration, in ECS's words (default: $"+declarationVar+")")
+	f.StringVar(&o.declaration, "service-connect", "", "the task's declaration, in ECS's words (default: $"+DeclarationVar+")")
 	f.StringVar(&o.cfg.Join, "join", "/join", "the workload's join directory, made by 'patchbay token join'")
 	f.StringVar(&o.joinFiles, "join-files", "", "instead of --join: the files of a directory without a key, as a JSON object ('patchbay inject ecs' writes it)")
 	f.StringVar(&o.cfg.Task, "task", "", "name of this task, unique in its workload (default: on ECS the task's id, on EC2 the instance's where it joins by its role, else the host name)")
@@ -143,7 +145,7 @@ func (o *sidecarOptions) flags(f *pflag.FlagSet) {
 func fromEnv(f *pflag.FlagSet) error {
 	var errs []error
 	f.VisitAll(func(flag *pflag.Flag) {
-		name := variable(flag.Name)
+		name := Variable(flag.Name)
 		if v, ok := os.LookupEnv(name); ok && !flag.Changed {
 			if err := f.Set(flag.Name, v); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", name, err))
@@ -151,13 +153,13 @@ func fromEnv(f *pflag.FlagSet) error {
 		}
 	})
 	if len(errs) > 0 {
-		return &exitError{exitUsage, errors.Join(errs...)}
+		return cli.Exit(cli.Misused, errors.Join(errs...))
 	}
 	return nil
 }
 
-// variable is the environment variable of a flag.
-func variable(flag string) string {
+// Variable is the environment variable of a flag.
+func Variable(flag string) string {
 	return "PATCHBAY_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
@@ -165,7 +167,7 @@ func variable(flag string) string {
 func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
 	errs := []error{o.inFile}
 	cfg := o.cfg
-	cfg.Log = newLog(o.log, c.ErrOrStderr())
+	cfg.Log = cli.Log(o.log, c.ErrOrStderr())
 	cfg.AccessLog = os.Stdout
 	if o.emf {
 		cfg.EMF = os.Stdout
@@ -226,13 +228,13 @@ func (o *sidecarOptions) declared() (declare.Task, error) {
 	var errs []error
 	switch {
 	case set && o.fromConfig.Declaration != nil:
-		errs = append(errs, fmt.Errorf("%s is set, and %s has a declaration as well; allowed: one of the two", declarationVar, o.file))
+		errs = append(errs, fmt.Errorf("%s is set, and %s has a declaration as well; allowed: one of the two", DeclarationVar, o.file))
 	case o.fromConfig.Declaration != nil:
 		text = string(o.fromConfig.Declaration)
 	case !set && o.file != "":
 		return declare.Task{}, fmt.Errorf("%s: serviceConnectConfiguration is missing; a machine that only calls others has: serviceConnectConfiguration: {enabled: true}", o.file)
 	case !set:
-		return declare.Task{}, fmt.Errorf("%s is not set; a task that only calls others has: {\"serviceConnectConfiguration\": {\"enabled\": true}}", declarationVar)
+		return declare.Task{}, fmt.Errorf("%s is not set; a task that only calls others has: {\"serviceConnectConfiguration\": {\"enabled\": true}}", DeclarationVar)
 	}
 	t, err := declare.Parse([]byte(text))
 	problems, _ := errors.AsType[declare.Problems](err)
@@ -240,7 +242,7 @@ func (o *sidecarOptions) declared() (declare.Task, error) {
 	case err != nil && !set:
 		errs = append(errs, o.atLines(problems))
 	case err != nil:
-		errs = append(errs, fmt.Errorf("%s:\n%w", declarationVar, err))
+		errs = append(errs, fmt.Errorf("%s:\n%w", DeclarationVar, err))
 	}
 	return t, errors.Join(errs...)
 }
@@ -317,7 +319,7 @@ as unhealthy: --json shows the health of each.`,
 					return err
 				}
 			}
-			reasons := aged(s.Reasons, s.Problems)
+			reasons := cli.Aged(s.Reasons, s.Problems)
 			if registered {
 				reasons = append(reasons, s.Unserved()...)
 			}

@@ -1,4 +1,4 @@
-package main
+package tasks
 
 import (
 	"context"
@@ -10,12 +10,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/internal/envoybin"
 	"patchbay/sidecar"
 	"patchbay/tandem"
 )
 
-func newTaskCmd() *cobra.Command {
+func newTaskCmd(version string) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "task",
 		Short: "Agent and application in one container (what scalable services in compose use)",
@@ -25,11 +26,11 @@ the programs come from a volume that 'task install' fills, and 'task run' is the
 container's entrypoint. 'patchbay inject compose' writes both.`,
 		Example: "  patchbay task install --to /patchbay",
 	}
-	c.AddCommand(newTaskInstallCmd(), newTaskRunCmd())
+	c.AddCommand(newTaskInstallCmd(version), newTaskRunCmd(version))
 	return c
 }
 
-func newTaskInstallCmd() *cobra.Command {
+func newTaskInstallCmd(version string) *cobra.Command {
 	var to, envoy string
 	c := &cobra.Command{
 		Use:     "install",
@@ -43,12 +44,12 @@ func newTaskInstallCmd() *cobra.Command {
 			}
 			b, err := envoybin.Find(c.Context(), envoy)
 			if err != nil {
-				return &exitError{exitNotPossible, err}
+				return cli.Exit(cli.NotPossible, err)
 			}
 			if err := tandem.Install(to, self, b.Path); err != nil {
 				return err
 			}
-			fmt.Fprintf(c.OutOrStdout(), "patchbay %s and Envoy %s are in %s\n", version(), b.Version, to)
+			fmt.Fprintf(c.OutOrStdout(), "patchbay %s and Envoy %s are in %s\n", version, b.Version, to)
 			return nil
 		},
 	}
@@ -57,8 +58,8 @@ func newTaskInstallCmd() *cobra.Command {
 	return c
 }
 
-func newTaskRunCmd() *cobra.Command {
-	o := newSidecarOptions()
+func newTaskRunCmd(version string) *cobra.Command {
+	o := newSidecarOptions(version)
 	app := tandem.App{Env: os.Environ()}
 	c := &cobra.Command{
 		Use:   "run [flags] -- COMMAND [ARG...]",
@@ -75,15 +76,15 @@ The agent needs root and NET_ADMIN; the command gets neither, unless --user and
 		PreRunE: func(c *cobra.Command, _ []string) error { return fromEnv(c.Flags()) },
 		RunE: func(c *cobra.Command, args []string) error {
 			if os.Geteuid() != 0 {
-				return &exitError{exitNotPossible, fmt.Errorf("the agent runs as user %d, but needs root for the hosts file: write `user:` of the image into the compose file and run 'patchbay inject compose' again; the application will run as that user", os.Geteuid())}
+				return cli.Exit(cli.NotPossible, fmt.Errorf("the agent runs as user %d, but needs root for the hosts file: write `user:` of the image into the compose file and run 'patchbay inject compose' again; the application will run as that user", os.Geteuid()))
 			}
 			if err := o.beside(); err != nil {
 				return err
 			}
 			if _, err := o.agent(c); err != nil { // said once, and not again for each start
-				return &exitError{exitUsage, err}
+				return cli.Exit(cli.Misused, err)
 			}
-			app.Command, app.Log = args, newLog(o.log, c.ErrOrStderr())
+			app.Command, app.Log = args, cli.Log(o.log, c.ErrOrStderr())
 			app.Agent = func(ctx context.Context) error {
 				a, err := o.agent(c)
 				if err != nil {
@@ -97,7 +98,7 @@ The agent needs root and NET_ADMIN; the command gets neither, unless --user and
 				err = errors.New("the application ended")
 			}
 			if err != nil {
-				return &exitError{code, err}
+				return cli.Exit(code, err)
 			}
 			return nil
 		},
