@@ -43,6 +43,7 @@ import (
 	"patchbay/external"
 	"patchbay/fault"
 	"patchbay/identity"
+	"patchbay/identity/registered"
 	"patchbay/identity/taskrole"
 	"patchbay/internal/health"
 	"patchbay/mesh"
@@ -90,7 +91,7 @@ type control struct {
 	discovery   *discovery.CloudMap
 	registrar   *registrar.Registrar
 	rotator     *pki.Rotator
-	workloads   *identity.Workloads
+	workloads   *registered.Workloads
 	foreseen    *foreseen
 	guard       *identity.Guard
 	enrolment   *identity.Server
@@ -207,7 +208,7 @@ func (c *control) buildIdentity(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	workloads := identity.NewWorkloads(identity.IdentitiesDir(c.cfg.Data), c.log)
+	workloads := registered.New(registered.Dir(c.cfg.Data), c.log)
 	if err := workloads.Load(); err != nil {
 		c.log.Error("some identities are not well-formed", "error", err.Error())
 	}

@@ -18,6 +18,7 @@ import (
 	"patchbay/agentapi"
 	"patchbay/identity/join"
 	"patchbay/identity/refused"
+	"patchbay/identity/registered"
 	"patchbay/mesh"
 )
 
@@ -30,7 +31,7 @@ const recheck = 5 * time.Second
 // whoever has none. It is safe for concurrent use.
 type Guard struct {
 	signer    *Signer
-	workloads *Workloads
+	workloads *registered.Workloads
 	refusals  *refused.Log
 
 	mu   sync.Mutex
@@ -38,7 +39,7 @@ type Guard struct {
 }
 
 // NewGuard does no I/O.
-func NewGuard(signer *Signer, workloads *Workloads, log *slog.Logger) *Guard {
+func NewGuard(signer *Signer, workloads *registered.Workloads, log *slog.Logger) *Guard {
 	return &Guard{signer: signer, workloads: workloads, refusals: refused.New(log)}
 }
 
@@ -114,7 +115,7 @@ func (g *Guard) callerOf(cert *x509.Certificate) (caller, error) {
 		return caller{}, err
 	}
 	who := caller{node: n, keyID: join.KeyOf(cert), until: cert.NotAfter}
-	who.node.Workload, err = g.workloads.find(n.Workload.Namespace, n.Workload.Name, who.keyID)
+	who.node.Workload, err = g.workloads.Find(n.Workload.Namespace, n.Workload.Name, who.keyID)
 	return who, err
 }
 
@@ -179,8 +180,8 @@ func (g *Guard) watch(ctx context.Context, cancel context.CancelCauseFunc, who c
 			return
 		case <-tick.C:
 			// A file that became unreadable does not cut off its workload
-			// (see Workloads.Load): only the absence of its registration does.
-			now, err := g.workloads.find(who.node.Workload.Namespace, who.node.Workload.Name, who.keyID)
+			// (see registered.Workloads.Load): only the absence of its registration does.
+			now, err := g.workloads.Find(who.node.Workload.Namespace, who.node.Workload.Name, who.keyID)
 			switch {
 			case err != nil:
 				end(codes.PermissionDenied, "%v", err)

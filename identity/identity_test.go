@@ -22,6 +22,7 @@ import (
 
 	"patchbay/agentapi"
 	"patchbay/identity/join"
+	"patchbay/identity/registered"
 	"patchbay/mesh"
 )
 
@@ -270,7 +271,7 @@ func FuzzProof(f *testing.F) {
 	}
 	der, _ := csr(f)
 	proof, _ := d.Proof(der)
-	w := NewWorkloads(IdentitiesDir(data), slog.New(slog.DiscardHandler))
+	w := registered.New(registered.Dir(data), slog.New(slog.DiscardHandler))
 	f.Add(proof, der)
 	f.Add("a.b.c", []byte("x"))
 	f.Fuzz(func(t *testing.T, p string, c []byte) {
@@ -278,7 +279,7 @@ func FuzzProof(f *testing.F) {
 		// Base64 has several spellings of one signature, so p may differ from
 		// proof; what it proves may not.
 		k, claims, err := verifyProof(w, domain, p, c, time.Now())
-		if err == nil && (k.workload.String() != "d/w" || claims.CSR != join.Digest(der) || !bytes.Equal(c, der)) {
+		if err == nil && (k.Workload.String() != "d/w" || claims.CSR != join.Digest(der) || !bytes.Equal(c, der)) {
 			t.Fatalf("accepted %q as %v", p, claims)
 		}
 	})

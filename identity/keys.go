@@ -19,6 +19,7 @@ import (
 
 	"patchbay/identity/durable"
 	"patchbay/identity/join"
+	"patchbay/identity/registered"
 	"patchbay/identity/taskrole"
 	"patchbay/mesh"
 )
@@ -72,7 +73,7 @@ func MakeJoin(r JoinRequest) (Joined, error) {
 	if r.ByRole != "" {
 		return r.byRole(done, signer)
 	}
-	unlock, err := lockRegistrations(r.Data)
+	unlock, err := registered.Lock(r.Data)
 	if err != nil {
 		return Joined{}, fmt.Errorf("register %s: %w", r.Workload, err)
 	}
@@ -85,7 +86,7 @@ func MakeJoin(r JoinRequest) (Joined, error) {
 	if err != nil {
 		return Joined{}, err
 	}
-	reg := Registration{Namespace: r.Workload.Namespace, Workload: r.Workload.Name, DiscoveryNames: r.Workload.DiscoveryNames, Keys: old.Keys}
+	reg := registered.Registration{Namespace: r.Workload.Namespace, Workload: r.Workload.Name, DiscoveryNames: r.Workload.DiscoveryNames, Keys: old.Keys}
 	done.Info = join.Info{
 		Version: 1, Namespace: r.Workload.Namespace, Workload: r.Workload.Name,
 		DiscoveryNames: r.Workload.DiscoveryNames, TrustDomain: r.TrustDomain,
@@ -102,7 +103,7 @@ func MakeJoin(r JoinRequest) (Joined, error) {
 		}
 	}
 	if !reflect.DeepEqual(old, reg) {
-		if err := writeRegistration(IdentitiesDir(r.Data), reg); err != nil {
+		if err := registered.Write(registered.Dir(r.Data), reg); err != nil {
 			return Joined{}, fmt.Errorf("register %s: %w", r.Workload, err)
 		}
 		done.did("registered %s: discoveryNames %q, join keys: %d", r.Workload, reg.DiscoveryNames, len(reg.Keys))
@@ -115,8 +116,8 @@ func MakeJoin(r JoinRequest) (Joined, error) {
 
 // key is a new join key, which reg then lists; nil if the one that the
 // directory has goes on to count.
-func (r JoinRequest) key(have *join.Dir, reg *Registration, done *Joined) (*ecdsa.PrivateKey, error) {
-	if !r.NewKey && have != nil && have.TrustDomain == r.TrustDomain && reg.has(have.KeyID) {
+func (r JoinRequest) key(have *join.Dir, reg *registered.Registration, done *Joined) (*ecdsa.PrivateKey, error) {
+	if !r.NewKey && have != nil && have.TrustDomain == r.TrustDomain && reg.Has(have.KeyID) {
 		done.Info.KeyID = have.KeyID
 		return nil, nil
 	}
@@ -189,9 +190,9 @@ func (r JoinRequest) checked() (JoinRequest, error) {
 }
 
 // present is the registration as it stands; empty if there is none.
-func present(r JoinRequest) (Registration, error) {
-	name := Registration{Namespace: r.Workload.Namespace, Workload: r.Workload.Name}.FileName()
-	reg, err := readRegistration(filepath.Join(IdentitiesDir(r.Data), name))
+func present(r JoinRequest) (registered.Registration, error) {
+	name := registered.Registration{Namespace: r.Workload.Namespace, Workload: r.Workload.Name}.FileName()
+	reg, err := registered.Read(filepath.Join(registered.Dir(r.Data), name))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return reg, fmt.Errorf("register %s: mend or remove the present file: %w", r.Workload, err)
 	}

@@ -1,8 +1,6 @@
 package identity
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -18,31 +16,32 @@ import (
 
 	"patchbay/identity/durable"
 	"patchbay/identity/join"
+	"patchbay/identity/registered"
 	"patchbay/identity/taskrole"
 	"patchbay/mesh"
 )
 
 func TestBrokenIdentityFileKeepsItsWorkload(t *testing.T) {
 	s := newStand(t)
-	w := NewWorkloads(IdentitiesDir(s.data), slog.New(slog.DiscardHandler))
+	w := registered.New(registered.Dir(s.data), slog.New(slog.DiscardHandler))
 	if err := w.Load(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(IdentitiesDir(s.data), "backend@demo.json"), []byte(`{"namespace": "demo", "workload": "backend", "discoveryNames": ["-"], "keys": []}`), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(registered.Dir(s.data), "backend@demo.json"), []byte(`{"namespace": "demo", "workload": "backend", "discoveryNames": ["-"], "keys": []}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	err := w.Load()
 	if err == nil || !strings.Contains(err.Error(), "backend@demo.json: discoveryName") || !strings.Contains(err.Error(), "keys: is empty") {
 		t.Errorf("the error is %v", err)
 	}
-	if got, err := w.find("demo", "backend", s.joins["backend"].KeyID); err != nil || len(got.DiscoveryNames) != 2 {
+	if got, err := w.Find("demo", "backend", s.joins["backend"].KeyID); err != nil || len(got.DiscoveryNames) != 2 {
 		t.Errorf("backend is %v %v", got, err)
 	}
-	os.Remove(filepath.Join(IdentitiesDir(s.data), "backend@demo.json"))
+	os.Remove(filepath.Join(registered.Dir(s.data), "backend@demo.json"))
 	if err := w.Load(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.find("demo", "backend", s.joins["backend"].KeyID); err == nil {
+	if _, err := w.Find("demo", "backend", s.joins["backend"].KeyID); err == nil {
 		t.Error("a removed workload is still registered")
 	}
 }
@@ -115,7 +114,7 @@ func TestJoinByRole(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(r.Out, join.KeyFile)); err == nil {
 		t.Error("it has a key")
 	}
-	if all, err := Registered(r.Data); !errors.Is(err, fs.ErrNotExist) {
+	if all, err := registered.All(r.Data); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("registered: %v, %v", all, err)
 	}
 	if again, err := MakeJoin(r); err != nil || len(again.Changed) > 0 {
@@ -152,9 +151,9 @@ func TestNewKey(t *testing.T) {
 	r.NewKey = true
 	second, err := MakeJoin(r)
 	must(t, err)
-	all, err := Registered(r.Data)
+	all, err := registered.All(r.Data)
 	must(t, err)
-	if len(all) != 1 || len(all[0].Keys) != 2 || !all[0].has(first.Info.KeyID) || !all[0].has(second.Info.KeyID) {
+	if len(all) != 1 || len(all[0].Keys) != 2 || !all[0].Has(first.Info.KeyID) || !all[0].Has(second.Info.KeyID) {
 		t.Errorf("registered: %v", all)
 	}
 	r.NewKey = false
@@ -185,7 +184,7 @@ func TestNamesThatLookAlike(t *testing.T) {
 	r.Workload, r.Out = mesh.Workload{Namespace: "a", Name: "b.c"}, filepath.Join(t.TempDir(), "k")
 	_, err = MakeJoin(r)
 	must(t, err)
-	all, err := Registered(r.Data)
+	all, err := registered.All(r.Data)
 	if err != nil || len(all) != 2 || len(all[0].Keys) != 1 || len(all[1].Keys) != 1 {
 		t.Errorf("registered: %v %v", all, err)
 	}
@@ -202,7 +201,7 @@ func TestMakeJoinAtTheSameTime(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if got, err := Registered(r.Data); err != nil || len(got) != 1 || len(got[0].Keys) != 1 {
+	if got, err := registered.All(r.Data); err != nil || len(got) != 1 || len(got[0].Keys) != 1 {
 		t.Errorf("registered: %v %v", got, err)
 	}
 }
@@ -220,7 +219,7 @@ func TestMakeJoinKeepsWhatIsNotItsOwn(t *testing.T) {
 			return errors.Join(os.Mkdir(r.Out, 0o700), os.WriteFile(filepath.Join(r.Out, "ca.pem"), []byte("mine"), 0o600))
 		}, "belongs to something else"},
 		"damaged registration": {func(r *JoinRequest) error {
-			return os.WriteFile(filepath.Join(IdentitiesDir(r.Data), "w@demo.json"), []byte("{\n}}"), 0o600)
+			return os.WriteFile(filepath.Join(registered.Dir(r.Data), "w@demo.json"), []byte("{\n}}"), 0o600)
 		}, "w@demo.json: line 2"},
 		"other trust domain":   {func(r *JoinRequest) error { r.TrustDomain = "other"; return nil }, `is that of trust domain "patchbay", not of "other"`},
 		"a file for directory": {func(r *JoinRequest) error { r.Out = filepath.Join(r.Out, "join.json"); return nil }, "join.json"},
@@ -299,32 +298,4 @@ func TestOwners(t *testing.T) {
 	if st, err := os.Stat(filepath.Join(r.Out, join.KeyFile)); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("key file: %v %v", st, err)
 	}
-}
-
-// FuzzRegistration: what is accepted is whole, says the same when it is written
-// again, and holds no private key.
-func FuzzRegistration(f *testing.F) {
-	r := JoinRequest{Data: f.TempDir(), Workload: mesh.Workload{Namespace: "demo", Name: "w", DiscoveryNames: []string{"a"}}, Out: filepath.Join(f.TempDir(), "j")}
-	if _, err := MakeJoin(r); err != nil {
-		f.Fatal(err)
-	}
-	good, err := os.ReadFile(filepath.Join(IdentitiesDir(r.Data), "w@demo.json"))
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(good)
-	f.Add([]byte(`{"namespace":"demo","workload":"w","discoveryNames":null,"keys":[{"kty":"EC","crv":"P-256","x":"","y":""}]}`))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		r, errs := parseRegistration(text, "w@demo.json")
-		if errs != nil {
-			return
-		}
-		again, err := json.Marshal(r)
-		if err != nil || bytes.Contains(again, []byte(`"d":`)) {
-			t.Fatalf("%s: %v", again, err)
-		}
-		if second, errs := parseRegistration(again, "w@demo.json"); errs != nil || len(second.Keys) != len(r.Keys) || second.AsWorkload().String() != "demo/w" {
-			t.Fatalf("%s: %v", again, errs)
-		}
-	})
 }

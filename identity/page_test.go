@@ -19,7 +19,7 @@ func TestPage(t *testing.T) {
 	}
 	table, _, _ = strings.Cut(table, "\n\n")
 	var code strings.Builder
-	for _, pattern := range []string{"*.go", "join/*.go"} {
+	for _, pattern := range []string{"*.go", "join/*.go", "registered/*.go"} {
 		files, err := filepath.Glob(pattern)
 		must(t, err)
 		for _, file := range files {

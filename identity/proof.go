@@ -11,6 +11,7 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 
 	"patchbay/identity/join"
+	"patchbay/identity/registered"
 )
 
 // errProof is wrapped by every refusal of a proof; errForeign besides where
@@ -30,10 +31,10 @@ func inMinutes(d time.Duration) string { return fmt.Sprintf("%.0f min", d.Minute
 const maxProof = 8 << 10
 
 // verifyProof checks everything about a proof but whether it was used before.
-func verifyProof(w *Workloads, trustDomain, proof string, csrDER []byte, now time.Time) (joinKey, join.Claims, error) {
+func verifyProof(w *registered.Workloads, trustDomain, proof string, csrDER []byte, now time.Time) (registered.Key, join.Claims, error) {
 	var claims join.Claims
-	refuse := func(format string, args ...any) (joinKey, join.Claims, error) {
-		return joinKey{}, claims, fmt.Errorf("%w: %w", errProof, fmt.Errorf(format, args...))
+	refuse := func(format string, args ...any) (registered.Key, join.Claims, error) {
+		return registered.Key{}, claims, fmt.Errorf("%w: %w", errProof, fmt.Errorf(format, args...))
 	}
 	if len(proof) > maxProof {
 		return refuse("it has %d bytes; allowed: %d", len(proof), maxProof)
@@ -42,16 +43,16 @@ func verifyProof(w *Workloads, trustDomain, proof string, csrDER []byte, now tim
 	if err != nil || len(token.Headers) != 1 {
 		return refuse("it is not a compact JWS signed with ES256")
 	}
-	key, err := w.key(token.Headers[0].KeyID)
+	key, err := w.Key(token.Headers[0].KeyID)
 	if err != nil {
 		return refuse("%w", err)
 	}
-	if err := token.Claims(key.public, &claims); err != nil {
-		return refuse("its signature is not that of join key %q", key.id)
+	if err := token.Claims(key.Public, &claims); err != nil {
+		return refuse("its signature is not that of join key %q", key.ID)
 	}
 	switch {
-	case claims.Issuer != key.workload.String():
-		return refuse("join key %q is that of %s, the proof says %.200q: %w", key.id, key.workload, claims.Issuer, errForeign)
+	case claims.Issuer != key.Workload.String():
+		return refuse("join key %q is that of %s, the proof says %.200q: %w", key.ID, key.Workload, claims.Issuer, errForeign)
 	case len(claims.Audience) != 1 || claims.Audience[0] != join.Audience(trustDomain):
 		return refuse("its audience is %.200q; this is %q", claims.Audience, join.Audience(trustDomain))
 	case claims.ID == "" || len(claims.ID) > 128 || strings.ContainsAny(claims.ID, " \r\n"):

@@ -21,6 +21,7 @@ import (
 	"patchbay/audit"
 	"patchbay/identity/join"
 	"patchbay/identity/refused"
+	"patchbay/identity/registered"
 	"patchbay/identity/taskrole"
 	"patchbay/identity/used"
 	"patchbay/mesh"
@@ -33,7 +34,7 @@ var errInput = errors.New("the request is refused")
 type Server struct {
 	agentapi.UnimplementedEnrolmentServer
 	signer    *Signer
-	workloads *Workloads
+	workloads *registered.Workloads
 	used      *used.Proofs
 	pace      *refused.Pace
 	refusals  *refused.Log
@@ -50,7 +51,7 @@ func (s *Server) Audit(g *Guard, to func(audit.Event)) {
 
 // NewServer opens the record of used proofs in data (the control plane's data
 // directory).
-func NewServer(data string, signer *Signer, workloads *Workloads, log *slog.Logger) (*Server, error) {
+func NewServer(data string, signer *Signer, workloads *registered.Workloads, log *slog.Logger) (*Server, error) {
 	path := filepath.Join(ControlDir(data), "used-proofs")
 	u, err := used.Open(path, time.Now())
 	if err != nil {
@@ -97,11 +98,11 @@ func (s *Server) admit(ctx context.Context, r *agentapi.EnrolRequest, now time.T
 	if err != nil {
 		return caller{}, err
 	}
-	workload := key.workload
+	workload := key.Workload
 	if r.GetNamespace() != workload.Namespace || r.GetWorkload() != workload.Name {
 		return caller{}, fmt.Errorf("%w: it is that of %s, the task says that it is %.200q: %w", errProof, workload, r.GetNamespace()+"/"+r.GetWorkload(), errForeign)
 	}
-	who := caller{node: mesh.Node{Workload: workload, Task: r.GetTask()}, keyID: key.id}
+	who := caller{node: mesh.Node{Workload: workload, Task: r.GetTask()}, keyID: key.ID}
 	_, csrErr := csrKey(r.GetCsrDer())
 	if err := errors.Join(ValidNode(who.node), csrErr); err != nil {
 		return caller{}, fmt.Errorf("%w: %w", errInput, err)

@@ -233,3 +233,6 @@ func (s *Signer) server() (*tls.Certificate, error) {
 	}
 	return &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}, nil
 }
+
+// ControlDir holds the control channel's CA and its record of used proofs.
+func ControlDir(data string) string { return filepath.Join(data, "control") }

@@ -21,6 +21,7 @@ import (
 
 	"patchbay/agentapi"
 	"patchbay/identity/join"
+	"patchbay/identity/registered"
 	"patchbay/mesh"
 )
 
@@ -93,7 +94,7 @@ func (s *stand) serve(t *testing.T) {
 	if s.signer, err = OpenSigner(ControlDir(s.data), domain); err != nil {
 		t.Fatal(err)
 	}
-	w := NewWorkloads(IdentitiesDir(s.data), slog.New(slog.DiscardHandler))
+	w := registered.New(registered.Dir(s.data), slog.New(slog.DiscardHandler))
 	if err := w.Load(); err != nil {
 		t.Fatal(err)
 	}

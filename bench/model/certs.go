@@ -16,6 +16,7 @@ import (
 
 	"patchbay/identity"
 	"patchbay/identity/join"
+	"patchbay/identity/registered"
 	"patchbay/mesh"
 )
 
@@ -111,6 +112,6 @@ func Guard(dir string, log *slog.Logger) (*identity.Guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	workloads := identity.NewWorkloads(identity.IdentitiesDir(dir), log)
+	workloads := registered.New(registered.Dir(dir), log)
 	return identity.NewGuard(signer, workloads, log), workloads.Load()
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"patchbay/config"
-	"patchbay/identity"
+	"patchbay/identity/registered"
 	"patchbay/internal/envoytest"
 	"patchbay/internal/etcdtest"
 )
@@ -34,7 +34,7 @@ func serveOn(t *testing.T, c *etcdtest.Cluster, name, sealKey, identities string
 	if err := os.Mkdir(r.data, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(identities, identity.IdentitiesDir(r.data)); err != nil {
+	if err := os.Symlink(identities, registered.Dir(r.data)); err != nil {
 		t.Fatal(err)
 	}
 	cert, key := c.Certificate("patchbay")

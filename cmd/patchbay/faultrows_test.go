@@ -28,6 +28,7 @@ import (
 	"patchbay/discovery"
 	"patchbay/identity"
 	"patchbay/identity/join"
+	"patchbay/identity/registered"
 	"patchbay/internal/envoytest"
 	"patchbay/mesh"
 	"patchbay/registry"
@@ -149,13 +150,13 @@ func newRows(t *testing.T) *rows {
 			}
 			if first != nil { // one mesh: the same CAs and workloads
 				c.Issuers = first.Issuers
-				if err := os.Symlink(identity.IdentitiesDir(first.Data), identity.IdentitiesDir(c.Data)); err != nil {
+				if err := os.Symlink(registered.Dir(first.Data), registered.Dir(c.Data)); err != nil {
 					t.Fatal(err)
 				}
 				return
 			}
 			c.CloudMap.Events = r.queue.config()
-			if err := os.MkdirAll(identity.IdentitiesDir(c.Data), 0o700); err != nil {
+			if err := os.MkdirAll(registered.Dir(c.Data), 0o700); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -15,6 +15,7 @@ import (
 	"patchbay/controlplane"
 	"patchbay/identity"
 	"patchbay/identity/join"
+	"patchbay/identity/registered"
 	"patchbay/identity/taskrole"
 )
 
@@ -141,12 +142,12 @@ log where a node certificate is issued.`,
 		Example: `  patchbay token list --data /var/lib/patchbay --json`,
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			all, err := identity.Registered(data)
+			all, err := registered.All(data)
 			if errors.Is(err, os.ErrNotExist) {
 				return fmt.Errorf("no workload is registered in %s (%w)\nname the control plane's data directory with --data, or register one there with `patchbay token join`", data, err)
 			}
 			if asJSON {
-				return errors.Join(err, json.NewEncoder(c.OutOrStdout()).Encode(append([]identity.Registration{}, all...)))
+				return errors.Join(err, json.NewEncoder(c.OutOrStdout()).Encode(append([]registered.Registration{}, all...)))
 			}
 			if len(all) == 0 && err == nil {
 				fmt.Fprintf(c.ErrOrStderr(), "no workload is registered in %s: `patchbay token join` registers one\n", data)

@@ -14,6 +14,7 @@ import (
 	"patchbay/agentapi"
 	"patchbay/identity"
 	"patchbay/identity/join"
+	"patchbay/identity/registered"
 )
 
 // TestStreamsFollowTheRegistration: what an operator changes reaches streams
@@ -28,7 +29,7 @@ func TestStreamsFollowTheRegistration(t *testing.T) {
 		"withdrawn":          {func(r *rig) error { _, err := identity.Withdraw(r.data, "demo", "backend", ""); return err }, codes.PermissionDenied, "workload demo/backend is not registered"},
 		"may offer less":     {func(r *rig) error { q := r.request("backend"); q.Workload.DiscoveryNames = nil; r.token(q); return nil }, codes.Unavailable, "connect again"},
 		"damaged":            {func(r *rig) error { return os.WriteFile(r.registration("backend"), []byte("{"), 0o600) }, codes.DeadlineExceeded, ""},
-		"directory is gone":  {func(r *rig) error { return os.Rename(identity.IdentitiesDir(r.data), r.base+"/away") }, codes.DeadlineExceeded, ""},
+		"directory is gone":  {func(r *rig) error { return os.Rename(registered.Dir(r.data), r.base+"/away") }, codes.DeadlineExceeded, ""},
 		"another registered": {func(r *rig) error { r.token(r.request("other")); return nil }, codes.DeadlineExceeded, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -51,7 +52,7 @@ func TestStreamsFollowTheRegistration(t *testing.T) {
 }
 
 func (r *rig) registration(workload string) string {
-	return filepath.Join(identity.IdentitiesDir(r.data), workload+"@demo.json")
+	return filepath.Join(registered.Dir(r.data), workload+"@demo.json")
 }
 
 func TestRefusedProofs(t *testing.T) {

@@ -24,6 +24,7 @@ import (
 	"patchbay/agentapi"
 	"patchbay/identity"
 	"patchbay/identity/join"
+	"patchbay/identity/registered"
 	"patchbay/mesh"
 )
 
@@ -93,7 +94,7 @@ func (r *rig) serve() (stop func()) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	workloads := identity.NewWorkloads(identity.IdentitiesDir(r.data), r.plane.logger())
+	workloads := registered.New(registered.Dir(r.data), r.plane.logger())
 	enrolment, err := identity.NewServer(r.data, signer, workloads, r.plane.logger())
 	if err != nil {
 		r.t.Fatal(err)

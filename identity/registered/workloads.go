@@ -1,4 +1,4 @@
-package identity
+package registered
 
 import (
 	"cmp"
@@ -38,7 +38,7 @@ type Workloads struct {
 	mu     sync.Mutex
 	files  map[string]registered // by file name
 	byName map[string]mesh.Workload
-	byKey  map[string][]joinKey // several only by mistake; then none counts
+	byKey  map[string][]Key // several only by mistake; then none counts
 	looked time.Time
 	told   string                   // the problems that were logged last
 	roles  map[string]mesh.Workload // that are joined by an AWS role, by [roleOf]; no files
@@ -59,14 +59,15 @@ type stamp struct {
 	written, since syscall.Timespec
 }
 
-type joinKey struct {
-	id       string
-	workload mesh.Workload
-	public   *ecdsa.PublicKey
+// Key is a join key, and whose it is.
+type Key struct {
+	ID       string
+	Workload mesh.Workload
+	Public   *ecdsa.PublicKey
 }
 
-// NewWorkloads reads nothing yet.
-func NewWorkloads(dir string, log *slog.Logger) *Workloads {
+// New reads nothing yet.
+func New(dir string, log *slog.Logger) *Workloads {
 	return &Workloads{dir: dir, log: log, strangers: rate.NewLimiter(strangersPerSecond, strangersPerSecond), files: map[string]registered{}}
 }
 
@@ -123,7 +124,7 @@ func (w *Workloads) look(name string) (registered, bool) {
 	if err == nil && now == before.stamp {
 		return before, true
 	}
-	r, err := readRegistration(path)
+	r, err := Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return registered{}, false
 	}
@@ -135,7 +136,7 @@ func (w *Workloads) look(name string) (registered, bool) {
 
 // index builds the maps and returns all that is wrong.
 func (w *Workloads) index() error {
-	w.byName, w.byKey = map[string]mesh.Workload{}, map[string][]joinKey{}
+	w.byName, w.byKey = map[string]mesh.Workload{}, map[string][]Key{}
 	var errs []error
 	for _, f := range w.files {
 		if f.err != nil {
@@ -147,12 +148,12 @@ func (w *Workloads) index() error {
 		workload := f.good.AsWorkload()
 		w.byName[workload.String()] = workload
 		for _, k := range f.good.Keys {
-			w.byKey[k.KeyID] = append(w.byKey[k.KeyID], joinKey{k.KeyID, workload, k.Key.(*ecdsa.PublicKey)})
+			w.byKey[k.KeyID] = append(w.byKey[k.KeyID], Key{k.KeyID, workload, k.Key.(*ecdsa.PublicKey)})
 		}
 	}
 	for id, all := range w.byKey {
 		if len(all) > 1 {
-			errs = append(errs, fmt.Errorf("%s: join key %q is that of %s and of %s: nobody can join with it", w.dir, id, all[0].workload, all[1].workload))
+			errs = append(errs, fmt.Errorf("%s: join key %q is that of %s and of %s: nobody can join with it", w.dir, id, all[0].Workload, all[1].Workload))
 		}
 	}
 	slices.SortFunc(errs, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
@@ -212,9 +213,9 @@ func (w *Workloads) Offers() []mesh.ServiceName {
 	return slices.Compact(all)
 }
 
-// find is the workload of that namespace and name as registered now, give or
+// Find is the workload of that namespace and name as registered now, give or
 // take a second, if the join key is one of its; else why not.
-func (w *Workloads) find(namespace, name, keyID string) (mesh.Workload, error) {
+func (w *Workloads) Find(namespace, name, keyID string) (mesh.Workload, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.refresh(fresh)
@@ -233,14 +234,14 @@ func (w *Workloads) find(namespace, name, keyID string) (mesh.Workload, error) {
 		return found, fmt.Errorf("the registration of workload %s can't be read; the control plane's log says why", full)
 	case !ok:
 		return found, fmt.Errorf("workload %s is not registered: run `patchbay token join` for it on the control plane's data directory", full)
-	case !slices.ContainsFunc(w.byKey[keyID], func(k joinKey) bool { return k.workload.String() == full }):
+	case !slices.ContainsFunc(w.byKey[keyID], func(k Key) bool { return k.Workload.String() == full }):
 		return found, fmt.Errorf("join key %.80q of workload %s is not registered any more: give the task a new join directory, made by `patchbay token join`", keyID, full)
 	}
 	return found, nil
 }
 
-// key finds a join key; an id that is not known makes it look again.
-func (w *Workloads) key(id string) (joinKey, error) {
+// Key finds a join key; an id that is not known makes it look again.
+func (w *Workloads) Key(id string) (Key, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.refresh(fresh)
@@ -249,10 +250,10 @@ func (w *Workloads) key(id string) (joinKey, error) {
 	}
 	switch found := w.byKey[id]; len(found) {
 	case 0:
-		return joinKey{}, fmt.Errorf("join key %.80q is not registered: run `patchbay token join` for this workload on the control plane's data directory", id)
+		return Key{}, fmt.Errorf("join key %.80q is not registered: run `patchbay token join` for this workload on the control plane's data directory", id)
 	case 1:
 		return found[0], nil
 	default:
-		return joinKey{}, fmt.Errorf("join key %.80q is registered for several workloads: make a new key with `patchbay token join --new-key`", id)
+		return Key{}, fmt.Errorf("join key %.80q is registered for several workloads: make a new key with `patchbay token join --new-key`", id)
 	}
 }

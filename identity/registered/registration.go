@@ -1,6 +1,14 @@
-package identity
+// Package registered is who may join by a join key: the files of DATA/identities,
+// with the workloads, what each may offer, and the public halves of its keys.
+//
+// It owns the form of these files, who may write them at a time, and what holds
+// while one of them is wrong or changes. It must not know proofs nor
+// certificates: whoever has checked one asks here whose it is. Start reading at
+// [Workloads].
+package registered
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"encoding/json"
@@ -9,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/go-jose/go-jose/v4"
 
@@ -36,25 +45,25 @@ func (r Registration) AsWorkload() mesh.Workload {
 // holds an @.
 func (r Registration) FileName() string { return r.Workload + "@" + r.Namespace + ".json" }
 
-func (r Registration) has(keyID string) bool {
+// Has reports whether a key is one of the workload's.
+func (r Registration) Has(keyID string) bool {
 	return slices.ContainsFunc(r.Keys, func(k jose.JSONWebKey) bool { return k.KeyID == keyID })
 }
 
-// readRegistration returns a good registration, or everything that is wrong
-// with its file.
-func readRegistration(file string) (Registration, error) {
+// Read returns a good registration, or everything that is wrong with its file.
+func Read(file string) (Registration, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return Registration{}, fmt.Errorf("read identity: %w", err)
 	}
-	r, errs := parseRegistration(text, filepath.Base(file))
+	r, errs := parse(text, filepath.Base(file))
 	for i, err := range errs {
 		errs[i] = fmt.Errorf("%s: %w", file, err)
 	}
 	return r, errors.Join(errs...)
 }
 
-func parseRegistration(text []byte, name string) (r Registration, errs []error) {
+func parse(text []byte, name string) (r Registration, errs []error) {
 	var keys []json.RawMessage
 	errs = join.Object(text, map[string]any{
 		"namespace": &r.Namespace, "workload": &r.Workload, "discoveryNames": &r.DiscoveryNames, "keys": &keys,
@@ -88,7 +97,8 @@ func parseRegistration(text []byte, name string) (r Registration, errs []error) 
 	return r, errs
 }
 
-func writeRegistration(dir string, r Registration) error {
+// Write puts a registration into the directory, in place of the one that was there.
+func Write(dir string, r Registration) error {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
@@ -96,20 +106,41 @@ func writeRegistration(dir string, r Registration) error {
 	return durable.WriteFile(filepath.Join(dir, r.FileName()), append(text, '\n'), 0o600)
 }
 
-// lockRegistrations makes the directory of registrations if it is not there,
+// Lock makes the directory of registrations if it is not there,
 // and holds it against other writers. Readers need no lock.
-func lockRegistrations(data string) (func(), error) {
+func Lock(data string) (func(), error) {
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return nil, err
 	}
-	if err := durable.MakeDir(IdentitiesDir(data)); err != nil {
+	if err := durable.MakeDir(Dir(data)); err != nil {
 		return nil, err
 	}
-	return durable.Lock(filepath.Join(IdentitiesDir(data), "lock"))
+	return durable.Lock(filepath.Join(Dir(data), "lock"))
 }
 
-// IdentitiesDir is where registrations stand below a data directory.
-func IdentitiesDir(data string) string { return filepath.Join(data, "identities") }
+// Dir is where registrations stand below a data directory.
+func Dir(data string) string { return filepath.Join(data, "identities") }
 
-// ControlDir holds the control channel's CA and its record of used proofs.
-func ControlDir(data string) string { return filepath.Join(data, "control") }
+// All lists the registrations of a data directory by name. The error
+// names every file that is wrong; the others are listed nevertheless.
+func All(data string) ([]Registration, error) {
+	entries, err := os.ReadDir(Dir(data))
+	if err != nil {
+		return nil, fmt.Errorf("read identities: %w", err)
+	}
+	var all []Registration
+	var errs []error
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".json") {
+			continue
+		}
+		r, err := Read(filepath.Join(Dir(data), e.Name()))
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		all = append(all, r)
+	}
+	slices.SortFunc(all, func(a, b Registration) int { return cmp.Compare(a.AsWorkload().String(), b.AsWorkload().String()) })
+	return all, errors.Join(errs...)
+}
