@@ -50,7 +50,7 @@ exits with 4 if the mesh would refuse something of it.`,
 			}
 			return o.diffNode(c, args[0])
 		},
-		ValidArgsFunction: o.completeNames,
+		ValidArgsFunction: o.completes(nodes),
 	}
 	o.flags(c.Flags())
 	c.Flags().StringArrayVarP(&w.files, "file", "f", nil, "a file that declares services; may be repeated")

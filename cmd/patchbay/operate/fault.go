@@ -47,9 +47,14 @@ func faultCmd(kind, use, short, example string, args int) *cobra.Command {
 		Use: use, Short: short, Example: example,
 		Args:              cobra.RangeArgs(args, args),
 		RunE:              func(c *cobra.Command, args []string) error { return o.fault(c, w, args) },
-		ValidArgsFunction: o.completeNames,
+		ValidArgsFunction: o.completes(services),
 	}
-	if kind == fault.Drop {
+	switch kind {
+	case fault.Expire:
+		c.ValidArgsFunction = o.completes(encrypted)
+	case fault.Throttle, fault.Restart:
+		c.ValidArgsFunction = o.completes()
+	case fault.Drop:
 		c.Args = cobra.RangeArgs(1, 2)
 	}
 	o.flags(c.Flags())

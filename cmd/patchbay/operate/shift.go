@@ -41,7 +41,7 @@ more of the requests to the new one fail in a step (of at least 20).`,
   patchbay shift backend.demo --status
   patchbay shift backend.demo --abort`,
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: o.completeNames,
+		ValidArgsFunction: o.completes(own),
 	}
 	o.flags(c.Flags())
 	f := c.Flags()
@@ -60,6 +60,7 @@ more of the requests to the new one fail in a step (of at least 20).`,
 	f.BoolVar(&status, "status", false, "say how calls are divided now, and what comes next")
 	f.BoolFunc("abort", "give everything back to the old revision, now", func(string) error { v.Set("abort", "aborted by an operator"); return nil })
 	f.BoolFunc("end", "divide no longer: all endpoints are called alike", func(string) error { v.Set("end", "yes"); return nil })
+	o.completeFlags(c, revisions, "to", "from")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := oneOf(v, status); err != nil {
 			return cli.Usage(c, err)

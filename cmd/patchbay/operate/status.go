@@ -52,7 +52,7 @@ NODE and SERVICE may be shortened. It exits with 4 if something is wrong;
 			}
 			return once()
 		},
-		ValidArgsFunction: o.completeNames,
+		ValidArgsFunction: o.completes(nodesAndServices),
 	}
 	o.flags(c.Flags())
 	c.Flags().BoolVarP(&watch, "watch", "w", false, "show it again and again, until Ctrl-C")
@@ -86,23 +86,4 @@ func (o *operator) showStatus(c *cobra.Command, p *show.Printer, args []string) 
 		return cli.Found(len(findings), "finding")
 	}
 	return nil
-}
-
-// completeNames completes the names of sidecars and services.
-func (o *operator) completeNames(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	st, _, err := o.status(c.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var out []string
-	for _, s := range st.Sidecars {
-		out = append(out, s.Node)
-	}
-	for _, s := range st.Services {
-		out = append(out, s.Name)
-	}
-	return out, cobra.ShellCompDirectiveNoFileComp
 }

@@ -39,7 +39,7 @@ With -o json each line is one request.`,
 			w.Name = args[0]
 			return o.tap(c, w)
 		},
-		ValidArgsFunction: o.completeNames,
+		ValidArgsFunction: o.completes(nodesAndServices),
 	}
 	o.flags(c.Flags())
 	f := c.Flags()

@@ -54,7 +54,7 @@ It exits with 4 if a check fails. The report ends with its SHA-256.`,
   patchbay verify --endpoint 10.0.1.5:15010 --name backend.prod --ca roots.pem`,
 		Args:              cobra.MaximumNArgs(1),
 		RunE:              func(c *cobra.Command, args []string) error { return o.run(c, args) },
-		ValidArgsFunction: o.completeNames,
+		ValidArgsFunction: o.completes(encrypted),
 	}
 	o.flags(c.Flags())
 	f := c.Flags()

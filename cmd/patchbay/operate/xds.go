@@ -43,14 +43,9 @@ A private key is never shown: [redacted] stands in its place.`,
 		Example: `  patchbay xds get demo/frontend/f1
   patchbay xds get frontend cds backend.demo
   patchbay xds get backend sds -o json`,
-		Args: cobra.RangeArgs(1, 3),
-		RunE: func(c *cobra.Command, args []string) error { return o.xdsGet(c, args) },
-		ValidArgsFunction: func(c *cobra.Command, args []string, part string) ([]string, cobra.ShellCompDirective) {
-			if len(args) == 1 {
-				return inspect.Kinds, cobra.ShellCompDirectiveNoFileComp
-			}
-			return o.completeNames(c, args, part)
-		},
+		Args:              cobra.RangeArgs(1, 3),
+		RunE:              func(c *cobra.Command, args []string) error { return o.xdsGet(c, args) },
+		ValidArgsFunction: o.completes(nodes, func(*api.Status) []string { return inspect.Kinds }),
 	}
 	o.flags(c.Flags())
 	return c
@@ -98,7 +93,7 @@ With -o json each line is one event.`,
   patchbay xds watch demo/frontend/f1 --for 1m -o json`,
 		Args:              cobra.ExactArgs(1),
 		RunE:              func(c *cobra.Command, args []string) error { return o.xdsWatch(c, args[0], last) },
-		ValidArgsFunction: o.completeNames,
+		ValidArgsFunction: o.completes(nodes),
 	}
 	o.flags(c.Flags())
 	c.Flags().DurationVar(&last, "for", 0, "end after this time (default: with Ctrl-C)")
