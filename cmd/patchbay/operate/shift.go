@@ -34,7 +34,11 @@ revision has as many endpoints as the old one. Without --to, this begins at once
 
 The control plane carries the steps out, whether or not this command still runs.
 With --rollback-on-failures the old revision gets everything again as soon as
-more of the requests to the new one fail in a step (of at least 20).`,
+more of the requests to the new one fail in a step (of at least 20).
+
+A revision without a healthy endpoint is not moved to. Of two orders for a service
+at one moment, wherever they are given, one holds; the other command fails, and
+says what holds. A command therefore takes a moment longer than what it does.`,
 		Example: `  patchbay shift backend.demo --to green --weight 0
   patchbay shift backend.demo --to green --canary 5% --bake 5m --rollback-on-failures 1%
   patchbay shift backend.demo --to green --linear 10% --every 1m
