@@ -9,6 +9,7 @@ import (
 
 	"patchbay/admin/api"
 	"patchbay/cmd/patchbay/cli"
+	"patchbay/cmd/patchbay/operate/complete"
 	"patchbay/config"
 	"patchbay/inspect/plan"
 )
@@ -50,7 +51,7 @@ exits with 4 if the mesh would refuse something of it.`,
 			}
 			return o.diffNode(c, args[0])
 		},
-		ValidArgsFunction: o.completes(nodes),
+		ValidArgsFunction: complete.Args(o.asked, complete.Nodes),
 	}
 	o.flags(c.Flags())
 	c.Flags().StringArrayVarP(&w.files, "file", "f", nil, "a file that declares services; may be repeated")

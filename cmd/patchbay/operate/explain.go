@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"patchbay/cmd/patchbay/cli"
+	"patchbay/cmd/patchbay/operate/complete"
 	"patchbay/diagnose/gather"
 	"patchbay/diagnose/hops"
 	"patchbay/diagnose/show"
@@ -33,7 +34,7 @@ It exits with 4 if the call fails.`,
   patchbay explain worker tcp://db.prod:5432 -o json`,
 		Args:              cobra.ExactArgs(2),
 		RunE:              func(c *cobra.Command, args []string) error { return o.explain(c, args[0], args[1], live) },
-		ValidArgsFunction: o.completes(nodes, addresses),
+		ValidArgsFunction: complete.Args(o.asked, complete.Nodes, complete.Addresses),
 	}
 	o.flags(c.Flags())
 	c.Flags().BoolVar(&live, "live", false, "make the call for real, and show what each sidecar counts")

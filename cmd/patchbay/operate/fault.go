@@ -11,6 +11,7 @@ import (
 
 	"patchbay/admin/api"
 	"patchbay/cmd/patchbay/cli"
+	"patchbay/cmd/patchbay/operate/complete"
 	"patchbay/fault"
 )
 
@@ -47,13 +48,13 @@ func faultCmd(kind, use, short, example string, args int) *cobra.Command {
 		Use: use, Short: short, Example: example,
 		Args:              cobra.RangeArgs(args, args),
 		RunE:              func(c *cobra.Command, args []string) error { return o.fault(c, w, args) },
-		ValidArgsFunction: o.completes(services),
+		ValidArgsFunction: complete.Args(o.asked, complete.Services),
 	}
 	switch kind {
 	case fault.Expire:
-		c.ValidArgsFunction = o.completes(encrypted)
+		c.ValidArgsFunction = complete.Args(o.asked, complete.Encrypted)
 	case fault.Throttle, fault.Restart:
-		c.ValidArgsFunction = o.completes()
+		c.ValidArgsFunction = complete.Args(o.asked)
 	case fault.Drop:
 		c.Args = cobra.RangeArgs(1, 2)
 	}

@@ -92,6 +92,12 @@ func (o *operator) status(ctx context.Context) (*api.Status, []diagnose.Finding,
 	return st, diagnose.Check(&diagnose.Facts{Now: time.Now(), Address: o.address, Status: st}), nil
 }
 
+// asked is the status alone.
+func (o *operator) asked(ctx context.Context) (*api.Status, error) {
+	st, _, err := o.status(ctx)
+	return st, err
+}
+
 // hint says what to do about a control plane that does not answer.
 func hint(err error) error {
 	if errors.As(err, new(x509.UnknownAuthorityError)) {

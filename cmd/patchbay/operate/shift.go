@@ -10,6 +10,7 @@ import (
 
 	"patchbay/admin/api"
 	"patchbay/cmd/patchbay/cli"
+	"patchbay/cmd/patchbay/operate/complete"
 )
 
 func newShiftCmd() *cobra.Command {
@@ -45,7 +46,7 @@ says what holds. A command therefore takes a moment longer than what it does.`,
   patchbay shift backend.demo --status
   patchbay shift backend.demo --abort`,
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: o.completes(own),
+		ValidArgsFunction: complete.Args(o.asked, complete.Own),
 	}
 	o.flags(c.Flags())
 	f := c.Flags()
@@ -64,7 +65,7 @@ says what holds. A command therefore takes a moment longer than what it does.`,
 	f.BoolVar(&status, "status", false, "say how calls are divided now, and what comes next")
 	f.BoolFunc("abort", "give everything back to the old revision, now", func(string) error { v.Set("abort", "aborted by an operator"); return nil })
 	f.BoolFunc("end", "divide no longer: all endpoints are called alike", func(string) error { v.Set("end", "yes"); return nil })
-	o.completeFlags(c, revisions, "to", "from")
+	complete.Flags(c, o.asked, complete.Revisions, "to", "from")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := oneOf(v, status); err != nil {
 			return cli.Usage(c, err)

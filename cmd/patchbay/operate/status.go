@@ -7,6 +7,7 @@ import (
 
 	"patchbay/admin/api"
 	"patchbay/cmd/patchbay/cli"
+	"patchbay/cmd/patchbay/operate/complete"
 	"patchbay/diagnose"
 	"patchbay/diagnose/show"
 )
@@ -52,7 +53,7 @@ NODE and SERVICE may be shortened. It exits with 4 if something is wrong;
 			}
 			return once()
 		},
-		ValidArgsFunction: o.completes(nodesAndServices),
+		ValidArgsFunction: complete.Args(o.asked, complete.NodesAndServices),
 	}
 	o.flags(c.Flags())
 	c.Flags().BoolVarP(&watch, "watch", "w", false, "show it again and again, until Ctrl-C")

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"patchbay/admin/api"
+	"patchbay/cmd/patchbay/operate/complete"
 	"patchbay/tap"
 )
 
@@ -39,7 +40,7 @@ With -o json each line is one request.`,
 			w.Name = args[0]
 			return o.tap(c, w)
 		},
-		ValidArgsFunction: o.completes(nodesAndServices),
+		ValidArgsFunction: complete.Args(o.asked, complete.NodesAndServices),
 	}
 	o.flags(c.Flags())
 	f := c.Flags()

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"patchbay/cmd/patchbay/cli"
+	"patchbay/cmd/patchbay/operate/complete"
 	"patchbay/diagnose/prove"
 	"patchbay/diagnose/show"
 	"patchbay/diagnose/verify"
@@ -54,7 +55,7 @@ It exits with 4 if a check fails. The report ends with its SHA-256.`,
   patchbay verify --endpoint 10.0.1.5:15010 --name backend.prod --ca roots.pem`,
 		Args:              cobra.MaximumNArgs(1),
 		RunE:              func(c *cobra.Command, args []string) error { return o.run(c, args) },
-		ValidArgsFunction: o.completes(encrypted),
+		ValidArgsFunction: complete.Args(o.asked, complete.Encrypted),
 	}
 	o.flags(c.Flags())
 	f := c.Flags()

@@ -13,6 +13,7 @@ import (
 
 	"patchbay/admin/api"
 	"patchbay/cmd/patchbay/cli"
+	"patchbay/cmd/patchbay/operate/complete"
 	"patchbay/diagnose"
 	"patchbay/inspect"
 )
@@ -45,7 +46,7 @@ A private key is never shown: [redacted] stands in its place.`,
   patchbay xds get backend sds -o json`,
 		Args:              cobra.RangeArgs(1, 3),
 		RunE:              func(c *cobra.Command, args []string) error { return o.xdsGet(c, args) },
-		ValidArgsFunction: o.completes(nodes, func(*api.Status) []string { return inspect.Kinds }),
+		ValidArgsFunction: complete.Args(o.asked, complete.Nodes, func(*api.Status) []string { return inspect.Kinds }),
 	}
 	o.flags(c.Flags())
 	return c
@@ -93,7 +94,7 @@ With -o json each line is one event.`,
   patchbay xds watch demo/frontend/f1 --for 1m -o json`,
 		Args:              cobra.ExactArgs(1),
 		RunE:              func(c *cobra.Command, args []string) error { return o.xdsWatch(c, args[0], last) },
-		ValidArgsFunction: o.completes(nodes),
+		ValidArgsFunction: complete.Args(o.asked, complete.Nodes),
 	}
 	o.flags(c.Flags())
 	c.Flags().DurationVar(&last, "for", 0, "end after this time (default: with Ctrl-C)")

@@ -1,6 +1,12 @@
-package operate
+// Package complete is what the shell offers for names of the mesh: what a running
+// control plane has of each kind.
+//
+// It owns the kinds. It must not know how a control plane is asked. Start reading
+// at [Args].
+package complete
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,15 +16,18 @@ import (
 	"patchbay/admin/api"
 )
 
-// completes completes the arguments of a command, each with what the mesh has of
-// its kind; what comes after those, and whatever no control plane can say, is not
+// Status asks the control plane that is meant by a command's flags.
+type Status = func(context.Context) (*api.Status, error)
+
+// Args completes the arguments of a command, each with what the mesh has of its
+// kind; what comes after those, and whatever no control plane can say, is not
 // completed.
-func (o *operator) completes(kinds ...func(*api.Status) []string) cobra.CompletionFunc {
+func Args(ask Status, kinds ...func(*api.Status) []string) cobra.CompletionFunc {
 	return func(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(args) >= len(kinds) {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		st, _, err := o.status(c.Context())
+		st, err := ask(c.Context())
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
@@ -26,12 +35,11 @@ func (o *operator) completes(kinds ...func(*api.Status) []string) cobra.Completi
 	}
 }
 
-// completeFlags completes flags whose value depends on the command's first
-// argument.
-func (o *operator) completeFlags(c *cobra.Command, kind func(st *api.Status, of string) []string, flags ...string) {
+// Flags completes flags whose value depends on the command's first argument.
+func Flags(c *cobra.Command, ask Status, kind func(st *api.Status, of string) []string, flags ...string) {
 	for _, name := range flags {
 		err := c.RegisterFlagCompletionFunc(name, func(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			st, _, err := o.status(c.Context())
+			st, err := ask(c.Context())
 			if err != nil || len(args) == 0 {
 				return nil, cobra.ShellCompDirectiveNoFileComp
 			}
@@ -43,26 +51,26 @@ func (o *operator) completeFlags(c *cobra.Command, kind func(st *api.Status, of 
 	}
 }
 
-// nodes are the sidecars.
-func nodes(st *api.Status) (out []string) {
+// Nodes are the sidecars.
+func Nodes(st *api.Status) (out []string) {
 	for _, s := range st.Sidecars {
 		out = append(out, s.Node)
 	}
 	return out
 }
 
-// services are all, the targets outside the mesh among them.
-func services(st *api.Status) []string {
+// Services are all, the targets outside the mesh among them.
+func Services(st *api.Status) []string {
 	return servicesThat(st, func(api.Service) bool { return true })
 }
 
-// own are the services that patchbay may write to.
-func own(st *api.Status) []string {
+// Own are the services that patchbay may write to.
+func Own(st *api.Status) []string {
 	return servicesThat(st, func(s api.Service) bool { return !s.Foreign })
 }
 
-// encrypted are the services of the mesh that have TLS.
-func encrypted(st *api.Status) []string {
+// Encrypted are the services of the mesh that have TLS.
+func Encrypted(st *api.Status) []string {
 	return servicesThat(st, func(s api.Service) bool { return s.TLS != nil && len(s.External) == 0 })
 }
 
@@ -75,10 +83,11 @@ func servicesThat(st *api.Status, fits func(api.Service) bool) (out []string) {
 	return out
 }
 
-func nodesAndServices(st *api.Status) []string { return append(nodes(st), services(st)...) }
+// NodesAndServices are both.
+func NodesAndServices(st *api.Status) []string { return append(Nodes(st), Services(st)...) }
 
-// addresses are what applications call.
-func addresses(st *api.Status) (out []string) {
+// Addresses are what applications call.
+func Addresses(st *api.Status) (out []string) {
 	for _, s := range st.Services {
 		scheme := "http"
 		if s.Protocol == "tcp" {
@@ -93,8 +102,8 @@ func addresses(st *api.Status) (out []string) {
 	return out
 }
 
-// revisions are those of a service.
-func revisions(st *api.Status, service string) []string {
+// Revisions are those of a service.
+func Revisions(st *api.Status, service string) []string {
 	for _, s := range st.Services {
 		if s.Name == service {
 			return slices.Sorted(maps.Keys(s.Revisions))
