@@ -39,12 +39,19 @@ func (c *checker) service(declared declare.Task) {
 	if c.d.Task == nil {
 		return
 	}
-	if f := Family(s.Text("taskDefinition")); f != "" && c.d.Form == ECS && c.d.Task.Text("family") != "" && f != c.d.Task.Text("family") {
-		c.badService("taskDefinition", "%q is not the task definition that was given (%s)", s.Text("taskDefinition"), c.d.Task.Text("family"))
-	}
+	c.problems = append(c.problems, c.d.Pairs()...)
 	c.network()
 	c.tls()
 	c.balancers()
+}
+
+// Pairs says whether the task definition is the one that the service names.
+func (d *Definition) Pairs() Problems {
+	name, family := d.Service.Text("taskDefinition"), d.Task.Text("family")
+	if d.Form != ECS || d.Task == nil || name == "" || family == "" || Family(name) == family {
+		return nil
+	}
+	return Problems{{d.ServiceFile(), d.ServiceAt.Path("taskDefinition"), fmt.Sprintf("%q is not the task definition that was given (%s)", name, family)}}
 }
 
 // unknowns names the values of the block that only AWS will know, where the

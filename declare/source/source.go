@@ -179,15 +179,24 @@ func families(tasks []*definition.Definition) string {
 	return strings.Join(names, ", ")
 }
 
-// among finds the task definition of a service, by family.
+// among finds the task definition of a service: by family, and first in the file
+// of the service.
 func among(d *definition.Definition, tasks []*definition.Definition) *definition.Definition {
-	want := d.Service.Text("taskDefinition")
-	if want == "" && len(tasks) == 1 {
-		return tasks[0]
-	}
+	var near []*definition.Definition
 	for _, t := range tasks {
-		if definition.Family(want) == t.Task.Text("family") {
-			return t
+		if t.TaskAt.File == d.ServiceAt.File {
+			near = append(near, t)
+		}
+	}
+	want := d.Service.Text("taskDefinition")
+	for _, list := range [][]*definition.Definition{near, tasks} {
+		if want == "" && len(list) == 1 {
+			return list[0]
+		}
+		for _, t := range list {
+			if definition.Family(want) == t.Task.Text("family") {
+				return t
+			}
 		}
 	}
 	return nil

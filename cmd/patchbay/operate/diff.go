@@ -2,8 +2,8 @@ package operate
 
 import (
 	"errors"
+	"io"
 	"net/url"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -11,6 +11,7 @@ import (
 	"patchbay/cmd/patchbay/cli"
 	"patchbay/cmd/patchbay/operate/complete"
 	"patchbay/config"
+	"patchbay/declare/source"
 	"patchbay/inspect/plan"
 )
 
@@ -30,15 +31,17 @@ It exits with 4 if something differs.
 With -f or --config, says what a changed file would change before it is applied:
 services, the resources of sidecars with what is different in them, how many
 sidecars are touched, and which connections would be cut. FILE declares services:
-a compose file with x-service-connect, ECS's JSON (a task definition and its
-service), 'terraform show -json', a CloudFormation template, or a declaration as a
-sidecar has it. --config is a control plane's file. The running control plane
+a compose file with x-service-connect, ECS's JSON, 'terraform show -json', a
+CloudFormation template, or a declaration as a sidecar has it. ECS's JSON is a task
+definition and its service as 'aws ecs' prints or takes them, not as 'patchbay inject'
+writes them: two files, each by -f, or {"taskDefinition": …, "service": …} in one. A
+FILE that declares no service is refused. --config is a control plane's file. The running control plane
 computes it, by the translation that makes what is sent; nothing is changed. It
 exits with 4 if the mesh would refuse something of it.`,
 		Example: `  patchbay diff demo/frontend/f1
   patchbay diff backend -o json
   patchbay diff -f docker-compose.yml
-  patchbay diff -f service.json --namespace prod
+  patchbay diff -f task.json -f service.json --namespace prod
   patchbay diff --config patchbay.yaml`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -56,7 +59,7 @@ exits with 4 if the mesh would refuse something of it.`,
 	o.flags(c.Flags())
 	c.Flags().StringArrayVarP(&w.files, "file", "f", nil, "a file that declares services; may be repeated")
 	c.Flags().StringVar(&w.config, "config", "", "a changed file of the control plane")
-	c.Flags().StringVar(&w.namespace, "namespace", "", "of services in -f that name none (default: the control plane's, if it has one)")
+	c.Flags().StringVar(&w.namespace, "namespace", "", "of services in -f that name none, or an ARN (default: the control plane's, if it has one)")
 	return c
 }
 
@@ -84,7 +87,7 @@ func (o *operator) diffFiles(c *cobra.Command, w change) error {
 			w.namespace = st.Namespaces[0].Name
 		}
 	}
-	body, err := w.plan()
+	body, err := w.plan(c.InOrStdin())
 	if err != nil {
 		return cli.Exit(cli.Misused, err)
 	}
@@ -104,15 +107,11 @@ func (o *operator) diffFiles(c *cobra.Command, w change) error {
 }
 
 // plan reads the files. The error lists every problem.
-func (w change) plan() (out api.Plan, err error) {
-	var errs []error
-	for _, name := range w.files {
-		text, err := os.ReadFile(name)
-		if err == nil {
-			var more []api.Planned
-			more, err = plan.Read(w.namespace, name, text)
-			out.Services = append(out.Services, more...)
-		}
+func (w change) plan(stdin io.Reader) (out api.Plan, err error) {
+	files, err := source.ReadFiles(stdin, w.files)
+	errs := []error{err}
+	if len(files) > 0 {
+		out.Services, err = plan.Read(w.namespace, files...)
 		errs = append(errs, err)
 	}
 	if w.config != "" {
