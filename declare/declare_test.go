@@ -39,6 +39,15 @@ const good = `{
   ]
 }`
 
+// A document of brackets alone must not take all memory.
+func TestDeepDocumentsAreRefused(t *testing.T) {
+	for _, text := range []string{strings.Repeat("[", 100_000), strings.Repeat(`{"a":`, 100_000)} {
+		if _, err := Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), "nests more than 100 deep") {
+			t.Errorf("%.300v", err)
+		}
+	}
+}
+
 func TestParse(t *testing.T) {
 	off, half := time.Duration(0), 30*time.Second
 	want := Task{

@@ -16,14 +16,23 @@ type tree struct {
 	at       map[string]int64 // by path: the offset behind the value's first token
 	problems Problems
 	dec      *json.Decoder
+	depth    int // of the value that is being read
 }
+
+// maxDepth is several times what a declaration nests. Each value is known by
+// its path, so that a document of brackets alone would take all memory.
+const maxDepth = 100
+
+var errDeep = fmt.Errorf("nests more than %d deep; allowed: what a declaration has", maxDepth)
 
 // read takes a whole document. The error is one for people.
 func read(text []byte) (*tree, error) {
 	t := &tree{at: map[string]int64{}, dec: json.NewDecoder(bytes.NewReader(text))}
 	t.dec.UseNumber()
 	var err error
-	if t.root, err = t.value(""); err != nil {
+	if t.root, err = t.value(""); errors.Is(err, errDeep) {
+		return nil, err
+	} else if err != nil {
 		return nil, notJSON(text)
 	}
 	if _, err := t.dec.Token(); !errors.Is(err, io.EOF) {
@@ -37,6 +46,10 @@ func (t *tree) value(path string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.depth++; t.depth > maxDepth {
+		return nil, errDeep
+	}
+	defer func() { t.depth-- }()
 	t.at[path] = t.dec.InputOffset()
 	open, is := token.(json.Delim)
 	switch {
