@@ -17,6 +17,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"patchbay/mesh"
+	"patchbay/mesh/policy"
 	"patchbay/mesh/record"
 	"patchbay/registry/watch"
 )
@@ -515,6 +516,48 @@ func TestTLSComesWithItsSettings(t *testing.T) {
 		w.expect(t, "TLS off", "backend", "a.http b.http c.http")
 		if got := w.store.Snapshot().Service(name); got.TLS == nil || got.TLS.Issuer != "default" {
 			t.Errorf("b can't be called: %+v", got.TLS)
+		}
+	})
+}
+
+// Callers must show their certificates for as long as a task lives that refuses
+// those who show none.
+func TestCallersAreAskedUntilTheLastTaskThatAsks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		strict := plain(mesh.HTTP, "backend")
+		strict.TLS = &mesh.ServiceTLS{Issuer: "default"}
+		strict.Policy = &policy.Policy{MutualTLS: &policy.MutualTLS{Mode: policy.Required}}
+		s := m.own(t, "backend", strict, 1)
+		w := start(t, m)
+		after(time.Minute)
+		name := mesh.ServiceName{Namespace: "prod", DiscoveryName: "backend"}
+		mode := func() string {
+			if p := w.store.Snapshot().Service(name).Policy; p != nil && p.MutualTLS != nil {
+				return p.MutualTLS.Mode
+			}
+			return ""
+		}
+		if got := mode(); got != policy.Required {
+			t.Errorf("at first: %q", got)
+		}
+		m.do(func() {
+			lax := plain(mesh.HTTP, "backend")
+			lax.TLS = strict.TLS
+			c, _ := record.Plan(s.attrs, lax, nil)
+			s.attrs = c.Apply(s.attrs)
+			s.add(1)
+		})
+		w.cm.HintSettings(name)
+		after(2 * time.Second)
+		w.expect(t, "no longer asked for", "backend", "a.http b.http")
+		if got := mode(); got != policy.Permissive {
+			t.Errorf("while a requires one: %q", got)
+		}
+		w.cm.Leaving(name, "a.http")
+		w.expect(t, "a has left", "backend", "b.http")
+		if got := mode(); got != "" {
+			t.Errorf("when a has left: %q", got)
 		}
 	})
 }

@@ -75,6 +75,9 @@ func own(s *mesh.Service, p Parts) {
 	s.Timeouts = doc.Timeouts
 	s.Policy = doc.Policy
 	s.TLS = doc.TLS
+	if !s.Policy.Asks() && stillAsks(p) {
+		s.Policy = s.Policy.Asking()
+	}
 	if s.TLS != nil {
 		return
 	}
@@ -93,6 +96,18 @@ func own(s *mesh.Service, p Parts) {
 			return
 		}
 	}
+}
+
+// stillAsks reports whether an instance from before asks its callers for a
+// certificate although the service no longer does: it may refuse those that show
+// none for as long as it lives.
+func stillAsks(p Parts) bool {
+	return slices.ContainsFunc(p.Instances, func(i cloud.Instance) bool {
+		if d, known := p.Settings.Documents[i.Settings]; known {
+			return d.Policy.Asks()
+		}
+		return p.Before != nil && p.Before.Policy.Asks()
+	})
 }
 
 // births is since when each revision has instances.

@@ -78,6 +78,17 @@ func (p *Policy) Quiet() *Policy {
 	return &q
 }
 
+// Asking is p with the wish that callers show a certificate, which refuses
+// nobody. p may be nil.
+func (p *Policy) Asking() *Policy {
+	q := Policy{}
+	if p != nil {
+		q = *p
+	}
+	q.MutualTLS = &MutualTLS{Mode: Permissive}
+	return &q
+}
+
 const (
 	maxRules   = 100
 	maxEntries = 100 // of a rule's lists
