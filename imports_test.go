@@ -71,7 +71,7 @@ var mayImport = map[string][]string{
 
 	"controlplane": {"admin", "agentapi", "agents", "audit", "config", "discovery", "external", "fault", "identity", "internal/etcdclient", "internal/health",
 		"pki", "registrar", "registry", "replicas", "shift", "telemetry", "xds"},
-	"controlplane/answers": {"admin", "agentapi", "agents", "audit", "config", "diagnose", "discovery", "external", "fault", "inspect", "internal/health",
+	"controlplane/answers": {"admin", "agentapi", "agents", "audit", "config", "diagnose", "discovery", "external", "fault", "inspect", "internal/health", "internal/suggest",
 		"pki", "registrar", "rehearse", "replicas", "shift", "tap", "xds"},
 	"controlplane/metrics": {"agents", "diagnose", "discovery", "internal/health", "pki", "replicas"},
 }

@@ -3,7 +3,9 @@ package appmesh
 import (
 	"cmp"
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 
 	"patchbay/appmesh/model"
@@ -169,7 +171,12 @@ func (c *converter) discovery(n *node) {
 	if a := d.DNS; a != nil {
 		do := "give its tasks this declaration and a sidecar"
 		if p := n.front(0); p != nil {
-			do += fmt.Sprintf("; or, if it is no task of yours, throw it away and add to `external` of the control plane's file: {name: %s, namespace: %s, addresses: [%s:%d]}", p.name, c.namespace, quoted(a.Hostname), p.listener.PortMapping.Port)
+			address := quoted(net.JoinHostPort(a.Hostname, strconv.FormatInt(p.listener.PortMapping.Port, 10)))
+			alias := ""
+			if a.Hostname == p.name+"."+c.namespace { // which is what it would be called, and can't be its own address
+				alias = ", alias: {dnsName: " + p.name + "}"
+			}
+			do += fmt.Sprintf("; or, if it is no task of yours, throw it away and add to `external` of the control plane's file: {name: %s, namespace: %s, addresses: [%s]%s}", p.name, c.namespace, address, alias)
 		}
 		c.note(Differs, n.Of, at+".dns.hostname", "it was found by DNS; here a task registers through its sidecar", do)
 	}

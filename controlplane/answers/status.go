@@ -14,6 +14,7 @@ import (
 	"patchbay/agents"
 	"patchbay/discovery"
 	"patchbay/internal/health"
+	"patchbay/internal/suggest"
 	"patchbay/mesh"
 	"patchbay/pki"
 	"patchbay/shift"
@@ -224,12 +225,18 @@ func streamAnswer(s delta.StreamBrief) *api.Stream {
 // serviceQuery is one service with its endpoints.
 func (s *Source) serviceQuery(_ context.Context, q url.Values) (any, error) {
 	name := q.Get("name")
+	var all []string
 	for _, one := range s.Status().Services {
 		if one.Name == name {
 			return s.detail(one), nil
 		}
+		all = append(all, one.Name)
 	}
-	return nil, admin.Invalid{Err: fmt.Errorf("service %q is not in the mesh; ask with ?name=discoveryName.namespace", name)}
+	meant := "allowed: discoveryName.namespace, as `patchbay status` lists them"
+	if near := suggest.Near(name, all); near != "" {
+		meant = "did you mean " + near + "?"
+	}
+	return nil, admin.Invalid{Err: fmt.Errorf("service %q is not in the mesh; %s", name, meant)}
 }
 
 func (s *Source) detail(one api.Service) api.ServiceDetail {

@@ -106,6 +106,9 @@ func (o *operator) shift(c *cobra.Command, v url.Values, status bool) error {
 			return hint(err)
 		}
 		if !p.ForPeople() {
+			if s.Deployment == nil { // nothing is divided
+				return p.Value(struct{}{})
+			}
 			return p.Value(s.Deployment)
 		}
 		p.Shift(name, s.Deployment, time.Now())

@@ -3,7 +3,6 @@ package tasks
 import (
 	"errors"
 	"fmt"
-	"os"
 	"os/user"
 	"slices"
 	"strconv"
@@ -37,7 +36,7 @@ func (o *sidecarOptions) fromFile(f *pflag.FlagSet) error {
 	if o.file == "" {
 		return nil
 	}
-	text, err := os.ReadFile(o.file)
+	text, err := file.Read(o.file)
 	if err != nil {
 		return cli.Exit(cli.Misused, fmt.Errorf("--config: %w", err))
 	}
