@@ -186,15 +186,16 @@ func stream(w http.ResponseWriter, r *http.Request, events <-chan watch.Event) {
 	}
 }
 
-// Differs holds what the Envoy of a node has, by its dump, against what it
+// Differs holds what the Envoy of a node has, by its dump and its page of
+// clusters, against what it
 // should have. A node without a stream is [NotHere].
-func (b Books) Differs(node string, at time.Time, dump []byte) (*api.Difference, error) {
+func (b Books) Differs(node string, at time.Time, dump, clusters []byte) (*api.Difference, error) {
 	_, entries, err := b.wanted(node)
 	if err != nil {
 		return nil, err
 	}
 	out := &api.Difference{Node: node, At: at}
-	if out.Compared, out.Resources, err = compare.Envoy(entries, dump); err != nil {
+	if out.Compared, out.Resources, err = compare.Envoy(entries, dump, clusters); err != nil {
 		return nil, fmt.Errorf("%s: %w", node, err)
 	}
 	return out, nil

@@ -38,7 +38,7 @@ func TestInspect(t *testing.T) {
 	t.Run("tap", func(t *testing.T) { p.on(t).taps(front, back, alias) })
 	t.Run("fault", func(t *testing.T) { p.on(t).faults(front, alias) })
 	t.Run("expire", func(t *testing.T) { p.on(t).expires(front, alias) })
-	t.Run("diff", func(t *testing.T) { p.on(t).diff() })
+	t.Run("diff", func(t *testing.T) { p.on(t).diff(front) })
 }
 
 // on is the plane for a part of a test.
@@ -177,9 +177,10 @@ func (p *plane) store() (names []string) {
 	return names
 }
 
-func (p *plane) diff() {
+func (p *plane) diff(front *member) {
 	p.prints(exitDone, `✓ demo/frontend/f1 has what it should have: \d+ resources \(\d+ cds, \d+ eds, \d+ lds, \d+ rds, \d+ sds\)`, "diff", "f1")
 	p.prints(exitDone, `✓ demo/backend/b1 has`, "diff", "b1")
+	p.ejects(front)
 	// A listener whose address is somebody else's: Envoy can't have it.
 	busy := netip.AddrPortFrom(mesh.PickVIP("busy.demo", func(netip.Addr) bool { return false }), uint16(freePort(p.t)))
 	l, err := net.Listen("tcp", busy.String())
@@ -193,4 +194,37 @@ func (p *plane) diff() {
 		p.t.Errorf("%s", out)
 	}
 	l.Close()
+}
+
+// ejects: a host that Envoy avoids on its own is no difference.
+func (p *plane) ejects(front *member) {
+	nobody := uint16(freePort(p.t))
+	register(p.t, p.cfg.Registry.Listen, "dead", map[string]map[string]string{"a": {"AWS_INSTANCE_IPV4": "127.0.0.1", "AWS_INSTANCE_PORT": fmt.Sprint(nobody)}})
+	ejected := func() error {
+		if status, task := p.ask("/api/v1/task?node=demo/frontend/f1"); !bytes.Contains(task, []byte("failed_outlier_check")) {
+			return fmt.Errorf("no host is ejected: %d", status)
+		}
+		return nil
+	}
+	envoytest.Eventually(p.t, 90e9, func() error {
+		for range 10 {
+			if text, err := front.get("dead.demo", nobody); err == nil {
+				return fmt.Errorf("a dead host answers %q", text)
+			}
+		}
+		if err := ejected(); err != nil {
+			return err
+		}
+		out, code := p.command("diff", "f1")
+		if err := ejected(); err != nil {
+			return err // not any more: it may have ended before Envoy was asked
+		}
+		if strings.Contains(out, "health_status") {
+			p.t.Fatalf("Envoy's own verdict is a difference:\n%s", out)
+		}
+		if code != exitDone {
+			return fmt.Errorf("exit code %d:\n%s", code, out)
+		}
+		return nil
+	})
 }

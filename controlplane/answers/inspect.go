@@ -39,17 +39,20 @@ func (s *Source) diffQuery(ctx context.Context, v url.Values) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	var seen agentapi.Seen
-	ask := &agentapi.Ask{Question: &agentapi.Ask_Look{Look: &agentapi.Look{Pages: []string{"config_dump"}}}}
+	pages := []string{"config_dump", "clusters"}
+	ask := &agentapi.Ask{Question: &agentapi.Ask_Look{Look: &agentapi.Look{Pages: pages}}}
 	switch err := s.Agents.Ask(ctx, v.Get("node"), ask, &seen); {
 	case errors.Is(err, agents.ErrNoAgent):
 		return nil, admin.Invalid{Err: fmt.Errorf("node %q: %w; `patchbay status` lists those that are", v.Get("node"), err)}
 	case err != nil:
 		return nil, err
 	}
-	if text := seen.Errors["config_dump"]; text != "" {
-		return nil, errors.New(text)
+	for _, page := range pages {
+		if text := seen.Errors[page]; text != "" {
+			return nil, errors.New(text)
+		}
 	}
-	out, err := s.books().Differs(v.Get("node"), seen.At, seen.Pages["config_dump"])
+	out, err := s.books().Differs(v.Get("node"), seen.At, seen.Pages["config_dump"], seen.Pages["clusters"])
 	return out, invalid(err)
 }
 

@@ -20,12 +20,16 @@ import (
 	"patchbay/xds/delta/wire"
 )
 
-// Envoy compares an Envoy's /config_dump?include_eds with the entries that it
-// should have. Both sides are redacted: a private key that differs shows in its
-// certificate and its version.
-func Envoy(wanted []*wire.Entry, text []byte) (compared map[string]int, different []api.ResourceDifference, err error) {
+// Envoy compares an Envoy's /config_dump?include_eds, with its /clusters in JSON,
+// with the entries that it should have. Both sides are redacted: a private key
+// that differs shows in its certificate and its version. Envoy's own verdict
+// about a host is no difference.
+func Envoy(wanted []*wire.Entry, text, clusters []byte) (compared map[string]int, different []api.ResourceDifference, err error) {
 	d, err := read(text)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := d.told(clusters); err != nil {
 		return nil, nil, err
 	}
 	compared, different = map[string]int{}, []api.ResourceDifference{}

@@ -9,6 +9,7 @@ import (
 	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -76,7 +77,7 @@ func TestEachKindOfDifference(t *testing.T) {
 		}
 		texts = append(texts, string(b))
 	}
-	compared, different, err := Envoy(wanted, []byte(`{"configs": [`+strings.Join(texts, ",")+`]}`))
+	compared, different, err := Envoy(wanted, []byte(`{"configs": [`+strings.Join(texts, ",")+`]}`), []byte("{}"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +100,52 @@ func TestEachKindOfDifference(t *testing.T) {
 	if different[2].Kind != api.Differing {
 		t.Errorf("%+v", different[2])
 	}
-	if _, _, err := Envoy(wanted, []byte("<html>")); err == nil {
+	if _, _, err := Envoy(wanted, []byte("<html>"), []byte("{}")); err == nil {
 		t.Error("what is no dump was read")
+	}
+	if _, _, err := Envoy(wanted, []byte("{}"), []byte("<html>")); err == nil {
+		t.Error("what is no list of clusters was read")
+	}
+}
+
+// TestEnvoysOwnVerdict: the dump shows an ejected host as UNHEALTHY, whatever the
+// control plane said of it. Only what the control plane said is compared.
+func TestEnvoysOwnVerdict(t *testing.T) {
+	assignment := func(health corev3.HealthStatus) *endpointv3.ClusterLoadAssignment {
+		address := &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{Address: "10.0.0.1", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: 80}}}}
+		return &endpointv3.ClusterLoadAssignment{ClusterName: "a.demo", Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{
+			HealthStatus: health, HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address}},
+		}}}}}
+	}
+	const healthy, unhealthy = corev3.HealthStatus_HEALTHY, corev3.HealthStatus_UNHEALTHY
+	for _, c := range []struct {
+		name           string
+		wanted, dumped corev3.HealthStatus
+		status, want   string
+	}{
+		{"ejected", healthy, unhealthy, `"failed_outlier_check": true, "eds_health_status": "HEALTHY"`, ""},
+		{"a failed check", healthy, unhealthy, `"failed_active_health_check": true, "eds_health_status": "HEALTHY"`, ""},
+		{"told otherwise", healthy, unhealthy, `"eds_health_status": "UNHEALTHY"`, "{replace /hosts/0/health_status UNHEALTHY HEALTHY}"},
+		{"not told yet", unhealthy, healthy, `"eds_health_status": "HEALTHY"`, "{replace /hosts/0/health_status HEALTHY UNHEALTHY}"},
+		{"not told yet, and ejected", unhealthy, unhealthy, `"failed_outlier_check": true, "eds_health_status": "HEALTHY"`, "{replace /hosts/0/health_status HEALTHY UNHEALTHY}"},
+	} {
+		text, err := protojson.Marshal(packed(t, &adminv3.EndpointsConfigDump{DynamicEndpointConfigs: []*adminv3.EndpointsConfigDump_DynamicEndpointConfig{{EndpointConfig: packed(t, assignment(c.dumped))}}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		clusters := `{"cluster_statuses": [{"name": "a.demo", "host_statuses": [{"address": {"socket_address": {"address": "10.0.0.1", "port_value": 80}}, "health_status": {` + c.status + `}}]}]}`
+		_, different, err := Envoy([]*wire.Entry{entry(t, wire.EndpointType, "a.demo", assignment(c.wanted))}, []byte(`{"configs": [`+string(text)+`]}`), []byte(clusters))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, d := range different {
+			for _, change := range d.Changes {
+				got = append(got, fmt.Sprint(change))
+			}
+		}
+		if s := strings.Join(got, " "); s != c.want {
+			t.Errorf("%s: %q, want %q", c.name, s, c.want)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package compare
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -43,6 +44,37 @@ func read(text []byte) (dump, error) {
 		}
 	}
 	return d, nil
+}
+
+// told gives the hosts of a dump the health that the control plane told: the dump
+// has Envoy's verdict over all, its own ejections and checks among it, which the
+// page of clusters keeps apart.
+func (d dump) told(clusters []byte) error {
+	var all adminv3.Clusters
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(clusters, &all); err != nil {
+		return fmt.Errorf("Envoy's clusters: %w", err)
+	}
+	for _, c := range all.GetClusterStatuses() {
+		name := cmp.Or(c.GetEdsServiceName(), c.GetName())
+		a, _ := d[wire.Ref{TypeURL: wire.EndpointType, Name: name}].message.(*endpointv3.ClusterLoadAssignment)
+		health := map[string]corev3.HealthStatus{}
+		for _, h := range c.GetHostStatuses() {
+			health[addressOf(h.GetAddress())] = h.GetHealthStatus().GetEdsHealthStatus()
+		}
+		for _, l := range a.GetEndpoints() {
+			for _, e := range l.GetLbEndpoints() {
+				if told, ok := health[addressOf(e.GetEndpoint().GetAddress())]; ok {
+					e.HealthStatus = told
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func addressOf(a *corev3.Address) string {
+	s := a.GetSocketAddress()
+	return net.JoinHostPort(s.GetAddress(), strconv.Itoa(int(s.GetPortValue())))
 }
 
 func (d dump) section(raw json.RawMessage) error {
@@ -158,9 +190,8 @@ type host struct {
 func hostsOf(a *endpointv3.ClusterLoadAssignment, members map[string][]*endpointv3.LbEndpoint) hosts {
 	out := hosts{Cluster: a.GetClusterName(), Hosts: []host{}}
 	add := func(zone string, e *endpointv3.LbEndpoint) {
-		s := e.GetEndpoint().GetAddress().GetSocketAddress()
 		h := host{
-			Address: net.JoinHostPort(s.GetAddress(), strconv.Itoa(int(s.GetPortValue()))), Zone: zone,
+			Address: addressOf(e.GetEndpoint().GetAddress()), Zone: zone,
 			Health: "HEALTHY", Weight: max(e.GetLoadBalancingWeight().GetValue(), 1),
 		}
 		switch e.GetHealthStatus() {

@@ -26,7 +26,8 @@ what the control plane wants it to have: clusters, endpoints, secrets, listeners
 and routes, field by field. A private key is never shown: one that differs shows
 in its certificate and its version.
 
-It exits with 4 if something differs.
+It exits with 4 if something differs. A host that Envoy itself avoids for a while,
+after failures, is no difference.
 
 With -f or --config, says what a changed file would change before it is applied:
 services, the resources of sidecars with what is different in them, how many
@@ -35,9 +36,9 @@ a compose file with x-service-connect, ECS's JSON, 'terraform show -json', a
 CloudFormation template, or a declaration as a sidecar has it. ECS's JSON is a task
 definition and its service as 'aws ecs' prints or takes them, not as 'patchbay inject'
 writes them: two files, each by -f, or {"taskDefinition": …, "service": …} in one. A
-FILE that declares no service is refused. --config is a control plane's file. The running control plane
-computes it, by the translation that makes what is sent; nothing is changed. It
-exits with 4 if the mesh would refuse something of it.`,
+FILE that declares no service is refused. --config is a control plane's file. The
+running control plane computes it, by the translation that makes what is sent;
+nothing is changed. It exits with 4 if the mesh would refuse something of it.`,
 		Example: `  patchbay diff demo/frontend/f1
   patchbay diff backend -o json
   patchbay diff -f docker-compose.yml
