@@ -10,7 +10,6 @@ import (
 	"errors"
 	"net/url"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -128,7 +127,7 @@ func (s Source) Doctor(ctx context.Context) (*diagnose.Facts, error) {
 	}
 	var both sync.WaitGroup // each may have to wait for somebody who is silent
 	both.Go(func() { s.tasks(ctx, f, nodes) })
-	both.Go(func() { s.handshakes(ctx, f, func(address string) string { return otherTask(f.Status, address) }) })
+	both.Go(func() { s.handshakes(ctx, f, func(address string) string { return f.Status.OtherTask(address) }) })
 	both.Wait()
 	t := &api.Traffic{}
 	if s.Client.Get(ctx, "traffic", nil, t) == nil {
@@ -215,21 +214,6 @@ func inParallel(all []string, f func(string)) {
 		})
 	}
 	wg.Wait()
-}
-
-// otherTask is a task that may look at an address: another one, if there is.
-func otherTask(st *api.Status, address string) string {
-	node := ""
-	for _, s := range st.Sidecars {
-		if s.Agent == nil || s.Agent.Draining {
-			continue
-		}
-		if !strings.HasPrefix(address, s.Address+":") {
-			return s.Node
-		}
-		node = s.Node
-	}
-	return node
 }
 
 // Live is one real call, and what each sidecar on its way counted meanwhile.

@@ -188,24 +188,10 @@ func (w *Wanted) lookFrom(ctx context.Context, service, address string) (verify.
 		if err != nil {
 			return seen, err
 		}
-		if node = otherTask(st, address); node == "" {
+		if node = st.OtherTask(address); node == "" {
 			return seen, errors.New("no agent is connected that could look: --from here makes the handshakes on this machine")
 		}
 	}
 	err = client.Get(ctx, "handshake", url.Values{"node": {node}, "service": {service}, "address": {address}}, &seen)
 	return seen, err
-}
-
-func otherTask(st *api.Status, address string) string {
-	node := ""
-	for _, s := range st.Sidecars {
-		if s.Agent == nil || s.Agent.Draining {
-			continue
-		}
-		if !strings.HasPrefix(address, s.Address+":") {
-			return s.Node
-		}
-		node = s.Node
-	}
-	return node
 }

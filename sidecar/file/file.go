@@ -167,17 +167,23 @@ func Parse(name string, text []byte, flags []string) (File, error) {
 			f.Flags = append(f.Flags, Flag{key.Value, flag, text, key.Line})
 		}
 	}
-	if len(declared) > 0 {
-		var err error
-		if f.Declaration, err = json.Marshal(declared); err != nil {
-			line := 0
-			for _, key := range Declaration {
-				line = cmp.Or(line, seen[key])
-			}
-			bad(line, "the declaration: %w", err)
+	if f.Declaration, err = declaration(declared); err != nil {
+		line := 0
+		for _, key := range Declaration {
+			line = cmp.Or(line, seen[key])
 		}
+		bad(line, "the declaration: %w", err)
 	}
 	return f, errors.Join(errs...)
+}
+
+// declaration is JSON of what the keys of the declaration have; nil: none is
+// there.
+func declaration(declared map[string]any) ([]byte, error) {
+	if len(declared) == 0 {
+		return nil, nil
+	}
+	return json.Marshal(declared)
 }
 
 // document is the first of a text, and what follows it; nil: nothing does.

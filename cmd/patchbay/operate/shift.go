@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"patchbay/admin/api"
 	"patchbay/cmd/patchbay/cli"
@@ -49,7 +50,20 @@ says what holds. A command therefore takes a moment longer than what it does.`,
 		ValidArgsFunction: complete.Args(o.asked, complete.Own),
 	}
 	o.flags(c.Flags())
-	f := c.Flags()
+	orderFlags(c.Flags(), v, &status)
+	complete.Flags(c, o.asked, complete.Revisions, "to", "from")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := oneOf(v, status); err != nil {
+			return cli.Usage(c, err)
+		}
+		v.Set("service", args[0])
+		return o.shift(c, v, status)
+	}
+	return c
+}
+
+// orderFlags has the flags put what they say into v, or status.
+func orderFlags(f *pflag.FlagSet, v url.Values, status *bool) {
 	for _, flag := range []struct{ name, key, text string }{
 		{"to", "to", "revision that calls move to"},
 		{"from", "from", "revision that they move from (default: the one in production)"},
@@ -62,18 +76,9 @@ says what holds. A command therefore takes a moment longer than what it does.`,
 	} {
 		f.Func(flag.name, flag.text, func(s string) error { v.Set(flag.key, s); return nil })
 	}
-	f.BoolVar(&status, "status", false, "say how calls are divided now, and what comes next")
+	f.BoolVar(status, "status", false, "say how calls are divided now, and what comes next")
 	f.BoolFunc("abort", "give everything back to the old revision, now", func(string) error { v.Set("abort", "aborted by an operator"); return nil })
 	f.BoolFunc("end", "divide no longer: all endpoints are called alike", func(string) error { v.Set("end", "yes"); return nil })
-	complete.Flags(c, o.asked, complete.Revisions, "to", "from")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		if err := oneOf(v, status); err != nil {
-			return cli.Usage(c, err)
-		}
-		v.Set("service", args[0])
-		return o.shift(c, v, status)
-	}
-	return c
 }
 
 // oneOf refuses what does not go together.
