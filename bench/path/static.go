@@ -104,16 +104,13 @@ func (w *world) static(v variant, addresses map[string]string) (egress, ingress 
 }
 
 func whole(listeners, clusters []obj) obj {
-	patterns := []obj{{"safe_regex": obj{"regex": `cluster\..+\.(` + strings.Join([]string{
+	kept := `cluster\..+\.(` + strings.Join([]string{
 		`upstream_rq_(total|time|timeout|active|retry.*|[1-5]xx)`, `upstream_cx_(total|active|connect_fail|http[12]_total)`,
 		`membership_(healthy|total)`, `outlier_detection\..+`, `ssl\..+`,
-	}, "|") + `)`}}}
-	for _, prefix := range []string{"http.", "listener.", "server.", "tcp."} {
-		patterns = append(patterns, obj{"prefix": prefix})
-	}
+	}, "|") + `)|(http|listener|server|tcp)\..+`
 	return obj{
 		"static_resources":      obj{"listeners": listeners, "clusters": clusters},
-		"stats_config":          obj{"stats_matcher": obj{"inclusion_list": obj{"patterns": patterns}}},
+		"stats_config":          obj{"stats_matcher": obj{"inclusion_list": obj{"patterns": []obj{{"safe_regex": obj{"regex": kept}}}}}},
 		"deferred_stat_options": obj{"enable_deferred_creation_stats": true},
 	}
 }
