@@ -17,7 +17,7 @@ import (
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/delta"
-	"patchbay/xds/translate"
+	"patchbay/xds/transition"
 )
 
 // openAWS opens the stream of a node in the form of AWS's agent. Its node.id is
@@ -69,7 +69,7 @@ func (o socketOpener) guarded(ctx context.Context, who mesh.Node, meta bootstrap
 	snap := o.store.Snapshot()
 	for _, p := range meta.Ports {
 		s := snap.Service(mesh.ServiceName{Namespace: who.Workload.Namespace, DiscoveryName: p.DiscoveryName})
-		if s != nil && translate.Asks(s) {
+		if s != nil && transition.Asks(s) {
 			return status.Errorf(codes.FailedPrecondition,
 				"%s has mutualTls, which a node in the form of AWS's agent does not keep: port %s would let everybody in; allowed: patchbay's own sidecar, or another service", s.Name, p.PortName)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"patchbay/mesh"
 	"patchbay/mesh/policy"
+	"patchbay/xds/transition"
 	"patchbay/xds/translate"
 )
 
@@ -34,7 +35,7 @@ func Identities(trustDomain, issuer string) Option {
 }
 
 // asks reports whether one of the services asks for certificates.
-func asks(all []*mesh.Service) bool { return slices.ContainsFunc(all, translate.Asks) }
+func asks(all []*mesh.Service) bool { return slices.ContainsFunc(all, transition.Asks) }
 
 // identified waits until the workload behind a stream has a certificate, if a
 // service that it is told of asks for one; but not for long.
@@ -137,11 +138,11 @@ func (p *Pusher) place(key translate.View, identified bool) translate.View {
 // not ask yet.
 func (v *view) identifies(s *mesh.Service) *mesh.Service {
 	switch {
-	case !translate.Asks(s) || v.Proxyless:
+	case !transition.Asks(s) || v.Proxyless:
 		delete(v.quiet, s.Name)
 	case v.lacking > 0:
 		v.quiet[s.Name] = true
-		return translate.Quiet(s)
+		return transition.Quiet(s)
 	default:
 		delete(v.quiet, s.Name)
 		v.presents = true

@@ -12,6 +12,7 @@ import (
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/delta"
 	"patchbay/xds/leds"
+	"patchbay/xds/transition"
 	"patchbay/xds/translate"
 )
 
@@ -55,7 +56,7 @@ func (v *view) clusters(n mesh.ServiceName) []string {
 	return nil
 }
 
-// hold is a service of which an interim is shown, see [translate.Interim].
+// hold is a service of which an interim is shown, see [transition.Interim].
 type hold struct {
 	old   *mesh.Service // before the interim
 	since time.Time
@@ -253,7 +254,7 @@ func (v *view) released(name mesh.ServiceName, now time.Time) bool {
 }
 
 // choose is what to show of s: itself, or an interim that its callers' Envoys
-// must take first (see [translate.Interim]); either as if it did not ask for
+// must take first (see [transition.Interim]); either as if it did not ask for
 // certificates, while a node has none (see identifies).
 func (v *view) choose(s *mesh.Service, now time.Time) *mesh.Service {
 	old := v.services[s.Name].shown
@@ -261,7 +262,7 @@ func (v *view) choose(s *mesh.Service, now time.Time) *mesh.Service {
 	if h != nil {
 		old = h.old
 	}
-	between := translate.Interim(old, s)
+	between := transition.Interim(old, s)
 	if between == nil || v.released(s.Name, now) {
 		delete(v.held, s.Name)
 		return v.identifies(s)

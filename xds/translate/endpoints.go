@@ -11,6 +11,7 @@ import (
 
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
+	"patchbay/xds/transition"
 )
 
 var healths = map[mesh.Health]corev3.HealthStatus{
@@ -62,7 +63,7 @@ func (v View) placed(a *endpointv3.ClusterLoadAssignment) *endpointv3.ClusterLoa
 // known count as one.
 func zones(s *mesh.Service) int {
 	seen := map[string]bool{}
-	for _, e := range callable(s) {
+	for _, e := range transition.Callable(s) {
 		seen[e.Zone] = true
 	}
 	return len(seen)
@@ -75,10 +76,10 @@ func Assignment(s *mesh.Service) *endpointv3.ClusterLoadAssignment {
 	name := s.Name.String()
 	cla := &endpointv3.ClusterLoadAssignment{ClusterName: name}
 	byZone := map[string][]mesh.Endpoint{}
-	for _, e := range callable(s) {
+	for _, e := range transition.Callable(s) {
 		byZone[e.Zone] = append(byZone[e.Zone], e)
 	}
-	tls := knowsTLS(s)
+	tls := transition.KnowsTLS(s)
 	for _, zone := range slices.Sorted(maps.Keys(byZone)) {
 		l := &endpointv3.LocalityLbEndpoints{}
 		if zone != "" {

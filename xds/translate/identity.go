@@ -1,20 +1,14 @@
 package translate
 
 import (
-	"slices"
-
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"patchbay/mesh"
+	"patchbay/xds/transition"
 	"patchbay/xds/translate/authz"
 )
-
-// Callers show who they are in this order, in which no request fails: the
-// issuer's bundle is there since always; a workload gets its certificate when
-// a service that it may call first asks for one; then the clusters present it;
-// only then are endpoints called that require it. See [Interim].
 
 // IdentitySecret is the SDS name of a node's certificate as a caller: one name
 // for all, with another content for each workload.
@@ -28,19 +22,9 @@ type Identity struct {
 	Leaf        *mesh.Leaf // the node's own; nil: it has none yet
 }
 
-// Asks reports whether s wants its callers to show a certificate.
-func Asks(s *mesh.Service) bool { return s.TLS != nil && s.Policy.Asks() }
-
-// Quiet is s as it would be if it did not ask.
-func Quiet(s *mesh.Service) *mesh.Service {
-	q := *s
-	q.Policy = s.Policy.Quiet()
-	return &q
-}
-
 // presents is the callers' side: the certificate that they show.
 func presents(s *mesh.Service) []*tlsv3.SdsSecretConfig {
-	if !Asks(s) {
+	if !transition.Asks(s) {
 		return nil
 	}
 	return []*tlsv3.SdsSecretConfig{sds(IdentitySecret)}
@@ -89,16 +73,4 @@ func (id Identity) refusals(in mesh.Ingress) []*accesslogv3.AccessLog {
 		return nil
 	}
 	return []*accesslogv3.AccessLog{authz.Refusals(authz.Port{Service: in.Service, TrustDomain: id.TrustDomain, Rules: in.Policy.Authorization})}
-}
-
-// requires reports whether s refuses callers without a certificate.
-func requires(s *mesh.Service) bool { return s.TLS != nil && s.Policy.Requires() }
-
-// startsToRequire reports whether endpoints of now may refuse callers that a
-// cluster of old leads to.
-func startsToRequire(old, now *mesh.Service) bool {
-	if !requires(now) || requires(old) {
-		return false
-	}
-	return slices.ContainsFunc(now.Endpoints, func(e mesh.Endpoint) bool { return e.TLS })
 }

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"patchbay/mesh"
+	"patchbay/xds/transition"
 	"patchbay/xds/translate/extension"
 )
 
@@ -31,7 +32,7 @@ const ProviderInstance = "default"
 // there, nor are targets outside the mesh, nor is one that requires a certificate
 // of its callers: gRPC takes none from a control plane. Ordered by type, then name.
 func Proxyless(s *mesh.Service) []Resource {
-	if s.Protocol != mesh.GRPC || s.External != nil || requires(s) {
+	if s.Protocol != mesh.GRPC || s.External != nil || transition.Requires(s) {
 		return nil
 	}
 	name := s.Name.String()
@@ -71,7 +72,7 @@ func proxylessCluster(s *mesh.Service) *clusterv3.Cluster {
 // proxylessAssignment lists the endpoints that speak what the cluster speaks.
 // gRPC wants a locality everywhere, and leaves out those without a weight.
 func proxylessAssignment(s *mesh.Service) *endpointv3.ClusterLoadAssignment {
-	fitting := *produced(s)
+	fitting := *transition.Production(s)
 	fitting.Endpoints = slices.DeleteFunc(slices.Clone(fitting.Endpoints), func(e mesh.Endpoint) bool { return e.TLS != (s.TLS != nil) })
 	a := Assignment(&fitting)
 	for _, l := range a.Endpoints {

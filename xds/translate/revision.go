@@ -2,12 +2,12 @@ package translate
 
 import (
 	"cmp"
-	"slices"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 
 	"patchbay/mesh"
+	"patchbay/xds/transition"
 	"patchbay/xds/translate/traffic"
 )
 
@@ -41,7 +41,7 @@ func revisions(v View, s *mesh.Service) (out []Resource) {
 		return nil
 	}
 	for _, r := range s.Deployment.Revisions() {
-		one, name := of(s, r), revisionCluster(s.Name, r)
+		one, name := transition.Revision(s, r), revisionCluster(s.Name, r)
 		if c, ok := cluster(v, one).Message.(*clusterv3.Cluster); ok {
 			c.Name = name
 			out = append(out, Resource{ClusterType, name, c})
@@ -52,58 +52,6 @@ func revisions(v View, s *mesh.Service) (out []Resource) {
 		}
 	}
 	return out
-}
-
-// of is s with the endpoints of one revision. If it has none (left), it has
-// those that are in production: until an Envoy has its new routes, requests
-// still come here.
-func of(s *mesh.Service, revision string) *mesh.Service {
-	out := *s
-	out.Endpoints = slices.DeleteFunc(slices.Clone(s.Endpoints), func(e mesh.Endpoint) bool { return e.Revision != revision })
-	if len(callable(&out)) == 0 {
-		return produced(s)
-	}
-	// Whether it speaks TLS is the service's to say: a revision's cluster may
-	// get other endpoints at any time.
-	if out.TLS == nil && knowsTLS(s) {
-		out.TLS = &mesh.ServiceTLS{}
-	}
-	return &out
-}
-
-// produced is s with the endpoints that are in production.
-func produced(s *mesh.Service) *mesh.Service {
-	if s.Deployment == nil || len(s.Deployment.Shares) == 0 {
-		return s
-	}
-	members, shares, several := map[string]uint32{}, map[string]uint32{}, 0
-	for _, sh := range s.Deployment.Shares {
-		shares[sh.Revision] = sh.Weight
-	}
-	for _, e := range callable(s) {
-		if members[e.Revision]++; members[e.Revision] == 1 && shares[e.Revision] > 0 {
-			several++
-		}
-	}
-	out := *s
-	out.Endpoints = nil
-	for _, e := range s.Endpoints {
-		w := shares[e.Revision]
-		if w == 0 {
-			continue
-		}
-		if several > 1 {
-			e.Weight *= max(w*mesh.Whole/max(members[e.Revision], 1), 1)
-		}
-		out.Endpoints = append(out.Endpoints, e)
-	}
-	if len(callable(&out)) == 0 {
-		return s // better another revision than none
-	}
-	if out.TLS == nil && knowsTLS(s) {
-		out.TLS = &mesh.ServiceTLS{}
-	}
-	return &out
 }
 
 // split is how a route divides what goes to s.
@@ -127,23 +75,4 @@ func test(s *mesh.Service) *traffic.Test {
 		t.Header, t.Value = cmp.Or(s.Policy.TestTraffic.Header, testHeader), s.Policy.TestTraffic.Value
 	}
 	return t
-}
-
-// unready are the revisions that now calls and old has no cluster for.
-func unready(old, now *mesh.Service) []string {
-	if !now.Protocol.L7() {
-		return nil
-	}
-	has := old.Deployment.Revisions()
-	return slices.DeleteFunc(now.Deployment.Revisions(), func(r string) bool { return slices.Contains(has, r) })
-}
-
-// warming is old with clusters for further revisions.
-func warming(old *mesh.Deployment, cold []string) *mesh.Deployment {
-	d := mesh.Deployment{}
-	if old != nil {
-		d = *old
-	}
-	d.Warm = slices.Sorted(slices.Values(append(slices.Clone(d.Warm), cold...)))
-	return &d
 }

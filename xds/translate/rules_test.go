@@ -17,6 +17,7 @@ import (
 
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
+	"patchbay/xds/transition"
 )
 
 // The rules that hold for whatever leaves this package.
@@ -164,7 +165,7 @@ func TestOldClusterWithNewEndpoints(t *testing.T) {
 				continue
 			}
 			states := []*mesh.Service{old, now}
-			if i := Interim(old, now); i != nil {
+			if i := transition.Interim(old, now); i != nil {
 				between++
 				states = []*mesh.Service{old, i, now}
 				if d := cmp.Diff(old.Endpoints, i.Endpoints, cmp.Comparer(func(a, b mesh.Endpoint) bool { return a == b })); d != "" || len(endpointsOf(i)) != len(old.Endpoints) {

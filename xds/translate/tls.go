@@ -1,15 +1,18 @@
 package translate
 
 import (
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
+	"patchbay/xds/transition"
 	"patchbay/xds/translate/extension"
 )
 
@@ -90,4 +93,25 @@ func plainSocket() *corev3.TransportSocket {
 
 func socket(name string, m proto.Message) *corev3.TransportSocket {
 	return &corev3.TransportSocket{Name: name, ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: extension.Pack(m)}}
+}
+
+// saysPlain is what a plain endpoint of a service that knows TLS says of
+// itself, and what its cluster looks for.
+func saysPlain() *structpb.Struct {
+	return &structpb.Struct{Fields: map[string]*structpb.Value{"tls": structpb.NewBoolValue(false)}}
+}
+
+func plainMetadata() *corev3.Metadata {
+	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{"envoy.transport_socket_match": saysPlain()}}
+}
+
+// sockets decides between TLS and plain text for each endpoint.
+func sockets(c *clusterv3.Cluster, s *mesh.Service) {
+	if !transition.KnowsTLS(s) {
+		return
+	}
+	c.TransportSocket = upstreamTLS(s)
+	if s.TLS == nil || !s.TLS.Only {
+		c.TransportSocketMatches = []*clusterv3.Cluster_TransportSocketMatch{{Name: "plain", Match: saysPlain(), TransportSocket: plainSocket()}}
+	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
+	"patchbay/xds/transition"
 )
 
 // The type URLs that patchbay serves.
@@ -140,7 +141,7 @@ func Service(v View, s *mesh.Service) []Resource {
 	}
 	out := []Resource{cluster(v, s)}
 	if s.External == nil {
-		out = append(append(out, assignment(v, produced(s))), revisions(v, s)...)
+		out = append(append(out, assignment(v, transition.Production(s))), revisions(v, s)...)
 	} else if s.External.TLS != nil {
 		out = append(out, trustSecret(externalTrust(s.Name), s.External.TLS.Roots))
 	}
