@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/textproto"
+	"strings"
 	"sync"
 	"testing"
 
@@ -144,7 +145,8 @@ func certificates(t *testing.T, ca *testca.CA) []*tls.Certificate {
 	return out
 }
 
-// yes is an application that takes any request, however odd, and answers 200.
+// yes is an application that takes any request, however odd, and answers 200 and
+// the host that was asked for.
 func yes(t *testing.T) (port uint16) {
 	t.Helper()
 	lis, port := listen(t)
@@ -157,13 +159,17 @@ func yes(t *testing.T) (port uint16) {
 			}
 			go func() {
 				defer conn.Close()
+				host := ""
 				for in := textproto.NewReader(bufio.NewReader(conn)); ; {
 					text, err := in.ReadLine()
 					if err != nil {
 						return
 					}
+					if of, is := strings.CutPrefix(text, "host: "); is { // as Envoy writes it
+						host = of
+					}
 					if text == "" { // the end of a request without a body
-						fmt.Fprint(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+						fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(host), host)
 					}
 				}
 			}()

@@ -136,10 +136,10 @@ func (c *checker) rule(at string, r Rule) {
 	}
 	c.methods(at+".methods", r.Methods)
 	for i, p := range r.Paths {
-		c.plainPath(fmt.Sprintf("%s.paths[%d]", at, i), p)
+		c.path(fmt.Sprintf("%s.paths[%d]", at, i), p)
 	}
 	for i, p := range r.Prefixes {
-		c.plainPath(fmt.Sprintf("%s.prefixes[%d]", at, i), p)
+		c.path(fmt.Sprintf("%s.prefixes[%d]", at, i), p)
 	}
 	for _, list := range []struct {
 		name string
@@ -149,19 +149,6 @@ func (c *checker) rule(at string, r Rule) {
 			c.bad(at+"."+list.name, "has %d entries; allowed: up to %d", list.n, maxEntries)
 		}
 	}
-}
-
-// plainPath is a path that a rule can meet: those of requests are made plain
-// before.
-func (c *checker) plainPath(at, p string) {
-	lower := strings.ToLower(p)
-	odd := slices.ContainsFunc([]string{"//", "%2f", "%5c", "%2e", "\\"}, func(s string) bool { return strings.Contains(lower, s) }) ||
-		slices.ContainsFunc(strings.Split(lower, "/"), func(s string) bool { return s == "." || s == ".." })
-	if odd {
-		c.bad(at, "%s is met by no request, for their paths are made plain before; allowed: without //, the segments . and .., \\ and %%2F", strconv.Quote(p))
-		return
-	}
-	c.path(at, p)
 }
 
 // Workload reads an entry of [Rule.From] other than [Anybody]. home is the

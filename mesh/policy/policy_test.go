@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -75,18 +76,15 @@ func TestEveryMistakeIsNamed(t *testing.T) {
 		`{"mutualTls":{"mode":"strict"}}`:                                                   `mutualTls.mode: "strict"; allowed: off, permissive, required`,
 		`{"mutualTls":{"mode":"permissive","exempt":["web"]}}`:                              "mutualTls.exempt: has no effect with permissive; allowed",
 		`{"authorization":{"rules":[{"from":["a"]}]}}`:                                      "authorization: goes by the caller's certificate, and none is asked for; allowed",
-		asked(`{}`):                                                "authorization.rules: is missing; allowed",
-		asked(`{"rules":[{}]}`):                                    "authorization.rules[0].from: is missing; allowed",
-		asked(`{"rules":[{"from":["a/b/c"]}]}`):                    `authorization.rules[0].from[0]: "a/b/c"; allowed`,
-		asked(`{"rules":[{"from":["*/a"]}]}`):                      `authorization.rules[0].from[0]: "*/a"; allowed`,
-		asked(`{"rules":[{"from":["a/.."]}]}`):                     `authorization.rules[0].from[0]: "a/.."; allowed`,
-		asked(`{"rules":[{"from":["*"],"methods":["get"]}]}`):      `authorization.rules[0].methods[0]: "get"; allowed`,
-		asked(`{"rules":[{"from":["*"],"paths":["a"]}]}`):          `authorization.rules[0].paths[0]: "a"; allowed`,
-		asked(`{"rules":[{"from":["*"],"prefixes":["/a/../b"]}]}`): `authorization.rules[0].prefixes[0]: "/a/../b" is met by no request`,
-		asked(`{"rules":[{"from":["*"],"paths":["/a/.."]}]}`):      `authorization.rules[0].paths[0]: "/a/.." is met by no request`,
-		asked(`{"rules":[{"from":["*"],"paths":["/a%2Fb"]}]}`):     `authorization.rules[0].paths[0]: "/a%2Fb" is met by no request`,
-		asked(`{"rules":[{"from":["*"],"prefixes":["/a?b"]}]}`):    `authorization.rules[0].prefixes[0]: "/a?b"; allowed`,
-		`{"routes":[{"match":{},"retries":{"max":99}}]}`:           "routes[0].retries.max: 99; allowed",
+		asked(`{}`):                                             "authorization.rules: is missing; allowed",
+		asked(`{"rules":[{}]}`):                                 "authorization.rules[0].from: is missing; allowed",
+		asked(`{"rules":[{"from":["a/b/c"]}]}`):                 `authorization.rules[0].from[0]: "a/b/c"; allowed`,
+		asked(`{"rules":[{"from":["*/a"]}]}`):                   `authorization.rules[0].from[0]: "*/a"; allowed`,
+		asked(`{"rules":[{"from":["a/.."]}]}`):                  `authorization.rules[0].from[0]: "a/.."; allowed`,
+		asked(`{"rules":[{"from":["*"],"methods":["get"]}]}`):   `authorization.rules[0].methods[0]: "get"; allowed`,
+		asked(`{"rules":[{"from":["*"],"paths":["a"]}]}`):       `authorization.rules[0].paths[0]: "a"; allowed`,
+		asked(`{"rules":[{"from":["*"],"prefixes":["/a?b"]}]}`): `authorization.rules[0].prefixes[0]: "/a?b"; allowed`,
+		`{"routes":[{"match":{},"retries":{"max":99}}]}`:        "routes[0].retries.max: 99; allowed",
 	} {
 		var got []string
 		for _, p := range read(t, text).Problems() {
@@ -98,6 +96,43 @@ func TestEveryMistakeIsNamed(t *testing.T) {
 		if _, err := Decode([]byte(text)); err == nil {
 			t.Errorf("%s is decoded", text)
 		}
+	}
+}
+
+// TestWhatIsMetByNoRequestIsNamed: what is stored is read all the same.
+func TestWhatIsMetByNoRequestIsNamed(t *testing.T) {
+	for path, want := range map[string]string{
+		"/":             "",
+		"/a;b=c/d":      "",
+		"/...;/a":       "",
+		"/a%20b%C3%BC%": "",
+		"/%41":          `this one is read as "/A"; allowed: plain ones, such as "/A"`,
+		"/a/../b":       `this one is read as "/b"; allowed: plain ones, such as "/b"`,
+		"/a/.":          `this one is read as "/a/"; allowed: plain ones, such as "/a/"`,
+		"/a/.;x/b":      `this one is read as "/a/b"; allowed: plain ones, such as "/a/b"`,
+		"/a/..;/b":      `this one is read as "/b"; allowed: plain ones, such as "/b"`,
+		"//a//b":        `this one is read as "/a/b"; allowed: plain ones, such as "/a/b"`,
+		`/a\\b`:         `this one is read as "/a/b"; allowed: plain ones, such as "/a/b"`,
+		"/a{b}":         `this one is read as "/a%7Bb%7D"; allowed: plain ones, such as "/a%7Bb%7D"`,
+		"/a/%2e%2e;/b":  `this one is read as "/a/..;/b"; allowed: without the segments . and ..`,
+		"/a%2Fb":        "one with an escaped slash, backslash or NUL is answered 400; allowed: without %2F, %5C and %00",
+		"/a%5cb":        "one with an escaped slash, backslash or NUL is answered 400",
+		"/a%00":         "one with an escaped slash, backslash or NUL is answered 400",
+		"a?":            "", // no path, which Problems says
+	} {
+		for _, list := range []string{"paths", "prefixes"} {
+			p := read(t, asked(fmt.Sprintf(`{"rules":[{"from":["a"]},{"from":["*"],%q:["/b",%q]}]}`, list, path)))
+			got := fmt.Sprint(p.Unmet())
+			if ok := want == "" && p.Unmet() == nil || want != "" && strings.HasPrefix(got, "[{authorization.rules[1]."+list+"[1] "+strconv.Quote(path)+" is met by no request: ") && strings.Contains(got, want); !ok {
+				t.Errorf("%s %s: %s, want %q", list, path, got, want)
+			}
+			if _, err := Decode(p.Encode()); (err == nil) != (path[0] == '/') {
+				t.Errorf("%s %s is read again: %v", list, path, err)
+			}
+		}
+	}
+	if (*Policy)(nil).Unmet() != nil || (&Policy{}).Unmet() != nil {
+		t.Error("nothing is unmet")
 	}
 }
 
@@ -272,6 +307,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%s is %s when it is read again (%v)", p.Encode(), again.Encode(), err)
 		}
 		Effective(p, p)
+		p.Unmet()
 		p.Misplaced(OfCaller, false)
 		p.Targets()
 	})

@@ -250,9 +250,13 @@ func (c *checker) route(at string, r Route) {
 }
 
 func (c *checker) path(at, p string) {
-	if !strings.HasPrefix(p, "/") || len(p) > maxText || !printable(p) || strings.ContainsAny(p, "?# ") {
+	if !isPath(p) {
 		c.bad(at, "%s; allowed: a path that begins with /, in visible ASCII without ? and #", strconv.Quote(p))
 	}
+}
+
+func isPath(p string) bool {
+	return strings.HasPrefix(p, "/") && len(p) <= maxText && printable(p) && !strings.ContainsAny(p, "?# ")
 }
 
 func (c *checker) methods(at string, list []string) {
