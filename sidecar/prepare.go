@@ -18,13 +18,13 @@ import (
 	"patchbay/declare"
 	"patchbay/mesh"
 	"patchbay/sidecar/ecs"
+	"patchbay/sidecar/status"
 	"patchbay/xds/bootstrap"
 )
 
 // Names below the state directory, besides those of join and bootstrap.
 const (
 	adminSocket   = "admin.sock" // Envoy's
-	statusSocket  = "agent.sock" // ours
 	tapSocket     = "tap.sock"   // ours, for Envoy
 	bootstrapName = "bootstrap.json"
 )
@@ -59,8 +59,8 @@ func (c Config) check() error {
 	if c.Revision != "" && !mesh.ValidRevision(c.Revision) {
 		bad("revision: %q; allowed: up to 64 of [0-9a-zA-Z_.-]", c.Revision)
 	}
-	if longest := filepath.Join(c.State, statusSocket); !filepath.IsAbs(c.State) || len(longest) > maxSocket {
-		bad("state: %q; allowed: an absolute path of at most %d bytes", c.State, maxSocket-len(statusSocket)-1)
+	if longest := status.Socket(c.State); !filepath.IsAbs(c.State) || len(longest) > maxSocket {
+		bad("state: %q; allowed: an absolute path of at most %d bytes", c.State, maxSocket-len(filepath.Base(longest))-1)
 	}
 	if len(c.XDS) == 0 {
 		bad("xds: is missing; allowed: the control plane's xDS port, HOST:PORT")

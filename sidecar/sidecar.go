@@ -38,6 +38,7 @@ import (
 	"patchbay/sidecar/envoy"
 	"patchbay/sidecar/hosts"
 	"patchbay/sidecar/redirect"
+	"patchbay/sidecar/status"
 	"patchbay/sidecar/tap"
 	"patchbay/xds/bootstrap"
 )
@@ -160,7 +161,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, work := errgroup.WithContext(work)
-	g.Go(func() error { return a.serveStatus(work) })
+	g.Go(func() error { return status.Serve(work, a.cfg.State, a.Status) })
 	err := a.start(either(ctx, work), func() { g.Go(func() error { return a.talk(work) }) })
 	if err == nil {
 		defer a.clean()

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"patchbay/config"
-	"patchbay/sidecar"
+	"patchbay/sidecar/status"
 )
 
 // application is what the guides about calls need of one.
@@ -120,7 +120,7 @@ func calls(t *testing.T, page string, tweak ...func(*config.Config)) *guide {
 	task := func(workload, declaration string) *member {
 		tasks++
 		m := p.sidecar(joins[workload], fmt.Sprintf("t%d", tasks), declaration, "--drain-time", "1s")
-		m.until(func(sidecar.Status) error { return nil }) // it has read its environment
+		m.until(func(status.Report) error { return nil }) // it has read its environment
 		return m
 	}
 	g.in = func(workload string) *member { return running[workload][0] }

@@ -12,7 +12,7 @@ import (
 
 	"patchbay/internal/awsfake/metadata"
 	"patchbay/internal/envoytest"
-	"patchbay/sidecar"
+	"patchbay/sidecar/status"
 )
 
 // ecsTaskOf is a Fargate task of the service backend whose container app maps a
@@ -51,7 +51,7 @@ func TestSidecarOnECS(t *testing.T) {
 	_, app := listen(t, "hello")
 	fake := onECSTask(t, ecsTaskOf(ecsTask, app))
 	back := p.sidecar(p.joinDir("backend", "backend"), "", declares("backend", app, uint16(freePort(t)), uint16(freePort(t))))
-	back.until(func(s sidecar.Status) error {
+	back.until(func(s status.Report) error {
 		if !s.Ready || len(s.Ports) != 1 || s.Ports[0].Health != "UNHEALTHY" {
 			return fmt.Errorf("%+v", s)
 		}
@@ -67,14 +67,14 @@ func TestSidecarOnECS(t *testing.T) {
 	}
 	p.adminSays("/api/v1/status", "use1-az4")
 	fake.SetHealth(ecsTask, "app", "UNHEALTHY")
-	back.until(func(s sidecar.Status) error {
+	back.until(func(s status.Report) error {
 		if s.Ports[0].Health != "UNHEALTHY" {
 			return fmt.Errorf("%+v", s)
 		}
 		return nil
 	})
 	fake.Change(ecsTask, func(m *metadata.Task) { m.DesiredStatus = "STOPPED" })
-	back.until(func(s sidecar.Status) error {
+	back.until(func(s status.Report) error {
 		if !s.Draining || !strings.Contains(back.log.String(), "drain complete") {
 			return fmt.Errorf("%+v", s)
 		}

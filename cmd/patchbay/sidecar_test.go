@@ -20,7 +20,7 @@ import (
 
 	"patchbay/cmd/patchbay/tasks"
 	"patchbay/internal/envoytest"
-	"patchbay/sidecar"
+	"patchbay/sidecar/status"
 )
 
 // member is a task that runs by the command, in this process.
@@ -116,12 +116,12 @@ func (p *plane) agent(task string, more ...string) *member {
 	return m
 }
 
-func (m *member) until(ok func(sidecar.Status) error) sidecar.Status {
+func (m *member) until(ok func(status.Report) error) status.Report {
 	m.t.Helper()
-	var s sidecar.Status
+	var s status.Report
 	envoytest.Eventually(m.t, 15*time.Second, func() error {
 		var err error
-		if s, err = sidecar.Ask(m.t.Context(), m.state); err == nil {
+		if s, err = status.Ask(m.t.Context(), m.state); err == nil {
 			err = ok(s)
 		}
 		return err
@@ -129,7 +129,7 @@ func (m *member) until(ok func(sidecar.Status) error) sidecar.Status {
 	return s
 }
 
-func serving(s sidecar.Status) error {
+func serving(s status.Report) error {
 	if !s.Ready || !s.Serving {
 		return fmt.Errorf("%v %v", s.Reasons, s.Unserved())
 	}
@@ -217,7 +217,7 @@ func TestSidecars(t *testing.T) {
 
 	// The application goes away: the task is no longer offered, and says so.
 	later.Close()
-	second.until(func(s sidecar.Status) error {
+	second.until(func(s status.Report) error {
 		if s.Ports[0].Health != "UNHEALTHY" {
 			return fmt.Errorf("%+v", s.Ports)
 		}
@@ -226,7 +226,7 @@ func TestSidecars(t *testing.T) {
 
 	// A name that the workload may not offer is refused in words.
 	thief := p.sidecar(p.joinDir("thief", "other"), "t1", declares("backend", hello, uint16(freePort(t)), uint16(freePort(t))))
-	s := thief.until(func(s sidecar.Status) error {
+	s := thief.until(func(s status.Report) error {
 		if len(s.Ports) == 0 || s.Ports[0].Problem == "" {
 			return errors.New("no problem yet")
 		}

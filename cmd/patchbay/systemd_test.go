@@ -18,8 +18,8 @@ import (
 
 	"patchbay/declare"
 	"patchbay/mesh/policy"
-	"patchbay/sidecar"
 	"patchbay/sidecar/file"
+	"patchbay/sidecar/status"
 )
 
 const unitFile = "../../deploy/systemd/patchbay-sidecar.service"
@@ -134,7 +134,7 @@ func TestUnitOnAMachine(t *testing.T) {
 	m.install(p, p.joinDir("backend", "backend"), "task: ip-10-0-1-17")
 	m.app()
 	agent, log := m.sidecar(os.Environ())
-	s := m.member().until(func(s sidecar.Status) error {
+	s := m.member().until(func(s status.Report) error {
 		if s.Names != 1 { // its own, which the registry has told of
 			return fmt.Errorf("%d names", s.Names)
 		}

@@ -26,6 +26,7 @@ import (
 	"patchbay/sidecar/ecs"
 	"patchbay/sidecar/envoy"
 	"patchbay/sidecar/file"
+	"patchbay/sidecar/status"
 	"patchbay/xds/bootstrap"
 )
 
@@ -310,7 +311,7 @@ as unhealthy: --json shows the health of each.`,
 		Args:    cobra.NoArgs,
 		PreRunE: func(c *cobra.Command, _ []string) error { return fromEnv(c.Flags()) },
 		RunE: func(c *cobra.Command, _ []string) error {
-			s, err := sidecar.Ask(c.Context(), state)
+			s, err := status.Ask(c.Context(), state)
 			if err != nil {
 				return fmt.Errorf("%w\nthe sidecar of this task has not started, has ended, or uses another state directory: look at its log, or name the directory with --state", err)
 			}

@@ -12,7 +12,7 @@ import (
 
 	"patchbay/cmd/patchbay/cli"
 	"patchbay/internal/envoybin"
-	"patchbay/sidecar"
+	"patchbay/sidecar/status"
 	"patchbay/tandem"
 )
 
@@ -130,7 +130,7 @@ func (o *sidecarOptions) beside() error {
 
 // ready is nil when the mesh can be used.
 func ready(ctx context.Context, state string) error {
-	s, err := sidecar.Ask(ctx, state)
+	s, err := status.Ask(ctx, state)
 	if err != nil {
 		return err
 	}
