@@ -12,14 +12,7 @@ func (a *Agent) closeDead(ctx context.Context) {
 	if !a.cfg.CloseDead {
 		return
 	}
-	var dead []uint16
-	a.mu.Lock()
-	for _, p := range a.cfg.Declaration.Ports {
-		if !a.st.port(p.PortName).up {
-			dead = append(dead, p.IngressPort)
-		}
-	}
-	a.mu.Unlock()
+	dead := a.ports.Dead()
 	if slices.Equal(dead, a.closed) {
 		return
 	}

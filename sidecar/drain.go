@@ -14,9 +14,6 @@ const (
 	drainAnswer = 12 * time.Second
 	// drainAlone is how long a lost control plane is waited for.
 	drainAlone = 2 * time.Second
-	// quiet is how long nothing must be under way before Envoy is stopped:
-	// a caller that has just acknowledged may have a request on the wire.
-	quiet      = 300 * time.Millisecond
 	drainCheck = 50 * time.Millisecond
 	// stopReserve is what is kept of the stop timeout for the end of Envoy and
 	// of this process.
@@ -39,7 +36,13 @@ func (a *Agent) drain(ctx context.Context) {
 		a.log.WarnContext(ctx, "drain goes on without the control plane", "error", err)
 	}
 	if len(a.cfg.Declaration.Ports) > 0 {
-		a.finish(ctx)
+		var tcp []string
+		for _, p := range a.cfg.Declaration.Ports {
+			if p.Protocol == mesh.TCP {
+				tcp = append(tcp, "app-"+p.PortName)
+			}
+		}
+		a.admin.Finish(ctx, tcp, a.cfg.DrainTime, a.log)
 	}
 	a.log.InfoContext(ctx, "drained")
 }
@@ -69,52 +72,6 @@ func (a *Agent) await(ctx context.Context) error {
 			if now.Sub(seen) >= drainAlone {
 				return fmt.Errorf("not connected for %s: %s", drainAlone, lost)
 			}
-		}
-	}
-}
-
-// finish lets requests and connections end, for at most the drain time.
-func (a *Agent) finish(ctx context.Context) {
-	err := a.admin.DrainInbound(ctx)
-	if ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
-	if err != nil {
-		a.log.WarnContext(ctx, "Envoy's clients are not asked to leave", "error", err)
-		return
-	}
-	var tcp []string
-	for _, p := range a.cfg.Declaration.Ports {
-		if p.Protocol == mesh.TCP {
-			tcp = append(tcp, "app-"+p.PortName)
-		}
-	}
-	tick := time.NewTicker(drainCheck)
-	defer tick.Stop()
-	end := time.After(a.cfg.DrainTime)
-	idleSince := time.Now()
-	for {
-		n, err := a.admin.Active(ctx, tcp)
-		if err != nil && ctx.Err() == nil {
-			a.log.WarnContext(ctx, "what is under way is not known", "error", err)
-			return
-		}
-		if n > 0 {
-			idleSince = time.Now()
-		}
-		if time.Since(idleSince) >= quiet {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			a.log.WarnContext(ctx, "what is under way is cut", "active", n, "error", context.Cause(ctx))
-			return
-		case <-end:
-			if n > 0 {
-				a.log.WarnContext(ctx, "the drain time is over; what is under way is cut", "active", n, "drain_time", a.cfg.DrainTime.String())
-			}
-			return
-		case <-tick.C:
 		}
 	}
 }

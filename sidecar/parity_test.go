@@ -9,7 +9,6 @@ import (
 	"patchbay/agentapi"
 	"patchbay/declare"
 	"patchbay/mesh"
-	"patchbay/sidecar/strict"
 )
 
 func TestNamesOfAStrictTaskAreFrozen(t *testing.T) {
@@ -46,8 +45,10 @@ func TestNamesOfAStrictTaskAreFrozen(t *testing.T) {
 		t.Errorf("another task has %v, %v", a.frozen(), err)
 	}
 	a.thaw()
-	if list, err := strict.Kept(a.cfg.State, a.cfg.Task); list != nil || err != nil {
-		t.Errorf("the names outlive their task: %v, %v", list, err)
+	a.hear(list())
+	a.set(func(s *state) { s.frozen = nil })
+	if err := a.freeze(t.Context()); err != nil || len(a.frozen()) != 0 {
+		t.Errorf("the names outlive their task: %v, %v", a.frozen(), err)
 	}
 }
 
@@ -70,8 +71,9 @@ func TestWhatAStrictTaskMayDeclare(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if errs := (Config{Profile: mesh.Strict, Declaration: d}).checkProfile(); len(errs) != wrong+more {
-				t.Errorf("%s and %s: %v", text, policies, errs)
+			lives, stays := (Config{Profile: mesh.Live, Declaration: d}).check(), (Config{Profile: mesh.Strict, Declaration: d}).check()
+			if n := strings.Count(stays.Error(), "\n") - strings.Count(lives.Error(), "\n"); n != wrong+more {
+				t.Errorf("%s and %s: %d more: %v", text, policies, n, stays)
 			}
 		}
 	}

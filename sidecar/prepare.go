@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"patchbay/mesh"
 	"patchbay/sidecar/ecs"
 	"patchbay/sidecar/status"
+	"patchbay/sidecar/strict"
 	"patchbay/xds/bootstrap"
 )
 
@@ -46,7 +48,13 @@ func (c Config) check() error {
 	if !slices.Contains([]mesh.Wiring{mesh.Redirect, mesh.Bind, Auto}, c.Wiring) {
 		bad("wiring: %q; allowed: redirect, bind, auto", c.Wiring)
 	}
-	errs = append(errs, c.checkProfile()...)
+	switch c.Profile {
+	case "", mesh.Live:
+	case mesh.Strict:
+		errs = append(errs, strict.Refused(c.Declaration)...)
+	default:
+		bad("profile: %q; allowed: live, strict", c.Profile)
+	}
 	if c.Network != ecs.None && !slices.Contains(ecs.Modes, c.Network) {
 		bad("network: %q; allowed: awsvpc, host, bridge", c.Network)
 	}
@@ -94,6 +102,14 @@ func (c Config) check() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// vips are the virtual IPs of the task's names.
+func (c Config) vips() netip.Prefix {
+	if c.Profile == mesh.Strict {
+		return mesh.StrictVIPs
+	}
+	return mesh.LiveVIPs
 }
 
 // intercepted is where connections to the application's ports go; none unless

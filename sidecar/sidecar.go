@@ -6,11 +6,13 @@
 // what should be ([Agent.tend]). It must not know how the mesh becomes Envoy's
 // configuration, nor Cloud Map. Its parts: sidecar/envoy runs the process,
 // sidecar/hosts writes names, sidecar/redirect installs the firewall rules,
+// sidecar/probe sees whether offered ports can be used,
 // sidecar/closed refuses connections for dead applications,
 // sidecar/ecs is what ECS says of the task, sidecar/ec2 what EC2 says of the
 // machine, sidecar/file is the file of a machine without containers, sidecar/ask answers operators,
 // sidecar/tap shows them requests,
-// sidecar/traffic counts, sidecar/metrics makes Service Connect's metrics. Start reading at [Agent.Run].
+// sidecar/traffic counts, sidecar/metrics makes Service Connect's metrics,
+// sidecar/status is what the agent says of itself. Start reading at [Agent.Run].
 package sidecar
 
 import (
@@ -37,9 +39,11 @@ import (
 	"patchbay/sidecar/ecs"
 	"patchbay/sidecar/envoy"
 	"patchbay/sidecar/hosts"
+	"patchbay/sidecar/probe"
 	"patchbay/sidecar/redirect"
 	"patchbay/sidecar/status"
 	"patchbay/sidecar/tap"
+	"patchbay/sidecar/traffic"
 	"patchbay/xds/bootstrap"
 )
 
@@ -117,10 +121,9 @@ type Agent struct {
 	rule    *redirect.Installed
 	shut    func(ports []uint16) error // refuses new connections to these ports
 	closed  []uint16                   // those that it was last told; of [Agent.tend] alone
+	ports   *probe.Ports
 	desk    *ask.Desk
 	tap     *tap.Tap // nil: NoTap
-
-	certified map[string]int // tend's own: ports that had their certificate, by portName, and in which of Envoy's processes
 
 	wake    chan struct{} // capacity 1: the loop should look at once
 	report  chan struct{} // capacity 1: there is news for the control plane
@@ -144,12 +147,12 @@ func New(c Config) (*Agent, error) {
 		member:  join.New(join.Config{Dir: c.Join, Control: control, Task: c.Task, State: c.State, UID: c.UID, Log: c.Log}),
 		control: control,
 		wake:    make(chan struct{}, 1), report: make(chan struct{}, 1), drained: make(chan struct{}),
-		certified: map[string]int{},
-		st:        state{ports: map[string]*portState{}, phase: "starting", task: c.ECS},
+		st: state{ports: map[string]*portState{}, phase: "starting", task: c.ECS},
 	}
 	if !c.NoTap {
 		a.tap = tap.New(tap.Config{Runtime: a.admin, Socket: c.tapSocket(), UID: c.UID, Service: a.serviceOf, Log: c.Log})
 	}
+	a.ports = probe.New(c.Declaration.Ports, a.admin, c.Log)
 	a.desk = ask.New(a.admin, c.HostsFile, func() string { return a.member.Node().ID() }, a.tap)
 	return a, nil
 }
@@ -171,7 +174,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 		g.Go(func() error { return a.member.Run(work) })
 		g.Go(func() error { return a.tend(work) })
-		g.Go(func() error { return a.count(work) })
+		g.Go(func() error { return traffic.Watch(work, a.admin, a.log, a.counted) })
 		report := a.measure(work, g)
 		if a.cfg.Metadata != nil {
 			g.Go(func() error { return a.cfg.Metadata.Watch(work, a.log, a.told) })

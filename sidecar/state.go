@@ -1,8 +1,6 @@
 package sidecar
 
 import (
-	"cmp"
-
 	"patchbay/agentapi"
 	"patchbay/sidecar/ecs"
 )
@@ -28,8 +26,6 @@ type state struct {
 
 // portState is what is known of one offered port.
 type portState struct {
-	up         bool // the application accepts connections
-	misses     int  // probes in a row that failed
 	registered bool
 	instance   string
 	problem    string // why it is not registered, and what to do
@@ -52,14 +48,3 @@ func (a *Agent) set(f func(*state)) {
 }
 
 func (a *Agent) setPhase(phase string) { a.set(func(s *state) { s.phase = phase }) }
-
-// names is the list that holds for the task, nil before the first, and the
-// version of the control plane's last one.
-func (a *Agent) names() (holds *agentapi.Names, version string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.st.frozen != nil {
-		return a.st.frozen, cmp.Or(a.st.names.GetVersion(), a.st.frozen.GetVersion())
-	}
-	return a.st.names, a.st.names.GetVersion()
-}

@@ -205,3 +205,9 @@ func (a *Agent) registered(r *agentapi.Registration) {
 	}
 	a.log.Info("registered", "port_name", r.GetPortName(), "arn", r.GetServiceArn(), "instance", r.GetInstanceId())
 }
+
+// counted takes what Envoy has counted, for the next report.
+func (a *Agent) counted(t *agentapi.Traffic) {
+	a.set(func(s *state) { s.traffic = t })
+	signal(a.report)
+}

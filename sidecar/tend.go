@@ -3,21 +3,15 @@ package sidecar
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"net"
-	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"patchbay/agentapi"
 	"patchbay/declare"
-	"patchbay/mesh"
-	"patchbay/sidecar/hosts"
+	"patchbay/sidecar/probe"
 )
 
 // The pace of the loop: quick while something is awaited, slower the longer
@@ -28,19 +22,11 @@ const (
 	paceGrow  = 1.3
 )
 
-// probeTime bounds one connection to the application.
-const probeTime = 500 * time.Millisecond
-
-// failures in a row that make an application unhealthy: one connection may be
-// refused for reasons of its own.
-const failures = 2
-
 // seen is Envoy as it was at one moment.
 type seen struct {
 	state   string          // Envoy's own word; empty if it does not answer
 	open    map[string]bool // listeners that accept connections
 	refused []string        // listeners that it does not open, in its own words
-	bare    map[string]bool // open ports that speak TLS and have no certificate, by portName
 }
 
 func (s seen) live() bool { return s.state == "LIVE" }
@@ -90,77 +76,23 @@ func (a *Agent) look(ctx context.Context) seen {
 	if s.refused, err = a.admin.Refused(ctx); err != nil {
 		a.log.DebugContext(ctx, "Envoy's refused listeners are not known", "error", err)
 	}
-	s.bare = a.bare(ctx, s.open)
 	return s
 }
 
-// health is that of each port: it is healthy when its application accepts
-// connections and Envoy takes them from others.
+// health is that of each port, and Envoy's.
 func (a *Agent) health(ctx context.Context, s seen) *agentapi.Health {
-	h := &agentapi.Health{EnvoyReady: s.live(), Ports: map[string]agentapi.Health_State{}, EnvoyError: strings.Join(s.refused, "; "), Why: map[string]string{}}
-	var all sync.WaitGroup
-	var mu sync.Mutex
+	e := probe.Envoy{Live: s.live(), Open: s.open}
+	if a.envoy != nil {
+		e.Process = a.envoy.Starts()
+	}
 	task := a.task()
-	for _, p := range a.cfg.Declaration.Ports {
-		all.Go(func() {
-			err := accepts(ctx, a.place.App(p.PortName), p.ContainerPort)
-			state := a.judge(p, err == nil)
-			why := ""
-			unhealthy := ""
-			if task != nil {
-				unhealthy = task.Unhealthy(a.cfg.Container, p.ContainerPort)
-			}
-			switch {
-			case unhealthy != "":
-				state, why = agentapi.Health_UNHEALTHY, unhealthy
-			case state == agentapi.Health_UNHEALTHY && err != nil:
-				why = "the application does not take connections: " + err.Error()
-			case state == agentapi.Health_HEALTHY && s.live() && !s.open["ingress-"+p.PortName]:
-				state = agentapi.Health_UNHEALTHY // nobody could reach it
-				why = "Envoy does not listen for it yet: it may wait for the certificate"
-			case state == agentapi.Health_HEALTHY && s.bare[p.PortName]:
-				state = agentapi.Health_UNHEALTHY // Envoy would reset every connection
-				why = "Envoy waits for its certificate: if that lasts, `patchbay doctor` says why none is issued"
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			h.Ports[p.PortName] = state
-			if why != "" {
-				h.Why[p.PortName] = why
-			}
-		})
-	}
-	all.Wait()
-	return h
-}
-
-// accepts is nil if something listens on a port of the task.
-func accepts(ctx context.Context, app netip.Addr, port uint16) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTime)
-	defer cancel()
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", netip.AddrPortFrom(app, port).String())
-	if err != nil {
-		return err
-	}
-	return c.Close()
-}
-
-// judge turns probes into a state: a first success counts at once, a failure
-// after a success only when it repeats.
-func (a *Agent) judge(p declare.Port, up bool) agentapi.Health_State {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	st := a.st.port(p.PortName)
-	if up {
-		st.misses, st.up = 0, true
-		return agentapi.Health_HEALTHY
-	}
-	st.misses++
-	if st.up && st.misses < failures {
-		return agentapi.Health_HEALTHY
-	}
-	st.up = false
-	return agentapi.Health_UNHEALTHY
+	ports, why := a.ports.Look(ctx, e, probe.Task{App: a.place.App, Unhealthy: func(p declare.Port) string {
+		if task == nil {
+			return ""
+		}
+		return task.Unhealthy(a.cfg.Container, p.ContainerPort)
+	}})
+	return &agentapi.Health{EnvoyReady: s.live(), EnvoyError: strings.Join(s.refused, "; "), Ports: ports, Why: why}
 }
 
 func healthy(h *agentapi.Health) bool {
@@ -170,89 +102,6 @@ func healthy(h *agentapi.Health) bool {
 		}
 	}
 	return true
-}
-
-// names is the outcome of one look at the hosts file.
-type names struct {
-	applied    *agentapi.NamesApplied // nil until there is a list
-	served     int                    // names that stand in the file
-	unfinished bool                   // it is worth looking again soon
-}
-
-// applyNames brings the hosts file to the control plane's last list. A name is
-// added only when Envoy serves it; one that stands there stays, whatever Envoy
-// does meanwhile.
-func (a *Agent) applyNames(ctx context.Context, s seen) names {
-	want, version := a.names()
-	if want == nil {
-		return names{}
-	}
-	applied := &agentapi.NamesApplied{Version: version}
-	if why := a.place.NoEgress; why != "" {
-		applied.Refused = []string{why}
-		return names{applied: applied}
-	}
-	standing := a.standing(ctx)
-	var entries []hosts.Entry
-	for _, n := range want.GetNames() {
-		vip, err := netip.ParseAddr(n.GetVip())
-		if err != nil {
-			applied.Refused = append(applied.Refused, fmt.Sprintf("%s: its virtual IP is %q", n.GetDnsName(), n.GetVip()))
-			continue
-		}
-		if a.cfg.needs(n.GetDnsName()) {
-			applied.Refused = append(applied.Refused, n.GetDnsName()+": the agent itself reaches the control plane or AWS by this name, so that it is not written: calls of it go past the mesh")
-			continue
-		}
-		e := hosts.Entry{Name: n.GetDnsName(), Addr: vip}
-		served, refused := a.served(n, s)
-		applied.Refused = append(applied.Refused, refused...)
-		switch {
-		case served || slices.Contains(standing, e):
-			entries = append(entries, e)
-		case len(refused) < len(n.GetPorts()):
-			applied.Waiting = append(applied.Waiting, n.GetDnsName())
-		}
-	}
-	res, err := a.hosts.Set(entries)
-	applied.Refused = append(applied.Refused, res.Refused...)
-	if err != nil {
-		applied.Refused = append(applied.Refused, err.Error())
-	}
-	if res.Written > 0 {
-		a.log.InfoContext(ctx, "names written", "lines", res.Written, "names", len(entries), "waiting", len(applied.Waiting))
-	}
-	slices.Sort(applied.Refused)
-	return names{applied, len(entries), len(applied.Waiting) > 0 || err != nil}
-}
-
-func (a *Agent) standing(ctx context.Context) []hosts.Entry {
-	entries, err := a.hosts.Entries()
-	if err != nil {
-		a.log.DebugContext(ctx, "the hosts file can't be read", "error", err)
-	}
-	return entries
-}
-
-// served reports whether Envoy listens for a port of the name, and why it
-// never will for others.
-func (a *Agent) served(n *agentapi.Name, s seen) (served bool, refused []string) {
-	for _, port := range n.GetPorts() {
-		if a.wiring == mesh.Bind && slices.Contains(a.cfg.Declaration.ContainerPorts, uint16(port)) {
-			refused = append(refused, fmt.Sprintf("%s:%d: a container of this task uses port %d: call another port, or give the sidecar NET_ADMIN for the redirect wiring", n.GetDnsName(), port, port))
-			continue
-		}
-		listener := "egress-" + n.GetVip() + "-" + strconv.Itoa(int(port))
-		if s.open[listener] {
-			served = true
-		}
-		for _, r := range s.refused {
-			if strings.HasPrefix(r, listener+": ") {
-				refused = append(refused, fmt.Sprintf("%s:%d: %s", n.GetDnsName(), port, r))
-			}
-		}
-	}
-	return served, refused
 }
 
 // update keeps what was found out; it reports whether anything changed that

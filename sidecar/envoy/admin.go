@@ -207,23 +207,6 @@ func (a *Admin) Established(ctx context.Context) (map[string]uint64, error) {
 	return out, nil
 }
 
-// Active is how much is under way on the ingress listeners: requests of http,
-// http2 and grpc, and connections to the clusters named, the applications of
-// tcp. Idle connections of the former don't count: their clients are told to
-// go elsewhere, and those of the mesh have left already.
-func (a *Admin) Active(ctx context.Context, tcpClusters []string) (uint64, error) {
-	names := []string{`http\.ingress\.downstream_rq_active`}
-	for _, c := range tcpClusters {
-		names = append(names, `cluster\.`+regexp.QuoteMeta(c)+`\.upstream_cx_active`)
-	}
-	s, err := a.Stats(ctx, "^("+strings.Join(names, "|")+")$")
-	var sum uint64
-	for _, n := range s {
-		sum += n
-	}
-	return sum, err
-}
-
 // SetRuntime overrides values of Envoy's runtime by their keys; an empty value
 // takes the override away. They end with Envoy.
 func (a *Admin) SetRuntime(ctx context.Context, values map[string]string) error {
@@ -254,11 +237,4 @@ func (a *Admin) Runtime(ctx context.Context) (map[string]string, error) {
 		out[k] = e.Value
 	}
 	return out, nil
-}
-
-// DrainInbound makes the ingress listeners ask their clients to go elsewhere.
-// They go on accepting for the drain time that Envoy was started with.
-func (a *Admin) DrainInbound(ctx context.Context) error {
-	_, err := a.ask(ctx, http.MethodPost, "/drain_listeners", url.Values{"graceful": {""}, "inboundonly": {""}})
-	return err
 }

@@ -222,7 +222,7 @@ func TestDrainKeepsAcceptingAndCountsWhatIsActive(t *testing.T) {
 	active := func(want uint64) {
 		t.Helper()
 		envoytest.Eventually(t, 5*time.Second, func() error {
-			n, err := a.Active(t.Context(), []string{"app-web"})
+			n, err := a.active(t.Context(), []string{"app-web"})
 			if err == nil && n != want {
 				err = fmt.Errorf("%d active, want %d", n, want)
 			}
@@ -231,7 +231,7 @@ func TestDrainKeepsAcceptingAndCountsWhatIsActive(t *testing.T) {
 	}
 	first := dial()
 	active(1)
-	if err := a.DrainInbound(t.Context()); err != nil {
+	if err := a.drainInbound(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	second := dial()

@@ -3,7 +3,7 @@
 //
 // It owns what such a task may not declare, and the file below the state
 // directory that keeps its names. It must not know the agent, nor when the names
-// are there. Start reading at [Keep].
+// are there. Start reading at [Freeze].
 package strict
 
 import (
@@ -63,9 +63,23 @@ func onlyECS(p *policy.Policy) bool {
 	return reflect.DeepEqual(more, policy.Policy{})
 }
 
-// Kept is what an earlier agent of the same task has kept in a state directory;
-// nil if none did.
-func Kept(state, task string) (*agentapi.Names, error) {
+// Freeze gives a task the names that it knows until it ends: those that an
+// earlier agent of the same task has kept in the state directory, else those of
+// the control plane's first list, with virtual IPs of the task's own, which are
+// kept then.
+func Freeze(state, task string, first func() (*agentapi.Names, error)) (*agentapi.Names, error) {
+	list, err := kept(state, task)
+	if err != nil || list != nil {
+		return list, err
+	}
+	if list, err = first(); err != nil {
+		return nil, err
+	}
+	return keep(state, task, list)
+}
+
+// kept is what an earlier agent of the task has kept; nil if none did.
+func kept(state, task string) (*agentapi.Names, error) {
 	path := filepath.Join(state, fileName)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -84,9 +98,8 @@ func Kept(state, task string) (*agentapi.Names, error) {
 	return f.list(), nil
 }
 
-// Keep gives the names of the control plane's first list virtual IPs of the task's
-// own, writes them down, and returns them.
-func Keep(state, task string, first *agentapi.Names) (*agentapi.Names, error) {
+// keep gives the names of the first list virtual IPs, and writes them down.
+func keep(state, task string, first *agentapi.Names) (*agentapi.Names, error) {
 	var names []string
 	for _, n := range first.GetNames() {
 		names = append(names, n.GetDnsName())

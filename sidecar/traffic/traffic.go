@@ -1,7 +1,7 @@
 // Package traffic reads what an Envoy has counted as the traffic of its task.
 //
-// It owns which statistics count and what they mean. It must not know how they
-// are got. Start reading at [Read].
+// It owns which statistics count, what they mean and how often they are read. It
+// must not know whom they are told to. Start reading at [Watch].
 package traffic
 
 import (
@@ -18,17 +18,10 @@ import (
 	"patchbay/agentapi"
 )
 
-// Counted is the regular expression of the statistics that make an
+// counted is the regular expression of the statistics that make an
 // [agentapi.Traffic].
-const Counted = `^(cluster\..*\.(upstream_rq_total|upstream_rq_5xx|upstream_rq_time|upstream_cx_total|upstream_cx_connect_fail|ssl\.(handshake|connection_error|fail_verify_.*|versions\..*))|` +
+const counted = `^(cluster\..*\.(upstream_rq_total|upstream_rq_5xx|upstream_rq_time|upstream_cx_total|upstream_cx_connect_fail|ssl\.(handshake|connection_error|fail_verify_.*|versions\..*))|` +
 	`http\.ingress\.downstream_rq_(total|5xx)|(http\.ingress\.http_local_rate_limit|local_rate_limit\.ingress)\.rate_limited|http\.ingress\.rbac\.denied|(http|tcp)\.ingress\.rbac\.shadow_denied|listener\.ingress(-[^.]+)?\.(downstream_cx_total|ssl\.(connection_error|fail_verify_san|versions\..*))|server\.uptime)$`
-
-// Within reports whether two starts are the same, given that the age of Envoy
-// comes in seconds.
-func Within(a, b *timestamppb.Timestamp) bool {
-	d := a.AsTime().Sub(b.AsTime())
-	return d > -3*time.Second && d < 3*time.Second
-}
 
 // statsPage is /stats?format=json.
 type statsPage struct {
@@ -52,9 +45,9 @@ var ofIngress = regexp.MustCompile(`^listener\.ingress(?:-[^.]+)?\.(.+)$`)
 
 var clusterStat = regexp.MustCompile(`^cluster\.(.+)\.(upstream_rq_total|upstream_rq_5xx|upstream_rq_time|upstream_cx_total|upstream_cx_connect_fail|ssl\..+)$`)
 
-// Read makes an agentapi.Traffic of a page of statistics (/stats?format=json)
+// read makes an agentapi.Traffic of a page of statistics (/stats?format=json)
 // and of the connections that stand, by cluster.
-func Read(page []byte, stood map[string]uint64, now time.Time) (*agentapi.Traffic, error) {
+func read(page []byte, stood map[string]uint64, now time.Time) (*agentapi.Traffic, error) {
 	var p statsPage
 	if err := json.Unmarshal(page, &p); err != nil {
 		return nil, fmt.Errorf("statistics: %w", err)

@@ -21,7 +21,7 @@ func TestTrafficOfAPage(t *testing.T) {
 			{"name":"cluster.backend.demo.upstream_rq_time","values":[{"interval":0.5},{"interval":1.5},{"interval":9}]},
 			{"name":"cluster.idle.demo.upstream_rq_time","values":[{"interval":null},{"interval":null},{"interval":null}]}]}}]}`
 	now := time.Now()
-	got, err := Read([]byte(page), map[string]uint64{"backend.demo": 3, "backend.demo~v2": 1, "app-web": 9}, now)
+	got, err := read([]byte(page), map[string]uint64{"backend.demo": 3, "backend.demo~v2": 1, "app-web": 9}, now)
 	if err != nil || len(got.GetCalled()) != 1 {
 		t.Fatalf("%v %+v", err, got)
 	}
@@ -39,7 +39,7 @@ func TestTrafficOfAPage(t *testing.T) {
 	if age := now.Sub(got.GetEpoch().AsTime()); age < 59*time.Second || age > 62*time.Second {
 		t.Errorf("Envoy started %v ago", age)
 	}
-	if _, err := Read([]byte("no"), nil, now); err == nil {
+	if _, err := read([]byte("no"), nil, now); err == nil {
 		t.Error("nonsense is understood")
 	}
 }

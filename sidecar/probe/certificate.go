@@ -1,4 +1,4 @@
-package sidecar
+package probe
 
 import (
 	"context"
@@ -14,32 +14,31 @@ import (
 //
 // Envoy is asked until a port has its certificate, and again when the listener
 // or the process is another: a secret that is in use stays in use.
-func (a *Agent) bare(ctx context.Context, open map[string]bool) map[string]bool {
-	process := 0
-	if a.envoy != nil {
-		process = a.envoy.Starts()
+func (p *Ports) bare(ctx context.Context, e Envoy) map[string]bool {
+	if e.Open == nil {
+		return nil
 	}
 	waiting := map[string]string{} // by portName: how its secret's name begins
-	for _, p := range a.cfg.Declaration.Ports {
-		switch was, had := a.certified[p.PortName]; {
-		case p.TLS == nil:
-		case !open["ingress-"+p.PortName]:
-			delete(a.certified, p.PortName)
-		case !had || was != process:
-			waiting[p.PortName] = bootstrap.LeafSecrets + p.DiscoveryName + "."
+	for _, port := range p.offered {
+		switch was, had := p.certified[port.PortName]; {
+		case port.TLS == nil:
+		case !e.Open["ingress-"+port.PortName]:
+			delete(p.certified, port.PortName)
+		case !had || was != e.Process:
+			waiting[port.PortName] = bootstrap.LeafSecrets + port.DiscoveryName + "."
 		}
 	}
 	if len(waiting) == 0 {
 		return nil
 	}
-	secrets, err := a.admin.Secrets(ctx)
+	secrets, err := p.secrets.Secrets(ctx)
 	if err != nil {
-		a.log.DebugContext(ctx, "Envoy's certificates are not known", "error", err)
+		p.log.DebugContext(ctx, "Envoy's certificates are not known", "error", err)
 	}
 	bare := map[string]bool{}
 	for port, secret := range waiting {
 		if begins(secrets, secret) {
-			a.certified[port] = process
+			p.certified[port] = e.Process
 		} else {
 			bare[port] = true
 		}
