@@ -93,7 +93,7 @@ demo-needs:
 	scripts/envoy.sh
 
 test-needs: demo-needs
-	scripts/apt.sh gcc libc6-dev awscli python3-boto3 nftables systemd chromium prometheus etcd-server
+	scripts/apt.sh gcc libc6-dev awscli python3-boto3 iptables nftables systemd chromium prometheus etcd-server
 	scripts/apt.sh bash-completion zsh fish
 	scripts/awscli.sh
 

@@ -260,10 +260,13 @@ func (a *Agent) wire(ctx context.Context) error {
 	if a.wiring == mesh.Bind || a.wiring == mesh.NoEgress {
 		return nil
 	}
-	rule, err := redirect.Install(redirect.Rule{VIPs: a.cfg.vips(), Port: bootstrap.RedirectPort, Own: bootstrap.OutsideTTL, Ingress: a.cfg.intercepted()})
+	rule, err := redirect.Install(redirect.Rule{VIPs: a.cfg.vips(), Port: bootstrap.RedirectPort, Own: bootstrap.OutsideTTL, Ingress: a.cfg.intercepted(), IPv6: canIPv6()})
 	switch {
 	case err == nil:
 		a.rule, a.wiring = rule, mesh.Redirect
+		if rule.NoIPv6 != nil {
+			a.log.ErrorContext(ctx, "connections by IPv6 are not intercepted: they reach the application's own ports", "error", rule.NoIPv6)
+		}
 		return nil
 	case a.cfg.Wiring == Auto && !a.cfg.Intercept:
 		a.wiring = mesh.Bind

@@ -493,23 +493,25 @@ func redirected(t *testing.T, vips netip.Prefix, names map[string]netip.Addr, ap
 }
 
 // Ingress interception, as Service Connect has it: from outside, the
-// application's own port is Envoy's; from within, it is the application.
+// application's own port is Envoy's; from within, it is the application. By
+// IPv4 and by IPv6.
 func TestInterceptedIngress(t *testing.T) {
 	ns, outside := envoytest.Netns(t), envoytest.Netns(t)
 	envoytest.Run(t, "ip", "link", "add", "pb0", "netns", ns, "type", "veth", "peer", "name", "pb1", "netns", outside)
-	for name, addr := range map[string][2]string{ns: {"pb0", "192.0.2.1/24"}, outside: {"pb1", "192.0.2.2/24"}} {
+	for name, addr := range map[string][3]string{ns: {"pb0", "192.0.2.1/24", "2001:db8::1/64"}, outside: {"pb1", "192.0.2.2/24", "2001:db8::2/64"}} {
 		envoytest.Run(t, "ip", "-n", name, "addr", "add", addr[1], "dev", addr[0])
+		envoytest.Run(t, "ip", "-n", name, "addr", "add", addr[2], "dev", addr[0], "nodad")
 		envoytest.Run(t, "ip", "-n", name, "link", "set", addr[0], "up")
 	}
 	var lis [4]net.Listener // the control plane, and the applications
 	plain, sealed, other := offer(t, "plain", mesh.HTTP, 8080, ""), offer(t, "sealed", mesh.HTTP, 8081, "default"), uint16(8082)
 	envoytest.In(t, ns, func() (err error) {
-		for i, addr := range []string{"127.0.0.1:0", "0.0.0.0:8080", "0.0.0.0:8081", "0.0.0.0:8082"} {
+		for i, addr := range []string{"127.0.0.1:0", ":8080", ":8081", ":8082"} {
 			if lis[i], err = net.Listen("tcp", addr); err != nil {
 				return err
 			}
 		}
-		_, err = redirect.Install(redirect.Rule{VIPs: mesh.LiveVIPs, Port: bootstrap.RedirectPort, Ingress: map[uint16]uint16{plain.AppPort: plain.ListenerPort, sealed.AppPort: sealed.ListenerPort}})
+		_, err = redirect.Install(redirect.Rule{VIPs: mesh.LiveVIPs, Port: bootstrap.RedirectPort, IPv6: true, Ingress: map[uint16]uint16{plain.AppPort: plain.ListenerPort, sealed.AppPort: sealed.ListenerPort}})
 		return err
 	})
 	for i, says := range []string{"plain", "sealed", "other"} {
@@ -517,6 +519,7 @@ func TestInterceptedIngress(t *testing.T) {
 	}
 	ca := testca.New(t)
 	c := startControlOn(t, lis[0])
+	c.ipv6 = true
 	c.trust(ca)
 	c.issue(t, ca, "sealed", "1")
 	c.store.SetServices("prod", nil)
@@ -551,6 +554,12 @@ func TestInterceptedIngress(t *testing.T) {
 		{outside, "http", fmt.Sprintf("192.0.2.1:%d", other), "other", 0},
 		{ns, "http", "127.0.0.1:8081", "sealed", 0},
 		{ns, "http", "192.0.2.1:8080", "plain", 0},
+		{outside, "http", "[2001:db8::1]:8080", "plain", 1},
+		{outside, "https", "[2001:db8::1]:8081", "sealed", 1},
+		{outside, "http", "[2001:db8::1]:8081", "refused", 1},
+		{outside, "http", fmt.Sprintf("[2001:db8::1]:%d", other), "other", 0},
+		{ns, "http", "[::1]:8081", "sealed", 0},
+		{ns, "http", "[2001:db8::1]:8080", "plain", 0},
 	} {
 		before := through()
 		if got := ask(x.from, x.scheme, x.to); got != x.want || through()-before != x.envoy {
