@@ -58,7 +58,7 @@ import (
 	"patchbay/xds/delta"
 	"patchbay/xds/journey"
 	"patchbay/xds/leds"
-	"patchbay/xds/translate"
+	"patchbay/xds/views"
 )
 
 // Options are what a control plane is run with.
@@ -229,7 +229,7 @@ func (c *control) buildPush(ctx context.Context) error {
 	}
 	opts := []xds.Option{xds.Collections(leds.Mode(c.cfg.XDS.LEDS)), xds.Identities(c.cfg.TrustDomain, c.cfg.CallersIssuer())}
 	if t := c.cfg.Tracing; t != nil {
-		opts = append(opts, xds.Tracing(translate.Tracing{Collector: t.CollectorAddress(), HTTP: t.Protocol == "http", Percent: uint32(t.Sampling)}))
+		opts = append(opts, xds.Tracing(views.Tracing{Collector: t.CollectorAddress(), HTTP: t.Protocol == "http", Percent: uint32(t.Sampling)}))
 	}
 	if c.traces != nil {
 		opts = append(opts, xds.Journeys(journey.New(ctx, c.traces)))

@@ -34,6 +34,7 @@ import (
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/delta"
 	"patchbay/xds/translate"
+	"patchbay/xds/views"
 )
 
 const (
@@ -369,7 +370,7 @@ func TestWhereAnApplicationIs(t *testing.T) {
 		}
 		offers := mesh.Node{Workload: mesh.Workload{Namespace: "prod", Name: "web", DiscoveryNames: []string{"web"}}}
 		var at string
-		for _, r := range translate.Node(offers, meta, nil, translate.Identity{}, translate.Tracing{}) {
+		for _, r := range translate.Node(offers, meta, nil, translate.Identity{}, views.Tracing{}) {
 			if c, ok := r.Message.(*clusterv3.Cluster); ok {
 				at = c.GetLoadAssignment().GetEndpoints()[0].GetLbEndpoints()[0].GetEndpoint().GetAddress().GetSocketAddress().GetAddress()
 			}

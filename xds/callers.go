@@ -9,6 +9,7 @@ import (
 	"patchbay/mesh/policy"
 	"patchbay/xds/transition"
 	"patchbay/xds/translate"
+	"patchbay/xds/views"
 )
 
 // Where a service asks its callers for a certificate, each workload gets one.
@@ -127,7 +128,7 @@ func (p *Pusher) unveil(snap *mesh.Snapshot) {
 
 // place is the view of a node that opens its stream: one without a certificate
 // does not enter a view in which it is presented. p.mu is held.
-func (p *Pusher) place(key translate.View, identified bool) translate.View {
+func (p *Pusher) place(key views.View, identified bool) views.View {
 	for v := p.views[key]; v != nil && v.presents && !identified; v = p.views[key] {
 		key.Late++
 	}

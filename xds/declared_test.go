@@ -24,7 +24,7 @@ import (
 	"patchbay/mesh/record"
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/leds"
-	"patchbay/xds/translate"
+	"patchbay/xds/views"
 )
 
 // TestNoDeclarationIsRejectedByEnvoy: whatever the readers of declarations and
@@ -237,7 +237,7 @@ func (d *drawn) try() {
 	file := d.file()
 	opts := []Option{Identities("mesh.test", "default"), Collections([]leds.Mode{leds.Off, leds.On}[d.IntN(2)])}
 	if x := file.Tracing; x != nil {
-		opts = append(opts, Tracing(translate.Tracing{Collector: x.CollectorAddress(), HTTP: x.Protocol == "http", Percent: uint32(x.Sampling)}))
+		opts = append(opts, Tracing(views.Tracing{Collector: x.CollectorAddress(), HTTP: x.Protocol == "http", Percent: uint32(x.Sampling)}))
 	}
 	ns := envoytest.Netns(t)
 	var lis net.Listener

@@ -26,6 +26,7 @@ import (
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/delta"
 	"patchbay/xds/translate"
+	"patchbay/xds/views"
 )
 
 // control is a control plane on a real port, which can be killed and started
@@ -235,7 +236,7 @@ func TestEnvoyRejectsOneResourceAndServesTheOthers(t *testing.T) {
 	fresh := backend(t, "new")
 	apply := []*delta.Entry{poisoned(t, "late.prod")}
 	for _, s := range []*mesh.Service{aliased("api", api, 2*time.Minute, fresh), aliased("more", more, time.Minute, fresh)} {
-		for _, r := range translate.Service(translate.View{Namespace: "prod", Wiring: mesh.Bind}, s) {
+		for _, r := range translate.Service(views.View{Namespace: "prod", Wiring: mesh.Bind}, s) {
 			apply = append(apply, encoded(t, r))
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"patchbay/mesh"
 	"patchbay/xds/delta"
 	"patchbay/xds/translate"
+	"patchbay/xds/views"
 )
 
 // history is a registry in which anything may happen, in an order that its
@@ -215,7 +216,7 @@ func (h *history) seen(cluster string, hosts []string, at map[string]int) error 
 
 // expected are the versions of everything that a sidecar of the view holds, by
 // resource, without what is rejected.
-func (h *history) expected(v translate.View) map[delta.Ref]string {
+func (h *history) expected(v views.View) map[delta.Ref]string {
 	out := map[delta.Ref]string{}
 	add := func(all []translate.Resource) {
 		for _, r := range all {

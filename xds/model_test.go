@@ -23,7 +23,7 @@ import (
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/delta"
 	"patchbay/xds/leds"
-	"patchbay/xds/translate"
+	"patchbay/xds/views"
 )
 
 // modelled is a model Envoy of the world.
@@ -186,7 +186,7 @@ func (w *world) settle(t *testing.T, h *history, all []*modelled, did []string) 
 			}
 		}
 	}
-	want := h.expected(translate.View{Namespace: "prod", Wiring: mesh.Redirect})
+	want := h.expected(views.View{Namespace: "prod", Wiring: mesh.Redirect})
 	maps.DeleteFunc(want, func(r delta.Ref, _ string) bool { return r.TypeURL == delta.EndpointType && w.pusher.leds != leds.Off })
 	for _, m := range all {
 		m.Tick()

@@ -14,7 +14,7 @@ import (
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/delta"
 	"patchbay/xds/leds"
-	"patchbay/xds/translate"
+	"patchbay/xds/views"
 )
 
 var _ delta.Opener = (*Pusher)(nil)
@@ -66,13 +66,13 @@ func (p *Pusher) enter(ctx context.Context, e entrance, s *delta.Stream) (delta.
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	snap := p.store.Snapshot()
-	key := translate.ViewOf(e.who.Workload.Namespace, e.meta)
+	key := views.Of(e.who.Workload.Namespace, e.meta)
 	key.Hidden = snap.Hidden(e.who.Workload)
 	if key.Proxyless = e.proxyless; e.proxyless {
 		key.Wiring = ""
 	}
 	key.Region = e.region
-	if key.Tracing = p.tracing; p.tracing != (translate.Tracing{}) && !e.proxyless {
+	if key.Tracing = p.tracing; p.tracing != (views.Tracing{}) && !e.proxyless {
 		key.Tracing.Service = e.who.Workload.Name + "." + e.who.Workload.Namespace
 	}
 	key.Collections = p.leds != leds.Off && e.collections

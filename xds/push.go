@@ -25,6 +25,7 @@ import (
 	"patchbay/xds/journey"
 	"patchbay/xds/leds"
 	"patchbay/xds/translate"
+	"patchbay/xds/views"
 )
 
 const (
@@ -50,7 +51,7 @@ type Pusher struct {
 	identify func(context.Context) (mesh.Node, error)
 	log      *slog.Logger
 	leds     leds.Mode
-	tracing  translate.Tracing
+	tracing  views.Tracing
 	identity translate.Identity // of callers; without a leaf
 	journeys *journey.Tracer    // nil: changes are not followed
 
@@ -59,7 +60,7 @@ type Pusher struct {
 	crowded chan struct{} // capacity 1: a crowd has changed
 
 	mu     sync.Mutex
-	views  map[translate.View]*view
+	views  map[views.View]*view
 	nodes  map[*delta.Stream]*node
 	trust  map[string]trust // by issuer
 	crowds map[string]crowd // by workload: of tasks that offer nothing
@@ -79,7 +80,7 @@ type Pusher struct {
 func NewPusher(store *mesh.Store, cache *delta.Cache, identify func(context.Context) (mesh.Node, error), log *slog.Logger, opts ...Option) *Pusher {
 	p := &Pusher{
 		store: store, cache: cache, identify: identify, log: log,
-		views: map[translate.View]*view{}, nodes: map[*delta.Stream]*node{}, trust: map[string]trust{}, callers: map[mesh.ServiceName]time.Time{},
+		views: map[views.View]*view{}, nodes: map[*delta.Stream]*node{}, trust: map[string]trust{}, callers: map[mesh.ServiceName]time.Time{},
 		crowds: map[string]crowd{}, crowded: make(chan struct{}, 1),
 		pushed: store.Snapshot(), news: make(chan struct{}), leds: leds.Off,
 	}
@@ -97,7 +98,7 @@ type Option func(*Pusher)
 func Collections(mode leds.Mode) Option { return func(p *Pusher) { p.leds = mode } }
 
 // Tracing has all sidecars send spans; t.Service is set for each.
-func Tracing(t translate.Tracing) Option { return func(p *Pusher) { p.tracing = t } }
+func Tracing(t views.Tracing) Option { return func(p *Pusher) { p.tracing = t } }
 
 // Journeys has t follow each change from the registry to the last ACK.
 func Journeys(t *journey.Tracer) Option { return func(p *Pusher) { p.journeys = t } }

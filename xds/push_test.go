@@ -29,6 +29,7 @@ import (
 	"patchbay/xds/delta"
 	"patchbay/xds/leds"
 	"patchbay/xds/translate"
+	"patchbay/xds/views"
 )
 
 func expect(t *testing.T, have []string, want ...string) {
@@ -265,63 +266,6 @@ func TestTLSEndpointsWaitForAClusterThatKnowsTLS(t *testing.T) {
 	})
 }
 
-func TestEveryViewHasAKeyOfItsOwn(t *testing.T) {
-	keys := map[string]translate.View{}
-	var try func(v reflect.Value, field int)
-	view := reflect.New(reflect.TypeFor[translate.View]()).Elem()
-	try = func(v reflect.Value, field int) {
-		if field == v.NumField() {
-			now := view.Interface().(translate.View)
-			if other, taken := keys[keyOf(now)]; taken && other != now {
-				t.Errorf("%+v and %+v have the key %q", other, now, keyOf(now))
-			}
-			keys[keyOf(now)] = now
-			return
-		}
-		switch f := v.Field(field); f.Kind() {
-		case reflect.String:
-			for _, s := range []string{"", "x"} {
-				f.SetString(s)
-				try(v, field+1)
-			}
-		case reflect.Bool:
-			for _, b := range []bool{false, true} {
-				f.SetBool(b)
-				try(v, field+1)
-			}
-		case reflect.Int:
-			for _, n := range []int64{0, 1} {
-				f.SetInt(n)
-				try(v, field+1)
-			}
-		case reflect.Struct:
-			for _, x := range structs(t, f.Interface()) {
-				f.Set(reflect.ValueOf(x))
-				try(v, field+1)
-			}
-		default:
-			t.Fatalf("a field of kind %s: teach this test", f.Kind())
-		}
-	}
-	try(view, 0)
-	if len(keys) < 32 {
-		t.Errorf("only %d views", len(keys))
-	}
-}
-
-// structs are values of a view's field that is a struct.
-func structs(t *testing.T, field any) []any {
-	t.Helper()
-	switch field.(type) {
-	case bootstrap.AccessLog:
-		return []any{bootstrap.AccessLog{}, bootstrap.AccessLog{Format: "TEXT"}, bootstrap.AccessLog{Format: "TEXT", QueryParameters: true}}
-	case translate.Tracing:
-		return []any{translate.Tracing{}, translate.Tracing{Service: "web.prod", Percent: 1}}
-	}
-	t.Fatalf("a field of type %T: teach this test", field)
-	return nil
-}
-
 func TestViewsAreSharedAndDropped(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.set(service("api", 1, "10.0.0.1:80"))
@@ -381,7 +325,7 @@ func TestInvalidResourcesAreWithheld(t *testing.T) {
 		Address: "127.0.0.1", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: 80}}}}, TrafficDirection: corev3.TrafficDirection_OUTBOUND, FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
 		Name: "tcp", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed}}}}}}
 	log := &logBook{}
-	v := newView(translate.View{Namespace: "prod"}, leds.Off)
+	v := newView(views.View{Namespace: "prod"}, leds.Off)
 	ref := delta.Ref{TypeURL: delta.ClusterType, Name: "c"}
 	gone := map[delta.Ref]bool{ref: true} // it was shown before
 	all := []translate.Resource{

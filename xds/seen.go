@@ -6,12 +6,12 @@ import (
 
 	"patchbay/mesh"
 	"patchbay/mesh/policy"
-	"patchbay/xds/translate"
+	"patchbay/xds/views"
 )
 
 // Seen is a view, and the nodes that see it now.
 type Seen struct {
-	translate.View
+	views.View
 	Key   string
 	Nodes []string // sorted
 }
@@ -40,13 +40,13 @@ func (p *Pusher) Seen() []Seen {
 }
 
 // Words are what holds for calls of a connected node to a service that it is
-// told of: see [translate.Words]. False if it is not connected, or not told.
+// told of: see [views.View.Words]. False if it is not connected, or not told.
 func (p *Pusher) Words(node string, service mesh.ServiceName) ([]policy.Word, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, n := range p.nodes {
 		if s := n.view.services[service].stored; s != nil && n.ID() == node {
-			return translate.Words(n.view.View, s), true
+			return n.view.Words(s), true
 		}
 	}
 	return nil, false

@@ -19,7 +19,7 @@ import (
 	"patchbay/mesh"
 	"patchbay/xds/delta"
 	"patchbay/xds/leds"
-	"patchbay/xds/translate"
+	"patchbay/xds/views"
 )
 
 // link is the network between an Envoy and its control plane: it can be cut
@@ -217,7 +217,7 @@ func (s *soak) hosts(t *testing.T) map[string][]string {
 // settled waits until the Envoy is as the registry is.
 func (s *soak) settled(t *testing.T) {
 	t.Helper()
-	want := s.expected(translate.View{Namespace: "prod", Wiring: mesh.Bind})
+	want := s.expected(views.View{Namespace: "prod", Wiring: mesh.Bind})
 	envoytest.Eventually(t, 30*time.Second, func() error {
 		hosts := map[string][]string{}
 		for n, v := range s.services {

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"patchbay/mesh"
-	"patchbay/xds/translate"
+	"patchbay/xds/views"
 )
 
 // Spans of real Envoys, at a collector that takes OTLP by gRPC and by HTTP.
@@ -151,7 +151,7 @@ func TestSpansOfTwoEnvoys(t *testing.T) {
 	for _, byHTTP := range []bool{false, true} {
 		t.Run(fmt.Sprintf("http=%t", byHTTP), func(t *testing.T) {
 			to := startCollector(t)
-			c := startControl(t, 0, Tracing(translate.Tracing{Collector: to.at, HTTP: byHTTP, Percent: 100}))
+			c := startControl(t, 0, Tracing(views.Tracing{Collector: to.at, HTTP: byHTTP, Percent: 100}))
 			app, _ := counting(t, echo)
 			port := offer(t, "api", mesh.HTTP, app, "")
 			s := offered(mesh.HTTP, freeAlias(t, "api"), port)

@@ -1,24 +1,21 @@
 package xds
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
 	"log/slog"
 	"slices"
 	"time"
 
 	"patchbay/mesh"
-	"patchbay/xds/bootstrap"
 	"patchbay/xds/delta"
 	"patchbay/xds/leds"
 	"patchbay/xds/transition"
 	"patchbay/xds/translate"
+	"patchbay/xds/views"
 )
 
 // view is what one view of the cache shows, in the mesh's words.
 type view struct {
-	translate.View
+	views.View
 	key   string // in the cache
 	users int
 	left  time.Time // when users became 0
@@ -65,9 +62,9 @@ type hold struct {
 
 const sharedOwner = "shared by all"
 
-func newView(v translate.View, mode leds.Mode) *view {
+func newView(v views.View, mode leds.Mode) *view {
 	out := &view{
-		View: v, key: keyOf(v),
+		View: v, key: v.Key(),
 		services: map[mesh.ServiceName]state{}, held: map[mesh.ServiceName]*hold{}, owner: map[delta.Ref]string{}, owned: map[string][]delta.Ref{},
 		withheld: withheld{}, locals: map[mesh.ServiceName]*mesh.Service{}, crowds: map[string]map[string]int{}, quiet: map[mesh.ServiceName]bool{},
 	}
@@ -75,58 +72,6 @@ func newView(v translate.View, mode leds.Mode) *view {
 		out.leds, out.versions, out.members = leds.New(mode), map[string]string{}, map[string]map[string]shownMember{}
 	}
 	return out
-}
-
-// keyOf tells every view from every other; people read it in the status.
-func keyOf(v translate.View) string {
-	key := v.Namespace + "/" + string(v.Wiring) + "/" + v.Blocked
-	if v.Dependencies != "" {
-		key += "/only=" + string(v.Dependencies)
-	}
-	if v.Hidden != "" {
-		key += "/without=" + string(v.Hidden)
-	}
-	if v.AccessLog != (bootstrap.AccessLog{}) {
-		key += fmt.Sprintf("/log=%s,query=%t", v.AccessLog.Format, v.AccessLog.QueryParameters)
-	}
-	if v.Tap {
-		key += "/tap"
-	}
-	if v.Collections {
-		key += "/leds"
-	}
-	if v.Proxyless {
-		key += "/grpc"
-	}
-	if v.Exclusive {
-		key += "/exclusive"
-	}
-	if v.AWS {
-		key += "/aws"
-	}
-	if v.Local != "" {
-		key += "/local=" + v.Local
-	}
-	if v.Region != "" {
-		key += "/region=" + v.Region
-	}
-	if v.Strict {
-		sum := sha256.Sum256([]byte(v.Names))
-		key += "/strict=" + hex.EncodeToString(sum[:4])
-	} else if v.Names != "" {
-		key += "/names"
-	}
-	if v.Late > 0 {
-		key += fmt.Sprintf("/late=%d", v.Late)
-	}
-	if v.Policies != "" {
-		sum := sha256.Sum256([]byte(v.Policies))
-		key += "/policies=" + hex.EncodeToString(sum[:4])
-	}
-	if v.Tracing != (translate.Tracing{}) {
-		key += fmt.Sprintf("/tracing=%s,%d", v.Tracing.Service, v.Tracing.Percent)
-	}
-	return key
 }
 
 // update compares the view with a snapshot by pointer and translates what
@@ -176,7 +121,7 @@ func (v *view) update(snap *mesh.Snapshot, now time.Time, log *slog.Logger) (ent
 			fresh, left := v.collect(s.Name.String(), r, entries, gone, log)
 			entries, removed = append(entries, fresh...), append(removed, left...)
 		}
-		for _, a := range translate.Unserved(v.View, s) {
+		for _, a := range v.Unserved(s) {
 			log.Warn("an alias has no listener: the task itself uses its port", "view", v.key, "service", s.Name.String(),
 				"alias", a.DNSName, "port", a.Port, "remedy", "choose another client alias port, or redirect wiring")
 		}

@@ -18,6 +18,7 @@ import (
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/translate"
+	"patchbay/xds/views"
 )
 
 // Shape is a size of mesh: every sidecar sees every service.
@@ -36,7 +37,7 @@ func (s Shape) String() string {
 const Namespace = "prod"
 
 // view is what all sidecars of the benchmark see.
-var view = translate.View{Namespace: Namespace, Wiring: mesh.Bind}
+var view = views.View{Namespace: Namespace, Wiring: mesh.Bind}
 
 // Mesh is all services before any change.
 func (s Shape) Mesh() []*mesh.Service {

@@ -9,6 +9,26 @@ import (
 // Default is the preset of whoever names none.
 const Default = "ecs"
 
+// What holds for a service whose block does not say (D: AWS's documentation of
+// ServiceConnectConfiguration's timeout).
+const (
+	// PerRequest is the default of perRequestTimeoutSeconds.
+	PerRequest = 15 * time.Second
+	idleL7     = 5 * time.Minute
+	idleTCP    = time.Hour
+)
+
+// IdleOf is what a block says of idleTimeoutSeconds, or the default.
+func IdleOf(said *time.Duration, l7 bool) time.Duration {
+	switch {
+	case said != nil:
+		return *said
+	case l7:
+		return idleL7
+	}
+	return idleTCP
+}
+
 // unlimited is what App Mesh had as circuit breakers: 2147483647 of everything
 // (App Mesh user guide, envoy-defaults). Envoy's own 1,024 is in reach of one
 // busy caller (measured).

@@ -11,8 +11,10 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"patchbay/mesh"
+	"patchbay/mesh/policy"
 	"patchbay/xds/translate/extension"
 	"patchbay/xds/translate/traffic"
+	"patchbay/xds/views"
 )
 
 const httpOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -30,7 +32,7 @@ func ads() *corev3.ConfigSource {
 // so that their changes never touch it; two things excepted: it learns TLS
 // when the first endpoint of a plain service speaks it, and in how many zones
 // the endpoints are.
-func cluster(v View, s *mesh.Service) Resource {
+func cluster(v views.View, s *mesh.Service) Resource {
 	if s.External != nil {
 		return externalCluster(v, s)
 	}
@@ -50,7 +52,7 @@ func cluster(v View, s *mesh.Service) Resource {
 	} else {
 		c.UpstreamConnectionOptions = &clusterv3.UpstreamConnectionOptions{TcpKeepalive: tcpKeepalive()}
 	}
-	traffic.Cluster(c, v.effective(s), traffic.Speak{H2: s.Protocol.L7() && speaksH2(s), Host: name}, zones(s))
+	traffic.Cluster(c, v.Effective(s), traffic.Speak{H2: s.Protocol.L7() && speaksH2(s), Host: name}, zones(s))
 	sockets(c, s)
 	return Resource{ClusterType, name, c}
 }
@@ -100,7 +102,7 @@ func httpOptions(h2 bool, t mesh.Timeouts) map[string]*anypb.Any {
 		}
 	}
 	return map[string]*anypb.Any{httpOptionsKey: extension.Pack(&httpv3.HttpProtocolOptions{
-		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: durationpb.New(or(t.Idle, idleL7))},
+		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: durationpb.New(policy.IdleOf(t.Idle, true))},
 		UpstreamProtocolOptions:   &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: explicit},
 	})}
 }

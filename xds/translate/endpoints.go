@@ -12,6 +12,7 @@ import (
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/transition"
+	"patchbay/xds/views"
 )
 
 var healths = map[mesh.Health]corev3.HealthStatus{
@@ -20,8 +21,8 @@ var healths = map[mesh.Health]corev3.HealthStatus{
 	mesh.Unknown:   corev3.HealthStatus_UNKNOWN,
 }
 
-func assignment(v View, s *mesh.Service) Resource {
-	return Resource{EndpointType, s.Name.String(), v.placed(Assignment(s))}
+func assignment(v views.View, s *mesh.Service) Resource {
+	return Resource{EndpointType, s.Name.String(), placed(v, Assignment(s))}
 }
 
 // Local are the endpoints of a service as its own tasks have them besides: to
@@ -50,7 +51,7 @@ func Crowd(name string, zones map[string]int) Resource {
 
 // placed puts zones in the view's region. Envoy compares the whole of it with
 // its own place.
-func (v View) placed(a *endpointv3.ClusterLoadAssignment) *endpointv3.ClusterLoadAssignment {
+func placed(v views.View, a *endpointv3.ClusterLoadAssignment) *endpointv3.ClusterLoadAssignment {
 	for _, l := range a.GetEndpoints() {
 		if l.Locality != nil {
 			l.Locality.Region = v.Region

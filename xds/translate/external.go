@@ -18,6 +18,7 @@ import (
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/translate/extension"
 	"patchbay/xds/translate/traffic"
+	"patchbay/xds/views"
 )
 
 // externalTrust names the secret with the roots of a target outside the mesh.
@@ -27,7 +28,7 @@ func externalTrust(s mesh.ServiceName) string { return "external/" + s.String() 
 
 // externalCluster is a target outside the mesh. Envoy resolves its names, so
 // that it has no EDS.
-func externalCluster(v View, s *mesh.Service) Resource {
+func externalCluster(v views.View, s *mesh.Service) Resource {
 	e, name := s.External, s.Name.String()
 	c := targetCluster(name, e.Discovery, e.Addresses)
 	if s.Protocol.L7() {
@@ -35,7 +36,7 @@ func externalCluster(v View, s *mesh.Service) Resource {
 	} else {
 		c.UpstreamConnectionOptions = &clusterv3.UpstreamConnectionOptions{TcpKeepalive: tcpKeepalive()}
 	}
-	traffic.Cluster(c, v.effective(s), traffic.Speak{H2: s.Protocol.L7() && s.Protocol != mesh.HTTP, Host: cmp.Or(e.Host, name)}, 0)
+	traffic.Cluster(c, v.Effective(s), traffic.Speak{H2: s.Protocol.L7() && s.Protocol != mesh.HTTP, Host: cmp.Or(e.Host, name)}, 0)
 	if e.TLS != nil {
 		c.TransportSocket = externalTLS(s)
 	}

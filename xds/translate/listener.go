@@ -21,6 +21,7 @@ import (
 	"patchbay/xds/translate/extension"
 	"patchbay/xds/translate/tapped"
 	"patchbay/xds/translate/traffic"
+	"patchbay/xds/views"
 )
 
 // blackhole is the name of a cluster that never exists: a connection to a
@@ -57,7 +58,7 @@ func reusePort(exclusive bool) *wrapperspb.BoolValue {
 
 // egressListener is immutable for the life of its alias: routes come by RDS,
 // and a tcp alias keeps its cluster's name.
-func egressListener(v View, s *mesh.Service, a mesh.Alias, name string) Resource {
+func egressListener(v views.View, s *mesh.Service, a mesh.Alias, name string) Resource {
 	l := &listenerv3.Listener{
 		Name:             name,
 		Address:          socketAddress(a.VIP.String(), a.Port),
@@ -76,7 +77,7 @@ func egressListener(v View, s *mesh.Service, a mesh.Alias, name string) Resource
 	if v.Tap {
 		log = append(log, tapped.Log(bootstrap.TapEgress, s.Protocol))
 	}
-	p := v.effective(s)
+	p := v.Effective(s)
 	f := filter(tcpProxyName, tcpProxy(statEgress, s.Name.String(), time.Duration(*p.Timeout.Idle), 1+*p.Retries.Max, log))
 	if s.Protocol.L7() {
 		f = httpFilter(statEgress, name, log, v.Tracing, traffic.FaultFilter())
@@ -87,9 +88,9 @@ func egressListener(v View, s *mesh.Service, a mesh.Alias, name string) Resource
 
 // ingressListener is where the other tasks, and load balancers, connect to.
 // Where the task can listen on IPv6, one socket takes both.
-func ingressListener(in mesh.Ingress, meta bootstrap.NodeMeta, id Identity, trace Tracing) Resource {
+func ingressListener(in mesh.Ingress, meta bootstrap.NodeMeta, id Identity, trace views.Tracing) Resource {
 	name := "ingress-" + in.PortName
-	idle := or(in.Timeouts.Idle, idleTCP)
+	idle := policy.IdleOf(in.Timeouts.Idle, false)
 	if idle > 0 {
 		idle += ingressGrace
 	}
@@ -123,7 +124,7 @@ func ingressListener(in mesh.Ingress, meta bootstrap.NodeMeta, id Identity, trac
 }
 
 // ingressHTTP has no filter but the router unless the policy wants one.
-func ingressHTTP(in mesh.Ingress, id Identity, routes string, log []*accesslogv3.AccessLog, trace Tracing) *listenerv3.Filter {
+func ingressHTTP(in mesh.Ingress, id Identity, routes string, log []*accesslogv3.AccessLog, trace views.Tracing) *listenerv3.Filter {
 	var first []*hcmv3.HttpFilter
 	var rules *policy.Authorization
 	if p := in.Policy; p != nil {
@@ -137,7 +138,7 @@ func ingressHTTP(in mesh.Ingress, id Identity, routes string, log []*accesslogv3
 	}
 	m := httpManager(statIngress, routes, log, first...)
 	authz.Normalize(m, rules)
-	trace.apply(m)
+	sendSpans(m, trace)
 	return filter(httpManagerName, m)
 }
 
@@ -170,9 +171,9 @@ func wildcard(port uint16, ipv6 bool) *corev3.Address {
 
 const httpManagerName = "envoy.filters.network.http_connection_manager"
 
-func httpFilter(stat, routes string, log []*accesslogv3.AccessLog, trace Tracing, first ...*hcmv3.HttpFilter) *listenerv3.Filter {
+func httpFilter(stat, routes string, log []*accesslogv3.AccessLog, trace views.Tracing, first ...*hcmv3.HttpFilter) *listenerv3.Filter {
 	m := httpManager(stat, routes, log, first...)
-	trace.apply(m)
+	sendSpans(m, trace)
 	return filter(httpManagerName, m)
 }
 

@@ -12,9 +12,6 @@ import (
 // timeout), M = measured on Envoy 1.40.0, I = inferred, N = our choice because
 // nothing is published.
 const (
-	perRequest = 15 * time.Second // D: default of perRequestTimeoutSeconds
-	idleL7     = 5 * time.Minute  // D: default of idleTimeoutSeconds
-	idleTCP    = time.Hour        // D: likewise, tcp
 	// N: the ingress waits longer than the caller, so that it is always the
 	// caller's sidecar, which knows the service's settings, that ends a
 	// connection.

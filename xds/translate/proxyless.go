@@ -20,6 +20,7 @@ import (
 	"patchbay/mesh"
 	"patchbay/xds/transition"
 	"patchbay/xds/translate/extension"
+	"patchbay/xds/views"
 )
 
 // ProviderInstance is the certificate provider of a gRPC client's bootstrap
@@ -85,7 +86,7 @@ func proxylessAssignment(s *mesh.Service) *endpointv3.ClusterLoadAssignment {
 }
 
 func apiListener(target string, s *mesh.Service) *listenerv3.Listener {
-	p := View{}.effective(s)
+	p := views.View{}.Effective(s)
 	routes := &routev3.RouteConfiguration{Name: target, VirtualHosts: []*routev3.VirtualHost{{
 		Name: target, Domains: []string{"*"},
 		Routes: []*routev3.Route{{

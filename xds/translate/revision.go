@@ -9,6 +9,7 @@ import (
 	"patchbay/mesh"
 	"patchbay/xds/transition"
 	"patchbay/xds/translate/traffic"
+	"patchbay/xds/views"
 )
 
 // While the calls of a service are divided, each of its revisions has a cluster
@@ -36,7 +37,7 @@ func Clusters(s *mesh.Service) []string {
 }
 
 // revisions are the clusters of s's revisions and their endpoints.
-func revisions(v View, s *mesh.Service) (out []Resource) {
+func revisions(v views.View, s *mesh.Service) (out []Resource) {
 	if !s.Protocol.L7() {
 		return nil
 	}

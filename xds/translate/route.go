@@ -1,8 +1,6 @@
 package translate
 
 import (
-	"time"
-
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -10,13 +8,14 @@ import (
 
 	"patchbay/mesh"
 	"patchbay/xds/translate/traffic"
+	"patchbay/xds/views"
 )
 
 // egressRoute sends the requests of an alias to its service, or where the
 // policy wants them. It is apart from the listener, so that a change of route
 // touches no connection.
-func egressRoute(v View, s *mesh.Service, name string) Resource {
-	p := v.effective(s)
+func egressRoute(v views.View, s *mesh.Service, name string) Resource {
+	p := v.Effective(s)
 	r := traffic.Routes(traffic.Call{
 		Cluster: s.Name.String(),
 		Of: func(other string) string {
@@ -58,12 +57,4 @@ func route(name string, filters map[string]*anypb.Any, routes []*routev3.Route) 
 		}},
 		ValidateClusters: wrapperspb.Bool(false),
 	}}
-}
-
-// or is *d, or the default.
-func or(d *time.Duration, otherwise time.Duration) time.Duration {
-	if d != nil {
-		return *d
-	}
-	return otherwise
 }

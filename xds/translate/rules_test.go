@@ -18,6 +18,7 @@ import (
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/transition"
+	"patchbay/xds/views"
 )
 
 // The rules that hold for whatever leaves this package.
@@ -73,11 +74,11 @@ func socketFor(c *clusterv3.Cluster, e *endpointv3.LbEndpoint) *corev3.Transport
 }
 
 func clusterOf(s *mesh.Service) *clusterv3.Cluster {
-	return cluster(View{Namespace: "demo"}, s).Message.(*clusterv3.Cluster)
+	return cluster(views.View{Namespace: "demo"}, s).Message.(*clusterv3.Cluster)
 }
 
 func endpointsOf(s *mesh.Service) (out []*endpointv3.LbEndpoint) {
-	for _, l := range assignment(View{}, s).Message.(*endpointv3.ClusterLoadAssignment).Endpoints {
+	for _, l := range assignment(views.View{}, s).Message.(*endpointv3.ClusterLoadAssignment).Endpoints {
 		out = append(out, l.LbEndpoints...)
 	}
 	return out
@@ -187,18 +188,18 @@ func TestClusterIsFreeOfEndpoints(t *testing.T) {
 	for _, declared := range declarations[1:] {
 		s := named("b", mesh.HTTP)
 		s.TLS = declared
-		before := cluster(View{Namespace: "demo"}, s).Message
+		before := cluster(views.View{Namespace: "demo"}, s).Message
 		for _, s.Endpoints = range populations {
-			if after := cluster(View{Namespace: "demo"}, s).Message; !proto.Equal(before, after) {
+			if after := cluster(views.View{Namespace: "demo"}, s).Message; !proto.Equal(before, after) {
 				t.Errorf("the cluster changed with %s", describe(s))
 			}
 		}
 	}
 	s := named("b", mesh.HTTP)
-	before := cluster(View{Namespace: "demo"}, s).Message
+	before := cluster(views.View{Namespace: "demo"}, s).Message
 	s.Endpoints = populations[1]
 	s.Endpoints[0].Weight, s.Endpoints[0].Health = 5, mesh.Unhealthy
-	if after := cluster(View{Namespace: "demo"}, s).Message; !proto.Equal(before, after) {
+	if after := cluster(views.View{Namespace: "demo"}, s).Message; !proto.Equal(before, after) {
 		t.Error("the cluster of a plain service changed with an endpoint")
 	}
 }
@@ -222,7 +223,7 @@ func TestUniformAssignmentsAreShort(t *testing.T) {
 func TestValidAsEnvoyHasIt(t *testing.T) {
 	for _, s := range everyService() {
 		for _, w := range []mesh.Wiring{mesh.Redirect, mesh.Bind} {
-			for _, r := range Service(View{Namespace: "demo", Wiring: w}, s) {
+			for _, r := range Service(views.View{Namespace: "demo", Wiring: w}, s) {
 				validate(t, r)
 			}
 		}
@@ -242,14 +243,14 @@ func FuzzNames(f *testing.F) {
 		s.TLS, s.Timeouts = &mesh.ServiceTLS{Issuer: "default"}, mesh.Timeouts{Idle: &d, PerRequest: &d}
 		s.Aliases = []mesh.Alias{{DNSName: alias, Port: port, VIP: netip.MustParseAddr("127.128.1.1")}}
 		s.Endpoints = []mesh.Endpoint{endpoint(1, true)}
-		for _, r := range Service(View{Namespace: "demo", Wiring: mesh.Redirect}, s) {
+		for _, r := range Service(views.View{Namespace: "demo", Wiring: mesh.Redirect}, s) {
 			validate(t, r)
 		}
 		n := mesh.Node{Workload: mesh.Workload{Namespace: "demo", Name: "w", DiscoveryNames: []string{name}}, Task: "t"}
 		meta := bootstrap.NodeMeta{Wiring: mesh.Bind, Ports: []bootstrap.Port{{
 			PortName: name, DiscoveryName: name, Protocol: mesh.TCP, AppPort: port, ListenerPort: port, TLS: &bootstrap.PortTLS{Issuer: "default"}, IdleSeconds: &timeout,
 		}}}
-		for _, r := range Node(n, meta, func(mesh.ServiceName) *mesh.Leaf { return &mesh.Leaf{ChainPEM: []byte("C"), KeyPEM: []byte("K")} }, Identity{}, Tracing{}) {
+		for _, r := range Node(n, meta, func(mesh.ServiceName) *mesh.Leaf { return &mesh.Leaf{ChainPEM: []byte("C"), KeyPEM: []byte("K")} }, Identity{}, views.Tracing{}) {
 			validate(t, r)
 		}
 	})
@@ -259,7 +260,7 @@ func FuzzNames(f *testing.F) {
 // service; its application may be at another address.
 func TestNoEgress(t *testing.T) {
 	meta := bootstrap.NodeMeta{Wiring: mesh.NoEgress, Ports: []bootstrap.Port{{PortName: "web", DiscoveryName: "b", Protocol: mesh.HTTP, AppPort: 8080, AppAddress: "172.17.0.3", ListenerPort: 15000}}}
-	v := ViewOf("demo", meta)
+	v := views.Of("demo", meta)
 	for _, s := range everyService() {
 		if r := Service(v, s); len(r) > 0 {
 			t.Errorf("%s: %v", describe(s), r)
@@ -269,7 +270,7 @@ func TestNoEgress(t *testing.T) {
 		t.Errorf("shared: %v", r)
 	}
 	n := mesh.Node{Workload: mesh.Workload{Namespace: "demo", Name: "b", DiscoveryNames: []string{"b"}}, Task: "1"}
-	for _, r := range Node(n, meta, func(mesh.ServiceName) *mesh.Leaf { return nil }, Identity{}, Tracing{}) {
+	for _, r := range Node(n, meta, func(mesh.ServiceName) *mesh.Leaf { return nil }, Identity{}, views.Tracing{}) {
 		if c, ok := r.Message.(*clusterv3.Cluster); ok {
 			a := c.GetLoadAssignment().GetEndpoints()[0].GetLbEndpoints()[0].GetEndpoint().GetAddress().GetSocketAddress()
 			if a.GetAddress() != "172.17.0.3" || a.GetPortValue() != 8080 {
@@ -288,7 +289,7 @@ func TestExclusive(t *testing.T) {
 		for _, wiring := range []mesh.Wiring{mesh.Redirect, mesh.Bind} {
 			meta := bootstrap.NodeMeta{Wiring: wiring, Exclusive: exclusive, Ports: []bootstrap.Port{{PortName: "web", DiscoveryName: "b", Protocol: mesh.HTTP, AppPort: 8080, ListenerPort: 15000}}}
 			n := mesh.Node{Workload: mesh.Workload{Namespace: "demo", Name: "b", DiscoveryNames: []string{"b"}}, Task: "1"}
-			all := slices.Concat(Service(ViewOf("demo", meta), everyService()[0]), Shared(ViewOf("demo", meta), nil), Node(n, meta, func(mesh.ServiceName) *mesh.Leaf { return nil }, Identity{}, Tracing{}))
+			all := slices.Concat(Service(views.Of("demo", meta), everyService()[0]), Shared(views.Of("demo", meta), nil), Node(n, meta, func(mesh.ServiceName) *mesh.Leaf { return nil }, Identity{}, views.Tracing{}))
 			bound := 0
 			for _, r := range all {
 				l, ok := r.Message.(*listenerv3.Listener)

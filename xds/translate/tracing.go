@@ -14,52 +14,41 @@ import (
 
 	"patchbay/mesh"
 	"patchbay/xds/translate/extension"
+	"patchbay/xds/views"
 )
 
-// Tracing is where the Envoys of a view send spans of requests. The zero value
-// is off: then nothing is added to listeners, and headers such as traceparent
-// pass as they are.
-type Tracing struct {
-	Collector mesh.HostPort
-	HTTP      bool   // OTLP over HTTP; else over gRPC
-	Percent   uint32 // of the requests that come without a decision
-	Service   string // service.name of the spans
-}
-
-// tracingCluster is the collector. It has no dot: services have one.
-const tracingCluster = "tracing"
+// collector is the name of its cluster. It has no dot: services have one.
+const collector = "tracing"
 
 // spanTimeout is how long the collector may take. Spans are then lost; requests
 // never wait for it.
 const spanTimeout = 5 * time.Second
 
-func (t Tracing) on() bool { return t.Collector.Port != 0 }
-
-func (t Tracing) cluster() Resource {
+func tracingCluster(t views.Tracing) Resource {
 	discovery := "LOGICAL_DNS"
 	if _, err := netip.ParseAddr(t.Collector.Host); err == nil {
 		discovery = "STATIC"
 	}
-	c := targetCluster(tracingCluster, discovery, []mesh.HostPort{t.Collector})
+	c := targetCluster(collector, discovery, []mesh.HostPort{t.Collector})
 	c.TypedExtensionProtocolOptions = httpOptions(!t.HTTP, mesh.Timeouts{})
-	return Resource{ClusterType, tracingCluster, c}
+	return Resource{ClusterType, collector, c}
 }
 
-// apply makes a connection manager send spans. The request id stays what it
+// sendSpans makes a connection manager send spans. The request id stays what it
 // is: by default Envoy writes its decision into it.
-func (t Tracing) apply(m *hcmv3.HttpConnectionManager) {
-	if !t.on() {
+func sendSpans(m *hcmv3.HttpConnectionManager, t views.Tracing) {
+	if !t.On() {
 		return
 	}
 	otel := &tracev3.OpenTelemetryConfig{ServiceName: t.Service}
 	if t.HTTP {
 		otel.HttpService = &corev3.HttpService{HttpUri: &corev3.HttpUri{
 			Uri:              "http://" + t.Collector.String() + "/v1/traces",
-			HttpUpstreamType: &corev3.HttpUri_Cluster{Cluster: tracingCluster}, Timeout: durationpb.New(spanTimeout),
+			HttpUpstreamType: &corev3.HttpUri_Cluster{Cluster: collector}, Timeout: durationpb.New(spanTimeout),
 		}}
 	} else {
 		otel.GrpcService = &corev3.GrpcService{
-			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: tracingCluster}}, Timeout: durationpb.New(spanTimeout),
+			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: collector}}, Timeout: durationpb.New(spanTimeout),
 		}
 	}
 	m.Tracing = &hcmv3.HttpConnectionManager_Tracing{

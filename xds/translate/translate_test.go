@@ -22,6 +22,7 @@ import (
 	"patchbay/mesh"
 	"patchbay/mesh/policy"
 	"patchbay/xds/bootstrap"
+	"patchbay/xds/views"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -40,8 +41,7 @@ type scene struct {
 }
 
 func (s scene) resources() []Resource {
-	v := ViewOf("demo", bootstrap.NodeMeta{Wiring: s.Wiring, Policies: s.Policies, Tap: s.Tap})
-	v.Blocked = BlockedPorts(s.Blocked)
+	v := views.Of("demo", bootstrap.NodeMeta{Wiring: s.Wiring, ContainerPorts: s.Blocked, Policies: s.Policies, Tap: s.Tap})
 	out := Shared(v, s.Bundles)
 	if s.Service != nil {
 		out = append(out, Service(v, s.Service)...)
@@ -53,7 +53,7 @@ func (s scene) resources() []Resource {
 		n := mesh.Node{Workload: mesh.Workload{Namespace: "demo", Name: "backend", DiscoveryNames: []string{"backend", "echo"}}, Task: "b1"}
 		out = append(out, Node(n, *s.Meta, func(name mesh.ServiceName) *mesh.Leaf {
 			return &mesh.Leaf{Service: name, ChainPEM: []byte("CHAIN"), KeyPEM: []byte("KEY")}
-		}, s.Identity, Tracing{})...)
+		}, s.Identity, views.Tracing{})...)
 	}
 	return out
 }
@@ -139,7 +139,7 @@ func TestOrderAndUniqueness(t *testing.T) {
 		{DNSName: "b", Port: 9, VIP: netip.MustParseAddr("127.128.1.1")},
 		{DNSName: "unassigned", Port: 9},
 	}
-	got := Service(View{Namespace: "demo", Wiring: mesh.Redirect}, s)
+	got := Service(views.View{Namespace: "demo", Wiring: mesh.Redirect}, s)
 	var names []string
 	for _, r := range got {
 		names = append(names, short(r.TypeURL)+" "+r.Name)
@@ -163,7 +163,7 @@ func TestHealthZonesAndWeights(t *testing.T) {
 		{Addr: netip.MustParseAddrPort("10.0.0.5:1"), Weight: 1},
 	}
 	var got []string
-	for _, l := range assignment(View{}, s).Message.(*endpointv3.ClusterLoadAssignment).Endpoints {
+	for _, l := range assignment(views.View{}, s).Message.(*endpointv3.ClusterLoadAssignment).Endpoints {
 		for _, e := range l.LbEndpoints {
 			got = append(got, fmt.Sprint(l.GetLocality().GetZone(), " ", e.GetEndpoint().Address.GetSocketAddress().Address, " ", e.HealthStatus, " ", e.GetLoadBalancingWeight().GetValue()))
 		}
@@ -174,7 +174,7 @@ func TestHealthZonesAndWeights(t *testing.T) {
 }
 
 func TestNoEndpointIsAnEmptyAssignment(t *testing.T) {
-	r := assignment(View{}, named("b", mesh.TCP))
+	r := assignment(views.View{}, named("b", mesh.TCP))
 	if m := r.Message.(*endpointv3.ClusterLoadAssignment); m.ClusterName != "b.demo" || len(m.Endpoints) != 0 {
 		t.Errorf("%v", m)
 	}
@@ -187,7 +187,7 @@ func TestForeignServicesAreSpokenToInTheirOwnVersion(t *testing.T) {
 		s := named("b", p)
 		s.Foreign = true
 		var o httpv3.HttpProtocolOptions
-		if err := cluster(View{Namespace: "demo"}, s).Message.(*clusterv3.Cluster).TypedExtensionProtocolOptions[httpOptionsKey].UnmarshalTo(&o); err != nil {
+		if err := cluster(views.View{Namespace: "demo"}, s).Message.(*clusterv3.Cluster).TypedExtensionProtocolOptions[httpOptionsKey].UnmarshalTo(&o); err != nil {
 			t.Fatal(err)
 		}
 		if got := o.GetExplicitHttpConfig().GetHttp2ProtocolOptions() != nil; got != h2 {
@@ -204,7 +204,7 @@ func TestNodeGetsOnlyWhatItsWorkloadOffers(t *testing.T) {
 	got := Node(n, meta, func(mesh.ServiceName) *mesh.Leaf {
 		t.Error("a foreign service's leaf was asked for")
 		return &mesh.Leaf{KeyPEM: []byte("KEY")}
-	}, Identity{}, Tracing{})
+	}, Identity{}, views.Tracing{})
 	if len(got) != 0 {
 		t.Errorf("got %d resources", len(got))
 	}
@@ -213,16 +213,10 @@ func TestNodeGetsOnlyWhatItsWorkloadOffers(t *testing.T) {
 func TestBlockedPortsHaveNoListener(t *testing.T) {
 	a := mesh.Alias{DNSName: "b.demo", Port: 8080, VIP: netip.MustParseAddr("127.128.1.1")}
 	s := &mesh.Service{Name: mesh.ServiceName{Namespace: "demo", DiscoveryName: "b"}, Protocol: mesh.HTTP, Aliases: []mesh.Alias{a}}
-	v := View{Namespace: "demo", Wiring: mesh.Bind, Blocked: BlockedPorts([]uint16{9090, 8080, 9090})}
-	if v.Blocked != "8080,9090" {
-		t.Errorf("blocked is %q", v.Blocked)
-	}
+	v := views.View{Namespace: "demo", Wiring: mesh.Bind, Blocked: "8080,9090"}
 	for _, r := range Service(v, s) {
 		if r.TypeURL == ListenerType || r.TypeURL == RouteType {
 			t.Errorf("%s was made", r.Name)
 		}
-	}
-	if got := Unserved(v, s); len(got) != 1 || got[0] != a {
-		t.Errorf("unserved: %v", got)
 	}
 }

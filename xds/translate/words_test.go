@@ -11,6 +11,7 @@ import (
 
 	"patchbay/mesh"
 	"patchbay/mesh/policy"
+	"patchbay/xds/views"
 )
 
 // TestWhatIsSaidHolds: the time that an operator is told of is the one that
@@ -19,11 +20,11 @@ func TestWhatIsSaidHolds(t *testing.T) {
 	for _, own := range []string{"", `{"b":{"timeout":{"perRequest":"3s"}}}`, `{"b":{"timeout":{"idle":"7s"}}}`, `{"b":{"timeout":{"perRequest":"0s","idle":"0s"}}}`} {
 		for _, block := range []mesh.Timeouts{{}, {Idle: new(11 * time.Second), PerRequest: new(13 * time.Second)}} {
 			for _, p := range protocols {
-				v := View{Namespace: "demo", Wiring: mesh.Redirect, Policies: own}
+				v := views.View{Namespace: "demo", Wiring: mesh.Redirect, Policies: own}
 				s := named("b", p)
 				s.Timeouts, s.Aliases = block, []mesh.Alias{{DNSName: "b.demo", Port: 80, VIP: netip.MustParseAddr("127.128.1.1")}}
 				said := map[string]any{}
-				for _, w := range Words(v, s) {
+				for _, w := range v.Words(s) {
 					said[w.Member] = w.Value
 				}
 				if _, is := said["timeout.perRequest"]; is != p.L7() {
@@ -40,7 +41,7 @@ func TestWhatIsSaidHolds(t *testing.T) {
 }
 
 // told are the timeouts in the resources of a service.
-func told(t *testing.T, v View, s *mesh.Service) map[string]time.Duration {
+func told(t *testing.T, v views.View, s *mesh.Service) map[string]time.Duration {
 	t.Helper()
 	out := map[string]time.Duration{}
 	for _, r := range Service(v, s) {

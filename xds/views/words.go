@@ -1,4 +1,4 @@
-package translate
+package views
 
 import (
 	"encoding/json"
@@ -20,14 +20,11 @@ func (v View) said(s *mesh.Service) (service, caller *policy.Policy) {
 			*service = *s.Policy
 		}
 	}
-	idle := idleTCP
-	if s.Protocol.L7() {
-		idle = idleL7
+	idle, request := policy.IdleOf(s.Timeouts.Idle, s.Protocol.L7()), policy.PerRequest
+	if s.Timeouts.PerRequest != nil {
+		request = *s.Timeouts.PerRequest
 	}
-	service.Timeout = &policy.Timeout{
-		PerRequest: new(policy.Duration(or(s.Timeouts.PerRequest, perRequest))),
-		Idle:       new(policy.Duration(or(s.Timeouts.Idle, idle))),
-	}
+	service.Timeout = &policy.Timeout{PerRequest: new(policy.Duration(request)), Idle: new(policy.Duration(idle))}
 	return service, caller
 }
 
@@ -38,18 +35,18 @@ func (v View) own(name mesh.ServiceName) *policy.Policy {
 	}
 	var all map[string]*policy.Policy
 	if err := json.Unmarshal([]byte(v.Policies), &all); err != nil {
-		return nil // [ViewOf] wrote it
+		return nil // [Of] wrote it
 	}
 	return all[name.DiscoveryName]
 }
 
-// effective is what holds for calls to s from the view's sidecars. Its timeouts
+// Effective is what holds for calls to s from the view's sidecars. Its timeouts
 // are complete.
-func (v View) effective(s *mesh.Service) policy.Policy { return policy.Effective(v.said(s)) }
+func (v View) Effective(s *mesh.Service) policy.Policy { return policy.Effective(v.said(s)) }
 
 // Words are what holds for calls to s from the view's sidecars, member by
 // member, and whose word each is.
-func Words(v View, s *mesh.Service) []policy.Word {
+func (v View) Words(s *mesh.Service) []policy.Word {
 	service, caller := v.said(s)
 	all := policy.Words(service, caller, s.Protocol.L7(), s.Protocol == mesh.GRPC)
 	block := map[string]*time.Duration{"timeout.perRequest": s.Timeouts.PerRequest, "timeout.idle": s.Timeouts.Idle}
