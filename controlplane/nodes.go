@@ -16,6 +16,7 @@ import (
 	"patchbay/mesh"
 	"patchbay/xds"
 	"patchbay/xds/bootstrap"
+	"patchbay/xds/claim"
 )
 
 // listenNodes serves ADS on the Unix sockets of workloads. Each file is there
@@ -45,14 +46,14 @@ func (c *control) listenNodes(ctx context.Context, g *errgroup.Group) error {
 	return nil
 }
 
-func socketOf(u config.Unix) xds.Socket {
-	s := xds.Socket{Workload: u.Owner()}
+func socketOf(u config.Unix) claim.Socket {
+	s := claim.Socket{Workload: u.Owner()}
 	for _, p := range u.Ports {
 		port := bootstrap.Port{PortName: p.PortName, DiscoveryName: p.Name(), Protocol: mesh.Protocol(p.Protocol), AppPort: p.AppPort}
 		if p.Issuer != "" {
 			port.TLS = &bootstrap.PortTLS{Issuer: p.Issuer}
 		}
-		s.Ports = append(s.Ports, xds.SocketPort{Port: port, Container: p.Container})
+		s.Ports = append(s.Ports, claim.Port{Port: port, Container: p.Container})
 	}
 	return s
 }

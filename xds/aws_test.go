@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
@@ -32,9 +31,8 @@ import (
 	"patchbay/mesh"
 	"patchbay/sidecar/redirect"
 	"patchbay/xds/bootstrap"
+	"patchbay/xds/claim"
 	"patchbay/xds/delta"
-	"patchbay/xds/translate"
-	"patchbay/xds/views"
 )
 
 const (
@@ -51,9 +49,9 @@ func (c *control) socketOf(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := NewSocketServer(c.pusher, Socket{
+	s := NewSocketServer(c.pusher, claim.Socket{
 		Workload: mesh.Workload{Namespace: "prod", Name: "web", DiscoveryNames: []string{"web"}},
-		Ports: []SocketPort{{Port: bootstrap.Port{PortName: "http", DiscoveryName: "web", Protocol: mesh.HTTP, AppPort: 8080}},
+		Ports: []claim.Port{{Port: bootstrap.Port{PortName: "http", DiscoveryName: "web", Protocol: mesh.HTTP, AppPort: 8080}},
 			{Port: bootstrap.Port{PortName: "more", DiscoveryName: "web", Protocol: mesh.TCP, AppPort: 8081}, Container: "app"}},
 	}, ServerConfig{Log: slog.New(slog.NewTextHandler(c.logged, nil))})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -343,44 +341,6 @@ func TestWhatANodeInAWSsFormMayNotSay(t *testing.T) {
 			if !strings.Contains(status.Convert(err).Message(), w) {
 				t.Errorf("%s: %v\nlacks %s", x.name, err, w)
 			}
-		}
-	}
-}
-
-// Where an application is, a node says by container and by IP family.
-func TestWhereAnApplicationIs(t *testing.T) {
-	app, lo6 := netip.MustParseAddr("172.17.0.2"), netip.IPv6Loopback()
-	o := socketOpener{Socket: Socket{Workload: mesh.Workload{Namespace: "prod", Name: "web"},
-		Ports: []SocketPort{{Port: bootstrap.Port{PortName: "p", DiscoveryName: "web", Protocol: mesh.TCP, AppPort: 80}, Container: "app"}}}}
-	for _, x := range []struct {
-		said bootstrap.AWS
-		want netip.Addr
-	}{
-		{bootstrap.AWS{IPv4: true}, netip.Addr{}},
-		{bootstrap.AWS{IPv6: true}, lo6},
-		{bootstrap.AWS{IPv4: true, ContainerIPs: map[string]netip.Addr{"app": app}}, app},
-	} {
-		x.said.Listeners = map[string]uint16{"ingress-p": 81, "egress": 82}
-		meta, err := o.place(x.said)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := meta.AWS.Apps["p"]; got != x.want || meta.IPv6 != x.said.IPv6 || meta.AWS.EgressPort != 82 || len(meta.Ports) != 1 || meta.Ports[0].ListenerPort != 81 {
-			t.Errorf("%+v: the application is at %s; %+v", x.said, got, meta)
-		}
-		offers := mesh.Node{Workload: mesh.Workload{Namespace: "prod", Name: "web", DiscoveryNames: []string{"web"}}}
-		var at string
-		for _, r := range translate.Node(offers, meta, nil, translate.Identity{}, views.Tracing{}) {
-			if c, ok := r.Message.(*clusterv3.Cluster); ok {
-				at = c.GetLoadAssignment().GetEndpoints()[0].GetLbEndpoints()[0].GetEndpoint().GetAddress().GetSocketAddress().GetAddress()
-			}
-		}
-		want := "127.0.0.1"
-		if x.want.IsValid() {
-			want = x.want.String()
-		}
-		if at != want {
-			t.Errorf("%+v: Envoy is told %s; want %s", x.said, at, want)
 		}
 	}
 }

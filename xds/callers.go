@@ -7,6 +7,7 @@ import (
 
 	"patchbay/mesh"
 	"patchbay/mesh/policy"
+	"patchbay/xds/claim"
 	"patchbay/xds/transition"
 	"patchbay/xds/translate"
 	"patchbay/xds/views"
@@ -40,24 +41,24 @@ func asks(all []*mesh.Service) bool { return slices.ContainsFunc(all, transition
 
 // identified waits until the workload behind a stream has a certificate, if a
 // service that it is told of asks for one; but not for long.
-func (p *Pusher) identified(ctx context.Context, e entrance) {
-	if e.proxyless || p.identity.Issuer == "" {
+func (p *Pusher) identified(ctx context.Context, c claim.Claim) {
+	if c.Proxyless || p.identity.Issuer == "" {
 		return
 	}
 	deadline := time.NewTimer(identityWait)
 	defer deadline.Stop()
 	for {
 		snap := p.store.Snapshot()
-		if has(snap, e.who.Workload) || !validCaller(e.who.Workload) || !asks(snap.Told(e.who.Workload.Namespace, mesh.DependenciesOf(e.meta.Dependencies), snap.Hidden(e.who.Workload))) {
+		if has(snap, c.Who.Workload) || !validCaller(c.Who.Workload) || !asks(snap.Told(c.Who.Workload.Namespace, mesh.DependenciesOf(c.Meta.Dependencies), snap.Hidden(c.Who.Workload))) {
 			return
 		}
 		p.mu.Lock()
-		p.want(e.who.Workload)
+		p.want(c.Who.Workload)
 		p.mu.Unlock()
 		select {
 		case <-p.store.Changed(snap.Generation): // at once, if want has changed it
 		case <-deadline.C:
-			p.log.Warn("a sidecar starts without a certificate to call with: the issuer has not given it yet", "node", e.who.ID(), "issuer", p.identity.Issuer)
+			p.log.Warn("a sidecar starts without a certificate to call with: the issuer has not given it yet", "node", c.Who.ID(), "issuer", p.identity.Issuer)
 			return
 		case <-ctx.Done():
 			return

@@ -41,7 +41,7 @@ func (v *view) collect(owner string, r translate.Resource, fresh []*delta.Entry,
 			v.versions[r.Name] = e.Version()
 		}
 	}
-	if !v.claim(owner, r, gone, log) || !v.withheld.check(r, v.key, owner, log) {
+	if !v.claim(owner, r, gone, log) || !v.withheld.Check(r, v.key, owner, log) {
 		return nil, nil
 	}
 	a, _ := r.Message.(*endpointv3.ClusterLoadAssignment)

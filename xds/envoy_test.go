@@ -26,6 +26,7 @@ import (
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/delta"
 	"patchbay/xds/translate"
+	"patchbay/xds/valid"
 	"patchbay/xds/views"
 )
 
@@ -280,7 +281,7 @@ func TestEnvoyRejectsOneResourceAndServesTheOthers(t *testing.T) {
 
 func encoded(t *testing.T, r translate.Resource) *delta.Entry {
 	t.Helper()
-	e, err := encode(r, "test")
+	e, err := valid.Entry(r, "test")
 	if err != nil {
 		t.Fatal(err)
 	}

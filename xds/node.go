@@ -7,6 +7,7 @@ import (
 	"patchbay/xds/bootstrap"
 	"patchbay/xds/delta"
 	"patchbay/xds/translate"
+	"patchbay/xds/valid"
 )
 
 // node is what one stream has for itself.
@@ -20,7 +21,7 @@ type node struct {
 	leaves   map[mesh.ServiceName]*mesh.Leaf // as last sent
 	sent     map[delta.Ref]*delta.Entry
 
-	withheld withheld
+	withheld valid.Book
 }
 
 // outdated reports whether there is a newer leaf for n, and whether it has to
@@ -58,7 +59,7 @@ func (n *node) private(snap *mesh.Snapshot, log *slog.Logger) []*delta.Entry {
 	}
 	for _, r := range translate.Node(n.Node, n.meta, leaf, id, n.view.Tracing) {
 		ref := delta.Ref{TypeURL: r.TypeURL, Name: r.Name}
-		e := n.withheld.encode(r, n.ID(), "node "+n.ID(), log)
+		e := n.withheld.Encode(r, n.ID(), "node "+n.ID(), log)
 		if e == nil {
 			e = n.sent[ref]
 		}

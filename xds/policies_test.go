@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"patchbay/mesh"
 	"patchbay/mesh/policy"
@@ -263,19 +262,4 @@ func TestAHealthCheckFindsADeadApplication(t *testing.T) {
 	}
 	sick.Store(false)
 	eventually(t, healthy(2))
-}
-
-func TestAPolicyThatNoAgentSendsIsRefused(t *testing.T) {
-	meta := bootstrap.NodeMeta{Policies: map[string]*policy.Policy{"api": {Preset: "istio", RateLimit: &policy.RateLimit{Requests: 1, Per: policy.Duration(time.Second)}}}}
-	wrong := policyProblems(meta)
-	if len(wrong) != 2 || !strings.HasPrefix(wrong[0], "api.preset:") || !strings.HasPrefix(wrong[1], "api.rateLimit:") {
-		t.Errorf("%q", wrong)
-	}
-	many := bootstrap.NodeMeta{Policies: map[string]*policy.Policy{}}
-	for i := range maxPolicies + 1 {
-		many.Policies[fmt.Sprint(i)] = nil
-	}
-	if len(policyProblems(many)) != 1 {
-		t.Error("any number of policies is accepted")
-	}
 }

@@ -1,10 +1,10 @@
 // Package xds brings the mesh to the Envoys: it translates what changed, and
 // publishes it in the views that connected sidecars see.
 //
-// It owns when something is pushed, which view and which private resources a
-// node has, and what may not leave because it is invalid. It must not know how
-// the protocol works (xds/delta) nor what a resource looks like
-// (xds/translate).
+// It owns when something is pushed, and which view and which private resources a
+// node has. It must not know how the protocol works (xds/delta), what a resource
+// looks like (xds/translate) or may not look like (xds/valid), nor what of a
+// node's word is believed (xds/claim).
 //
 // Start reading at [Pusher.Run], the only push loop, then [Pusher.Open].
 package xds

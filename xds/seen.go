@@ -1,11 +1,15 @@
 package xds
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"patchbay/mesh"
 	"patchbay/mesh/policy"
+	"patchbay/xds/valid"
 	"patchbay/xds/views"
 )
 
@@ -50,4 +54,32 @@ func (p *Pusher) Words(node string, service mesh.ServiceName) ([]policy.Word, bo
 		}
 	}
 	return nil, false
+}
+
+// Withheld lists what is withheld now, sorted by resource.
+func (p *Pusher) Withheld() []valid.Withheld {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := []valid.Withheld{}
+	for _, v := range p.views {
+		for _, w := range v.withheld {
+			all = append(all, w)
+		}
+	}
+	for _, n := range p.nodes {
+		for _, w := range n.withheld {
+			all = append(all, w)
+		}
+	}
+	slices.SortFunc(all, func(a, b valid.Withheld) int {
+		return cmp.Or(cmp.Compare(a.Resource, b.Resource), cmp.Compare(a.SeenBy, b.SeenBy))
+	})
+	return all
+}
+
+// Register registers the pusher's metrics with reg.
+func (p *Pusher) Register(reg prometheus.Registerer) {
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "patchbay_xds_withheld_resources", Help: "Resources that are not published because they are invalid.",
+	}, func() float64 { return float64(len(p.Withheld())) }))
 }

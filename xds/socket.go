@@ -3,7 +3,7 @@ package xds
 import (
 	"context"
 	"fmt"
-	"strings"
+	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/grpc/codes"
@@ -11,36 +11,23 @@ import (
 
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
+	"patchbay/xds/claim"
 	"patchbay/xds/delta"
+	"patchbay/xds/transition"
 )
-
-// Socket is whose tasks connect to a listener: the identity follows it.
-type Socket struct {
-	// Workload is who they are, and what they may offer.
-	Workload mesh.Workload
-	// Ports are what a node in the form of AWS's agent offers: those of them
-	// for which it has a listener. ListenerPort is the node's to say.
-	Ports []SocketPort
-}
-
-// SocketPort is a port of a [Socket]'s workload.
-type SocketPort struct {
-	bootstrap.Port
-	Container string // whose address the node gives; empty: the task's loopback
-}
 
 var _ delta.Opener = socketOpener{}
 
 // socketOpener opens the streams of one socket.
 type socketOpener struct {
 	*Pusher
-	Socket
+	claim.Socket
 }
 
 // NewSocketServer returns a server for the tasks of one workload, which it
 // serves both variants of ADS. Who can connect is one of them, so it is for a
 // Unix socket whose permissions are the guard.
-func NewSocketServer(p *Pusher, s Socket, cfg ServerConfig) *Server {
+func NewSocketServer(p *Pusher, s claim.Socket, cfg ServerConfig) *Server {
 	cfg.StateOfTheWorld = true
 	return newServer(p, socketOpener{p, s}, cfg, true)
 }
@@ -54,53 +41,60 @@ func (o socketOpener) Open(ctx context.Context, envoy *corev3.Node, s *delta.Str
 	if bootstrap.IsAWS(envoy) {
 		return o.openAWS(ctx, envoy, s)
 	}
-	who, err := o.own(envoy)
+	who, err := o.Own(envoy)
 	if err != nil {
 		return delta.Opened{}, err
 	}
-	e := entrance{who: who, proxyless: isProxyless(envoy), zone: zoneIn(envoy)}
-	if e.meta, err = metaOf(envoy); err != nil {
-		return delta.Opened{}, err
-	}
-	if err := mayOffer(who, e.meta); err != nil {
-		return delta.Opened{}, err
-	}
-	e.collections = takesCollections(envoy) && s.TakesCollections()
-	return o.enter(ctx, e, s)
-}
-
-// own is a node in our own form: it must know whose socket this is.
-func (o socketOpener) own(envoy *corev3.Node) (mesh.Node, error) {
-	task, ok := strings.CutPrefix(envoy.GetId(), o.Workload.String()+"/")
-	if !ok || !mesh.ValidTask(task) || envoy.GetCluster() != o.Workload.String() {
-		return mesh.Node{}, status.Errorf(codes.PermissionDenied,
-			"this socket is that of workload %s, and the node says node.id %q, node.cluster %q; allowed: %s/TASK and %s",
-			o.Workload, clip(envoy.GetId()), clip(envoy.GetCluster()), o.Workload, o.Workload)
-	}
-	return mesh.Node{Workload: o.Workload, Task: task}, nil
-}
-
-// clip is as much of a claim as tells which it is.
-func clip(s string) string {
-	if len(s) > 200 {
-		return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(s[:200], ""), len(s))
-	}
-	return s
-}
-
-func isProxyless(envoy *corev3.Node) bool { return strings.HasPrefix(envoy.GetUserAgentName(), "gRPC") }
-
-// metaOf is the metadata of a node in our own form. A gRPC client has no ports.
-func metaOf(envoy *corev3.Node) (bootstrap.NodeMeta, error) {
-	if isProxyless(envoy) {
-		return bootstrap.NodeMeta{}, nil
-	}
-	meta, err := bootstrap.DecodeMeta(envoy.GetMetadata())
+	c, err := claim.Read(envoy)
 	if err != nil {
-		return meta, status.Error(codes.InvalidArgument, err.Error())
+		return delta.Opened{}, err
 	}
-	if wrong := policyProblems(meta); wrong != nil {
-		return meta, status.Errorf(codes.InvalidArgument, "policies of the node's metadata: %s", strings.Join(wrong, "; "))
+	if err := claim.MayOffer(who, c.Meta); err != nil {
+		return delta.Opened{}, err
 	}
-	return meta, nil
+	c.Who = who
+	return o.enter(ctx, c, s)
+}
+
+// openAWS opens the stream of a node in the form of AWS's agent.
+func (o socketOpener) openAWS(ctx context.Context, envoy *corev3.Node, s *delta.Stream) (delta.Opened, error) {
+	c, err := o.AWS(envoy)
+	if err != nil {
+		return delta.Opened{}, err
+	}
+	if c.Who.Task == "" {
+		c.Who.Task = fmt.Sprintf("stream-%d", o.streams.Add(1))
+	}
+	if err := o.guarded(ctx, c.Who, c.Meta); err != nil {
+		return delta.Opened{}, err
+	}
+	opened, err := o.enter(ctx, c, s)
+	if err != nil {
+		return opened, err
+	}
+	for _, p := range o.Ports {
+		if !slices.ContainsFunc(c.Meta.Ports, func(x bootstrap.Port) bool { return x.PortName == p.PortName }) {
+			o.log.Warn("a port is not offered: the node has no listener for it", "node", c.Who.ID(), "port_name", p.PortName)
+		}
+	}
+	opened.Known = delta.Peer{ID: c.Who.ID(), Cluster: o.Workload.String()}
+	return opened, nil
+}
+
+// guarded refuses a node that would let everybody in where its service does
+// not: what a service asks of its callers its own sidecars keep, and are told in
+// their declaration, which AWS's form does not have.
+func (o socketOpener) guarded(ctx context.Context, who mesh.Node, meta bootstrap.NodeMeta) error {
+	if err := o.synced(ctx, who); err != nil {
+		return err
+	}
+	snap := o.store.Snapshot()
+	for _, p := range meta.Ports {
+		s := snap.Service(mesh.ServiceName{Namespace: who.Workload.Namespace, DiscoveryName: p.DiscoveryName})
+		if s != nil && transition.Asks(s) {
+			return status.Errorf(codes.FailedPrecondition,
+				"%s has mutualTls, which a node in the form of AWS's agent does not keep: port %s would let everybody in; allowed: patchbay's own sidecar, or another service", s.Name, p.PortName)
+		}
+	}
+	return nil
 }

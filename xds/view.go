@@ -10,6 +10,7 @@ import (
 	"patchbay/xds/leds"
 	"patchbay/xds/transition"
 	"patchbay/xds/translate"
+	"patchbay/xds/valid"
 	"patchbay/xds/views"
 )
 
@@ -27,7 +28,7 @@ type view struct {
 	bundles  map[string]*mesh.Bundle
 	owner    map[delta.Ref]string // of each resource: a service, or sharedOwner
 	owned    map[string][]delta.Ref
-	withheld withheld
+	withheld valid.Book
 	locals   map[mesh.ServiceName]*mesh.Service // of sidecars of the view, as shown to them; nil: not yet, or gone
 	crowds   map[string]map[string]int          // of sidecars of the view that offer nothing, by workload, as shown
 	counted  map[string]crowd                   // all crowds, as they are
@@ -66,7 +67,7 @@ func newView(v views.View, mode leds.Mode) *view {
 	out := &view{
 		View: v, key: v.Key(),
 		services: map[mesh.ServiceName]state{}, held: map[mesh.ServiceName]*hold{}, owner: map[delta.Ref]string{}, owned: map[string][]delta.Ref{},
-		withheld: withheld{}, locals: map[mesh.ServiceName]*mesh.Service{}, crowds: map[string]map[string]int{}, quiet: map[mesh.ServiceName]bool{},
+		withheld: valid.Book{}, locals: map[mesh.ServiceName]*mesh.Service{}, crowds: map[string]map[string]int{}, quiet: map[mesh.ServiceName]bool{},
 	}
 	if v.Collections {
 		out.leds, out.versions, out.members = leds.New(mode), map[string]string{}, map[string]map[string]shownMember{}
@@ -242,7 +243,7 @@ func (v *view) encode(owner string, all []translate.Resource, gone map[delta.Ref
 		if !v.claim(owner, r, gone, log) {
 			continue
 		}
-		if e := v.withheld.encode(r, v.key, owner, log); e != nil {
+		if e := v.withheld.Encode(r, v.key, owner, log); e != nil {
 			entries = append(entries, e)
 		}
 	}

@@ -2,8 +2,9 @@
 // also inside what is packed, and what it rejects, or takes and does something
 // else with, without a rule that says so.
 //
-// It owns what may not leave. It must not know what becomes of a resource that
-// may not, nor who would have got it. Start reading at [Check], then keepsRules.
+// It owns what may not leave, and the [Book] of what is withheld. It must not know
+// what goes out in its place; who would have got it is a name. Start reading at
+// [Check], then keepsRules.
 package valid
 
 import (
