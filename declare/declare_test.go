@@ -59,12 +59,22 @@ func TestParse(t *testing.T) {
 		},
 		Ignored: Problems{{"serviceConnectConfiguration.services[0].tls.roleArn", "has no effect: the control plane asks the CA and keeps the certificate, with its own role; who gets it is who has the task's role (taskRoleArn)"}},
 	}
-	got, err := Parse([]byte(good))
-	if err != nil {
-		t.Fatal(err)
+	for _, text := range []string{good, "\xef\xbb\xbf" + good} { // as some editors begin a file
+		got, err := Parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Error(d)
+		}
 	}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Error(d)
+}
+
+func TestRangesOfPorts(t *testing.T) {
+	got, err := Parse([]byte(`{"serviceConnectConfiguration": {"enabled": true}, "portMappings": [{"containerPortRange": "8001-8003"}, {"containerPort": 8002},
+		{"name": "rest", "containerPortRange": "65535-65535"}, {"containerPortRange": "1-65535", "protocol": "udp"}]}`))
+	if d := cmp.Diff([]uint16{8001, 8002, 8003, 65535}, got.ContainerPorts); err != nil || d != "" {
+		t.Error(d, err)
 	}
 }
 

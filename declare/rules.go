@@ -25,9 +25,7 @@ func (c *checker) task(d document) Task {
 	mappings := c.mappings(d.PortMappings)
 	t := Task{LogLevel: "info"}
 	for _, m := range d.PortMappings {
-		if p := portOf(m.ContainerPort); p > 0 {
-			t.ContainerPorts = append(t.ContainerPorts, p)
-		}
+		t.ContainerPorts = append(t.ContainerPorts, m.ports()...)
 	}
 	slices.Sort(t.ContainerPorts)
 	t.ContainerPorts = slices.Compact(t.ContainerPorts)
@@ -93,7 +91,7 @@ func (c *checker) mappings(list []portMapping) map[string]portMapping {
 		path := fmt.Sprintf("portMappings[%d]", i)
 		switch {
 		case m.ContainerPortRange != "":
-			c.bad(path+".containerPortRange", "ranges are not supported; allowed: a port mapping with containerPort for each port")
+			c.portRange(path, m)
 		default:
 			c.port(path+".containerPort", m.ContainerPort)
 		}
@@ -152,6 +150,8 @@ func (c *checker) service(path string, index int, s serviceEntry, mappings map[s
 		c.bad(path+".portName", "%s is not the name of a port mapping; allowed: %s", quote(s.PortName), known(mappings))
 	case m.Protocol == "udp":
 		c.bad(path+".portName", "%s is a udp port; allowed: tcp", quote(s.PortName))
+	case m.ContainerPortRange != "":
+		c.bad(path+".portName", "%s is a range of ports; allowed: a port mapping with containerPort", quote(s.PortName))
 	}
 	if m.AppProtocol != "" {
 		p.Protocol = mesh.Protocol(m.AppProtocol)

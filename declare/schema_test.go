@@ -13,6 +13,7 @@ var comparing = map[string]bool{
 	"port unknown": true, "udp": true, "tcp request timeout": true, "override taken": true, "app on the ingress port": true,
 	"duplicate discovery": true, "duplicate alias": true, "duplicate port": true, "duplicate mapping": true, "duplicate override": true,
 	"keys twice": true, "policy of the wrong side": true, "mutual TLS where it can't be": true,
+	"a range of ports": true, "a range that is too long": true, "the ingress within a range": true,
 }
 
 // TestSchema holds docs/reference/declaration.schema.json against what Parse

@@ -27,6 +27,7 @@ var errDeep = fmt.Errorf("nests more than %d deep; allowed: what a declaration h
 
 // read takes a whole document. The error is one for people.
 func read(text []byte) (*tree, error) {
+	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")) // a byte order mark
 	t := &tree{at: map[string]int64{}, dec: json.NewDecoder(bytes.NewReader(text))}
 	t.dec.UseNumber()
 	var err error

@@ -50,7 +50,7 @@ func (d *Definition) Check() (declare.Task, Problems) {
 	declared, problems := d.Declare()
 	c.problems = append(c.problems, problems...)
 	if d.InMesh() || !d.Service.Has(block) {
-		c.service(declared)
+		c.service()
 	}
 	return declared, unique(c.problems)
 }

@@ -5,12 +5,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
-
-	"patchbay/declare"
 )
 
 // service holds what concerns the service, and task and service together.
-func (c *checker) service(declared declare.Task) {
+func (c *checker) service() {
 	s := c.d.Service
 	if n := s.Text("serviceName"); n != "" && !ecsName.MatchString(n) {
 		c.badService("serviceName", "%q; allowed: up to 255 of [A-Za-z0-9_-]", n)
@@ -26,7 +24,8 @@ func (c *checker) service(declared declare.Task) {
 	if t := s.Object("deploymentController").Text("type"); t != "" && t != "ECS" {
 		c.badService("deploymentController.type", "%q; allowed: ECS, as for Service Connect", t)
 	}
-	if c.d.InMesh() && declared.Enabled && c.d.Namespace == "" && declared.Namespace == "" {
+	named := s.Object(block).Get("namespace")
+	if c.d.InMesh() && c.d.Namespace == "" && (named == nil || named == "") {
 		c.badService(block+".namespace", "is missing; allowed: a namespace here, or the cluster's default by --namespace")
 	}
 	if why, unknown := c.d.ServiceAt.whyUnknown(block + ".namespace"); unknown && c.d.Namespace == "" {

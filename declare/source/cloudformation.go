@@ -8,12 +8,13 @@ import (
 	"strings"
 
 	"patchbay/declare/definition"
+	"patchbay/declare/source/functions"
 	"patchbay/declare/tree"
 )
 
 // template reads a CloudFormation template.
 func (r *reader) template(file string, root *tree.Object) {
-	t := &template{reader: r, file: file, root: root, used: map[string]bool{}}
+	t := &template{reader: r, file: file, Template: functions.Template{Root: root, Parameters: r.options.Parameters, Defaulted: map[string]bool{}}}
 	resources := root.Object("Resources")
 	tasks := map[string]*definition.Definition{}
 	var order []string
@@ -32,7 +33,7 @@ func (r *reader) template(file string, root *tree.Object) {
 		}
 		services++
 		d := t.service(key, res.Object("Properties"))
-		to := logical(res.Object("Properties").Get("TaskDefinition"))
+		to := functions.Logical(res.Object("Properties").Get("TaskDefinition"))
 		if task := tasks[to]; task != nil {
 			d.Task, d.TaskAt, d.TaskKey, d.TaskRaw = task.Task, task.TaskAt, task.TaskKey, task.TaskRaw
 			d.Notes = append(d.Notes, task.Notes...)
@@ -53,9 +54,8 @@ func (r *reader) template(file string, root *tree.Object) {
 
 type template struct {
 	*reader
+	functions.Template
 	file string
-	root *tree.Object
-	used map[string]bool // parameters whose default was taken
 }
 
 func (t *template) place(key string) place {
@@ -85,8 +85,9 @@ func (t *template) service(key string, properties *tree.Object) *definition.Defi
 	if d.Service == nil {
 		d.Service = &tree.Object{}
 	}
-	if sc := whole.Get("ServiceConnectConfiguration"); sc != nil {
+	if sc := t.Chosen(whole.Get("ServiceConnectConfiguration")); sc != nil && !functions.NoValue(sc) {
 		d.Service.Set(block, FromTemplate(t.resolved(sc, block, d.ServiceAt.Unknown)))
+		t.defaultNamespace(d, whole)
 	}
 	if name := d.Service.Text("serviceName"); name != "" {
 		d.Name = name
@@ -96,6 +97,19 @@ func (t *template) service(key string, properties *tree.Object) *definition.Defi
 	return d
 }
 
+// defaultNamespace is that of a cluster of this template, where the block names
+// none and nobody said another.
+func (t *template) defaultNamespace(d *definition.Definition, properties *tree.Object) {
+	sc := d.Service.Object(block)
+	cluster := t.Root.Object("Resources").Object(functions.Logical(properties.Get("Cluster")))
+	if sc == nil || sc.Has("namespace") || t.options.Namespace != "" || cluster.Text("Type") != "AWS::ECS::Cluster" {
+		return
+	}
+	if name, ok := t.Value(cluster.Object("Properties").Object("ServiceConnectDefaults").Get("Namespace")); ok && name != nil {
+		sc.Set("namespace", name)
+	}
+}
+
 func without(o *tree.Object, key string) *tree.Object {
 	c := o.Clone()
 	c.Delete(key)
@@ -103,19 +117,19 @@ func without(o *tree.Object, key string) *tree.Object {
 }
 
 func (t *template) notes(d *definition.Definition) {
-	for _, name := range slices.Sorted(maps.Keys(t.used)) {
+	for _, name := range slices.Sorted(maps.Keys(t.Defaulted)) {
 		d.Notes = append(d.Notes, definition.Problem{File: t.file, Path: "Parameters." + name, Text: "was taken as its default; give another with --parameter " + name + "=VALUE"})
 	}
-	clear(t.used)
+	clear(t.Defaulted)
 }
 
 // resolved is v with the functions replaced whose values the template tells.
 // What stays is noted by its path, with why.
 func (t *template) resolved(v any, path string, unknown map[string]string) any {
-	switch v := v.(type) {
+	switch v := t.taken(v, unknown).(type) {
 	case *tree.Object:
 		if v != nil && definition.Intrinsic(v) {
-			if s, ok := t.value(v, 0); ok {
+			if s, ok := t.Value(v); ok {
 				return s
 			}
 			if unknown != nil {
@@ -125,16 +139,16 @@ func (t *template) resolved(v any, path string, unknown map[string]string) any {
 		}
 		o := &tree.Object{}
 		for _, key := range v.Keys() {
-			if e := v.Get(key); !noValue(e) {
+			if e := t.taken(v.Get(key), unknown); !functions.NoValue(e) {
 				o.Set(key, t.resolved(e, strings.TrimPrefix(path+"."+unpascal(key), "."), unknown))
 			}
 		}
 		return o
 	case []any:
 		list := []any{}
-		for i, e := range v {
-			if !noValue(e) {
-				list = append(list, t.resolved(e, fmt.Sprintf("%s[%d]", path, i), unknown))
+		for _, e := range v {
+			if e = t.taken(e, unknown); !functions.NoValue(e) {
+				list = append(list, t.resolved(e, fmt.Sprintf("%s[%d]", path, len(list)), unknown))
 			}
 		}
 		return list
@@ -143,16 +157,20 @@ func (t *template) resolved(v any, path string, unknown map[string]string) any {
 	}
 }
 
-func noValue(v any) bool {
-	o, ok := v.(*tree.Object)
-	return ok && o != nil && definition.Intrinsic(o) && o.Text("Ref") == "AWS::NoValue"
+// taken is the branch of Fn::If that is taken, where values have to be known;
+// elsewhere both stay.
+func (t *template) taken(v any, unknown map[string]string) any {
+	if unknown == nil {
+		return v
+	}
+	return t.Chosen(v)
 }
 
 // targets finds what the template has of the target groups and their listeners.
 func (t *template) targets(properties *tree.Object, d *definition.Definition) {
-	resources := t.root.Object("Resources")
+	resources := t.Root.Object("Resources")
 	for i, lb := range properties.Objects("LoadBalancers") {
-		name := logical(lb.Get("TargetGroupArn"))
+		name := functions.Logical(lb.Get("TargetGroupArn"))
 		group := resources.Object(name)
 		if group.Text("Type") != "AWS::ElasticLoadBalancingV2::TargetGroup" {
 			continue
@@ -165,7 +183,7 @@ func (t *template) targets(properties *tree.Object, d *definition.Definition) {
 				continue
 			}
 			for _, action := range l.Object("Properties").Objects("DefaultActions") {
-				if policy := l.Object("Properties").Text("SslPolicy"); logical(action.Get("TargetGroupArn")) == name && policy != "" {
+				if policy := l.Object("Properties").Text("SslPolicy"); functions.Logical(action.Get("TargetGroupArn")) == name && policy != "" {
 					target.Policies = append(target.Policies, policy)
 				}
 			}

@@ -16,6 +16,7 @@ type resource struct {
 	unknown       any // true, or a tree with true in it
 	config        *tree.Object
 	module        string
+	created       bool // by this plan
 }
 
 // plan reads the output of terraform show -json: dynamic blocks, variables and
@@ -29,9 +30,11 @@ func (r *reader) plan(file string, root *tree.Object) {
 		r.bad(file, "planned_values.root_module", "is missing; allowed: the output of terraform plan -out=FILE and terraform show -json FILE")
 		return
 	}
-	p := &plan{reader: r, file: file, unknown: map[string]any{}, config: map[string]*tree.Object{}}
+	p := &plan{reader: r, file: file, unknown: map[string]any{}, created: map[string]bool{}, config: map[string]*tree.Object{}, calls: map[string]*tree.Object{}, outputs: map[string]*tree.Object{}}
 	for _, c := range root.Objects("resource_changes") {
-		p.unknown[c.Text("address")] = c.Object("change").Get("after_unknown")
+		change := c.Object("change")
+		p.unknown[c.Text("address")] = change.Get("after_unknown")
+		p.created[c.Text("address")] = change.Has("before") && change.Get("before") == nil
 	}
 	p.configuration("", root.Object("configuration").Object("root_module"))
 	p.module("", values.Object("root_module"))
@@ -42,7 +45,10 @@ type plan struct {
 	*reader
 	file      string
 	unknown   map[string]any
+	created   map[string]bool
 	config    map[string]*tree.Object // expressions, by address without indices
+	calls     map[string]*tree.Object // what a module is given, by its prefix
+	outputs   map[string]*tree.Object // and what it gives
 	resources []resource
 }
 
@@ -51,8 +57,11 @@ func (p *plan) configuration(module string, m *tree.Object) {
 		p.config[module+c.Text("address")] = c.Object("expressions")
 	}
 	calls := m.Object("module_calls")
+	p.outputs[module] = m.Object("outputs")
 	for _, name := range calls.Keys() {
-		p.configuration(module+"module."+name+".", calls.Object(name).Object("module"))
+		prefix := module + "module." + name + "."
+		p.calls[prefix] = calls.Object(name).Object("expressions")
+		p.configuration(prefix, calls.Object(name).Object("module"))
 	}
 }
 
@@ -66,7 +75,7 @@ func (p *plan) module(prefix string, m *tree.Object) {
 		address := v.Text("address")
 		p.resources = append(p.resources, resource{
 			address: address, kind: v.Text("type"), values: v.Object("values"), module: prefix,
-			unknown: p.unknown[address], config: p.config[indices.ReplaceAllString(address, "")],
+			unknown: p.unknown[address], created: p.created[address], config: p.config[indices.ReplaceAllString(address, "")],
 		})
 	}
 	for _, c := range m.Objects("child_modules") {

@@ -95,8 +95,12 @@ func (p *plan) service(r resource) *definition.Definition {
 	}
 	unknownPaths(r.unknown, "", d.ServiceAt.Unknown)
 	if b := first(v, "service_connect_configuration"); b != nil {
-		s.Set(block, connect(b, first(r.config, "service_connect_configuration")))
+		config := first(r.config, "service_connect_configuration")
+		s.Set(block, convert(b))
 		paths(d, r.address, b)
+		p.zeros(r, d, config)
+		p.unset(d, b.Objects("service"), config)
+		p.namespace(r, d, config)
 	}
 	return d
 }
@@ -154,34 +158,6 @@ func deployment(d *definition.Definition, v *tree.Object) {
 	}
 	if len(c.Keys()) > 0 {
 		s.Set("deploymentConfiguration", c)
-	}
-}
-
-// connect converts the block. The provider writes 0 where a number is not set,
-// and the configuration tells which; where it does not show the block (it is
-// dynamic, or this is a state), 0 counts as not set.
-func connect(b, config *tree.Object) *tree.Object {
-	out, _ := convert(b).(*tree.Object)
-	for i, s := range out.Objects("services") {
-		var c *tree.Object
-		if list := config.Objects("service"); i < len(list) {
-			c = list[i]
-		}
-		zero(s, "ingressPortOverride", nil)
-		timeout := s.Object("timeout")
-		zero(timeout, "idleTimeoutSeconds", first(c, "timeout").Get("idle_timeout_seconds"))
-		zero(timeout, "perRequestTimeoutSeconds", first(c, "timeout").Get("per_request_timeout_seconds"))
-		if timeout != nil && len(timeout.Keys()) == 0 {
-			s.Delete("timeout")
-		}
-	}
-	return out
-}
-
-// zero takes a number away that is 0 and was not written.
-func zero(o *tree.Object, key string, written any) {
-	if n, ok := o.Int(key); ok && n == 0 && written == nil {
-		o.Delete(key)
 	}
 }
 

@@ -294,7 +294,7 @@ func (in *inject) declaration() string {
 	var mappings []any
 	for _, m := range doc.Objects("portMappings") {
 		short := &tree.Object{}
-		for _, key := range []string{"name", "containerPort", "protocol", "appProtocol"} {
+		for _, key := range []string{"name", "containerPort", "containerPortRange", "protocol", "appProtocol"} {
 			if m.Has(key) {
 				short.Set(key, m.Get(key))
 			}

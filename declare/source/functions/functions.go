@@ -1,4 +1,8 @@
-package source
+// Package functions computes the intrinsic functions of a CloudFormation template
+// as far as its text tells: parameters, conditions, namespaces of its own.
+//
+// It must not know what the template makes. Start reading at [Template.Value].
+package functions
 
 import (
 	"encoding/json"
@@ -9,12 +13,42 @@ import (
 	"patchbay/declare/tree"
 )
 
-// maxFunctions bounds functions within functions.
-const maxFunctions = 50
+// Template is what functions are computed from. It is not for concurrent use.
+type Template struct {
+	Root       *tree.Object      // the whole text
+	Parameters map[string]string // given from outside, before defaults
+	Defaulted  map[string]bool   // set here: parameters whose default was taken
 
-// value computes a function: references to parameters and to namespaces of the
-// template, Fn::Sub, Fn::Join and Fn::FindInMap of what is known.
-func (t *template) value(v any, depth int) (any, bool) {
+	left int // of maxSteps, for what is computed now
+}
+
+// Bounds of functions within functions, and of the conditions that one asks for.
+const (
+	maxFunctions = 50
+	maxSteps     = 10_000
+)
+
+// Value is v, or what it makes if it is a function; false if the text does not
+// tell. Of a list or an object that comes out, members may be functions again.
+func (t *Template) Value(v any) (any, bool) {
+	t.left = maxSteps
+	return t.value(v, 0)
+}
+
+// Chosen is v, or where that is Fn::If the branch that is taken; v itself where
+// the text does not tell which.
+func (t *Template) Chosen(v any) any {
+	t.left = maxSteps
+	return t.chosen(v, 0)
+}
+
+// NoValue reports whether v stands for nothing at all.
+func NoValue(v any) bool {
+	o, ok := v.(*tree.Object)
+	return ok && o != nil && definition.Intrinsic(o) && o.Text("Ref") == "AWS::NoValue"
+}
+
+func (t *Template) value(v any, depth int) (any, bool) {
 	o, is := v.(*tree.Object)
 	if !is || o == nil || !definition.Intrinsic(o) {
 		return v, true
@@ -26,7 +60,17 @@ func (t *template) value(v any, depth int) (any, bool) {
 	switch o.Keys()[0] {
 	case "Ref":
 		name, _ := arg.(string)
-		return t.ref(name, depth)
+		return t.ref(name)
+	case "Fn::If":
+		branch := t.chosen(v, depth)
+		if branch == v || NoValue(branch) {
+			return nil, false
+		}
+		return t.value(branch, depth+1)
+	case "Fn::Select":
+		return t.selected(arg, depth)
+	case "Fn::Split":
+		return t.split(arg, depth)
 	case "Fn::GetAtt":
 		return t.attribute(arg, depth)
 	case "Fn::Sub":
@@ -35,7 +79,7 @@ func (t *template) value(v any, depth int) (any, bool) {
 		return t.join(arg, depth)
 	case "Fn::FindInMap":
 		list, _ := arg.([]any)
-		var at any = t.root.Object("Mappings")
+		var at any = t.Root.Object("Mappings")
 		for _, e := range list {
 			key, ok := t.value(e, depth+1)
 			m, _ := at.(*tree.Object)
@@ -50,24 +94,25 @@ func (t *template) value(v any, depth int) (any, bool) {
 	return nil, false
 }
 
-func (t *template) ref(name string, depth int) (any, bool) {
-	if s, ok := t.options.Parameters[name]; ok {
-		return s, true
+func (t *Template) ref(name string) (any, bool) {
+	p := t.Root.Object("Parameters").Object(name)
+	if s, ok := t.Parameters[name]; ok {
+		return typed(p.Text("Type"), s), true
 	}
-	if p := t.root.Object("Parameters").Object(name); p != nil {
+	if p != nil {
 		d := p.Get("Default")
 		if d == nil || strings.HasPrefix(p.Text("Type"), "AWS::SSM::") {
 			return nil, false
 		}
-		t.used[name] = true
-		return d, true
+		t.Defaulted[name] = true
+		return typed(p.Text("Type"), d), true
 	}
 	return nil, false
 }
 
 // attribute knows the name behind the ARN of a namespace of this template: ECS
 // takes both.
-func (t *template) attribute(arg any, depth int) (any, bool) {
+func (t *Template) attribute(arg any, depth int) (any, bool) {
 	var name string
 	switch arg := arg.(type) {
 	case string:
@@ -77,14 +122,14 @@ func (t *template) attribute(arg any, depth int) (any, bool) {
 			name, _ = arg[0].(string)
 		}
 	}
-	res := t.root.Object("Resources").Object(name)
+	res := t.Root.Object("Resources").Object(name)
 	if typ := res.Text("Type"); strings.HasPrefix(typ, "AWS::ServiceDiscovery::") && strings.HasSuffix(typ, "Namespace") {
 		return t.value(res.Object("Properties").Get("Name"), depth+1)
 	}
 	return nil, false
 }
 
-func (t *template) sub(arg any, depth int) (any, bool) {
+func (t *Template) sub(arg any, depth int) (any, bool) {
 	text, _ := arg.(string)
 	var own *tree.Object
 	if list, ok := arg.([]any); ok && len(list) == 2 {
@@ -115,7 +160,7 @@ func (t *template) sub(arg any, depth int) (any, bool) {
 		case strings.Contains(name, "."):
 			v, ok = t.attribute(name, depth)
 		default:
-			v, ok = t.ref(name, depth)
+			v, ok = t.ref(name)
 		}
 		s, isText := asText(v)
 		if !ok || !isText {
@@ -125,13 +170,17 @@ func (t *template) sub(arg any, depth int) (any, bool) {
 	}
 }
 
-func (t *template) join(arg any, depth int) (any, bool) {
+func (t *Template) join(arg any, depth int) (any, bool) {
 	list, _ := arg.([]any)
 	if len(list) != 2 {
 		return nil, false
 	}
 	between, _ := list[0].(string)
-	parts, _ := list[1].([]any)
+	made, _ := t.value(list[1], depth+1)
+	parts, isList := made.([]any)
+	if !isList {
+		return nil, false
+	}
 	var all []string
 	for _, p := range parts {
 		v, ok := t.value(p, depth+1)
@@ -156,8 +205,8 @@ func asText(v any) (string, bool) {
 	return "", false
 }
 
-// logical is the resource that a value refers to.
-func logical(v any) string {
+// Logical is the resource that a value refers to; empty if it refers to none.
+func Logical(v any) string {
 	o, _ := v.(*tree.Object)
 	switch arg := o.Get("Fn::GetAtt").(type) {
 	case string:
@@ -170,37 +219,4 @@ func logical(v any) string {
 		}
 	}
 	return o.Text("Ref")
-}
-
-// numeric and boolean are the members that a template may write as texts.
-var (
-	numeric = map[string]bool{
-		"containerPort": true, "hostPort": true, "ingressPortOverride": true, "port": true, "idleTimeoutSeconds": true,
-		"perRequestTimeoutSeconds": true, "desiredCount": true, "memoryReservation": true, "stopTimeout": true, "startTimeout": true,
-		"interval": true, "timeout": true, "retries": true, "startPeriod": true, "bakeTimeInMinutes": true,
-		"canaryPercent": true, "canaryBakeTimeInMinutes": true, "stepPercent": true, "stepBakeTimeInMinutes": true,
-	}
-	boolean = map[string]bool{"enabled": true, "essential": true, "readonlyRootFilesystem": true, "privileged": true}
-)
-
-// numbers turns such texts into what ECS has.
-func numbers(v any) {
-	switch v := v.(type) {
-	case *tree.Object:
-		for _, key := range v.Keys() {
-			s, isText := v.Get(key).(string)
-			switch {
-			case isText && numeric[key] && decimal.MatchString(s):
-				v.Set(key, json.Number(s))
-			case isText && boolean[key] && (s == "true" || s == "false"):
-				v.Set(key, s == "true")
-			default:
-				numbers(v.Get(key))
-			}
-		}
-	case []any:
-		for _, e := range v {
-			numbers(e)
-		}
-	}
 }
