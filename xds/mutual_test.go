@@ -256,6 +256,9 @@ func TestAuthorizationByWorkloadMethodAndPath(t *testing.T) {
 		t.Errorf("%d %q", code, body)
 	}
 	logged(t, e, `"authorization":"denied"`, `"caller":"spiffe://mesh.test/workload/prod/web"`, `"service":"api.prod"`, `"path":"/v2/not"`, "rbac_access_denied_matched_policy[none]")
+	// What a caller says of itself is not what the log goes by.
+	send(t, "GET", s.Aliases[0], "/v2/hidden", "x-forwarded-for", "192.0.2.6", "x-envoy-original-path", "/v1/mine", "x-forwarded-client-cert", "URI="+spiffe("ops/admin"))
+	logged(t, e, `"authorization":"denied"`, `"caller":"spiffe://mesh.test/workload/prod/web"`, `"path":"/v2/hidden"`, `"address":"127.0.0.1"`)
 	if strings.Contains(e.Log(1000), "/v1/mine") {
 		t.Error("what is allowed is logged")
 	}

@@ -23,7 +23,7 @@ func Log(p Port, l7 bool) *accesslogv3.AccessLog {
 	fields := map[string]string{"authorization": what, "details": "%CONNECTION_TERMINATION_DETAILS%"}
 	if l7 {
 		filter = httpFilter
-		fields["method"], fields["path"], fields["request_id"] = "%REQ(:METHOD)%", "%PATH(NQ:ORIG_OR_PATH)%", "%REQ(X-REQUEST-ID)%"
+		fields["method"], fields["path"], fields["request_id"] = "%REQ(:METHOD)%", "%PATH(NQ:PATH)%", "%REQ(X-REQUEST-ID)%"
 		fields["details"] = "%RESPONSE_CODE_DETAILS%"
 	}
 	return p.line(fields, &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_MetadataFilter{MetadataFilter: &accesslogv3.MetadataFilter{
@@ -55,7 +55,7 @@ func Refusals(p Port) *accesslogv3.AccessLog {
 func (p Port) line(fields map[string]string, filter *accesslogv3.AccessLogFilter) *accesslogv3.AccessLog {
 	values := map[string]*structpb.Value{}
 	for k, v := range map[string]string{
-		"time": "%START_TIME%", "service": p.Service.String(), "caller": "%DOWNSTREAM_PEER_URI_SAN%", "address": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+		"time": "%START_TIME%", "service": p.Service.String(), "caller": "%DOWNSTREAM_PEER_URI_SAN%", "address": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
 		"why": "no rule of its authorization allows it",
 	} {
 		values[k] = structpb.NewStringValue(v)
