@@ -71,8 +71,14 @@ func TestRoutesOfAPolicy(t *testing.T) {
 	var ports []bootstrap.Port
 	var services []*mesh.Service
 	calls := map[string]*atomic.Int64{}
+	var host atomic.Value // of the last copy
 	for _, name := range []string{"api", "v2", "shadow"} {
-		app, n := counting(t, saying(name))
+		app, n := counting(t, func(w http.ResponseWriter, r *http.Request) {
+			if name == "shadow" {
+				host.Store(r.Host)
+			}
+			saying(name)(w, r)
+		})
 		calls[name] = n
 		ports = append(ports, offer(t, name, mesh.HTTP, app, ""))
 		services = append(services, offered(mesh.HTTP, freeAlias(t, name), ports[len(ports)-1]))
@@ -82,6 +88,8 @@ func TestRoutesOfAPolicy(t *testing.T) {
 		{"match": {"path": "/only"}, "to": [{"service": "v2", "weight": 1}], "rewrite": {"prefix": "/new", "host": "other.example"}},
 		{"match": {"prefix": "/share"}, "to": [{"service": "v2", "weight": 20}, {"weight": 80}]},
 		{"match": {"headers": {"x-beta": "yes"}, "methods": ["GET"]}, "to": [{"service": "v2", "weight": 1}]},
+		{"match": {"prefix": "/cut"}, "rewrite": {"prefix": "/"}}, {"match": {"prefix": "/under/"}, "rewrite": {"prefix": "/v1"}},
+		{"match": {"prefix": "/moved"}, "rewrite": {"prefix": "/v2/"}}, {"match": {"headers": {"x-beta": "base"}}, "rewrite": {"prefix": "/base"}},
 		{"match": {"prefix": "/mirrored"}, "mirror": {"service": "shadow", "percent": 100}}]}`)
 	c.store.SetServices("prod", services)
 	c.task(t, "prod/backend/1", "", ports...)
@@ -94,6 +102,13 @@ func TestRoutesOfAPolicy(t *testing.T) {
 		{"GET", "/x", "yes", "v2 api.prod/x"},
 		{"POST", "/x", "yes", "api api.prod/x"},
 		{"GET", "/x", "no", "api api.prod/x"},
+		{"GET", "/cut", "", "api api.prod/"},
+		{"GET", "/cut/x/cut/y?cut=/cut/z", "", "api api.prod/x/cut/y"},
+		{"GET", "/cutter", "", "api api.prod/cutter"},
+		{"GET", "/under/x", "", "api api.prod/v1/x"},
+		{"GET", "/moved", "", "api api.prod/v2"},
+		{"GET", "/moved/x", "", "api api.prod/v2/x"},
+		{"GET", "/x", "base", "api api.prod/base/x"},
 		{"GET", "/mirrored", "", "api api.prod/mirrored"},
 	} {
 		if _, got := send(t, want.method, api, want.path, "x-beta", want.beta); got != want.body {
@@ -103,6 +118,9 @@ func TestRoutesOfAPolicy(t *testing.T) {
 	eventually(t, func() error {
 		if n := calls["shadow"].Load(); n != 1 {
 			return fmt.Errorf("the mirror has seen %d requests", n)
+		}
+		if got := host.Load(); got != "api.prod" {
+			return fmt.Errorf("the mirror was asked for the host %v", got)
 		}
 		return nil
 	})

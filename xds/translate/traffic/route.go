@@ -66,15 +66,36 @@ func (c Call) action(p policy.Policy, r policy.Route) *routev3.RouteAction {
 		a.RequestMirrorPolicies = []*routev3.RouteAction_RequestMirrorPolicy{{
 			Cluster:         c.Of(m.Service),
 			RuntimeFraction: &corev3.RuntimeFractionalPercent{DefaultValue: &typev3.FractionalPercent{Numerator: m.Percent}},
+			// A copy has the host of what it is a copy of, not one with -shadow.
+			DisableShadowHostSuffixAppend: true,
 		}}
 	}
 	if w := r.Rewrite; w != nil {
-		a.PrefixRewrite = w.Prefix
+		rewrite(a, r.Match, w.Prefix)
 		if w.Host != "" {
 			a.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: w.Host}
 		}
 	}
 	return a
+}
+
+// rewrite puts prefix in the place of what m has matched, by whole segments: one
+// slash stands between it and what follows. Envoy itself would make //x of
+// /api/x with / for /api, and /v1x with /v1 for /api/ (measured).
+func rewrite(a *routev3.RouteAction, m policy.Match, prefix string) {
+	bare := strings.TrimSuffix(prefix, "/")
+	switch {
+	case prefix == "" || m.Path != "":
+		a.PrefixRewrite = prefix
+	case m.Prefix == "" || strings.HasSuffix(m.Prefix, "/"):
+		a.PrefixRewrite = bare + "/"
+	case bare != "":
+		a.PrefixRewrite = bare
+	default: // what is in its place is nothing, which Envoy takes for no rewrite
+		a.RegexRewrite = &matcherv3.RegexMatchAndSubstitute{
+			Pattern: &matcherv3.RegexMatcher{Regex: "^" + regexp.QuoteMeta(m.Prefix) + "/?"}, Substitution: "/",
+		}
+	}
 }
 
 // aim sends what a takes to the targets, or to the service itself.
