@@ -366,3 +366,27 @@ func TestWords(t *testing.T) {
 		}
 	}
 }
+
+// What no request can meet is said to whoever writes it; a policy that is
+// stored so is read all the same.
+func TestVain(t *testing.T) {
+	for text, want := range map[string]string{
+		asked(`{"rules":[{"from":["*"],"paths":["/a/*"]}]}`):               `authorization.rules[0].paths[0]: "/a/*" would be compared as it stands`,
+		asked(`{"rules":[{"from":["*"],"prefixes":["/","/a/*"]}]}`):        `authorization.rules[0].prefixes[1]: "/a/*" would be compared as it stands`,
+		`{"routes":[{"match":{"path":"/a*"}}]}`:                            `routes[0].match.path: "/a*" would be compared as it stands`,
+		`{"routes":[{"match":{"prefix":"/a/{id}/b"}}]}`:                    `routes[0].match.prefix: "/a/{id}/b" would be compared as it stands`,
+		`{"routes":[{"match":{"headers":{"X-A":"1","b":"*","x-a":"2"}}}]}`: `routes[0].match.headers: "x-a" is there twice`,
+	} {
+		p, err := Decode([]byte(text))
+		if err != nil {
+			t.Errorf("%s is not read: %v", text, err)
+			continue
+		}
+		if got := p.Vain(); len(got) != 1 || !strings.HasPrefix(got[0].Path+": "+got[0].Text, want) {
+			t.Errorf("%s\n got %q\nwant %q", text, got, want)
+		}
+	}
+	if got := read(t, asked(`{"rules":[{"from":["*"],"paths":["/","/a*b","/%C3%BC","/a%20b"],"prefixes":["/a/","/.a"]}]}`)).Vain(); got != nil {
+		t.Errorf("%q", got)
+	}
+}
