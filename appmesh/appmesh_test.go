@@ -1,11 +1,13 @@
 package appmesh
 
 import (
+	"encoding/binary"
 	"flag"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf16"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
@@ -113,4 +115,28 @@ func FuzzImport(f *testing.F) {
 			t.Fatalf("%d of %d notes have a kind", n, len(r.Notes))
 		}
 	})
+}
+
+// Shells of Windows write a byte order mark, and some of them UTF-16.
+func TestByteOrderMarks(t *testing.T) {
+	const text = `{"virtualNode": {"meshName": "m", "virtualNodeName": "nödé", "spec": {"listeners": [{"portMapping": {"port": 80, "protocol": "http"}}]}}}`
+	for name, in := range map[string][]byte{
+		"UTF-8":                  []byte("\ufeff" + text),
+		"UTF-16, little endian":  utf16Of(binary.LittleEndian, "\ufeff"+text+"\r\n"),
+		"UTF-16, big endian":     utf16Of(binary.BigEndian, "\ufeff"+text),
+		"none":                   []byte(text),
+		"a byte too many at end": append(utf16Of(binary.LittleEndian, "\ufeff"+text), 0),
+	} {
+		r, err := Import(Options{}, model.File{Name: "f", Text: in})
+		if err != nil || len(r.Declarations) != 1 || r.Declarations[0].Of != "virtualNode/nödé" {
+			t.Errorf("%s: %+v, %v", name, r, err)
+		}
+	}
+}
+
+func utf16Of(order binary.AppendByteOrder, s string) (out []byte) {
+	for _, u := range utf16.Encode([]rune(s)) {
+		out = order.AppendUint16(out, u)
+	}
+	return out
 }

@@ -178,6 +178,9 @@ func (c *converter) discovery(n *node) {
 			}
 			do += fmt.Sprintf("; or, if it is no task of yours, throw it away and add to `external` of the control plane's file: {name: %s, namespace: %s, addresses: [%s]%s}", p.name, c.namespace, address, alias)
 		}
+		if a.IPPreference != "" {
+			c.note(Lost, n.Of, at+".dns.ipPreference", "a task is called at the address from which its sidecar connects; outside, IPv4 is preferred", "")
+		}
 		c.note(Differs, n.Of, at+".dns.hostname", "it was found by DNS; here a task registers through its sidecar", do)
 	}
 }

@@ -11,7 +11,7 @@ import (
 // gateway writes the declaration of whatever takes the place of a virtual
 // gateway: a task that only calls. What came in through the gateway is listed.
 func (c *converter) gateway(g *model.Resource[model.GatewaySpec]) {
-	c.note(Lost, g.Of, "spec.listeners", fmt.Sprintf("nothing here takes calls from outside the mesh: it had %d", len(g.Spec.Listeners)),
+	c.note(Lost, g.Of, "spec.listeners", "nothing here takes calls from outside the mesh: it had "+entrances(g.Spec.Listeners),
 		"run a proxy, or aim a load balancer at one, as a task with this declaration: it calls services by their names")
 	if g.Spec.BackendDefaults != nil {
 		c.clientPolicy(g.Of, "spec.backendDefaults.clientPolicy.tls", g.Spec.BackendDefaults.ClientPolicy)
@@ -28,6 +28,33 @@ func (c *converter) gateway(g *model.Resource[model.GatewaySpec]) {
 	slices.Sort(calls)
 	d := &document{ServiceConnect: serviceConnect{Enabled: true, Namespace: c.namespace, Dependencies: slices.Compact(calls)}}
 	c.out = append(c.out, Declaration{Name: free(c.workloads, label(g.Name)), Of: g.Of, Text: d.encode()})
+}
+
+// entrances are where calls came in, and what was said of each.
+func entrances(all []model.Listener) string {
+	var out []string
+	for _, l := range all {
+		says := fmt.Sprintf("%s at %d", l.PortMapping.Protocol, l.PortMapping.Port)
+		if t := l.TLS; t != nil {
+			says += " with TLS " + t.Mode
+			if t.Validation != nil {
+				says += ", for callers with a certificate,"
+			}
+		}
+		for _, x := range []struct {
+			name  string
+			there bool
+		}{{"a health check", l.HealthCheck != nil}, {"a connection pool", l.ConnectionPool != nil}, {"timeouts", l.Timeout != nil}, {"outlier detection", l.OutlierDetection != nil}} {
+			if x.there {
+				says += " with " + x.name
+			}
+		}
+		out = append(out, says)
+	}
+	if out == nil {
+		return "none"
+	}
+	return strings.Join(out, "; ")
 }
 
 // gatewayRoute says what the proxy in the gateway's place has to do, and
@@ -55,7 +82,8 @@ func (c *converter) gatewayRoute(r *model.Resource[model.RouteSpec]) string {
 			to = p.alias.DNSName
 		}
 	}
-	rewrite := ", with / in the place of the prefix"
+	const whole = ", with / in the place of the prefix"
+	rewrite := whole
 	if w := x.Action.Rewrite; w != nil {
 		switch {
 		case w.Path != nil && w.Path.Exact != "":
@@ -66,7 +94,20 @@ func (c *converter) gatewayRoute(r *model.Resource[model.RouteSpec]) string {
 			rewrite = ", as they are"
 		}
 	}
-	c.note(Lost, r.Of, at, "requests "+words(x.Match)+" went to "+name, fmt.Sprintf("let the proxy send them to http://%s:%d%s", to, port, rewrite))
+	if w := x.Action.Rewrite; w != nil && w.Hostname != nil && w.Hostname.DefaultTargetHostname == "DISABLED" {
+		rewrite += ", with the host that they have"
+	}
+	if x.Match != nil && x.Match.ServiceName != "" { // of gRPC, where nothing is in the place of anything
+		rewrite = strings.TrimPrefix(rewrite, whole)
+	}
+	first := ""
+	if r.Spec.Priority != nil {
+		first = fmt.Sprintf(" (priority %d: the lowest is first)", *r.Spec.Priority)
+	}
+	if n := x.Action.Target.Port; n != 0 && n != port {
+		c.note(Lost, r.Of, at+".action.target.port", fmt.Sprintf("%s is called at %d, not at %d", name, port, n), "a listener with another port is a service of its own here")
+	}
+	c.note(Lost, r.Of, at, "requests "+words(x.Match)+" went to "+name+first, fmt.Sprintf("let the proxy send them to http://%s:%d%s", to, port, rewrite))
 	return p.name
 }
 
@@ -95,13 +136,38 @@ func words(m *model.Match) string {
 		}
 	}
 	for _, h := range slices.Concat(m.Headers, m.Metadata) {
-		add("with the header", h.Name)
+		add("with the header", condition(h))
 	}
 	for _, q := range m.QueryParameters {
-		add("with the query parameter", q.Name)
+		add("with the query parameter", condition(q))
+	}
+	if m.Port != 0 {
+		out = append(out, fmt.Sprintf("at port %d", m.Port))
 	}
 	if len(out) == 0 {
 		return "of any kind"
 	}
 	return strings.Join(out, ", ")
+}
+
+// condition is one in words: "x-beta = yes".
+func condition(h model.Condition) string {
+	says := h.Name
+	if m := h.Match; m != nil {
+		for _, x := range []struct {
+			word string
+			text *string
+		}{{" = ", m.Exact}, {" beginning with ", m.Prefix}, {" ending in ", m.Suffix}, {" matching ", m.Regex}} {
+			if x.text != nil {
+				says += x.word + *x.text
+			}
+		}
+		if m.Range != nil {
+			says += fmt.Sprintf(" from %d to below %d", m.Range.Start, m.Range.End)
+		}
+	}
+	if h.Invert {
+		return "not " + says
+	}
+	return says
 }

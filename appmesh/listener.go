@@ -32,6 +32,7 @@ func (c *converter) listener(n *node, p *port, s *service, pol *policy.Policy) {
 		c.note(Differs, n.Of, p.path+".portMapping.protocol", quoted(l.PortMapping.Protocol)+" is not a protocol here: tcp is taken", "")
 	}
 	l7 := appProtocol(p) != ""
+	c.others(n, p)
 	if t := timeoutFor(l.Timeout, protocolOf(l)); t != nil {
 		s.Timeout = c.times(n.Of, p.path+".timeout."+protocolOf(l), t, l7)
 		if l7 {
@@ -59,12 +60,35 @@ func (c *converter) listener(n *node, p *port, s *service, pol *policy.Policy) {
 	c.check(n, p, pol)
 }
 
+// others are what a listener says of protocols that it does not speak.
+func (c *converter) others(n *node, p *port) {
+	l, own := p.listener, protocolOf(p.listener)
+	for _, protocol := range []string{"http", "http2", "grpc", "tcp"} {
+		if protocol == own {
+			continue
+		}
+		if timeoutFor(l.Timeout, protocol) != nil {
+			c.note(Lost, n.Of, p.path+".timeout."+protocol, "the listener speaks "+own, "")
+		}
+		if poolFor(l.ConnectionPool, protocol) != nil {
+			c.note(Lost, n.Of, p.path+".connectionPool."+protocol, "the listener speaks "+own, "")
+		}
+	}
+}
+
 // timeoutFor is what is said of a protocol.
 func timeoutFor(t *model.Timeouts, protocol string) *model.Timeout {
 	if t == nil {
 		return nil
 	}
 	return map[string]*model.Timeout{"http": t.HTTP, "http2": t.HTTP2, "grpc": t.GRPC, "tcp": t.TCP}[protocol]
+}
+
+func poolFor(all *model.Pools, protocol string) *model.Pool {
+	if all == nil {
+		return nil
+	}
+	return map[string]*model.Pool{"http": all.HTTP, "http2": all.HTTP2, "grpc": all.GRPC, "tcp": all.TCP}[protocol]
 }
 
 // times are in whole seconds in ECS's block.
@@ -132,12 +156,8 @@ func (c *converter) number(of, path string, n, least, most int64) *uint32 {
 // pool takes over a connection pool: it bounds each caller's Envoy instead of
 // the service's own.
 func (c *converter) pool(n *node, p *port, pol *policy.Policy) {
-	if p.listener.ConnectionPool == nil {
-		return
-	}
-	all := p.listener.ConnectionPool
 	name := protocolOf(p.listener)
-	x := map[string]*model.Pool{"http": all.HTTP, "http2": all.HTTP2, "grpc": all.GRPC, "tcp": all.TCP}[name]
+	x := poolFor(p.listener.ConnectionPool, name)
 	if x == nil {
 		return
 	}
@@ -200,4 +220,7 @@ func (c *converter) check(n *node, p *port, pol *policy.Policy) {
 	pol.HealthCheck = out
 }
 
-func policyRefuses(p *policy.Policy) bool { return len(p.Problems()) > 0 }
+func policyRefuses(p *policy.Policy) bool { return len(wrongIn(p)) > 0 }
+
+// wrongIn is what a declaration may not say.
+func wrongIn(p *policy.Policy) []policy.Problem { return append(p.Problems(), p.Vain()...) }

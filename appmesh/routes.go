@@ -126,8 +126,8 @@ func (c *converter) route(r *model.Resource[model.RouteSpec], at string, x *mode
 			PerRequest: c.duration(r.Of, at+".timeout.perRequest", t.PerRequest, 0, 24*time.Hour),
 		}
 	}
-	if policyRefuses(&policy.Policy{Routes: []policy.Route{out}}) {
-		c.note(Lost, r.Of, at, "it is left out: "+(&policy.Policy{Routes: []policy.Route{out}}).Problems()[0].Text, "write it by hand into the policy's routes")
+	if wrong := wrongIn(&policy.Policy{Routes: []policy.Route{out}}); wrong != nil {
+		c.note(Lost, r.Of, at, "it is left out: "+wrong[0].Text, "write it by hand into the policy's routes")
 		return policy.Route{}, false
 	}
 	return out, true
@@ -203,6 +203,8 @@ func (c *converter) match(of, at string, m *model.Match) (policy.Match, bool) {
 	switch {
 	case m.ServiceName != "" && m.MethodName != "":
 		out.Path = "/" + m.ServiceName + "/" + m.MethodName
+	case m.MethodName != "":
+		lost("methodName", "it is of no serviceName")
 	case m.ServiceName != "":
 		out.Prefix = "/" + m.ServiceName + "/"
 	case m.Path != nil && m.Path.Regex != "":
@@ -242,7 +244,11 @@ func (c *converter) match(of, at string, m *model.Match) (policy.Match, bool) {
 			if out.Headers == nil {
 				out.Headers = map[string]string{}
 			}
-			out.Headers[strings.ToLower(h.Name)] = value
+			name := strings.ToLower(h.Name)
+			if _, twice := out.Headers[name]; twice {
+				lost(fmt.Sprintf("%s[%d]", list.name, i), "a header has one condition")
+			}
+			out.Headers[name] = value
 		}
 	}
 	return out, ok

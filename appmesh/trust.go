@@ -106,6 +106,9 @@ func (c *converter) tls(n *node, p *port) *issuer {
 		return nil
 	}
 	at := p.path + ".tls"
+	if t.Mode != "PERMISSIVE" && t.Mode != "STRICT" {
+		c.note(Differs, n.Of, at+".mode", quoted(t.Mode)+" is not a mode: STRICT is taken", "")
+	}
 	if t.Mode == "PERMISSIVE" {
 		c.note(Differs, n.Of, at+".mode", "callers with a sidecar use TLS only; whoever has none is refused at the ingress, and reaches the application's own port as before", "")
 	}

@@ -263,7 +263,11 @@ func (d *drawn) try() {
 				chain, key := d.ca.Issue(t, s.Name.String())
 				c.store.SetLeaf(&mesh.Leaf{Service: s.Name, Issuer: s.TLS.Issuer, Serial: "1", ChainPEM: chain, KeyPEM: key})
 			}
-			meta.Ports = append(meta.Ports, d.offer(p, 20000+len(meta.Ports)))
+			listener := 20000 + len(meta.Ports)
+			if listener == int(p.ContainerPort) { // the application has it
+				listener += 10000
+			}
+			meta.Ports = append(meta.Ports, d.offer(p, listener))
 		}
 	}
 	names := map[string]bool{}

@@ -8,6 +8,7 @@ package model
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unicode/utf16"
 )
 
 // The kinds of resources, in the words of App Mesh's API.
@@ -78,6 +80,7 @@ func Read(files []File) (*Mesh, []error) {
 		Routes: map[string]*Resource[RouteSpec]{}, Gateways: map[string]*Resource[GatewaySpec]{}, GatewayRoutes: map[string]*Resource[RouteSpec]{},
 	}}
 	for _, f := range files {
+		f.Text = utf8Of(f.Text)
 		dec := json.NewDecoder(bytes.NewReader(f.Text))
 		dec.UseNumber()
 		n := 0
@@ -101,6 +104,25 @@ func Read(files []File) (*Mesh, []error) {
 		r.errs = append(r.errs, errors.New("there is no resource of App Mesh; allowed: what `aws appmesh describe-mesh`, describe-virtual-node, describe-virtual-service, describe-virtual-router, describe-route, describe-virtual-gateway and describe-gateway-route print"))
 	}
 	return r.m, r.errs
+}
+
+// utf8Of is a text without its byte order mark. Shells of Windows write one, and
+// some of them UTF-16.
+func utf8Of(text []byte) []byte {
+	order := binary.ByteOrder(binary.LittleEndian)
+	switch {
+	case bytes.HasPrefix(text, []byte("\xef\xbb\xbf")):
+		return text[3:]
+	case bytes.HasPrefix(text, []byte("\xfe\xff")):
+		order = binary.BigEndian
+	case !bytes.HasPrefix(text, []byte("\xff\xfe")):
+		return text
+	}
+	units := make([]uint16, 0, len(text)/2)
+	for rest := text[2:]; len(rest) > 1; rest = rest[2:] {
+		units = append(units, order.Uint16(rest))
+	}
+	return []byte(string(utf16.Decode(units)))
 }
 
 func (r *reader) bad(file, format string, args ...any) {
