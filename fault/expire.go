@@ -21,7 +21,7 @@ func (i *Injector) expire(ctx context.Context, s *mesh.Service, w Wanted) (made,
 	}
 	undo, ok := i.Store.OverrideLeaf(leaf)
 	if !ok {
-		return made{}, fmt.Errorf("%s has no certificate yet, or is to expire already: one at a time", w.Service)
+		return made{}, busy(w.Service + " has no certificate yet, or is to expire already: one at a time")
 	}
 	i.expiring.Store(s.Name, leaf)
 	return made{

@@ -141,6 +141,10 @@ func (i *Injector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	made, err := i.begin(r.Context(), want)
+	if errors.As(err, new(busy)) {
+		refuse(w, http.StatusConflict, err.Error())
+		return
+	}
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err.Error())
 		return
@@ -196,11 +200,16 @@ type made struct {
 	expires time.Time // when its certificate ends, of [Expire]
 }
 
+// busy is an error of a fault that can be made later.
+type busy string
+
+func (b busy) Error() string { return string(b) }
+
 func (i *Injector) begin(ctx context.Context, w Wanted) (made, error) {
 	switch w.Kind {
 	case Throttle:
 		if !i.throttled.CompareAndSwap(0, w.Percent) {
-			return made{}, errors.New("the registry is throttled already")
+			return made{}, busy("the registry is throttled already")
 		}
 		return made{text: fmt.Sprintf("the registry refuses %d %% of its calls", w.Percent), undo: func() { i.throttled.Store(0) }}, nil
 	case Restart:
@@ -219,7 +228,7 @@ func (i *Injector) begin(ctx context.Context, w Wanted) (made, error) {
 	}
 	undo, ok := i.Store.Override(s.Name, show)
 	if !ok {
-		return made{}, fmt.Errorf("%s has a fault already: one at a time", w.Service)
+		return made{}, busy(w.Service + " has a fault already: one at a time")
 	}
 	return made{text: text, undo: undo}, nil
 }

@@ -45,6 +45,21 @@ type Denied struct{ Address, Text string }
 
 func (e *Denied) Error() string { return e.Address + ": " + e.Text }
 
+// Declined is an error of one that answers, and does not do what it is asked.
+// Status is that of HTTP, Text its reason.
+type Declined struct {
+	Status int
+	Text   string
+}
+
+func (e *Declined) Error() string { return e.Text }
+
+// ForNow reports whether the same may be done later: what is wrong is not the
+// request.
+func (e *Declined) ForNow() bool {
+	return e.Status != http.StatusBadRequest && e.Status != http.StatusNotFound
+}
+
 // New makes a client of the control plane at address, which is http://HOST:PORT,
 // https://HOST:PORT or unix:PATH (unix:///PATH is the same). An empty token is not sent.
 func New(address, token string) (*Client, error) {
@@ -183,5 +198,5 @@ func (c *Client) refused(resp *http.Response, body []byte) error {
 	if resp.StatusCode == http.StatusUnauthorized {
 		return &Denied{c.address, e.Error}
 	}
-	return errors.New(e.Error)
+	return &Declined{resp.StatusCode, e.Error}
 }

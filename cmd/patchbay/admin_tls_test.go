@@ -173,8 +173,8 @@ func (p *plane) adminCommands(t *testing.T, operators *testca.CA, base, dir stri
 		{[]string{"--tls-ca", ca, "--tls-cert", cert, "--tls-key", key}, 0, "control plane"},
 		{[]string{"--tls-ca", ca}, exitFailed, "or a client certificate with --tls-cert"},
 		{nil, exitFailed, "name the CA of its certificate (admin.tls.certFile) with --tls-ca"},
-		{[]string{"--tls-ca", ca, "--tls-cert", cert}, exitFailed, "go together; allowed: both or none"},
-		{[]string{"--tls-ca", key}, exitFailed, "holds no certificate"},
+		{[]string{"--tls-ca", ca, "--tls-cert", cert}, exitUsage, "go together; allowed: both or none"},
+		{[]string{"--tls-ca", key}, exitUsage, "holds no certificate"},
 	} {
 		out, exit := execute(t, append([]string{"status", "--admin", base}, c.args...)...)
 		if exit != c.want || !strings.Contains(out, c.text) {

@@ -91,7 +91,7 @@ func TestDeployments(t *testing.T) {
 	p.prints(exitDone, `demo/frontend/f1 has what it should have`, "diff", "f1")
 	p.prints(exitDone, `blue 50 %, green 50 %`, "status")
 	p.rollsBack(front, alias, &broken)
-	p.prints(exitFailed, `to: "gren" has no endpoint; backend\.demo has: blue \(1 endpoint\), green \(1 endpoint\)`, "shift", "backend.demo", "--to", "gren")
+	p.prints(exitUsage, `to: "gren" has no endpoint; backend\.demo has: blue \(1 endpoint\), green \(1 endpoint\)`, "shift", "backend.demo", "--to", "gren")
 	p.prints(exitUsage, `allowed: --to with what moves, or one of --status, --abort, --end`, "shift", "backend.demo", "--weight", "3")
 	p.needsToken()
 }
@@ -125,7 +125,7 @@ func TestDeclaredStrategy(t *testing.T) {
 	g.do(shows)
 	front.answers("orders.demo", alias, "green")
 	front.answers("orders.demo", alias, "blue")
-	p.prints(exitFailed, `to: the newest revision, green, has its calls already`, "shift", "orders.demo")
+	p.prints(exitUsage, `to: the newest revision, green, has its calls already`, "shift", "orders.demo")
 }
 
 // halves gives both revisions as many calls.

@@ -42,7 +42,7 @@ func TestExplainAndBundle(t *testing.T) {
 	bundle := filepath.Join(t.TempDir(), "report.tar.gz")
 	p.prints(exitDone, "written: .*report", "doctor", "--bundle", bundle)
 	p.prints(exitDone, "nothing is wrong", "doctor", "--from", bundle)
-	p.prints(exitFailed, "is no .tar.gz", "doctor", "--from", os.Args[0])
+	p.prints(exitUsage, "is no .tar.gz", "doctor", "--from", os.Args[0])
 	p.prints(exitDone, "# PB1401: an application does not listen", "doctor", "--code", "pb1401")
 	p.prints(exitUsage, `no code "PB9"`, "doctor", "--code", "PB9")
 

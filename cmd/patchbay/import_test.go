@@ -86,7 +86,7 @@ func TestImportRefuses(t *testing.T) {
 		{[]string{"nowhere"}, exitUsage, "nowhere"},
 		{[]string{"good", "-o", "good/"}, exitUsage, "holds what is read"},
 		{[]string{"good", "--strict", "-o", "out"}, exitProblems, "1 lost, with --strict"},
-		{nil, exitUsage, "at least 1 arg"},
+		{nil, exitUsage, "0 arguments; allowed: patchbay import appmesh DIR|FILE..."},
 	} {
 		code, out := command(t, append([]string{"import", "appmesh"}, c.args...)...)
 		if code != c.code || !strings.Contains(out, c.says) {

@@ -133,7 +133,7 @@ deploymentConfiguration:
 	for _, want := range []string{
 		`xds: "patchbay.internal"; allowed: HOST:PORT`, ":2: agents: is not a key here (did you mean agent?)", ":3: drainTime: ",
 		`:6: portMappings[0].appProtocol: "https"; allowed: http, http2, grpc`, ":8: policies.web.retries.max: 99; allowed: 0 to 10",
-		`:9: revision: invalid argument "a b" for "--revision" flag: "a b"; allowed: up to 64 of [0-9a-zA-Z_.-]`, `:11: deploymentConfiguration.strategy: "SLOW"; allowed: ROLLING, BLUE_GREEN, CANARY, LINEAR`,
+		`:9: revision: "a b"; allowed: up to 64 of [0-9a-zA-Z_.-]`, `:11: deploymentConfiguration.strategy: "SLOW"; allowed: ROLLING, BLUE_GREEN, CANARY, LINEAR`,
 	} {
 		if code != exitUsage || !strings.Contains(out, want) {
 			t.Errorf("%d, and not said: %s\n%s", code, want, out)

@@ -16,10 +16,9 @@ func command(t *testing.T, args ...string) (int, string) {
 	t.Helper()
 	var out bytes.Buffer
 	root := newRoot()
-	root.SetArgs(args)
 	root.SetOut(&out)
 	root.SetErr(&out)
-	code := exitCode(t.Context(), root, root.ExecuteContext(t.Context()))
+	code := perform(t.Context(), root, args)
 	return code, out.String()
 }
 
@@ -88,7 +87,7 @@ func TestInjectRefuses(t *testing.T) {
 	if _, err := os.Stat("absent.yml"); !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
 	}
-	if code, out := command(t, "inject", "compose", "absent.yml"); code != exitFailed || !strings.Contains(out, "absent.yml") {
+	if code, out := command(t, "inject", "compose", "absent.yml"); code != exitUsage || !strings.Contains(out, "absent.yml") {
 		t.Errorf("an absent file: %d %s", code, out)
 	}
 }

@@ -51,7 +51,7 @@ func (p *plane) on(t *testing.T) *plane {
 func (p *plane) xdsGet(back *member) {
 	p.prints(exitDone, `(?m)^cds +backend\.demo +\S+ +\S+ +\d+ +acknowledged$`, "xds", "get", "f1")
 	p.prints(exitDone, `(?s)cds +backend\.demo .*# cds backend\.demo, from backend\.demo\n.*sni: backend\.demo`, "xds", "get", "f1", "cds", "backend.demo")
-	p.prints(exitFailed, `is sent no cds called "nobody"`, "xds", "get", "f1", "cds", "nobody")
+	p.prints(exitUsage, `is sent no cds called "nobody"`, "xds", "get", "f1", "cds", "nobody")
 	p.prints(exitUsage, `type "cluster"; allowed: cds, eds`, "xds", "get", "f1", "cluster")
 	p.prints(exitUsage, `called "nobody"; connected: demo/backend/b1, demo/frontend/f1`, "xds", "get", "nobody")
 	out := p.prints(exitDone, "leaf/backend.demo", "xds", "get", "b1", "-o", "json")

@@ -20,10 +20,5 @@ func main() {
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root := newRoot()
-	root.SetArgs(args)
-	if err := misnamed(root, args); err != nil {
-		return exitCode(ctx, root, err)
-	}
-	return exitCode(ctx, root, root.ExecuteContext(ctx))
+	return perform(ctx, newRoot(), args)
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
+
+	"patchbay/cmd/patchbay/cli"
 )
 
 var update = flag.Bool("update", false, "write docs/reference/cli.md")
@@ -19,12 +21,9 @@ One program, a subcommand for each part. This page is what ` + "`--help`" + ` pr
 
 | exit code | means |
 |---|---|
-| 0 | done; also when Ctrl-C or SIGTERM ended a command that runs until then |
-| 1 | failed: the message says what was attempted and why it did not work |
-| 2 | the command line, the configuration or the declaration is wrong: every problem is listed, nothing was started |
-| 3 | not possible here: the machine lacks something (an Envoy, a privilege, a package), and the message says how to get it |
-| 4 | the command looked for problems and found some |
+`
 
+const pageOutput = `
 What a command prints for people or programs goes to standard output; logs and errors go to standard error. ` + "`--json`" + `, where there is one, prints one JSON document and nothing else.
 `
 
@@ -32,6 +31,10 @@ What a command prints for people or programs goes to standard output; logs and e
 func cliPage(root *cobra.Command) string {
 	var b strings.Builder
 	b.WriteString(pageHead)
+	for code, means := range cli.Codes {
+		fmt.Fprintf(&b, "| %d | %s |\n", code, strings.ReplaceAll(means, "\n", " "))
+	}
+	b.WriteString(pageOutput)
 	var add func(c *cobra.Command)
 	add = func(c *cobra.Command) {
 		if c.Name() == "help" || c.Name() == "completion" {

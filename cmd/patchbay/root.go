@@ -8,12 +8,10 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"patchbay/cmd/patchbay/cli"
 	"patchbay/cmd/patchbay/operate"
 	"patchbay/cmd/patchbay/tasks"
-	"patchbay/internal/suggest"
 )
 
 func newRoot() *cobra.Command {
@@ -35,44 +33,51 @@ sidecar current over incremental xDS.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return cli.Usage(c, meantFlag(c, err)) })
-	root.AddCommand(commands()...)
-	strict(root)
+	addCommands(root)
+	codes := "\nExit codes:\n"
+	for code, means := range cli.Codes {
+		codes += fmt.Sprintf("  %d  %s\n", code, strings.ReplaceAll(means, "\n", "\n     "))
+	}
+	root.SetUsageTemplate(root.UsageTemplate() + "{{if not .HasParent}}" + codes + "{{end}}")
+	cli.Strict(root)
 	return root
 }
 
-// meantFlag adds to the error about an unknown flag the one that was meant.
-func meantFlag(c *cobra.Command, err error) error {
-	name, unknown := strings.CutPrefix(err.Error(), "unknown flag: --")
-	if !unknown {
-		return err
-	}
-	var all []string
-	c.Flags().VisitAll(func(f *pflag.Flag) { all = append(all, f.Name) })
-	if near := suggest.Near(name, all); near != "" {
-		return fmt.Errorf("%w; did you mean --%s?", err, near)
-	}
-	return err
+// besides is the group of what is about this program itself.
+const besides = "Besides:"
+
+// groups are the commands as the root's help shows them, those that are used
+// most first.
+var groups = []struct{ title, names string }{
+	{"Run the mesh:", "demo serve token registry"},
+	{"Put tasks into it:", "inject uninject sidecar task pause import"},
+	{"Look at it:", "status doctor explain tap page verify diff xds audit cost"},
+	{"Change it:", "shift fault"},
+	{besides, "version"},
 }
 
-// strict makes c and all below it answer wrong arguments as usage errors.
-func strict(c *cobra.Command) {
-	for _, sub := range c.Commands() {
-		strict(sub)
-	}
-	if check := c.Args; check != nil {
-		c.Args = func(c *cobra.Command, args []string) error {
-			if err := check(c, args); err != nil {
-				return cli.Usage(c, err)
-			}
-			return nil
+func addCommands(root *cobra.Command) {
+	cobra.EnableCommandSorting = false // they stand in the order of groups
+	all := []*cobra.Command{newServeCmd(), newRegistryCmd(), newTokenCmd(), newAuditCmd(), newDemoCmd(), newVersionCmd()}
+	all = slices.Concat(all, tasks.Commands(version()), operate.Commands(version()))
+	for _, g := range groups {
+		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
+		for name := range strings.FieldsSeq(g.names) {
+			i := slices.IndexFunc(all, func(c *cobra.Command) bool { return c.Name() == name })
+			all[i].GroupID = g.title
+			root.AddCommand(all[i])
 		}
 	}
+	root.SetHelpCommandGroupID(besides)
+	root.SetCompletionCommandGroupID(besides)
 }
 
 // misnamed is the error for a word that is no command where one is expected;
 // the library shows the help of a group then, as if nothing were wrong.
 func misnamed(root *cobra.Command, args []string) error {
+	if len(args) > 0 && args[0] == "help" {
+		args = args[1:]
+	}
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd(args...)
 	c, rest, _ := root.Find(args)
@@ -80,7 +85,13 @@ func misnamed(root *cobra.Command, args []string) error {
 	if c.Runnable() || i < 0 || strings.HasPrefix(rest[i], "__complete") {
 		return nil
 	}
-	meant := ""
+	var names []string
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(names, sub.Name())
+		}
+	}
+	meant := "; there are: " + strings.Join(names, ", ")
 	c.SuggestionsMinimumDistance = 2
 	if near := c.SuggestionsFor(rest[i]); len(near) > 0 {
 		meant = "; did you mean " + strings.Join(near, " or ") + "?"
@@ -88,10 +99,18 @@ func misnamed(root *cobra.Command, args []string) error {
 	return cli.Usage(c, fmt.Errorf("%q has no command %q%s", c.CommandPath(), rest[i], meant))
 }
 
-// commands lists every subcommand, in the order of `patchbay --help`.
-func commands() []*cobra.Command {
-	first := []*cobra.Command{newServeCmd(), newRegistryCmd(), newTokenCmd(), newAuditCmd(), newDemoCmd(), newVersionCmd()}
-	return slices.Concat(first, tasks.Commands(version()), operate.Commands(version()))
+// perform is the program: it does what args say, and returns the exit code.
+func perform(ctx context.Context, root *cobra.Command, args []string) int {
+	root.SetArgs(args)
+	root.SetFlagErrorFunc(func(c *cobra.Command, _ error) error {
+		_, rest, _ := root.Find(args) // it has been found
+		return cli.WrongFlags(c, rest)
+	})
+	err := misnamed(root, args)
+	if err == nil {
+		err = root.ExecuteContext(ctx)
+	}
+	return exitCode(ctx, root, err)
 }
 
 // exitCode prints err, if any, the way every subcommand does, and maps it to
@@ -101,6 +120,6 @@ func exitCode(ctx context.Context, root *cobra.Command, err error) int {
 	if err == nil || ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
 		return cli.Done
 	}
-	fmt.Fprintln(root.ErrOrStderr(), "patchbay:", err)
+	cli.Print(root.ErrOrStderr(), err)
 	return cli.Code(err)
 }

@@ -153,7 +153,7 @@ func (p *plane) taps(front, back *member, alias uint16) {
 }
 
 func (p *plane) tapErrors() {
-	p.prints(exitFailed, `called "fronted"; did you mean .*frontend`, "tap", "fronted")
-	p.prints(exitFailed, `(?s)status "6xx"; allowed: such as.*path "x"; allowed: how paths begin`, "tap", "f1", "--status", "6xx", "--path", "x")
+	p.prints(exitUsage, `called "fronted"; did you mean .*frontend`, "tap", "fronted")
+	p.prints(exitUsage, `(?s)status "6xx"; allowed: such as.*path "x"; allowed: how paths begin`, "tap", "f1", "--status", "6xx", "--path", "x")
 	p.prints(exitDone, `(?s)requests through 1 sidecar, for 100ms\n.*demo/frontend/f1: 0\.5 % of its requests are looked at`, "tap", "f1", "--sample", "0.5", "--for", "100ms")
 }

@@ -80,7 +80,7 @@ plane, or --trust-domain says what one that starts on it later will have.`,
 				return cli.Usage(c, err)
 			}
 			if err != nil {
-				return err
+				return cli.Given(err)
 			}
 			if done.NewCA && r.ByRole != "" { // with a key it is the usual first step
 				fmt.Fprintf(c.ErrOrStderr(), "note: %s had no control plane's CA, and got one: who joins with %s trusts a control plane with this data directory and no other\n", r.Data, r.Out)

@@ -41,7 +41,7 @@ func TestVerify(t *testing.T) {
 	}
 	p.prints(exitDone, `seen from demo/frontend/f1`, "verify", "--from", "demo/frontend/f1")
 	p.prints(exitProblems, `no agent of this node is connected`, "verify", "--from", "demo/frontend/f2")
-	p.prints(exitFailed, `service "nobody" is not in the mesh`, "verify", "nobody")
+	p.prints(exitUsage, `service "nobody" is not in the mesh`, "verify", "nobody")
 
 	// The audit log tells of the certificate; another log, and one that somebody
 	// has edited, do not.
@@ -58,7 +58,7 @@ func TestVerify(t *testing.T) {
 	}
 	p.prints(exitProblems, `✗ the audit log tells of its issue +the log proves nothing: \d+ problems?, the first: line \d+: its content is not`, "verify", "backend.demo", "--audit", edited)
 	p.prints(exitProblems, `✗ the audit log tells of its issue +it tells of 0 certificates`, "verify", "backend.demo", "--audit", other)
-	p.prints(exitFailed, `no such file`, "verify", "backend.demo", "--audit", other+"2")
+	p.prints(exitUsage, `no such file`, "verify", "backend.demo", "--audit", other+"2")
 
 	// --watch goes on while all is well, and ends with the first check that fails.
 	watched := make(chan string, 1)

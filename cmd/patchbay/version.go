@@ -19,7 +19,7 @@ func newVersionCmd() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:     "version",
-		Short:   "Print the version of this program and of the oldest Envoy that it works with",
+		Short:   "Print the version, and that of the oldest Envoy that it works with",
 		Example: "  patchbay version --json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

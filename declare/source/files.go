@@ -1,12 +1,15 @@
 package source
 
 import (
+	"errors"
 	"io"
 	"os"
 )
 
-// ReadFiles reads the files that are named; - is standard input.
+// ReadFiles reads the files that are named; - is standard input. The error
+// names each that can't be read.
 func ReadFiles(stdin io.Reader, names []string) (files []File, err error) {
+	var errs []error
 	for _, name := range names {
 		f := File{Name: name}
 		if name == "-" {
@@ -16,9 +19,10 @@ func ReadFiles(stdin io.Reader, names []string) (files []File, err error) {
 			f.Text, err = os.ReadFile(name)
 		}
 		if err != nil {
-			return nil, err
+			errs = append(errs, err)
+			continue
 		}
 		files = append(files, f)
 	}
-	return files, nil
+	return files, errors.Join(errs...)
 }

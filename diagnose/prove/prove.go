@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"strings"
@@ -93,7 +94,7 @@ func (w *Wanted) one(ctx context.Context, name string) (verify.Report, error) {
 	if w.CA != "" {
 		pem, err := os.ReadFile(w.CA)
 		if roots = x509.NewCertPool(); err != nil || !roots.AppendCertsFromPEM(pem) {
-			return verify.Report{}, fmt.Errorf("roots: %s: %w", w.CA, errors.Join(err, errors.New("no PEM certificate can be read from it")))
+			return verify.Report{}, &fs.PathError{Op: "roots:", Path: w.CA, Err: errors.Join(err, errors.New("no PEM certificate can be read from it"))}
 		}
 	}
 	d := &api.ServiceDetail{Service: api.Service{Name: name}}

@@ -8,19 +8,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"net"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"patchbay/admin/api"
 	"patchbay/config"
 	"patchbay/internal/count"
 	"patchbay/internal/health"
 )
 
-// Exit codes, part of the command line's contract (docs/reference/cli.md).
+// Exit codes, part of the command line's contract; [Codes] says what they mean.
 const (
 	Done        = 0
 	Failed      = 1
@@ -28,6 +30,21 @@ const (
 	NotPossible = 3 // here
 	Problems    = 4 // were found
 )
+
+// Codes is what each exit code means: the end of the root's help, and the head of
+// docs/reference/cli.md.
+var Codes = [...]string{
+	Done: "done; also when Ctrl-C or SIGTERM has ended a command that runs until then",
+	Failed: "failed, and may succeed later: nothing answers, it is not ready, another\n" +
+		"is at it now",
+	Misused: "wrong as it was given, and wrong again until that is changed: a command,\n" +
+		"flag, name, file, configuration or declaration, also if only the control\n" +
+		"plane can tell; every problem is listed, and nothing was done",
+	NotPossible: "not possible here: the machine lacks something (an Envoy, a privilege, a\n" +
+		"package), and the message says how to get it",
+	Problems: "the command was to judge a mesh, a log, or a file that it converts, and\n" +
+		"has found something wrong",
+}
 
 // exitError carries an exit code through cobra.
 type exitError struct {
@@ -41,7 +58,16 @@ func (e *exitError) Unwrap() error { return e.err }
 // Exit is err, for which the program ends with a code of its own.
 func Exit(code int, err error) error { return &exitError{code, err} }
 
-// Code is the exit code that an error stands for.
+// Given is err, if any, of what was given to a command: [Misused].
+func Given(err error) error {
+	if err == nil {
+		return nil
+	}
+	return Exit(Misused, err)
+}
+
+// Code is the exit code that an error stands for: the one that its command gave
+// it, or what its kind says.
 func Code(err error) int {
 	if err == nil {
 		return Done
@@ -52,7 +78,13 @@ func Code(err error) int {
 	if _, ok := errors.AsType[*config.Wrong](err); ok {
 		return Misused
 	}
-	if strings.HasPrefix(err.Error(), "required flag(s) ") { // the library's, which has no type
+	if e, ok := errors.AsType[*api.Declined](err); ok && !e.ForNow() {
+		return Misused // also what the control plane finds wrong
+	}
+	if _, ok := errors.AsType[*fs.PathError](err); ok { // of a file that was named
+		return Misused
+	}
+	if _, ok := errors.AsType[*net.AddrError](err); ok { // it is no address
 		return Misused
 	}
 	return Failed

@@ -20,7 +20,7 @@ func newDiffCmd() *cobra.Command {
 	var w change
 	c := &cobra.Command{
 		Use:   "diff NODE | diff -f FILE",
-		Short: "Compare an Envoy with what it should have, or the mesh with a changed file",
+		Short: "Compare an Envoy with what it should have, or a file with the mesh",
 		Long: `With NODE, compares what the Envoy of NODE, a task of the mesh, has by its own dump with
 what the control plane wants it to have: clusters, endpoints, secrets, listeners
 and routes, field by field. A private key is never shown: one that differs shows
@@ -80,9 +80,9 @@ func (o *operator) diffFiles(c *cobra.Command, w change) error {
 		return err
 	}
 	if w.namespace == "" {
-		st := &api.Status{}
-		if err := client.Get(c.Context(), "status", nil, st); err != nil {
-			return hint(err)
+		st, err := ask[api.Status](c.Context(), client, "status", nil)
+		if err != nil {
+			return err
 		}
 		if len(st.Namespaces) == 1 {
 			w.namespace = st.Namespaces[0].Name
@@ -94,7 +94,7 @@ func (o *operator) diffFiles(c *cobra.Command, w change) error {
 	}
 	out := &api.Forecast{}
 	if err := client.Ask(c.Context(), "diff", body, out); err != nil {
-		return hint(err)
+		return cli.Hint(err)
 	}
 	if p.ForPeople() {
 		p.Forecast(out)
@@ -111,7 +111,7 @@ func (o *operator) diffFiles(c *cobra.Command, w change) error {
 func (w change) plan(stdin io.Reader) (out api.Plan, err error) {
 	files, err := source.ReadFiles(stdin, w.files)
 	errs := []error{err}
-	if len(files) > 0 {
+	if err == nil && len(files) > 0 {
 		out.Services, err = plan.Read(w.namespace, files...)
 		errs = append(errs, err)
 	}
@@ -134,9 +134,9 @@ func (o *operator) diffNode(c *cobra.Command, name string) error {
 	if err != nil {
 		return err
 	}
-	d := &api.Difference{}
-	if err := client.Get(c.Context(), "diff", url.Values{"node": {node}}, d); err != nil {
-		return hint(err)
+	d, err := ask[api.Difference](c.Context(), client, "diff", url.Values{"node": {node}})
+	if err != nil {
+		return err
 	}
 	if p.ForPeople() {
 		p.Difference(d)

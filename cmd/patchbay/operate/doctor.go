@@ -125,7 +125,8 @@ func (o *doctorOptions) run(c *cobra.Command) error {
 // facts are gathered, or read from a bundle.
 func (o *doctorOptions) facts(ctx context.Context) (*diagnose.Facts, error) {
 	if o.from != "" {
-		return bundle.Read(o.from)
+		f, err := bundle.Read(o.from)
+		return f, cli.Given(err)
 	}
 	src, err := o.source()
 	if err != nil {
@@ -157,7 +158,7 @@ func (o *doctorOptions) balancers(ctx context.Context) ([]diagnose.Balancer, err
 	}
 	found, err := source.Read(source.Options{}, files...)
 	if err != nil {
-		return nil, err
+		return nil, cli.Given(err)
 	}
 	if o.aws {
 		cfg, err := awsconfig.LoadDefaultConfig(ctx)

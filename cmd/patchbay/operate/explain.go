@@ -80,7 +80,7 @@ func (o *operator) explain(c *cobra.Command, client, address string, live bool) 
 			}
 		}
 		if out.Live, err = src.Call(c.Context(), w.Client, address, nodes); err != nil {
-			return hint(err)
+			return cli.Hint(err)
 		}
 		hops.Called(w, out.Live.Called)
 	}

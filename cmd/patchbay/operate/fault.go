@@ -109,7 +109,7 @@ func (o *operator) fault(c *cobra.Command, w fault.Wanted, args []string) error 
 	}
 	before, err := fault.Counted(c.Context(), client)
 	if err != nil {
-		return hint(err)
+		return cli.Hint(err)
 	}
 	err = api.FollowPost(c.Context(), client, "/api/v1/fault?"+w.Query().Encode(), func(e fault.Event) error {
 		if p.ForPeople() {
@@ -118,14 +118,14 @@ func (o *operator) fault(c *cobra.Command, w fault.Wanted, args []string) error 
 		return nil
 	})
 	if err != nil && c.Context().Err() == nil && w.Kind != fault.Restart {
-		return hint(err)
+		return cli.Hint(err)
 	}
 	// After Ctrl-C, too, what happened is reported: the fault is over by now.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), reportTime)
 	defer cancel()
 	rows, err := fault.Outcome(ctx, client, before)
 	if err != nil {
-		return hint(err)
+		return cli.Hint(err)
 	}
 	if !p.ForPeople() {
 		return p.Value(rows)

@@ -8,9 +8,8 @@ package operate
 import (
 	"cmp"
 	"context"
-	"crypto/x509"
-	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -59,7 +58,14 @@ func (o *operator) printer(c *cobra.Command) (*show.Printer, error) {
 	return p, nil
 }
 
+// client is that of the control plane that is meant. What is wrong with how it is
+// named is wrong as it was given.
 func (o *operator) client() (*api.Client, error) {
+	c, err := o.named()
+	return c, cli.Given(err)
+}
+
+func (o *operator) named() (*api.Client, error) {
 	o.address = cmp.Or(o.address, os.Getenv("PATCHBAY_ADMIN"), api.DefaultAddress)
 	token := ""
 	if file := cmp.Or(o.tokenFile, os.Getenv("PATCHBAY_ADMIN_TOKEN_FILE")); file != "" {
@@ -85,9 +91,9 @@ func (o *operator) status(ctx context.Context) (*api.Status, []diagnose.Finding,
 	if err != nil {
 		return nil, nil, err
 	}
-	st := &api.Status{}
-	if err := client.Get(ctx, "status", nil, st); err != nil {
-		return nil, nil, hint(err)
+	st, err := ask[api.Status](ctx, client, "status", nil)
+	if err != nil {
+		return nil, nil, err
 	}
 	return st, diagnose.Check(&diagnose.Facts{Now: time.Now(), Address: o.address, Status: st}), nil
 }
@@ -98,18 +104,13 @@ func (o *operator) asked(ctx context.Context) (*api.Status, error) {
 	return st, err
 }
 
-// hint says what to do about a control plane that does not answer.
-func hint(err error) error {
-	if errors.As(err, new(x509.UnknownAuthorityError)) {
-		return fmt.Errorf("%w\nname the CA of its certificate (admin.tls.certFile) with --tls-ca", err)
+// ask reads a part of what the control plane has. Its error says what to do.
+func ask[T any](ctx context.Context, client *api.Client, part string, query url.Values) (*T, error) {
+	v := new(T)
+	if err := client.Get(ctx, part, query, v); err != nil {
+		return nil, cli.Hint(err)
 	}
-	if errors.As(err, new(*api.Unreachable)) {
-		return fmt.Errorf("%w\nname it with --admin, or start it with `patchbay serve`; `patchbay doctor` says more", err)
-	}
-	if errors.As(err, new(*api.Denied)) {
-		return fmt.Errorf("%w\ngive it with --token-file, or a client certificate with --tls-cert; on the control plane's machine, --admin unix:DATA/admin.sock needs none", err)
-	}
-	return err
+	return v, nil
 }
 
 // every calls f now and then each d, until ctx ends or f fails. On a terminal

@@ -47,11 +47,6 @@ func showPage(c *cobra.Command, o *operator, listen string) error {
 		err := client.Get(ctx, "service", url.Values{"name": {name}}, d)
 		return d, err
 	}
-	first, err := events(c.Context())
-	if err != nil {
-		return hint(err)
-	}
-	first.Close()
 	l, err := page.Listen(c.Context(), listen)
 	if errors.Is(err, page.ErrNotLoopback) {
 		return cli.Usage(c, fmt.Errorf("--listen %s: %w", listen, err))
@@ -59,6 +54,12 @@ func showPage(c *cobra.Command, o *operator, listen string) error {
 	if err != nil {
 		return err
 	}
+	first, err := events(c.Context())
+	if err != nil {
+		l.Close()
+		return cli.Hint(err)
+	}
+	first.Close()
 	fmt.Fprintf(c.OutOrStdout(), "http://%s/ shows the mesh (Ctrl-C ends it)\n", l.Addr())
 	return page.Serve(c.Context(), l, page.Local(events, service))
 }

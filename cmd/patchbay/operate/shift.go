@@ -106,9 +106,9 @@ func (o *operator) shift(c *cobra.Command, v url.Values, status bool) error {
 	}
 	name := v.Get("service")
 	if status {
-		s := &api.ServiceDetail{}
-		if err := client.Get(c.Context(), "service", url.Values{"name": {name}}, s); err != nil {
-			return hint(err)
+		s, err := ask[api.ServiceDetail](c.Context(), client, "service", url.Values{"name": {name}})
+		if err != nil {
+			return err
 		}
 		if !p.ForPeople() {
 			if s.Deployment == nil { // nothing is divided
@@ -121,7 +121,7 @@ func (o *operator) shift(c *cobra.Command, v url.Values, status bool) error {
 	}
 	d := &api.Deployment{}
 	if err := client.Post(c.Context(), "shift", v, d); err != nil {
-		return hint(err)
+		return cli.Hint(err)
 	}
 	switch {
 	case !p.ForPeople():

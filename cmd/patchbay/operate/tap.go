@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"patchbay/admin/api"
+	"patchbay/cmd/patchbay/cli"
 	"patchbay/cmd/patchbay/operate/complete"
 	"patchbay/tap"
 )
@@ -85,5 +86,5 @@ func (o *operator) tap(c *cobra.Command, w tap.Wanted) error {
 	if last.Ended {
 		return nil
 	}
-	return over(c.Context(), err)
+	return cli.Over(c.Context(), err)
 }

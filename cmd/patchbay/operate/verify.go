@@ -89,7 +89,7 @@ func (o *verifyOptions) run(c *cobra.Command, args []string) error {
 		reports, err := o.Reports(c.Context(), args...)
 		done()
 		if err != nil {
-			return hint(err)
+			return cli.Hint(err)
 		}
 		return report(c.OutOrStdout(), p, format, reports)
 	}

@@ -1,7 +1,6 @@
 package operate
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -65,12 +64,12 @@ func (o *operator) xdsGet(c *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	sent := &api.Sent{}
-	if err := client.Get(c.Context(), "xds", url.Values{"node": {node}, "type": {args[1]}, "name": {args[2]}}, sent); err != nil {
-		return hint(err)
+	sent, err := ask[api.Sent](c.Context(), client, "xds", url.Values{"node": {node}, "type": {args[1]}, "name": {args[2]}})
+	if err != nil {
+		return err
 	}
 	if args[2] != "" && len(sent.Resources) == 0 && len(sent.Missing) == 0 {
-		return cli.Exit(cli.Failed, errors.New(node+" is sent no "+args[1]+" called \""+args[2]+"\"; `patchbay xds get "+args[0]+" "+args[1]+"` lists them"))
+		return cli.Exit(cli.Misused, errors.New(node+" is sent no "+args[1]+" called \""+args[2]+"\"; `patchbay xds get "+args[0]+" "+args[1]+"` lists them"))
 	}
 	if !p.ForPeople() {
 		return p.Value(sent)
@@ -110,7 +109,7 @@ func (o *operator) xdsWatch(c *cobra.Command, name string, last time.Duration) e
 	if err != nil {
 		return err
 	}
-	ctx, cancel := lasting(c.Context(), last)
+	ctx, cancel := cli.Lasting(c.Context(), last)
 	defer cancel()
 	err = api.Follow(ctx, client, "/api/v1/xds/watch?"+url.Values{"node": {node}}.Encode(), func(e api.Push) error {
 		if !p.ForPeople() {
@@ -119,29 +118,7 @@ func (o *operator) xdsWatch(c *cobra.Command, name string, last time.Duration) e
 		p.Push(e)
 		return nil
 	})
-	return over(ctx, err)
-}
-
-// errOver ends what was asked to last for a time.
-var errOver = errors.New("the time is over")
-
-// lasting is ctx, ended after d; 0 is no limit.
-func lasting(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	if d <= 0 {
-		return context.WithCancel(ctx)
-	}
-	return context.WithTimeoutCause(ctx, d, errOver)
-}
-
-// over is the error of what ended with ctx: none if its time was over.
-func over(ctx context.Context, err error) error {
-	switch {
-	case errors.Is(context.Cause(ctx), errOver):
-		return nil
-	case err == nil && ctx.Err() == nil:
-		return errors.New("the control plane has ended the stream: is it being restarted? ask again")
-	}
-	return hint(err)
+	return cli.Over(ctx, err)
 }
 
 // node is the one sidecar that is meant by a name.
@@ -150,9 +127,9 @@ func (o *operator) node(c *cobra.Command, name string) (*api.Client, string, err
 	if err != nil {
 		return nil, "", err
 	}
-	st := &api.Status{}
-	if err := client.Get(c.Context(), "status", nil, st); err != nil {
-		return nil, "", hint(err)
+	st, err := ask[api.Status](c.Context(), client, "status", nil)
+	if err != nil {
+		return nil, "", err
 	}
 	node, ok := diagnose.Client(st, name)
 	if !ok {

@@ -136,13 +136,13 @@ func (f *injectECS) addresses() error {
 }
 
 func (f *injectECS) run(stdout, stderr io.Writer, files []source.File) error {
-	found, err := source.Read(f.source, files...)
-	if err != nil {
-		return cli.Exit(cli.Problems, fmt.Errorf("nothing was written:\n%w", err))
-	}
 	before, err := f.before()
 	if err != nil {
 		return err
+	}
+	found, err := source.Read(f.source, files...)
+	if err != nil {
+		return cli.Exit(cli.Problems, fmt.Errorf("nothing was written:\n%w", err))
 	}
 	chosen := f.chosen(found)
 	errs := []error{f.policiesOf(chosen)}

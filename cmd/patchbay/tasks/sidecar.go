@@ -149,7 +149,7 @@ func fromEnv(f *pflag.FlagSet) error {
 		name := Variable(flag.Name)
 		if v, ok := os.LookupEnv(name); ok && !flag.Changed {
 			if err := f.Set(flag.Name, v); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", name, err))
+				errs = append(errs, fmt.Errorf("%s: %w", name, cli.Value(err)))
 			}
 		}
 	})

@@ -53,7 +53,7 @@ func (o *sidecarOptions) fromFile(f *pflag.FlagSet) error {
 			continue
 		}
 		if err := f.Set(v.Name, v.Value); err != nil {
-			errs = append(errs, fmt.Errorf("%s:%d: %s: %w", o.file, v.Line, v.Key, err))
+			errs = append(errs, fmt.Errorf("%s:%d: %s: %w", o.file, v.Line, v.Key, cli.Value(err)))
 		}
 	}
 	o.fromConfig, o.inFile = got, errors.Join(errs...)

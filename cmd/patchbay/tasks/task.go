@@ -19,7 +19,7 @@ import (
 func newTaskCmd(version string) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "task",
-		Short: "Agent and application in one container (what scalable services in compose use)",
+		Short: "Run agent and application in one container (scalable in compose)",
 		Long: `Compose can't give each replica of a service its own sidecar container. So a
 service with "scalable: true" runs its agent in the application's container:
 the programs come from a volume that 'task install' fills, and 'task run' is the
