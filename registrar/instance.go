@@ -54,11 +54,17 @@ func (r *Registrar) put(ctx context.Context, k *known, req Request, hash string,
 	_, leaving := r.failed[req.key()]
 	delete(r.failed, req.key())
 	r.mu.Unlock()
-	if err := r.writeInstance(ctx, k, req, hash, there, leaving); err != nil {
+	since, err := r.writeInstance(ctx, k, req, hash, there, leaving)
+	if err != nil {
 		return err
 	}
+	l := &registered{entry: entry{k.id, k.account, []time.Time{since}}, owner: req.Node.Workload.String(), health: req.Health, seen: time.Now()}
+	if leaving {
+		l.doubted = time.Now().Add(late)
+	}
+	l.look = l.nextLook()
 	r.mu.Lock()
-	r.live[req.key()] = &registered{owner: req.Node.Workload.String(), serviceID: k.id, account: k.account, health: req.Health, seen: time.Now(), look: nextLook()}
+	r.live[req.key()] = l
 	r.forgetDead()
 	r.mu.Unlock()
 	return nil
@@ -77,7 +83,7 @@ func (r *Registrar) forgetDead() {
 
 // writeInstance writes anew what was about to leave: discovery hides the older
 // registration.
-func (r *Registrar) writeInstance(ctx context.Context, k *known, req Request, hash string, there *record.Instance, leaving bool) error {
+func (r *Registrar) writeInstance(ctx context.Context, k *known, req Request, hash string, there *record.Instance, leaving bool) (since time.Time, err error) {
 	want := record.Instance{
 		Endpoint: mesh.Endpoint{
 			InstanceID: req.ID(), Addr: netip.AddrPortFrom(req.Peer.Unmap(), req.ListenerPort), Zone: req.Zone,
@@ -90,7 +96,7 @@ func (r *Registrar) writeInstance(ctx context.Context, k *known, req Request, ha
 		if maps.Equal(want.Attributes(), there.Attributes()) {
 			err := r.writeHealth(ctx, k.id, req.ID(), req.Health)
 			if !errors.Is(err, ErrNotRegistered) {
-				return err
+				return want.Since, err
 			}
 		}
 	}
@@ -103,60 +109,68 @@ func (r *Registrar) writeInstance(ctx context.Context, k *known, req Request, ha
 		out, err := r.api.RegisterInstance(ctx, &sd.RegisterInstanceInput{ServiceId: &k.id, InstanceId: aws.String(req.ID()), Attributes: attrs})
 		if busy, ok := errors.AsType[*types.DuplicateRequest](err); ok { // one operation for each instance at a time
 			if err := r.settleFirst(ctx, busy, k.account); err != nil {
-				return err
+				return time.Time{}, err
 			}
 			continue
 		}
+		if err == nil {
+			_, err = r.finish(ctx, aws.ToString(out.OperationId), k.account)
+		}
 		if err != nil {
-			return fmt.Errorf("register instance %s of %s: %w", req.ID(), req.Service(), err)
+			r.givenUp(req.Instance, entry{k.id, k.account, []time.Time{want.Since}}, err)
+			return time.Time{}, fmt.Errorf("register instance %s of %s: %w", req.ID(), req.Service(), err)
 		}
-		if _, err := r.finish(ctx, aws.ToString(out.OperationId), k.account); err != nil {
-			return fmt.Errorf("register instance %s of %s: %w", req.ID(), req.Service(), err)
-		}
-		return nil
+		return want.Since, nil
 	}
 }
 
-// ownedService is the id of the service of an instance that the workload owns,
-// and the account that shares it; empty if there is no such instance.
-func (r *Registrar) ownedService(ctx context.Context, i Instance) (id string, account *string, err error) {
+// owned is where an instance of the workload is registered, as far as it is known;
+// without a serviceID there is no such instance.
+func (r *Registrar) owned(ctx context.Context, i Instance) (entry, error) {
 	r.mu.Lock()
-	l := r.live[i.key()]
+	l, u := r.live[i.key()], r.unsure[i.key()]
 	r.mu.Unlock()
-	if l != nil && l.owner == i.Node.Workload.String() {
-		return l.serviceID, l.account, nil
+	switch owner := i.Node.Workload.String(); {
+	case l != nil && l.owner == owner:
+		return l.entry, nil
+	case u.owner == owner && time.Now().Before(u.until): // the registry may not show it yet
+		return u.entry, nil
 	}
 	k, err := r.lookup(ctx, i.Service(), false)
 	if errors.Is(err, ErrNamespace) || err == nil && k == nil {
-		return "", nil, nil
+		return entry{}, nil
 	}
 	if err != nil {
-		return "", nil, err
+		return entry{}, err
 	}
 	there, err := r.present(ctx, k, i)
 	if err != nil || there == nil {
-		return "", nil, err
+		return entry{}, err
 	}
-	return k.id, k.account, nil
+	at := entry{serviceID: k.id, account: k.account}
+	if !there.Since.IsZero() {
+		at.since = []time.Time{there.Since}
+	}
+	return at, nil
 }
 
-func (r *Registrar) remove(ctx context.Context, serviceID, instanceID string, account *string) error {
+func (r *Registrar) remove(ctx context.Context, instanceID string, at entry) error {
 	for {
-		out, err := r.api.DeregisterInstance(ctx, &sd.DeregisterInstanceInput{ServiceId: &serviceID, InstanceId: &instanceID})
+		out, err := r.api.DeregisterInstance(ctx, &sd.DeregisterInstanceInput{ServiceId: &at.serviceID, InstanceId: &instanceID})
 		var none *types.InstanceNotFound
 		var busy *types.DuplicateRequest
 		switch {
 		case errors.As(err, &none), isGone(err):
 			return nil
 		case errors.As(err, &busy):
-			if err := r.settleFirst(ctx, busy, account); err != nil {
+			if err := r.settleFirst(ctx, busy, at.account); err != nil {
 				return err
 			}
 			continue
 		case err != nil:
 			return fmt.Errorf("deregister instance %s: %w", instanceID, err)
 		}
-		if _, err := r.finish(ctx, aws.ToString(out.OperationId), account); err != nil {
+		if _, err := r.finish(ctx, aws.ToString(out.OperationId), at.account); err != nil {
 			return fmt.Errorf("deregister instance %s: %w", instanceID, err)
 		}
 		return nil
@@ -181,62 +195,4 @@ func (r *Registrar) writeHealth(ctx context.Context, serviceID, instanceID strin
 		return fmt.Errorf("write the health of instance %s: %w: %w", instanceID, ErrNotRegistered, err)
 	}
 	return fmt.Errorf("write the health of instance %s: %w", instanceID, err)
-}
-
-// Run tries failed deregistrations again until ctx ends, and returns its cause.
-func (r *Registrar) Run(ctx context.Context) error {
-	const first, most = time.Second, 30 * time.Second
-	pause := first
-	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-r.wake:
-			pause = first
-		}
-		for left := 1; left > 0; {
-			if sleep(ctx, pause) != nil {
-				return context.Cause(ctx)
-			}
-			if left = r.retry(ctx); left > 0 {
-				pause = min(2*pause, most)
-			}
-		}
-	}
-}
-
-func (r *Registrar) retry(ctx context.Context) int {
-	r.mu.Lock()
-	pending := maps.Clone(r.failed)
-	r.mu.Unlock()
-	for k, f := range pending {
-		if r.retryOne(ctx, k, f) == nil {
-			r.disc.Hint(k.service)
-		}
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.failed)
-}
-
-// retryOne deregisters an instance unless it has been registered again.
-func (r *Registrar) retryOne(ctx context.Context, k key, f failed) error {
-	done, err := r.turns.take(ctx, f.turn)
-	if err != nil {
-		return err
-	}
-	defer done()
-	r.mu.Lock()
-	_, still := r.failed[k]
-	r.mu.Unlock()
-	if !still {
-		return nil
-	}
-	if err := r.remove(ctx, f.serviceID, k.id, f.account); err != nil {
-		return err
-	}
-	r.mu.Lock()
-	delete(r.failed, k)
-	r.mu.Unlock()
-	return nil
 }

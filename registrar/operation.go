@@ -12,6 +12,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
 )
 
+// errOperation is that the registry has not done what was asked for.
+var errOperation = errors.New("operation")
+
 // finish waits for an asynchronous operation. Our registry needs about a
 // millisecond, AWS seconds: the pauses triple from two milliseconds to a
 // second. It returns what the operation made, by kind. account is that which
@@ -31,7 +34,7 @@ func (r *Registrar) finish(ctx context.Context, id string, account *string) (map
 		case types.OperationStatusSuccess:
 			return o.Targets, nil
 		case types.OperationStatusFail:
-			return nil, fmt.Errorf("operation %s: %s: %s", id, aws.ToString(o.ErrorCode), aws.ToString(o.ErrorMessage))
+			return nil, fmt.Errorf("%w %s: %s: %s", errOperation, id, aws.ToString(o.ErrorCode), aws.ToString(o.ErrorMessage))
 		}
 		if err := sleep(ctx, pause); err != nil {
 			return nil, err

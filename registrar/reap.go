@@ -41,7 +41,7 @@ func (r *Registrar) Reap(ctx context.Context, service mesh.ServiceName, instance
 		return false, nil
 	}
 	r.disc.Leaving(service, instanceID)
-	if err := r.remove(ctx, k.id, instanceID, k.account); err != nil {
+	if err := r.remove(ctx, instanceID, entry{serviceID: k.id, account: k.account}); err != nil {
 		return false, err
 	}
 	r.mu.Lock()
@@ -55,7 +55,10 @@ func (r *Registrar) Reap(ctx context.Context, service mesh.ServiceName, instance
 // for how long a task that was taken for dead is missing.
 const lookEvery = 10 * time.Minute
 
-func nextLook() time.Time {
+func (l *registered) nextLook() time.Time {
+	if time.Now().Before(l.doubted) {
+		return time.Now().Add(doubtEvery)
+	}
 	return time.Now().Add(lookEvery - rand.N(lookEvery/5)) //nolint:gosec // jitter
 }
 
@@ -66,7 +69,7 @@ func (r *Registrar) stillThere(ctx context.Context, i Instance) error {
 	l := r.live[i.key()]
 	due := l != nil && !time.Now().Before(l.look)
 	if due {
-		l.look = nextLook()
+		l.look = l.nextLook()
 	}
 	r.mu.Unlock()
 	if !due {

@@ -135,6 +135,7 @@ type Registrar struct {
 	live       map[key]*registered             // registered by this process
 	swept      time.Time                       // when live was last looked through
 	failed     map[key]failed                  // deregistrations to try again
+	unsure     map[key]unsure                  // registrations that may still be carried out
 	wake       chan struct{}
 }
 
@@ -152,20 +153,21 @@ func turn(service mesh.ServiceName, id string) string {
 
 func (i Instance) key() key { return key{i.Service(), i.ID()} }
 
-// registered is an instance that this process has registered.
-type registered struct {
-	owner     string
+// entry is where an instance is registered, and by which registrations.
+type entry struct {
 	serviceID string
-	account   *string // as known.account
-	health    mesh.Health
-	seen      time.Time // its last sign
-	look      time.Time // when to look whether the registry still has it
+	account   *string     // as known.account
+	since     []time.Time // their marks; none: any that is there
 }
 
-// failed is a deregistration that did not go through.
-type failed struct {
-	serviceID, turn string
-	account         *string // as known.account
+// registered is an instance that this process has registered.
+type registered struct {
+	entry
+	owner   string
+	health  mesh.Health
+	seen    time.Time // its last sign
+	look    time.Time // when to look whether the registry still has it
+	doubted time.Time // until then a removal that was given up may take it out
 }
 
 // New makes a Registrar; nothing happens before a method is called.
@@ -174,7 +176,7 @@ func New(cfg Config, api API, disc Discovery, log *slog.Logger) *Registrar {
 	return &Registrar{
 		cfg: cfg, api: api, disc: disc, log: log,
 		namespaces: map[string]namespaces.Namespace{}, services: map[mesh.ServiceName]*known{}, attributes: map[string]cached{},
-		live: map[key]*registered{}, failed: map[key]failed{}, wake: make(chan struct{}, 1),
+		live: map[key]*registered{}, failed: map[key]failed{}, unsure: map[key]unsure{}, wake: make(chan struct{}, 1),
 	}
 }
 
@@ -264,23 +266,20 @@ func (r *Registrar) Deregister(ctx context.Context, i Instance) error {
 		return err
 	}
 	defer done()
-	id, account, err := r.ownedService(ctx, i)
-	if err != nil || id == "" {
+	at, err := r.owned(ctx, i)
+	if err != nil || at.serviceID == "" {
 		return err
 	}
 	r.disc.Leaving(i.Service(), i.ID())
 	r.mu.Lock()
 	delete(r.live, i.key())
 	r.mu.Unlock()
-	if err := r.remove(ctx, id, i.ID(), account); err != nil {
-		r.mu.Lock()
-		r.failed[i.key()] = failed{serviceID: id, turn: i.turn(), account: account}
-		r.mu.Unlock()
-		poke(r.wake)
-		return err
+	err = r.remove(ctx, i.ID(), at)
+	r.removeAgain(i, at, err)
+	if err == nil {
+		r.disc.Hint(i.Service())
 	}
-	r.disc.Hint(i.Service())
-	return nil
+	return err
 }
 
 // SetHealth writes an instance's health. AWS takes about 30 s to show it, our
@@ -290,14 +289,14 @@ func (r *Registrar) SetHealth(ctx context.Context, i Instance, h mesh.Health) er
 	if err := offers(i); err != nil {
 		return err
 	}
-	id, _, err := r.ownedService(ctx, i)
+	at, err := r.owned(ctx, i)
 	if err != nil {
 		return err
 	}
-	if id == "" {
+	if at.serviceID == "" {
 		return fmt.Errorf("set the health of %s of %s: %w", i.ID(), i.Service(), ErrNotRegistered)
 	}
-	if err := r.writeHealth(ctx, id, i.ID(), h); err != nil {
+	if err := r.writeHealth(ctx, at.serviceID, i.ID(), h); err != nil {
 		return err
 	}
 	r.mu.Lock()
