@@ -65,7 +65,11 @@ func (w *walker) route() bool {
 		return w.fail(hop, "it leads to "+strings.Join(r.Clusters, ", "), diagnose.Finding{Code: "PB1604", Subject: w.Client, Cause: "its route leads elsewhere than to " + w.to.one.Name,
 			Fix: []string{"patchbay status " + w.Client + " -o json"}})
 	}
-	return w.ok(hop, "to %s, timeout %s, retried on %s", strings.Join(r.Clusters, ", "), r.Timeout, r.RetryOn)
+	retried := "retried on " + r.RetryOn
+	if r.RetryOn == "" {
+		retried = "never retried"
+	}
+	return w.ok(hop, "to %s, timeout %s, %s", strings.Join(r.Clusters, ", "), r.Timeout, retried)
 }
 
 func (w *walker) cluster() bool {
