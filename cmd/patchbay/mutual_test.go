@@ -130,3 +130,95 @@ func (m *member) calling(name string, port uint16) (stop func()) {
 		}
 	})
 }
+
+// TestNoCallFailsOnTheWayBackFromMutualTLS: a task that requires certificates is
+// replaced by one that asks for none. For as long as both live, both are called,
+// and none of the calls fails, although nothing is tried again.
+func TestNoCallFailsOnTheWayBackFromMutualTLS(t *testing.T) {
+	p := startPlane(t)
+	_, oldApp := listen(t, "old")
+	_, newApp := listen(t, "new")
+	alias := uint16(freePort(t))
+	join := p.joinDir("backend", "backend")
+	front := p.sidecar(p.joinDir("frontend"), "f1", clientOnly)
+	strict := p.sidecar(join, "b0", deployed(t, offering(t, "backend", oldApp, alias), `{"policies": {"backend": {"retries": {"max": 0}, "mutualTls": {"mode": "required"}}}}`))
+	strict.until(serving)
+	front.until(serving)
+	front.answers("backend.demo", alias, "old")
+	calls := front.tally("backend.demo", alias)
+	certificate := func(of string) {
+		t.Helper()
+		envoytest.Eventually(t, 30*time.Second, func() error {
+			out, _ := p.command("explain", "frontend", fmt.Sprintf("http://backend.demo:%d/", alias))
+			if !strings.Contains(out, of) || strings.Contains(out, "✓ certificate") != (of != "") || !strings.Contains(out, "every hop looks right") {
+				return fmt.Errorf("want %q of certificates, explain says\n%s", of, out)
+			}
+			return nil
+		})
+	}
+	certificate("required: the client shows spiffe://test.patchbay/workload/demo/frontend")
+
+	lax := p.sidecar(join, "b1", deployed(t, offering(t, "backend", newApp, alias), `{"policies": {"backend": {"retries": {"max": 0}}}}`))
+	lax.until(serving)
+	certificate("permissive: the client shows spiffe://test.patchbay/workload/demo/frontend")
+	calls.more("new", 20) // its callers know the new task, and that the service asks no longer
+	calls.more("old", 20)
+	if err := strict.stop(); err != nil {
+		t.Error(err)
+	}
+	certificate("")
+	calls.more("new", 20)
+	calls.end()
+}
+
+// tally are the calls of a name, one after the other, by what they were answered.
+type tally struct {
+	t       *testing.T
+	mu      sync.Mutex
+	answers map[string]int
+	failed  []error
+	end     func() // no call may have failed
+}
+
+func (m *member) tally(name string, port uint16) *tally {
+	c := &tally{t: m.t, answers: map[string]int{}}
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			answer, err := m.get(name, port)
+			c.mu.Lock()
+			if c.answers[answer]++; err != nil {
+				c.failed = append(c.failed, err)
+			}
+			c.mu.Unlock()
+		}
+	}()
+	c.end = sync.OnceFunc(func() {
+		close(done)
+		<-ended
+		if len(c.failed) > 0 {
+			c.t.Errorf("%d calls failed (the answers were %v), the first: %v", len(c.failed), c.answers, c.failed[0])
+		}
+	})
+	m.t.Cleanup(c.end)
+	return c
+}
+
+// more waits until so many more calls have had an answer.
+func (c *tally) more(answer string, n int) {
+	c.t.Helper()
+	count := func() int { c.mu.Lock(); defer c.mu.Unlock(); return c.answers[answer] }
+	before := count()
+	envoytest.Eventually(c.t, 30*time.Second, func() error {
+		if got := count() - before; got < n {
+			return fmt.Errorf("%d more of %d answers %q", got, n, answer)
+		}
+		return nil
+	})
+}
