@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"patchbay/cmd/patchbay/cli"
 )
 
 func main() {
@@ -20,5 +22,7 @@ func main() {
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return perform(ctx, newRoot(), args)
+	root := newRoot()
+	root.SetIn(cli.Stdin(ctx, os.Stdin))
+	return perform(ctx, root, args)
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
@@ -99,7 +98,7 @@ func (o *doctorOptions) run(c *cobra.Command) error {
 		return err
 	}
 	done := show.Wait(c.ErrOrStderr(), "asking the control plane and the sidecars")
-	facts, err := o.facts(c.Context())
+	facts, err := o.facts(c.Context(), c.InOrStdin())
 	done()
 	if err != nil {
 		return err
@@ -123,7 +122,7 @@ func (o *doctorOptions) run(c *cobra.Command) error {
 }
 
 // facts are gathered, or read from a bundle.
-func (o *doctorOptions) facts(ctx context.Context) (*diagnose.Facts, error) {
+func (o *doctorOptions) facts(ctx context.Context, stdin io.Reader) (*diagnose.Facts, error) {
 	if o.from != "" {
 		f, err := bundle.Read(o.from)
 		return f, cli.Given(err)
@@ -132,7 +131,7 @@ func (o *doctorOptions) facts(ctx context.Context) (*diagnose.Facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, err := o.balancers(ctx)
+	found, err := o.balancers(ctx, stdin)
 	if err != nil {
 		return nil, err
 	}
@@ -151,8 +150,8 @@ func (o *doctorOptions) facts(ctx context.Context) (*diagnose.Facts, error) {
 }
 
 // balancers are the load balancers of definitions of tasks that do not fit.
-func (o *doctorOptions) balancers(ctx context.Context) ([]diagnose.Balancer, error) {
-	files, err := source.ReadFiles(os.Stdin, o.definitions)
+func (o *doctorOptions) balancers(ctx context.Context, stdin io.Reader) ([]diagnose.Balancer, error) {
+	files, err := source.ReadFiles(stdin, o.definitions)
 	if err != nil || len(files) == 0 {
 		return nil, err
 	}
