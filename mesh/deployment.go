@@ -143,6 +143,23 @@ func Deploy(s Shift, births []Birth) *Deployment {
 	return d
 }
 
+// Spare has no calls go to a revision of which no endpoint can be called, where
+// another one is called anyway: that gets its share, for as long as it lasts. A
+// revision without a share gets none, and where no endpoint can be called,
+// nothing is known that would be better: both are as the shift says.
+func (d *Deployment) Spare(all []Endpoint) {
+	able := func(s Share) bool {
+		return slices.ContainsFunc(all, func(e Endpoint) bool { return e.Revision == s.Revision && e.Health != Unhealthy })
+	}
+	to := slices.IndexFunc(d.Shares, func(s Share) bool { return s.Weight > 0 && able(s) })
+	for i, s := range d.Shares {
+		if to >= 0 && !able(s) {
+			d.Shares[to].Weight += s.Weight
+			d.Shares[i].Weight = 0
+		}
+	}
+}
+
 var revision = regexp.MustCompile(`^[0-9a-zA-Z_.-]{1,64}$`)
 
 // ValidRevision reports whether s may be the name of a revision.

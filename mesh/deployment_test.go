@@ -48,6 +48,40 @@ func TestDeploy(t *testing.T) {
 	}
 }
 
+// A revision that is known to be dead fails no calls while another one is called
+// anyway; no revision gets calls that were not meant for it.
+func TestSpare(t *testing.T) {
+	half := []Share{{"blue", 900}, {"green", 100}}
+	for _, c := range []struct {
+		name         string
+		shares       []Share
+		blue, green  []Health
+		wantB, wantG uint32
+	}{
+		{"both can be called", half, []Health{Healthy}, []Health{Unknown}, 900, 100},
+		{"one endpoint of each can", half, []Health{Unhealthy, Healthy}, []Health{Healthy, Unhealthy}, 900, 100},
+		{"green is dead", half, []Health{Healthy}, []Health{Unhealthy, Unhealthy}, 1000, 0},
+		{"blue is dead", half, []Health{Unhealthy}, []Health{Unknown}, 0, 1000},
+		{"green has endpoints that nobody may call", half, []Health{Healthy}, nil, 1000, 0},
+		{"both are dead", half, []Health{Unhealthy}, []Health{Unhealthy}, 900, 100},
+		{"green only gets test traffic", []Share{{"blue", 1000}, {"green", 0}}, []Health{Unhealthy}, []Health{Healthy}, 1000, 0},
+		{"blue has no calls any more", []Share{{"blue", 0}, {"green", 1000}}, []Health{Healthy}, []Health{Unhealthy}, 0, 1000},
+	} {
+		var all []Endpoint
+		for _, h := range c.blue {
+			all = append(all, Endpoint{Revision: "blue", Health: h})
+		}
+		for _, h := range c.green {
+			all = append(all, Endpoint{Revision: "green", Health: h})
+		}
+		d := &Deployment{Shares: slices.Clone(c.shares)}
+		d.Spare(all)
+		if want := []Share{{"blue", c.wantB}, {"green", c.wantG}}; !slices.Equal(d.Shares, want) {
+			t.Errorf("%s: %v, want %v", c.name, d.Shares, want)
+		}
+	}
+}
+
 func TestNewestIsByTime(t *testing.T) {
 	if got := Newest([]Birth{{"9", time.Unix(1, 0)}, {"7", time.Unix(2, 0)}, {"8", time.Unix(2, 0)}}); got.Revision != "8" {
 		t.Errorf("newest %v", got)

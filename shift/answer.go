@@ -1,6 +1,7 @@
 package shift
 
 import (
+	"slices"
 	"time"
 
 	"patchbay/admin/api"
@@ -22,7 +23,23 @@ func Divided(v *mesh.Service) *api.Deployment {
 	} else if sh.Rollback > 0 && sh.From != "" && sh.Ended == "" && serving(v, sh.From) == 0 {
 		out.Stuck = sh.From + " has no endpoint that can be called"
 	}
+	out.Spared = spared(v)
 	return out
+}
+
+// spared says why calls are divided otherwise than the shift says.
+func spared(v *mesh.Service) string {
+	sh := v.Deployment.Shift
+	is := slices.IndexFunc(v.Deployment.Shares, func(x mesh.Share) bool { return x.Revision == sh.To && x.Weight == sh.Weight() })
+	switch {
+	case is >= 0 || sh.From == "":
+		return ""
+	case serving(v, sh.To) == 0 && serving(v, sh.From) > 0:
+		return sh.To + " has no endpoint that can be called, and " + sh.From + " has its share"
+	case serving(v, sh.From) == 0 && serving(v, sh.To) > 0:
+		return sh.From + " has no endpoint that can be called, and " + sh.To + " has its share"
+	}
+	return ""
 }
 
 // Answer is a deployment in the words of the operator's interface; nil for nil.

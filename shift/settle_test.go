@@ -158,7 +158,7 @@ func TestNoStepToARevisionWithoutEndpoints(t *testing.T) {
 		sick("green")
 		after(time.Hour)
 		weight(400)
-		if d := Divided(m.stores[0].Snapshot().Service(backend)); d.Held != "green has no endpoint that can be called" || !d.Next.IsZero() {
+		if d := Divided(m.stores[0].Snapshot().Service(backend)); d.Held != "green has no endpoint that can be called" || d.Spared != "green has no endpoint that can be called, and blue has its share" || !d.Next.IsZero() {
 			t.Errorf("%+v", d)
 		}
 		sick("")
@@ -176,7 +176,7 @@ func TestNoStepToARevisionWithoutEndpoints(t *testing.T) {
 		sick("blue")
 		after(time.Minute)
 		weight(500)
-		if d := Divided(m.stores[0].Snapshot().Service(backend)); d.Stuck != "blue has no endpoint that can be called" {
+		if d := Divided(m.stores[0].Snapshot().Service(backend)); d.Stuck != "blue has no endpoint that can be called" || d.Spared != "blue has no endpoint that can be called, and green has its share" || d.Percent["green"] != 100 {
 			t.Errorf("%+v", d)
 		}
 		sick("")

@@ -61,6 +61,7 @@ func (m *mirror) show() {
 	}
 	if sh := record.ParseShift(m.attrs); sh != nil {
 		v.Deployment = mesh.Deploy(*sh, m.births)
+		v.Deployment.Spare(v.Endpoints)
 	}
 	for _, s := range m.stores {
 		s.SetServices("demo", []*mesh.Service{v})

@@ -174,6 +174,7 @@ type Deployment struct {
 	Waiting  *Incoming          `json:"waiting,omitempty"`         // what comes next as the service declares
 	Held     string             `json:"held,omitempty"`            // why the next step waits
 	Stuck    string             `json:"stuck,omitempty"`           // why it could not be called off
+	Spared   string             `json:"spared,omitempty"`          // why calls are divided otherwise than was ordered
 }
 
 // Incoming is a revision whose calls move by themselves when it is complete.

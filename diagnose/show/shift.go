@@ -35,6 +35,9 @@ func (p *Printer) Shift(service string, d *api.Deployment, now time.Time) {
 	}
 	p.line("%s: %s", service, strings.Join(divided(d), ", "))
 	p.waiting(service, d.Waiting)
+	if d.Spared != "" {
+		p.line("  %s", p.paint(bad, d.Spared))
+	}
 	if d.Ended != "" {
 		p.line("  %s", p.paint(bad, d.Ended))
 		return

@@ -63,6 +63,7 @@ func Service(p Parts) (*mesh.Service, map[string]int) {
 	s.Newest = mesh.Newest(all)
 	if p.Settings != nil && p.Settings.Shift != nil {
 		s.Deployment = mesh.Deploy(*p.Settings.Shift, all)
+		s.Deployment.Spare(s.Endpoints)
 	}
 	return s, skipped
 }
