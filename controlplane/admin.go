@@ -15,6 +15,7 @@ import (
 	"patchbay/admin/page"
 	"patchbay/config"
 	"patchbay/controlplane/answers"
+	"patchbay/identity/durable"
 	"patchbay/internal/count"
 )
 
@@ -60,7 +61,7 @@ func AdminToken(cfg config.Config) (string, error) {
 	text, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) && cfg.Admin.TokenFile == "" {
 		text = []byte(rand.Text() + "\n")
-		err = os.WriteFile(file, text, 0o600)
+		err = durable.WriteFile(file, text, 0o600) // half a token would stay for good
 	}
 	if err != nil {
 		return "", fmt.Errorf("admin token: %w", err)

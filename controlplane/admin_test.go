@@ -1,9 +1,13 @@
 package controlplane
 
 import (
+	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"patchbay/config"
 )
@@ -22,6 +26,29 @@ func TestAShortAdminToken(t *testing.T) {
 		if _, err := AdminToken(c); err == nil || !strings.Contains(err.Error(), "allowed: 16 or more. Remove the file") {
 			t.Errorf("%q: %v", text, err)
 		}
+	}
+}
+
+// A full disk at the first start leaves no token that a later start would refuse.
+func TestAnAdminTokenOnAFullDisk(t *testing.T) {
+	var c config.Config
+	c.Data = t.TempDir()
+	if err := unix.Mount("none", c.Data, "tmpfs", 0, "size=16k"); err != nil {
+		t.Skip("needs the right to mount:", err)
+	}
+	t.Cleanup(func() { unix.Unmount(c.Data, unix.MNT_DETACH) })
+	fill := filepath.Join(c.Data, "fill")
+	if err := os.WriteFile(fill, make([]byte, 1<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	if token, err := AdminToken(c); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("on a full disk: %q, %v", token, err)
+	}
+	if err := os.Remove(fill); err != nil {
+		t.Fatal(err)
+	}
+	if token, err := AdminToken(c); err != nil || len(token) < tokenLeast {
+		t.Errorf("afterwards: %q, %v", token, err)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"patchbay/agentapi"
 	"patchbay/declare"
+	"patchbay/identity/durable"
 	"patchbay/mesh"
 	"patchbay/sidecar/ecs"
 	"patchbay/sidecar/status"
@@ -152,15 +153,15 @@ func (a *Agent) configure() error {
 	}
 	files := bootstrap.SDSFiles(a.cfg.State)
 	files[bootstrapName] = b
+	// The directory is Envoy's user's, whom this process does not trust.
+	root, err := os.OpenRoot(a.cfg.State)
+	if err != nil {
+		return fmt.Errorf("write Envoy's configuration: %w", err)
+	}
+	defer root.Close()
 	for name, content := range files {
-		path := filepath.Join(a.cfg.State, name)
-		if err := os.WriteFile(path, content, 0o600); err != nil {
+		if err := durable.ReplaceIn(root, name, content, a.cfg.UID); err != nil {
 			return fmt.Errorf("write Envoy's configuration: %w", err)
-		}
-		if a.cfg.UID > 0 && a.cfg.UID != os.Geteuid() {
-			if err := os.Chown(path, a.cfg.UID, a.cfg.UID); err != nil {
-				return fmt.Errorf("write Envoy's configuration: %w", err)
-			}
 		}
 	}
 	// A socket of an earlier run would answer for an Envoy that is gone.

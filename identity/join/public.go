@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"patchbay/identity/durable"
 )
 
 // ErrKeyed is what [PublicFiles] says of a directory with a key.
@@ -48,7 +50,7 @@ func Unpack(text, dir string) error {
 			errs = append(errs, fmt.Errorf("join-files: %.40q; allowed: %s, %s", name, InfoFile, CAFile))
 			continue
 		}
-		errs = append(errs, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
+		errs = append(errs, durable.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
 	}
 	return errors.Join(errs...)
 }

@@ -17,6 +17,7 @@ import (
 
 	"patchbay/agentapi"
 	"patchbay/declare"
+	"patchbay/identity/durable"
 	"patchbay/mesh"
 	"patchbay/mesh/policy"
 )
@@ -114,12 +115,23 @@ func keep(state, task string, first *agentapi.Names) (*agentapi.Names, error) {
 	}
 	b, err := json.Marshal(f)
 	if err == nil {
-		err = os.WriteFile(filepath.Join(state, fileName), b, 0o600)
+		err = write(state, b)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("keep the names of the task: %w", err)
 	}
 	return f.list(), nil
+}
+
+// write leaves the whole file, or none: half of one, as a full disk or a kill
+// leaves, would keep every later agent of the task from starting.
+func write(state string, b []byte) error {
+	root, err := os.OpenRoot(state)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return durable.ReplaceIn(root, fileName, b, 0)
 }
 
 // Forget ends the names with their task.
