@@ -32,7 +32,7 @@ func TestLogKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := &logged{t: t, set: token.NewFileSet(), keys: map[string][]string{}}
-	for _, file := range strings.Fields(string(out)) {
+	for file := range strings.FieldsSeq(string(out)) {
 		if strings.HasSuffix(file, "_test.go") || slices.ContainsFunc(notLogging, func(p string) bool { return strings.HasPrefix(file, p) }) {
 			continue
 		}

@@ -108,7 +108,7 @@ func TestAnAnswerThatCantBeMade(t *testing.T) {
 	o := Options{Trusted: true, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.NewTextHandler(&said, nil)),
 		Parts: map[string]func() any{"traffic": func() any { return math.NaN() }}}
 	w := httptest.NewRecorder()
-	Handler(o).ServeHTTP(w, httptest.NewRequest("GET", "/api/v1/traffic", nil))
+	Handler(o).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/traffic", nil))
 	if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "can't be encoded") || !strings.Contains(said.String(), "NaN") {
 		t.Errorf("%d %q; said %q", w.Code, w.Body, &said)
 	}

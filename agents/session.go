@@ -102,7 +102,7 @@ func (s *Server) Connect(stream agentapi.Agent_ConnectServer) error {
 	defer v.remember()
 	go transmit(ctx, stream, v.out, cancel)
 	if addr.IsLoopback() && len(ports) > 0 {
-		v.log.WarnContext(ctx, "the agent connects over loopback, so its ports are registered as "+addr.String()+": only tasks in this network namespace can call them; give it an address of this machine with --agent")
+		v.log.WarnContext(ctx, "the agent connects over loopback, so its ports are registered there: only tasks in this network namespace can call them; give it an address of this machine with --agent", "address", addr.String())
 	}
 	v.log.InfoContext(ctx, "agent connected", "agent_version", hello.GetAgentVersion(), "envoy_version", hello.GetEnvoyVersion(), "ports", len(ports))
 	err = v.run(ctx, ups)

@@ -165,10 +165,10 @@ func (c *converter) mainTarget(s *model.Resource[model.ServiceSpec], router stri
 		c.note(Lost, s.Of, "spec.provider.virtualRouter", "its router has no routes: whoever called it got 404", "add what `aws appmesh describe-route` prints of each")
 		return nil
 	}
-	for i := len(routes) - 1; i >= 0; i-- {
+	for _, route := range slices.Backward(routes) {
 		var best *port
 		most := int64(-1)
-		r, _, _ := pick(routes[i].Spec)
+		r, _, _ := pick(route.Spec)
 		if r == nil || r.Action == nil {
 			continue
 		}

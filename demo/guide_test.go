@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -112,7 +113,7 @@ func follow(t *testing.T, s step, env []string) {
 	once := s.shows == ""
 	err := poll.Until(t.Context(), 60*time.Second, func() error {
 		out, err := shell(t.Context(), s.commands, env)
-		if ended, is := err.(*exec.ExitError); is && !once && ended.ExitCode() == 4 {
+		if ended, is := errors.AsType[*exec.ExitError](err); is && !once && ended.ExitCode() == 4 {
 			err = nil // it has found something
 		}
 		if err == nil && !want.MatchString(out) {

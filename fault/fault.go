@@ -39,10 +39,11 @@ const (
 var kinds = []string{Delay, Abort, Drop, Expire, Throttle, Restart}
 
 const (
-	// DefaultTime is how long a fault lasts, MaxTime how long it may.
+	// DefaultTime is how long a fault lasts.
 	DefaultTime = 30 * time.Second
-	MaxTime     = 10 * time.Minute
-	maxDelay    = time.Minute
+	// MaxTime is how long it may.
+	MaxTime  = 10 * time.Minute
+	maxDelay = time.Minute
 	// DefaultLife is how long a certificate lasts that is to expire.
 	DefaultLife = 15 * time.Second
 )

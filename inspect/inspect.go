@@ -129,7 +129,7 @@ func statuses(st *delta.StreamStatus) map[wire.Ref]*said {
 
 // Kinds are the types by their short names, in the order of sending.
 var Kinds = func() (out []string) {
-	for k := range wire.Kind(wire.Kinds) {
+	for k := range wire.Kinds {
 		out = append(out, k.String())
 	}
 	return out
@@ -138,7 +138,7 @@ var Kinds = func() (out []string) {
 // urls are the types by their short names.
 var urls = func() map[string]string {
 	out := map[string]string{}
-	for k := range wire.Kind(wire.Kinds) {
+	for k := range wire.Kinds {
 		out[k.String()] = k.TypeURL()
 	}
 	return out

@@ -1,3 +1,13 @@
+// Package pki gets a certificate for every service that has TLS, keeps it
+// fresh, and publishes it and the trust in its issuer into a [mesh.Store].
+//
+// It owns when a certificate is renewed and in which order trust and leaves go
+// out; what every issuer does is in pki/issue, where secrets rest in pki/secret.
+// It must not know how a sidecar receives a certificate (xds) nor where services
+// come from (discovery).
+//
+// Its promise: no failure of ours takes away a certificate or a root that still
+// works. Start reading at [Rotator.Run].
 package pki
 
 import (

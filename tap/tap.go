@@ -30,9 +30,9 @@ import (
 )
 
 const (
-	// MaxTaps is how many operators may look at once; MaxNodes, at how many
-	// sidecars one of them.
-	MaxTaps  = 4
+	// MaxTaps is how many operators may look at once.
+	MaxTaps = 4
+	// MaxNodes is at how many sidecars one of them may.
 	MaxNodes = 16
 	// writeTime is how long a reader may take for one event.
 	writeTime = 10 * time.Second

@@ -18,14 +18,14 @@ const (
 )
 
 const (
-	// DefaultTime is how long a tap lasts, MaxTime how long it may: what agents
-	// allow.
+	// DefaultTime is how long a tap lasts.
 	DefaultTime = time.Minute
-	MaxTime     = time.Hour
-	// DefaultRate is how many requests a second of one sidecar are shown,
-	// MaxRate how many may be.
+	// MaxTime is how long it may: what agents allow.
+	MaxTime = time.Hour
+	// DefaultRate is how many requests a second of one sidecar are shown.
 	DefaultRate = 100
-	MaxRate     = 1000
+	// MaxRate is how many may be.
+	MaxRate = 1000
 	// leastSample is the smallest share, in percent.
 	leastSample = 0.0001
 )

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -330,9 +331,7 @@ func TestWhatANodeInAWSsFormMayNotSay(t *testing.T) {
 		{"no such container", m{ports: m{"ingress-more": 3}, ips: m{"other": "172.17.0.2"}}, codes.InvalidArgument, []string{`no container "app", where port more is; it has other`}},
 	} {
 		said := awsMetadata("0ddd")
-		for k, v := range x.tweak {
-			said[k] = v
-		}
+		maps.Copy(said, x.tweak)
 		r, err := localCluster(t, socket, said)
 		if status.Code(err) != x.code || err == nil && len(r.GetResources()) != 1 {
 			t.Errorf("%s: %v, %v", x.name, r, err)

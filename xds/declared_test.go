@@ -3,6 +3,7 @@ package xds
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -251,9 +252,7 @@ func (d *drawn) try() {
 	services := d.targets(file)
 	for len(services) < 40 {
 		task := d.task()
-		for n, p := range task.Policies {
-			meta.Policies[n] = p
-		}
+		maps.Copy(meta.Policies, task.Policies)
 		if l := task.AccessLog; l != nil {
 			meta.AccessLog = bootstrap.AccessLog{Format: l.Format, QueryParameters: l.QueryParameters}
 		}

@@ -29,7 +29,7 @@ func greeting(a mesh.Alias) (conn net.Conn, said string, err error) {
 	n, err := conn.Read(buf)
 	if n == 0 && err != nil { // closed, in whatever way
 		conn.Close()
-		return nil, "", nil
+		return nil, "", nil //nolint:nilerr // that it is closed is the answer
 	}
 	return conn, string(buf[:n]), nil
 }

@@ -154,7 +154,8 @@ func TestWhoGetsInByMutualTLS(t *testing.T) {
 			}
 		}
 	}
-	if _, err := oneCall.Get(fmt.Sprintf("http://127.0.0.1:%d", listeners["permissive"])); err == nil {
+	if resp, err := oneCall.Get(fmt.Sprintf("http://127.0.0.1:%d", listeners["permissive"])); err == nil {
+		resp.Body.Close()
 		t.Error("permissive takes plain text")
 	}
 }

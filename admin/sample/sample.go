@@ -7,6 +7,7 @@ package sample
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -167,9 +168,7 @@ func (m *Mesh) Status() api.Status {
 	copy(st.Services, m.services)
 	for i := range st.Services { // the map is what changes
 		all := map[string]int{}
-		for k, v := range st.Services[i].Endpoints {
-			all[k] = v
-		}
+		maps.Copy(all, st.Services[i].Endpoints)
 		st.Services[i].Endpoints = all
 	}
 	copy(st.Sidecars, m.sidecars)

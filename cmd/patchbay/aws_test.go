@@ -78,8 +78,13 @@ func TestOnAWS(t *testing.T) {
 		return nil
 	})
 	p.rotate("backend.demo")
-	if resp, err := http.Post("http://"+p.cfg.Admin.Listen+"/api/v1/rotate?service=backend.demo", "", nil); err != nil || resp.StatusCode != http.StatusUnauthorized {
-		t.Errorf("without the token: %v, %v", resp, err)
+	resp, err := http.Post("http://"+p.cfg.Admin.Listen+"/api/v1/rotate?service=backend.demo", "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("without the token: %s", resp.Status)
 	}
 	if n := ca.Issued(arn); n != 2 {
 		t.Errorf("%d certificates for an issue and a rotation", n)

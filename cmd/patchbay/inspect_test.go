@@ -78,7 +78,7 @@ func (p *plane) xdsGet(back *member) {
 
 // decoded are all strings of a JSON text that are base64.
 func decoded(text []byte) (out []byte) {
-	for _, word := range strings.Split(string(text), `"`) {
+	for word := range strings.SplitSeq(string(text), `"`) {
 		if b, err := base64.StdEncoding.DecodeString(word); err == nil {
 			out = append(out, b...)
 		}

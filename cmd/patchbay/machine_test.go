@@ -184,7 +184,7 @@ func asUnit(t *testing.T, bin, conf string) []string {
 	t.Helper()
 	u := unit(t)
 	var caps []string
-	for _, c := range strings.Fields(u["AmbientCapabilities"]) {
+	for c := range strings.FieldsSeq(u["AmbientCapabilities"]) {
 		caps = append(caps, "+"+strings.ToLower(strings.TrimPrefix(c, "CAP_")))
 	}
 	list := "-all," + strings.Join(caps, ",")
@@ -202,7 +202,7 @@ func (m *machine) users(agent int) {
 		m.t.Fatal(err)
 	}
 	seen := 0
-	for _, pid := range strings.Fields(string(out)) {
+	for pid := range strings.FieldsSeq(string(out)) {
 		status, err := os.ReadFile("/proc/" + pid + "/status")
 		if err != nil {
 			continue // it has ended

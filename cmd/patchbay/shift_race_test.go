@@ -49,16 +49,16 @@ func (r *racing) at(plane string) http.HandlerFunc {
 		}
 		req.Body = io.NopCloser(bytes.NewReader(body))
 		var in struct {
-			ServiceId  string
+			ServiceID  string `json:"ServiceId"`
 			Attributes json.RawMessage
 		}
 		_ = json.Unmarshal(body, &in) // else it is none of those below
 		_, op, _ := strings.Cut(req.Header.Get("X-Amz-Target"), ".")
 		r.mu.Lock()
-		x := r.all[in.ServiceId]
+		x := r.all[in.ServiceID]
 		if x == nil {
 			x = &race{second: make(chan struct{}), wrote: make(chan struct{}), looks: make(chan struct{})}
-			r.all[in.ServiceId] = x
+			r.all[in.ServiceID] = x
 		}
 		order := op == "UpdateServiceAttributes" && bytes.Contains(in.Attributes, []byte(`"`+record.AttrShift+`"`))
 		first := order && x.first == ""

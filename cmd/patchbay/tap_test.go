@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -104,7 +105,7 @@ func (p *plane) taps(front, back *member, alias uint16) {
 	call := func() { p.callsWithSecrets(t.Context(), front, alias) }
 	k := p.tap("frontend")
 	r := k.sees(call, func(r api.Tapped) bool { return r.Path == "/a/b" })
-	if r.Node != "demo/frontend/f1" || r.Direction != "egress" || r.Service != "backend.demo" || r.Method != "GET" || r.Status != 200 || r.Protocol != "HTTP/1.1" ||
+	if r.Node != "demo/frontend/f1" || r.Direction != "egress" || r.Service != "backend.demo" || r.Method != http.MethodGet || r.Status != 200 || r.Protocol != "HTTP/1.1" ||
 		r.TLS != "TLSv1.3" || !strings.Contains(r.Callee, "backend") || r.Upstream == "" || r.Sent == 0 || r.DurationMs <= 0 || len(r.Flags) > 0 || len(r.Headers) > 0 {
 		t.Errorf("egress: %+v", r)
 	}

@@ -102,7 +102,7 @@ func (p *plan) definitions() {
 		}
 		services++
 		d := p.service(r)
-		if t := p.taskOf(r, d, tasks, modules); t != nil {
+		if t := p.taskOf(r, tasks, modules); t != nil {
 			d.Task, d.TaskAt, d.TaskKey = t.Task, t.TaskAt, t.TaskKey
 			d.Notes = append(d.Notes, t.Notes...)
 			used[t] = true
@@ -120,7 +120,7 @@ func (p *plan) definitions() {
 	}
 }
 
-func (p *plan) taskOf(r resource, d *definition.Definition, tasks []*definition.Definition, modules map[*definition.Definition]string) *definition.Definition {
+func (p *plan) taskOf(r resource, tasks []*definition.Definition, modules map[*definition.Definition]string) *definition.Definition {
 	if name := r.values.Text("task_definition"); name != "" {
 		for _, t := range tasks {
 			if definition.Family(name) == t.Task.Text("family") {

@@ -50,13 +50,14 @@ func readProvider(t *testing.T) map[string]shape {
 		}
 		s := shape{map[string]bool{}, map[string]bool{}, map[string]bool{}}
 		takes, gives, _ := strings.Cut(rest, "|")
-		for _, name := range strings.Fields(takes) {
-			s.takes[strings.TrimSuffix(name, "!")] = true
-			if strings.HasSuffix(name, "!") {
-				s.must[strings.TrimSuffix(name, "!")] = true
+		for name := range strings.FieldsSeq(takes) {
+			name, must := strings.CutSuffix(name, "!")
+			s.takes[name] = true
+			if must {
+				s.must[name] = true
 			}
 		}
-		for _, name := range strings.Fields(gives) {
+		for name := range strings.FieldsSeq(gives) {
 			s.gives[name] = true
 		}
 		all[what] = s

@@ -4,6 +4,7 @@ package terraform
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -86,9 +87,7 @@ func (m *module) check(where, path string, body *hclsyntax.Body, extra map[strin
 			name, each, inner = b.Labels[0], nil, b.Body.Blocks[0].Body
 			for _, e := range elements(m.eval(b.Body.Attributes["for_each"].Expr, extra)) {
 				more := map[string]cty.Value{name: cty.ObjectVal(map[string]cty.Value{"key": e.key, "value": e.value})}
-				for k, v := range extra {
-					more[k] = v
-				}
+				maps.Copy(more, extra)
 				each = append(each, more)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -27,9 +28,7 @@ func Task(node string, s *agentapi.Seen) *api.Task {
 		Node: node, At: s.At, Errors: map[string]string{}, Hosts: map[string]string{}, Listening: s.Listening,
 		Listeners: []api.TaskListener{}, Routes: []api.TaskRoute{}, Clusters: []api.TaskCluster{}, Secrets: []api.TaskSecret{}, Stats: map[string]uint64{},
 	}
-	for page, text := range s.Errors {
-		t.Errors[page] = text
-	}
+	maps.Copy(t.Errors, s.Errors)
 	for _, l := range s.Hosts {
 		for _, n := range l.Names {
 			if _, taken := t.Hosts[n]; !taken {

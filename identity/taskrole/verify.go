@@ -218,7 +218,7 @@ func read(text []byte) (Caller, error) {
 	if err := dec.Decode(&a); err != nil {
 		return Caller{}, refuse("the answer of STS can't be read")
 	}
-	if _, err := dec.Token(); err != io.EOF {
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return Caller{}, refuse("something follows the answer of STS")
 	}
 	if len(a.Results) != 1 {

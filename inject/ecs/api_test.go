@@ -123,7 +123,7 @@ func TestCommandLine(t *testing.T) {
 		if err := errors.Join(ask("register-task-definition", r.Task), ask(do, r.Service)); err != nil {
 			t.Errorf("%s: %v", e.name, err)
 		}
-		if e.name == "fargate" && ask("register-task-definition", []byte(strings.Replace(string(r.Task), `"essential"`, `"esential"`, 1))) == nil {
+		if e.name == "fargate" && ask("register-task-definition", []byte(strings.Replace(string(r.Task), `"essential"`, `"essentials"`, 1))) == nil {
 			t.Error("the command line takes anything")
 		}
 	}

@@ -82,7 +82,7 @@ func Envoy(wanted []*wire.Entry, text, clusters []byte) (compared map[string]int
 // order is that of sending.
 var order = func() map[string]int {
 	out := map[string]int{}
-	for k := range wire.Kind(wire.Kinds) {
+	for k := range wire.Kinds {
 		out[k.String()] = int(k)
 	}
 	return out

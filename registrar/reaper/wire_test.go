@@ -48,7 +48,6 @@ type stand struct {
 	aws      *wire.Server
 	ecs      *fakeecs.ECS
 	api      *ecs.Client
-	policy   string
 }
 
 func newStand(t *testing.T) *stand {

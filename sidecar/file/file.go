@@ -196,7 +196,7 @@ func document(text []byte) (first, second *yaml.Node, err error) {
 		}
 		return nil, nil, err
 	}
-	if dec.Decode(&more) != io.EOF {
+	if !errors.Is(dec.Decode(&more), io.EOF) {
 		second = &more
 	}
 	return doc.Content[0], second, nil

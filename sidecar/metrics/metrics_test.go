@@ -3,6 +3,7 @@ package metrics
 import (
 	"context"
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"regexp"
@@ -95,7 +96,7 @@ func TestWhatWasCountedSince(t *testing.T) {
 
 func TestAScrapeWithoutEnvoy(t *testing.T) {
 	w := httptest.NewRecorder()
-	Handler(task, func(context.Context) (Sample, error) { return Sample{}, errors.New("it is away") }).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	Handler(task, func(context.Context) (Sample, error) { return Sample{}, errors.New("it is away") }).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	if w.Code != 500 || !strings.Contains(w.Body.String(), "it is away") {
 		t.Error(w.Code, w.Body.String())
 	}

@@ -27,9 +27,10 @@ import (
 )
 
 const (
-	// MaxTime and MaxRate bound what may be asked for.
+	// MaxTime is the longest that may be asked for.
 	MaxTime = time.Hour
-	MaxRate = 1000 // requests a second
+	// MaxRate is the most, in requests a second.
+	MaxRate = 1000
 	// waiting is how many requests may wait for a slow looker.
 	waiting = 256
 	// turn is how often the sample is measured, and said to Envoy again: one

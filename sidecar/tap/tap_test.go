@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -229,7 +230,7 @@ func TestWhatIsShown(t *testing.T) {
 			t.Fatalf("%+v", l.seen)
 		}
 		r := l.seen[0]
-		if r.Service != "web.prod" || r.TLS != "TLSv1.3" || r.GRPCStatus != "Unavailable" || r.Method != "GET" || strings.Join(r.Flags, ",") != "no healthy upstream" || len(r.Path) > longest+len("…") {
+		if r.Service != "web.prod" || r.TLS != "TLSv1.3" || r.GRPCStatus != "Unavailable" || r.Method != http.MethodGet || strings.Join(r.Flags, ",") != "no healthy upstream" || len(r.Path) > longest+len("…") {
 			t.Errorf("%+v", r)
 		}
 		if r.Headers["accept"] != "x" || r.Headers["authorization"] != redacted || r.Headers["x-unheard-of"] != redacted || strings.Contains(r.Path, "s3cret") {

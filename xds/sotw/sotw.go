@@ -9,6 +9,7 @@ package sotw
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"slices"
@@ -44,7 +45,7 @@ func (s *Server) Serve(stream discoveryv3.AggregatedDiscoveryService_StreamAggre
 	}
 	first, err := stream.Recv()
 	if err != nil {
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		return err

@@ -2,6 +2,7 @@ package sotw
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"maps"
@@ -63,7 +64,7 @@ func bubble(t *testing.T, o opener, f func(t *testing.T, cache *delta.Cache, con
 	synctest.Test(t, func(t *testing.T) {
 		cache, lis := delta.NewCache(nil), bufconn.Listen(1<<16)
 		g := grpc.NewServer()
-		discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, service{Server: New(cache, o, slog.New(slog.NewTextHandler(io.Discard, nil)))})
+		discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, service{Server: New(cache, o, slog.New(slog.DiscardHandler))})
 		go g.Serve(lis) //nolint:errcheck // it ends with Stop
 		defer g.Stop()
 		conn, err := grpc.NewClient("passthrough:///x", grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -103,7 +104,7 @@ var node = &corev3.Node{Id: "prod/web/1", Cluster: "prod/web"}
 
 func (c *client) send(r *discoveryv3.DiscoveryRequest) {
 	c.t.Helper()
-	if err := c.stream.Send(r); err != nil && err != io.EOF {
+	if err := c.stream.Send(r); err != nil && !errors.Is(err, io.EOF) {
 		c.t.Error(err)
 	}
 }
@@ -253,7 +254,7 @@ func TestARejectedClusterDoesNotComeBackWithOthers(t *testing.T) {
 		tried := 0
 		for in != nil {
 			r := in[0]
-			if in = nil; bad(t, r, "b", "2") {
+			if bad(t, r, "b", "2") {
 				tried++
 				c.nack(r)
 			} else {

@@ -21,7 +21,7 @@ import (
 // and cut (half an answer).
 func ParseFault(text string) (wire.Fault, error) {
 	var f wire.Fault
-	for _, part := range strings.Split(strings.TrimSpace(text), ",") {
+	for part := range strings.SplitSeq(strings.TrimSpace(text), ",") {
 		key, value, _ := strings.Cut(strings.TrimSpace(part), "=")
 		var err error
 		switch key {

@@ -22,10 +22,9 @@ func Options(maxAge time.Duration) []grpc.ServerOption {
 		grpc.ForceServerCodecV2(NewCodec()),
 		grpc.MaxRecvMsgSize(2 * MaxRequest), // beyond MaxRequest the engine itself says why not
 		grpc.MaxHeaderListSize(64 << 10),
-		// By default each connection keeps 64 kB of buffers for ever. Requests are
+		// By default each connection keeps 32 kB to read into for ever. Requests are
 		// rare and small, but for the first.
 		grpc.ReadBufferSize(4 << 10),
-		grpc.SharedWriteBuffer(true),
 		// gRPC's own windows grow by what a ping says of the line: one ping, and
 		// one answer, for each ACK. These hold a whole first request, and stay.
 		grpc.StaticStreamWindowSize(256 << 10),
