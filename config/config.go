@@ -7,12 +7,12 @@ package config
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"time"
+
+	"patchbay/internal/textfile"
 )
 
 // Config is the whole file. Paths are relative to the file's directory when
@@ -243,13 +243,10 @@ func Default() Config {
 	}
 }
 
-// maxFile is far beyond any mesh's configuration: a larger file is another one.
-const maxFile = 1 << 20
-
 // Load reads and checks a file. An error is of type strict.Problems unless the
 // file can't be read.
 func Load(path string) (Config, error) {
-	text, err := read(path)
+	text, _, err := textfile.Read(path, "a configuration")
 	if err != nil {
 		return Config{}, fmt.Errorf("configuration: %w; name the file with --config", err)
 	}
@@ -271,20 +268,6 @@ func load(name string, text []byte, dir string) (Config, error) {
 	}
 	c.absolute(dir)
 	return c, nil
-}
-
-// read takes anything that can be read, a pipe too, but not without end.
-func read(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(text) > maxFile {
-		err = fmt.Errorf("%s has more than 1 MiB: it can't be a configuration", path)
-	}
-	return text, err
 }
 
 // absolute makes every path relative to dir absolute.

@@ -10,11 +10,11 @@ package sigv4
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
 
 	"go.yaml.in/yaml/v3"
+
+	"patchbay/internal/textfile"
 )
 
 // Key is what belongs to one access key id.
@@ -47,7 +47,7 @@ const minSecret = 16
 // Nobody but its owner may be able to read it (mode 0600). The error lists
 // everything that is wrong, with file and line, and no secret.
 func LoadKeys(path string) (Keys, error) {
-	b, loose, err := read(path)
+	b, mode, err := textfile.Read(path, "a table of keys")
 	if err != nil {
 		return nil, fmt.Errorf("read the access keys: %w", err)
 	}
@@ -57,8 +57,8 @@ func LoadKeys(path string) (Keys, error) {
 		return nil, fmt.Errorf("%s: is not YAML; allowed: `keys: {ID: {secret: …, readOnly: true}}`", path)
 	}
 	r := reader{path: path, keys: Keys{}}
-	if loose != 0 {
-		r.problems = append(r.problems, fmt.Errorf("%s: has mode %#o, so that others can use its secrets; allowed: 0600 (chmod 600 %[1]s)", path, loose))
+	if mode&0o077 != 0 {
+		r.problems = append(r.problems, fmt.Errorf("%s: has mode %#o, so that others can use its secrets; allowed: 0600 (chmod 600 %[1]s)", path, mode))
 	}
 	if len(doc.Content) == 1 {
 		r.file(doc.Content[0])
@@ -70,29 +70,6 @@ func LoadKeys(path string) (Keys, error) {
 		return nil, errors.Join(r.problems...)
 	}
 	return r.keys, nil
-}
-
-// maxFile is far beyond any table of keys: a larger file is another one.
-const maxFile = 1 << 20
-
-// read gives the file's content, and its mode if that is too open.
-func read(path string) (text []byte, loose os.FileMode, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, 0, err
-	}
-	if m := info.Mode().Perm(); m&0o077 != 0 {
-		loose = m
-	}
-	if text, err = io.ReadAll(io.LimitReader(f, maxFile+1)); err == nil && len(text) > maxFile {
-		err = fmt.Errorf("%s has more than 1 MiB: it can't be a table of keys", path)
-	}
-	return text, loose, err
 }
 
 // reader turns the file's nodes into keys. It reads nodes, not structs, since

@@ -53,7 +53,7 @@ func TestBadKeys(t *testing.T) {
 		"a bare secret":  {"keys: {a: " + hidden + "}", 0o600, []string{":1: key a is not a mapping", "0 characters"}},
 		"all at once":    {"keys:\n  a: {secret: short, colour: red}\n  \"b c\": {secret: " + hidden + ", readOnly: perhaps}\n  a: {secret: " + hidden + "}\nothers: 1\n", 0o600, []string{":2: ", "colour", "5 characters", ":3: \"b c\"", "readOnly of key b c", ":4: keys has \"a\" twice", ":5: \"others\""}},
 		"secret is list": {"keys: {a: {secret: [" + hidden + "]}}", 0o600, []string{"0 characters"}},
-		"too large":      {"keys: {a: {secret: " + strings.Repeat("x", maxFile) + "}}", 0o600, []string{"1 MiB"}},
+		"too large":      {"keys: {a: {secret: " + strings.Repeat("x", 1<<20) + "}}", 0o600, []string{"1 MiB"}},
 	} {
 		got, err := load(t, c.text, c.mode)
 		if err == nil {

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"unicode"
@@ -33,23 +32,6 @@ type File struct {
 	Declaration []byte // JSON, as the environment variable of it has; nil if the file has none
 
 	lines map[string]int // by path in the declaration
-}
-
-// maxSize is far beyond any task's file: a larger one is another.
-const maxSize = 1 << 20
-
-// Read takes anything that can be read, a pipe too, but not without end.
-func Read(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxSize+1))
-	if err == nil && len(text) > maxSize {
-		err = fmt.Errorf("%s has more than 1 MiB: it can't be a task's file", path)
-	}
-	return text, err
 }
 
 // Line is where a path of the declaration stands, or what it is a part of; 0 if

@@ -11,6 +11,7 @@ import (
 
 	"patchbay/cmd/patchbay/cli"
 	"patchbay/declare"
+	"patchbay/internal/textfile"
 	"patchbay/mesh"
 	"patchbay/sidecar/file"
 )
@@ -36,7 +37,7 @@ func (o *sidecarOptions) fromFile(f *pflag.FlagSet) error {
 	if o.file == "" {
 		return nil
 	}
-	text, err := file.Read(o.file)
+	text, _, err := textfile.Read(o.file, "a task's file")
 	if err != nil {
 		return cli.Exit(cli.Misused, fmt.Errorf("--config: %w", err))
 	}
