@@ -1,9 +1,12 @@
 package config
 
 import (
+	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"patchbay/config/strict"
 )
@@ -129,4 +132,50 @@ func (k *checker) workload(c Config, at, namespace, workload string, seen map[st
 		k.Bad(at+".workload", "%s stands twice; allowed: each workload once", strict.Quote(name))
 	}
 	seen[name] = true
+}
+
+// Admits is nil if identities lets a workload in by its role, as a task
+// (taskRoles) or as an instance (instanceRoles: the keys below identities), with
+// these discoveryNames. The error names the key, and what is to stand there.
+func (c Config) Admits(key, namespace, workload string, discoveryNames []string) error {
+	listed, name := c.Identities.listed(key), strings.ToLower(namespace)+"/"+workload
+	offers, ok := listed[name]
+	if !ok {
+		has, more := "nobody", ""
+		if len(listed) > 0 {
+			has = strings.Join(slices.Sorted(maps.Keys(listed)), ", ")
+		}
+		if key == "taskRoles" {
+			more = ", cluster: CLUSTER"
+		}
+		return fmt.Errorf("identities.%s.workloads: names %s, and not %s; add {namespace: %s, workload: %s, discoveryNames: [%s], role: ARN%s}",
+			key, has, name, namespace, workload, strings.Join(discoveryNames, ", "), more)
+	}
+	var missing []string
+	for _, n := range discoveryNames {
+		if !slices.Contains(offers, n) {
+			missing = append(missing, n)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("identities.%s.workloads: lets %s offer %q, and not %q; add them to its discoveryNames", key, name, offers, missing)
+	}
+	return nil
+}
+
+// listed are the workloads of a key, each with the discoveryNames that it may
+// offer.
+func (i Identities) listed(key string) map[string][]string {
+	all := map[string][]string{}
+	switch {
+	case key == "taskRoles" && i.TaskRoles != nil:
+		for _, w := range i.TaskRoles.Workloads {
+			all[strings.ToLower(w.Namespace)+"/"+w.Workload] = w.DiscoveryNames
+		}
+	case key == "instanceRoles" && i.InstanceRoles != nil:
+		for _, w := range i.InstanceRoles.Workloads {
+			all[strings.ToLower(w.Namespace)+"/"+w.Workload] = w.DiscoveryNames
+		}
+	}
+	return all
 }

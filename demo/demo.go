@@ -55,7 +55,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	for _, name := range programs {
 		if _, err := os.Stat(filepath.Join(o.Programs, name)); err != nil {
-			return fmt.Errorf("%s is not beside patchbay: run `make build`", name)
+			return fmt.Errorf("%w: %s is not beside patchbay: run `make build`", ErrNotHere, name)
 		}
 	}
 	dir, err := os.MkdirTemp("", "patchbay-demo-")

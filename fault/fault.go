@@ -8,6 +8,7 @@
 package fault
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -264,7 +265,7 @@ func (i *Injector) service(name string) (*mesh.Service, error) {
 		}
 		names = append(names, s.Name.String())
 	}
-	return nil, fmt.Errorf("service %q is not in the mesh; there are: %s", name, strings.Join(names, ", "))
+	return nil, fmt.Errorf("service %q is not in the mesh; there are: %s", name, cmp.Or(strings.Join(names, ", "), "none"))
 }
 
 // drop shows a service without one endpoint: the named one, or the first.

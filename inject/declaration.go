@@ -131,6 +131,11 @@ func (f *file) checkTogether() {
 	}
 	f.checkLinks()
 	services, volumes := f.madeNames()
+	if len(services) > 0 && !slices.ContainsFunc(services, func(n string) bool { return f.all[n] == nil }) {
+		f.problems = nil // they come from what was added
+		f.bad(0, "services", "has all that is added already, without the marks by which it is found (%s…): another program has written this file anew; allowed: the file as inject wrote it, or as it was before", begin[:len("# >>> patchbay inject")])
+		return
+	}
 	for _, n := range services {
 		if s := f.all[n]; s != nil {
 			f.bad(s.entry.key.Line, s.at(""), "is the name of a service that is added; allowed: another name")

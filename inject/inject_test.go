@@ -66,6 +66,23 @@ func TestCompose(t *testing.T) {
 	}
 }
 
+// TestWithoutMarks: an injected file that another program has written anew, without
+// comments, is known as one, and nothing else is said of it.
+func TestWithoutMarks(t *testing.T) {
+	for _, file := range files(t, "*.injected.yml") {
+		var kept []string
+		for line := range strings.Lines(string(content(t, file))) {
+			if mark := strings.TrimSpace(line); mark != begin && mark != end && !strings.HasPrefix(mark, was) {
+				kept = append(kept, line)
+			}
+		}
+		_, err := Compose(file, []byte(strings.Join(kept, "")))
+		if problems, ok := errors.AsType[Problems](err); !ok || len(problems) != 1 || !strings.Contains(err.Error(), "without the marks by which it is found (# >>> patchbay inject…)") {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
+
 func TestProblems(t *testing.T) {
 	for _, file := range files(t, "*.bad.yml") {
 		_, err := Compose(filepath.Base(file), content(t, file))

@@ -107,7 +107,7 @@ func (o Orders) service(name string) (*mesh.Service, error) {
 		}
 		known = append(known, s.Name.String())
 	}
-	return nil, wrong("service %q is not in the mesh; allowed: %s", name, strings.Join(known, ", "))
+	return nil, wrong("service %q is not in the mesh; allowed: %s", name, cmp.Or(strings.Join(known, ", "), "none, as there is no service"))
 }
 
 // order is the shift that is wanted: without a word, to the newest revision as

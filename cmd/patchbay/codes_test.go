@@ -73,6 +73,8 @@ var codeRows = map[string]int{
 	"status --tls-ca absent":        exitUsage,
 	"status --tls-ca text":          exitUsage,
 	"status --tls-cert text":        exitUsage,
+	"status -w --interval 0s":       exitUsage,
+	"verify -w --interval -1s":      exitUsage,
 	"status -o xml":                 exitUsage,
 	"doctor":                        exitProblems, // that nothing answers is its first finding
 	"doctor --from absent":          exitUsage,

@@ -71,6 +71,7 @@ func (p *plane) faults(front *member, alias uint16) {
 	p.prints(exitUsage, `service "nobody" is not in the mesh; there are: backend\.demo`, "fault", "drop", "nobody")
 	p.prints(exitUsage, `(?s)abort "700"; allowed: 200 to 599`, "fault", "abort", "backend.demo", "700")
 	p.prints(exitUsage, `time "soon"; allowed: such as 300ms`, "fault", "delay", "backend.demo", "soon")
+	p.prints(exitUsage, `for "11m0s"; allowed: up to 10m0s`, "fault", "restart", "--for", "11m")
 	get(200)
 	p.prints(exitDone, `began: the control plane ends and starts again`, "fault", "restart", "--for", "5s")
 	p.prints(exitDone, `demo/frontend/f1 has what it should have`, "diff", "f1")

@@ -127,6 +127,11 @@ func TestInjectECS(t *testing.T) {
 	if _, err := os.Stat("strict"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("strict writes: %v", err)
 	}
+	again := slices.Clone(args)
+	again[2], again[3], again[5] = "mesh/backend.task-definition.json", "mesh/backend.service.json", "again"
+	if code, out := command(t, again...); code != exitProblems || !strings.HasPrefix(out, "patchbay: nothing was written:\nmesh/backend.task-definition.json: containerDefinitions[2].name: patchbay-sidecar is there already: this was injected before; allowed: the definition without it, which 'patchbay uninject ecs FILE -o DIR' writes") || strings.Count(out, "\n") != 2 {
+		t.Errorf("injected twice: %d %s", code, out)
+	}
 	if code, out := command(t, "uninject", "ecs", "mesh/backend.task-definition.json", "mesh/backend.service.json", "-o", "plain"); code != exitDone {
 		t.Fatalf("%d %s", code, out)
 	}

@@ -12,6 +12,7 @@ import (
 	"patchbay/cmd/patchbay/cli"
 	"patchbay/cmd/patchbay/operate"
 	"patchbay/cmd/patchbay/tasks"
+	"patchbay/cmd/patchbay/token"
 )
 
 func newRoot() *cobra.Command {
@@ -58,7 +59,7 @@ var groups = []struct{ title, names string }{
 
 func addCommands(root *cobra.Command) {
 	cobra.EnableCommandSorting = false // they stand in the order of groups
-	all := []*cobra.Command{newServeCmd(), newRegistryCmd(), newTokenCmd(), newAuditCmd(), newDemoCmd(), newVersionCmd()}
+	all := []*cobra.Command{newServeCmd(), newRegistryCmd(), token.Command(), newAuditCmd(), newDemoCmd(), newVersionCmd()}
 	all = slices.Concat(all, tasks.Commands(version()), operate.Commands(version()))
 	for _, g := range groups {
 		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})

@@ -152,6 +152,10 @@ func distinct(notes definition.Problems) definition.Problems {
 // check says what does not hold, by ECS's rules and by ours.
 func (in *inject) check() {
 	d := in.d
+	if i := carries(d); i >= 0 {
+		in.badTask(fmt.Sprintf("containerDefinitions[%d].name", i), "%s is there already: this was injected before; allowed: the definition without it, which 'patchbay uninject ecs FILE -o DIR' writes", Sidecar)
+		return // what else is wrong, injecting has made
+	}
 	switch {
 	case d.Task == nil:
 		in.badService("taskDefinition", "the task definition is not given; allowed: the file of it as well (aws ecs describe-task-definition)")
@@ -167,14 +171,20 @@ func (in *inject) check() {
 	if n := len(d.Containers()); n >= maxContainers {
 		in.badTask("containerDefinitions", "has %d containers; allowed beside the sidecar: %d", n, maxContainers-1)
 	}
-	for i, c := range d.Containers() {
-		if c.Text("name") == Sidecar {
-			in.badTask(fmt.Sprintf("containerDefinitions[%d].name", i), "%s is there already; allowed: the definition without it (patchbay uninject ecs)", Sidecar)
-		}
-	}
 	in.roleAndJoin()
 	in.wiringFits()
 }
+
+// carries is which container of a task definition is the sidecar; -1 if none.
+func carries(d *definition.Definition) int {
+	if d.Task == nil {
+		return -1
+	}
+	return slices.IndexFunc(d.Containers(), func(c *tree.Object) bool { return c.Text("name") == Sidecar })
+}
+
+// Carries reports whether a definition has the sidecar already.
+func Carries(d *definition.Definition) bool { return carries(d) >= 0 }
 
 func (in *inject) wiringFits() {
 	switch in.s.Wiring {

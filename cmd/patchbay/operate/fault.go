@@ -111,13 +111,15 @@ func (o *operator) fault(c *cobra.Command, w fault.Wanted, args []string) error 
 	if err != nil {
 		return cli.Hint(err)
 	}
+	began := false
 	err = api.FollowPost(c.Context(), client, "/api/v1/fault?"+w.Query().Encode(), func(e fault.Event) error {
+		began = true
 		if p.ForPeople() {
 			p.Note(e.At, e.Event+": "+e.Text)
 		}
 		return nil
 	})
-	if err != nil && c.Context().Err() == nil && w.Kind != fault.Restart {
+	if err != nil && c.Context().Err() == nil && !(w.Kind == fault.Restart && began) { // whose end cuts the stream
 		return cli.Hint(err)
 	}
 	// After Ctrl-C, too, what happened is reported: the fault is over by now.

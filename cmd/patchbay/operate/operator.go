@@ -116,6 +116,9 @@ func ask[T any](ctx context.Context, client *api.Client, part string, query url.
 // every calls f now and then each d, until ctx ends or f fails. On a terminal
 // the screen shows the newest alone.
 func every(ctx context.Context, p *show.Printer, d time.Duration, f func() error) error {
+	if d <= 0 {
+		return cli.Given(fmt.Errorf("--interval %v; allowed: more than 0s", d))
+	}
 	tick := time.NewTicker(d)
 	defer tick.Stop()
 	for {

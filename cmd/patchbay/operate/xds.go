@@ -1,6 +1,7 @@
 package operate
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -140,7 +141,7 @@ func (o *operator) node(c *cobra.Command, name string) (*api.Client, string, err
 		if several := diagnose.Called(st, name); len(several) > 0 {
 			return nil, "", cli.Usage(c, fmt.Errorf("more than one sidecar is called %q; name one of these: %s", name, strings.Join(several, ", ")))
 		}
-		return nil, "", cli.Usage(c, fmt.Errorf("no sidecar is called %q; connected: %s", name, strings.Join(all, ", ")))
+		return nil, "", cli.Usage(c, fmt.Errorf("no sidecar is called %q; connected: %s", name, cmp.Or(strings.Join(all, ", "), "none")))
 	}
 	return client, node, nil
 }

@@ -163,7 +163,11 @@ func (f *injectECS) run(stdout, stderr io.Writer, files []source.File) error {
 	case err != nil:
 		return cli.Exit(cli.Problems, fmt.Errorf("nothing was written:\n%w", err))
 	case len(results) == 0:
-		return cli.Exit(cli.Problems, errors.New("nothing was written: no service asks for Service Connect, or is named by --service"))
+		why := "no service asks for Service Connect, or is named by --service"
+		if slices.ContainsFunc(found, ecs.Carries) {
+			why += "; some have " + ecs.Sidecar + " already (patchbay uninject ecs takes it out)"
+		}
+		return cli.Exit(cli.Problems, errors.New("nothing was written: "+why))
 	}
 	return f.write(stdout, stderr, results, files)
 }

@@ -1,25 +1,27 @@
-package main
+// Package token has the commands that let workloads join: they work on the control
+// plane's data directory.
+//
+// It must not know how a workload proves itself: that is package identity's. Start
+// reading at [Command].
+package token
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"patchbay/cmd/patchbay/cli"
 	"patchbay/controlplane"
 	"patchbay/identity"
-	"patchbay/identity/join"
 	"patchbay/identity/registered"
-	"patchbay/identity/taskrole"
 )
 
-func newTokenCmd() *cobra.Command {
+// Command is `patchbay token`.
+func Command() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "token",
 		Short: "Let workloads join the mesh",
@@ -32,104 +34,11 @@ control plane; a running one follows what they change within seconds.`,
                                                    a workload that only calls others
   patchbay token list --data data                  who may join, and with which keys`,
 	}
-	c.AddCommand(newTokenJoinCmd(), newTokenListCmd(), newTokenWithdrawCmd(), newTokenAdminCmd())
+	c.AddCommand(newJoinCmd(), newListCmd(), newWithdrawCmd(), newAdminCmd())
 	return c
 }
 
-func newTokenJoinCmd() *cobra.Command {
-	var r identity.JoinRequest
-	var asJSON, byTask, byInstance bool
-	c := &cobra.Command{
-		Use:   "join",
-		Short: "Register a workload and make its join directory",
-		Long: `Registers a workload with the control plane and writes a directory for its
-agent: join.json, join.key and ca.pem, all 0600. Give the directory to the
-workload's tasks alone, and to the agent with --join: whoever has the key can
-be the workload.
-
-The workload may offer the given discoveryNames and no others; without any it
-is client-only. Give all of them each time: they replace those of before.
-
-Running the command again changes nothing if the directory and the registration
-are as asked; it prints what it did. A second --out is a second key for the same
-workload, for another machine. With --new-key the directory gets a new key,
-which agents that are running take up within a minute; the key of before goes
-on to count until 'patchbay token withdraw'.
-
-With --task-role the directory has no key, and nothing in it is secret: the
-tasks of an ECS service prove their AWS role instead, and with --instance-role
-EC2 instances that of their instance profile (docs/reference/task-roles.md).
-Nothing is registered then, and --json prints the files, too: for a command that
-runs where nobody can fetch them. The data directory has to be that of a control
-plane, or --trust-domain says what one that starts on it later will have.`,
-		Example: `  patchbay token join --data /var/lib/patchbay --namespace prod \
-    --workload backend --discovery-name backend --out /join/backend
-  patchbay token join --data /var/lib/patchbay --task-role --namespace prod \
-    --workload backend --discovery-name backend --out join
-  docker compose run --rm backend-join             the same in containers, as inject writes it`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			switch {
-			case byTask:
-				r.ByRole = taskrole.KeyID
-			case byInstance:
-				r.ByRole = taskrole.InstanceKeyID
-			}
-			done, err := identity.MakeJoin(r)
-			if errors.Is(err, identity.ErrRequest) {
-				return cli.Usage(c, err)
-			}
-			if err != nil {
-				return cli.Given(err)
-			}
-			if done.NewCA && r.ByRole != "" { // with a key it is the usual first step
-				fmt.Fprintf(c.ErrOrStderr(), "note: %s had no control plane's CA, and got one: who joins with %s trusts a control plane with this data directory and no other\n", r.Data, r.Out)
-			}
-			return printJoined(c.OutOrStdout(), r, done, asJSON)
-		},
-	}
-	joinFlags(c.Flags(), &r)
-	f := c.Flags()
-	f.BoolVar(&byTask, "task-role", false, "no key: the workload's tasks join by their AWS role, which identities.taskRoles of the control plane's file names")
-	f.BoolVar(&byInstance, "instance-role", false, "no key: the workload's EC2 instances join by their AWS role, which identities.instanceRoles of the control plane's file names")
-	c.MarkFlagsMutuallyExclusive("task-role", "instance-role")
-	f.BoolVar(&asJSON, "json", false, "print JSON")
-	return c
-}
-
-// joinFlags are those that say what is asked for.
-func joinFlags(f *pflag.FlagSet, r *identity.JoinRequest) {
-	f.StringVar(&r.Data, "data", "", "the control plane's data directory")
-	f.StringVar(&r.TrustDomain, "trust-domain", "", "trustDomain of the control plane's configuration (default: that of the data directory's CA, else "+identity.DefaultTrustDomain+")")
-	f.StringVar(&r.Workload.Namespace, "namespace", "", "the workload's Cloud Map namespace")
-	f.StringVar(&r.Workload.Name, "workload", "", "the workload's name")
-	f.StringArrayVar(&r.Workload.DiscoveryNames, "discovery-name", nil, "a discoveryName that the workload may offer (repeat for more)")
-	f.StringVar(&r.Out, "out", "", "the directory to make")
-	f.BoolVar(&r.NewKey, "new-key", false, "make a new key even where the directory holds a good one")
-}
-
-// printJoined says what was done, and of which directory.
-func printJoined(out io.Writer, r identity.JoinRequest, done identity.Joined, asJSON bool) error {
-	if asJSON {
-		did := append([]string{}, done.Changed...) // [] in JSON
-		answer := map[string]any{"changed": len(did) > 0, "did": did, "join": done.Info, "directory": r.Out}
-		if r.ByRole != "" { // no secret is in them
-			files, err := join.PublicFiles(r.Out)
-			if err != nil {
-				return err
-			}
-			answer["files"] = files
-		}
-		return json.NewEncoder(out).Encode(answer)
-	}
-	for _, did := range done.Changed {
-		fmt.Fprintln(out, did)
-	}
-	fmt.Fprintf(out, "%s/%s may join with %s (key %s)\n", done.Info.Namespace, done.Info.Workload, r.Out, done.Info.KeyID)
-	return nil
-}
-
-func newTokenListCmd() *cobra.Command {
+func newListCmd() *cobra.Command {
 	var data string
 	var asJSON bool
 	c := &cobra.Command{
@@ -166,7 +75,7 @@ log where a node certificate is issued.`,
 	return c
 }
 
-func newTokenWithdrawCmd() *cobra.Command {
+func newWithdrawCmd() *cobra.Command {
 	var data, namespace, workload, key string
 	var all bool
 	c := &cobra.Command{
@@ -218,7 +127,7 @@ Withdrawing what is not registered is no error.`,
 	return c
 }
 
-func newTokenAdminCmd() *cobra.Command {
+func newAdminCmd() *cobra.Command {
 	var data string
 	c := &cobra.Command{
 		Use:   "admin",
