@@ -37,7 +37,7 @@ var mayImport = map[string][]string{
 	"telemetry":           {},
 	"sidecar":             {"xds/bootstrap", "agentapi", "identity", "declare", "internal/envoybin", "internal/suggest", "internal/health", "diagnose/verify"},
 	"xds":                 {},
-	"admin":               {"internal/health"},
+	"admin":               {"internal/health", "identity/strangers"},
 	"admin/api":           {"agentapi"},
 	"diagnose":            {"admin/api", "agentapi"},
 	"demo":                {"inject", "internal/poll"},

@@ -163,6 +163,7 @@ func (o Options) guard(acts bool, next http.Handler) http.Handler {
 		hasToken := o.Token != "" && subtle.ConstantTimeCompare([]byte(given), []byte(o.Token)) == 1
 		certified := r.TLS != nil && len(r.TLS.VerifiedChains) > 0
 		if hasToken || certified || o.Trusted || o.Open && !acts && loopback(r.RemoteAddr) && loopback(r.Host) {
+			known(r.Context())
 			next.ServeHTTP(w, r)
 			return
 		}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"patchbay/identity/strangers"
 )
 
 // A flood of those who say nothing takes no more than there is for strangers,
@@ -13,7 +15,7 @@ import (
 func TestAFloodOfStrangersKeepsNobodyOut(t *testing.T) {
 	s := newStand(t)
 	var first net.Conn
-	for i := range crowd() + 100 {
+	for i := range strangers.Crowd() + 100 {
 		c, err := net.Dial("tcp", s.addr)
 		if err != nil {
 			t.Fatalf("connection %d: %v", i, err)

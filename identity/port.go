@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -30,20 +29,7 @@ func (g *Guard) Credentials(enrolment bool) credentials.TransportCredentials {
 	return handshakes{credentials.NewTLS(&tls.Config{
 		MinVersion: tls.VersionTLS13, ClientAuth: auth, ClientCAs: g.signer.Pool(),
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return g.certificate(time.Now()) },
-	}), g.refusals, strangers.New(crowd())}
-}
-
-// maxStrangers is how many connections of a port may be without a certificate:
-// as many Envoys as come at once after an outage, each some 20 kB.
-const maxStrangers = 4000
-
-// crowd is that, or the quarter of the descriptors that there are.
-func crowd() int {
-	var l syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err == nil && l.Cur/4 < maxStrangers {
-		return int(max(l.Cur/4, 1)) //nolint:gosec // below maxStrangers
-	}
-	return maxStrangers
+	}), g.refusals, strangers.New(strangers.Crowd())}
 }
 
 var errCrowded = errors.New("it had not said who it is when too many others came after it")

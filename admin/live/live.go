@@ -30,6 +30,9 @@ const (
 	eventsMost = 200
 	// beat keeps proxies from closing a quiet stream.
 	beat = 15 * time.Second
+	// writeLimit is how long one write to a watcher may take: who does not read
+	// has left.
+	writeLimit = 30 * time.Second
 )
 
 // View is one message of the stream.
@@ -152,6 +155,7 @@ func (w *Watch) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	defer tick.Stop()
 	for {
 		var err error
+		_ = out.SetWriteDeadline(time.Now().Add(beat + writeLimit)) // not every connection can: then it has none
 		select {
 		case <-r.Context().Done():
 			return

@@ -11,7 +11,22 @@ import (
 	"container/list"
 	"net"
 	"sync"
+	"syscall"
 )
+
+// most is how many connections of a port may be of strangers: as many Envoys as
+// come at once after an outage, each some 20 kB.
+const most = 4000
+
+// Crowd is how many strangers a port has room for: that many, or the quarter of
+// the descriptors that there are.
+func Crowd() int {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err == nil && l.Cur/4 < most {
+		return int(max(l.Cur/4, 1)) //nolint:gosec // below most
+	}
+	return most
+}
 
 // Room holds strangers up to a number. It is safe for concurrent use.
 type Room struct {
