@@ -62,6 +62,8 @@ type Target struct {
 	Balancer    string   // "application", "network"
 	Policies    []string // security policies of the listeners
 	Unhealthy   []string // targets that are, each with why; of one that runs
+	// ProxyProtocol: it says who connects by PROXY protocol v2.
+	ProxyProtocol bool
 }
 
 // Problem is one thing that is wrong, or worth knowing.

@@ -177,6 +177,11 @@ func (t *template) targets(properties *tree.Object, d *definition.Definition) {
 		}
 		p := group.Object("Properties")
 		target := definition.Target{Protocol: p.Text("Protocol"), HealthCheck: p.Text("HealthCheckProtocol"), Balancer: balancerOf(p.Text("Protocol"))}
+		for _, a := range p.Objects("TargetGroupAttributes") {
+			if on, _ := t.Value(a.Get("Value")); a.Text("Key") == "proxy_protocol_v2.enabled" && (on == "true" || on == true) {
+				target.ProxyProtocol = true
+			}
+		}
 		for _, key := range resources.Keys() {
 			l := resources.Object(key)
 			if l.Text("Type") != "AWS::ElasticLoadBalancingV2::Listener" {

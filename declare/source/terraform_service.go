@@ -217,6 +217,7 @@ func refersTo(refs []string, address string) bool {
 
 func (p *plan) target(group resource) definition.Target {
 	t := definition.Target{Protocol: group.values.Text("protocol"), HealthCheck: first(group.values, "health_check").Text("protocol")}
+	t.ProxyProtocol, _ = group.values.Get("proxy_protocol_v2").(bool)
 	for _, l := range p.resources {
 		if l.kind != "aws_lb_listener" && l.kind != "aws_alb_listener" || l.module != group.module {
 			continue
