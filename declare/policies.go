@@ -57,11 +57,11 @@ func (c *checker) deployment(at string, d *deployment, t *Task) {
 	for _, x := range own.Problems() {
 		c.bad(at+"."+x.Path, "%s", x.Text)
 	}
+	if own.Strategy == policy.Rolling { // an answer has a bakeTimeInMinutes of 0 then
+		return
+	}
 	if d.BakeTimeInMinutes != nil {
 		c.ignore(at+".bakeTimeInMinutes", "is how long ECS keeps the old tasks once the new ones run; let it be as long as calls take to move")
-	}
-	if own.Strategy == policy.Rolling {
-		return
 	}
 	for i := range t.Ports {
 		if t.Ports[i].Policy == nil {

@@ -11,7 +11,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 
 	"patchbay/declare/definition"
 	"patchbay/declare/tree"
@@ -151,10 +150,7 @@ func (r *reader) pair() {
 		if t == nil && len(tasks) == 1 && len(services) == 1 {
 			t = tasks[0] // whether its family fits, Check says
 		}
-		if t == nil {
-			if len(tasks) > 0 {
-				r.bad(s.ServiceAt.File, s.ServiceAt.Path("taskDefinition"), "%q is none of the task definitions that were given (%s)", s.Service.Text("taskDefinition"), families(tasks))
-			}
+		if t == nil { // who needs it says so
 			whole = append(whole, s)
 			continue
 		}
@@ -169,14 +165,6 @@ func (r *reader) pair() {
 		}
 	}
 	r.found = whole
-}
-
-func families(tasks []*definition.Definition) string {
-	var names []string
-	for _, t := range tasks {
-		names = append(names, t.Task.Text("family"))
-	}
-	return strings.Join(names, ", ")
 }
 
 // among finds the task definition of a service: by family, and first in the file

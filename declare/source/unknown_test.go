@@ -1,6 +1,8 @@
 package source
 
 import (
+	"encoding/json"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -103,5 +105,26 @@ func TestConditions(t *testing.T) {
 		if s := problems.Error(); !strings.Contains(s, `Services[0].DiscoveryName: {"Fn::If":["IsProd"`) {
 			t.Errorf("%s: %s", new, s)
 		}
+	}
+}
+
+// TestOneTaskDefinitionForManyServices: an answer has more services than the task
+// definitions beside it are of.
+func TestOneTaskDefinitionForManyServices(t *testing.T) {
+	doc := decoded(t, content(t, "services.answer.json")).(map[string]any)
+	other := maps.Clone(doc["services"].([]any)[0].(map[string]any))
+	other["serviceName"], other["taskDefinition"] = "other", "other:3"
+	doc["services"] = append(doc["services"].([]any), other)
+	text, err := json.Marshal(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := Read(Options{}, File{"task.json", content(t, "task.json")}, File{"services.json", text})
+	got := map[string]bool{}
+	for _, d := range found {
+		got[d.Name] = d.Task != nil
+	}
+	if d := cmp.Diff(map[string]bool{"backend": true, "other": false}, got); err != nil || d != "" {
+		t.Error(d, err)
 	}
 }

@@ -158,7 +158,11 @@ func (in *inject) check() {
 	}
 	switch {
 	case d.Task == nil:
-		in.badService("taskDefinition", "the task definition is not given; allowed: the file of it as well (aws ecs describe-task-definition)")
+		name := d.Service.Text("taskDefinition")
+		if name != "" {
+			name = " " + definition.Family(name)
+		}
+		in.badService("taskDefinition", "the task definition%s is not given; allowed: the file of it as well (aws ecs describe-task-definition), or by --service the services that it is given for", name)
 		return
 	case d.Service == nil:
 		in.badTask("", "its service is not given; allowed: the file of it as well, with serviceConnectConfiguration")
@@ -239,7 +243,7 @@ func (in *inject) apply() {
 			continue // the sidecar's own log may go there; in bridge mode it needs the others' addresses
 		}
 		deps, isList := c.Get("dependsOn").([]any)
-		if c == nil || definition.Intrinsic(c) || c.Has("dependsOn") && !isList {
+		if c == nil || definition.Intrinsic(c) || c.Get("dependsOn") != nil && !isList {
 			in.note(true, fmt.Sprintf("containerDefinitions[%d]", i), "is a function, or its dependsOn is: what it makes does not wait for the sidecar; add {ContainerName: %s, Condition: HEALTHY} to its DependsOn", Sidecar)
 			continue
 		}

@@ -207,7 +207,7 @@ func TestRefuses(t *testing.T) {
 		files      []source.File
 	}{
 		{"no service", "task.json: taskDefinition: its service is not given", settings, []source.File{task}},
-		{"no task", "service.json: taskDefinition: the task definition is not given", settings, []source.File{service}},
+		{"no task", "service.json: taskDefinition: the task definition backend is not given", settings, []source.File{service}},
 		{"off", "service.json: serviceConnectConfiguration.enabled: is false", settings, []source.File{task, replaced(service, `"enabled": true`, `"enabled": false`)}},
 		{"no role", "task.json: taskDefinition.taskRoleArn: is missing", settings, []source.File{replaced(task, `"taskRoleArn"`, `"pidModeX"`), service}},
 		{"name taken", "task.json: taskDefinition.containerDefinitions[1].name: patchbay-sidecar is there already", settings, []source.File{replaced(task, `"name": "cache"`, `"name": "patchbay-sidecar"`), service}},
@@ -223,6 +223,25 @@ func TestRefuses(t *testing.T) {
 		if _, problems := Inject(found[0], c.s, Original{}); len(problems) == 0 || !strings.HasPrefix(problems[0].String(), c.want) {
 			t.Errorf("%s: %v", c.name, problems)
 		}
+	}
+}
+
+// TestAnswersThatSayNothing: null is absent, and what describe-services prints of
+// every service is neither a mistake nor taken along where ECS refuses it.
+func TestAnswersThatSayNothing(t *testing.T) {
+	task := once(file(t, "task.json"), `"name": "app",`, `"name": "app", "dependsOn": null,`)
+	service := once(file(t, "services.answer.json"), `{"maximumPercent"`, `{"strategy": "ROLLING", "bakeTimeInMinutes": 0, "maximumPercent"`)
+	service = once(service, `"launchType"`, `"healthCheckGracePeriodSeconds": 0, "launchType"`)
+	r, _ := injected(t, settings, task, service)
+	app := mustRead(r.Task).Objects("containerDefinitions")[0].Objects("dependsOn")
+	if len(app) != 1 || app[0].Text("containerName") != Sidecar {
+		t.Errorf("the application waits for %v", app)
+	}
+	if mustRead(r.Service).Has("healthCheckGracePeriodSeconds") {
+		t.Errorf("%s", r.Service)
+	}
+	if s := r.Notes.Error(); strings.Contains(s, "function") || strings.Contains(s, "bakeTime") {
+		t.Error(s)
 	}
 }
 

@@ -55,6 +55,9 @@ func (in *inject) makeService() {
 		s.Delete("serviceName")
 		s.SetAt(0, "service", name)
 		s.Set(block, tree.Of("enabled", false)) // absent would mean unchanged
+		if n, ok := s.Int("healthCheckGracePeriodSeconds"); ok && n == 0 {
+			s.Delete("healthCheckGracePeriodSeconds") // an answer has it always, and ECS takes it only beside a load balancer
+		}
 	}
 	if cluster != "" && !s.Has("cluster") {
 		s.SetAt(0, "cluster", cluster)
