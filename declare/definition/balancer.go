@@ -23,6 +23,12 @@ func (d *Definition) Aimed(task declare.Task, i int) (declare.Port, bool) {
 	return declare.Port{}, false
 }
 
+// ConnectsOnly reports whether its check is none but a connection: that of a
+// Network Load Balancer, unless it says another.
+func (t Target) ConnectsOnly() bool {
+	return t.Balancer == "network" && (t.HealthCheck == "TCP" || t.HealthCheck == "")
+}
+
 // Trouble says what of a target group and its listeners can't work with an
 // ingress port, which takes TLS 1.3 alone if tls, else plain text; nil: nothing that
 // is shown.

@@ -54,6 +54,9 @@ func (in *inject) environment() []any {
 	var list []any
 	add := func(name, value string) { list = append(list, tree.Of("name", name, "value", value)) }
 	add("PATCHBAY_AGENT", in.s.Agent)
+	if in.wiring() == "redirect" && in.connectedOnly() {
+		add("PATCHBAY_CLOSE_DEAD", "true")
+	}
 	if in.s.Join != nil {
 		add("PATCHBAY_JOIN_FILES", in.joinFiles())
 	}

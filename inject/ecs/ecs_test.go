@@ -245,6 +245,32 @@ func TestAnswersThatSayNothing(t *testing.T) {
 	}
 }
 
+// TestAConnectingCheckSeesADeadApplication: on EC2 the sidecar closes its ingress
+// then; on Fargate it can't, and ECS has to know.
+func TestAConnectingCheckSeesADeadApplication(t *testing.T) {
+	plan := replaced(file(t, "plan.json"), `"protocol": "HTTPS"`, `"protocol": "TCP"`, `"FARGATE"`, `"EC2"`, `\"name\": \"app\",`, `\"name\": \"app\", \"healthCheck\": {\"command\": [\"CMD\", \"/check\"]},`)
+	const closes = `"PATCHBAY_CLOSE_DEAD"`
+	r, _ := injected(t, settings, plan)
+	if !strings.Contains(string(r.Task), closes) || !strings.Contains(r.Changes.Error(), "only connects") {
+		t.Errorf("on EC2: %v\n%v", r.Notes, r.Changes)
+	}
+	fargate := replaced(plan, `"EC2"`, `"FARGATE"`)
+	for _, c := range []struct {
+		what  string
+		plan  source.File
+		noted bool
+	}{
+		{"with a healthCheck", fargate, false},
+		{"without", replaced(fargate, `\"healthCheck\": {\"command\": [\"CMD\", \"/check\"]},`, ""), true},
+		{"by HTTP", replaced(file(t, "plan.json"), `"protocol": "HTTPS"`, `"protocol": "HTTP"`), false},
+	} {
+		r, _ := injected(t, settings, c.plan)
+		if strings.Contains(string(r.Task), closes) || strings.Contains(r.Notes.Error(), "only connects") != c.noted {
+			t.Errorf("on Fargate %s: %v", c.what, r.Notes)
+		}
+	}
+}
+
 // TestNotes: the usual mistakes around a task are said.
 func TestNotes(t *testing.T) {
 	plan := file(t, "plan.json")

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"patchbay/declare"
 	"patchbay/declare/definition"
 )
 
@@ -89,6 +90,36 @@ func (in *inject) lookAtBalancer(i int) {
 	for _, text := range t.Trouble(p.TLS != nil) {
 		in.note(false, path, "%s", text)
 	}
+	switch {
+	case !t.ConnectsOnly():
+	case in.wiring() == "redirect":
+		in.change(false, path, "has a check that only connects: the sidecar refuses connections while the application takes none, so that it fails then (PATCHBAY_CLOSE_DEAD)")
+	case !in.checked(p):
+		in.note(false, path, "has a check that only connects, and without NET_ADMIN the sidecar takes connections for a dead application, too; a healthCheck of its container has ECS replace the task")
+	}
+}
+
+// connectedOnly reports whether a load balancer in front sees of a dead application
+// only that nobody listens.
+func (in *inject) connectedOnly() bool {
+	for i := range in.d.Service.Objects("loadBalancers") {
+		if _, ours := in.d.Aimed(in.task, i); ours && in.d.Targets[i].ConnectsOnly() {
+			return true
+		}
+	}
+	return false
+}
+
+// checked reports whether the container of a port has a healthCheck.
+func (in *inject) checked(p declare.Port) bool {
+	for _, m := range in.d.Mappings() {
+		for _, c := range in.d.Containers() {
+			if m.Fields.Text("name") == p.PortName && c.Text("name") == m.Container {
+				return c.Object("healthCheck") != nil
+			}
+		}
+	}
+	return false
 }
 
 // lookAtTLS notes what the blocks say in vain, and what goes in plain text.
