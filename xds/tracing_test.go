@@ -148,8 +148,10 @@ func traced(t *testing.T, alias mesh.Alias, flags string) []string {
 }
 
 func TestSpansOfTwoEnvoys(t *testing.T) {
+	t.Parallel() // Envoy sends spans every five seconds
 	for _, byHTTP := range []bool{false, true} {
 		t.Run(fmt.Sprintf("http=%t", byHTTP), func(t *testing.T) {
+			t.Parallel()
 			to := startCollector(t)
 			c := startControl(t, 0, Tracing(views.Tracing{Collector: to.at, HTTP: byHTTP, Percent: 100}))
 			app, _ := counting(t, echo)
