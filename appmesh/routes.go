@@ -70,6 +70,9 @@ func (c *converter) routes(p *port, s *service, pol *policy.Policy) {
 			c.tcpRoute(r, x, p, s, pol)
 			open = false
 			continue
+		case !open:
+			c.note(Hint, r.Of, "spec.priority", "a route before it takes everything: it is left out", "")
+			continue
 		}
 		out, ok := c.route(r, "spec."+member, x, p)
 		if !ok {

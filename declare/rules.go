@@ -2,6 +2,7 @@ package declare
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -241,6 +242,9 @@ func (c *checker) tls(path string, t *tls) *mesh.ServiceTLS {
 		c.bad(path+".issuerCertificateAuthority.awsPcaAuthorityArn", "is missing; allowed: the ARN of a private CA, or the name of an issuer of the control plane, such as default")
 		return nil
 	}
+	if arn := t.IssuerCertificateAuthority.AWSPCAAuthorityARN; strings.HasPrefix(arn, "arn:") && !privateCA.MatchString(arn) {
+		c.bad(path+".issuerCertificateAuthority.awsPcaAuthorityArn", "%s is no ARN of a private CA; allowed: arn:aws:acm-pca:REGION:ACCOUNT:certificate-authority/ID, or the name of an issuer of the control plane, such as default", quote(arn))
+	}
 	if t.KMSKey != "" && !mesh.ValidKMSKey(t.KMSKey) {
 		c.bad(path+".kmsKey", "%s; allowed: the id of a KMS key, alias/NAME, or the ARN of either", quote(t.KMSKey))
 	}
@@ -249,6 +253,9 @@ func (c *checker) tls(path string, t *tls) *mesh.ServiceTLS {
 	}
 	return &mesh.ServiceTLS{Issuer: t.IssuerCertificateAuthority.AWSPCAAuthorityARN, KMSKey: t.KMSKey}
 }
+
+// privateCA is the form of a private CA's ARN.
+var privateCA = regexp.MustCompile(`^arn:aws[a-z-]*:acm-pca:[a-z0-9-]+:[0-9]{12}:certificate-authority/[A-Za-z0-9-]+$`)
 
 // unique holds ECS's rules about names and ports that may stand only once.
 func (c *checker) unique(root string, t Task) {

@@ -17,6 +17,7 @@ import (
 // of the document, so that the two can't disagree.
 type shape struct {
 	keys map[string]shape   // of an object; nil: not one
+	must map[string]string  // keys that may not be missing, with what they may be
 	elem *shape             // of an array; nil: not one
 	each *shape             // of an object with any keys: what each holds; nil: not one
 	read func(string) error // of a string that must be read further; nil: any
@@ -39,10 +40,13 @@ func shapeOfType(t reflect.Type) shape {
 		elem := shapeOfType(t.Elem())
 		return shape{elem: &elem, want: "a list"}
 	case reflect.Struct:
-		s := shape{keys: map[string]shape{}, want: "an object"}
+		s := shape{keys: map[string]shape{}, must: map[string]string{}, want: "an object"}
 		for f := range t.Fields() {
 			key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			s.keys[key] = shapeOfType(f.Type)
+			if allowed, must := f.Tag.Lookup("required"); must {
+				s.must[key] = allowed
+			}
 		}
 		return s
 	case reflect.Map:
@@ -132,6 +136,11 @@ func limits(t reflect.Type) string {
 }
 
 func (c *checker) object(v map[string]any, s shape, path string) any {
+	for _, k := range slices.Sorted(maps.Keys(s.must)) {
+		if v[k] == nil {
+			c.bad(below(path, k), "is missing; allowed: %s", s.must[k])
+		}
+	}
 	for _, k := range slices.Sorted(maps.Keys(v)) {
 		at := below(path, k)
 		sub, ok := s.keys[k]

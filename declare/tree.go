@@ -103,7 +103,7 @@ func notJSON(text []byte) error {
 	}
 	// The decoder of tokens is vague about where it stopped; this one is not.
 	var syntax *json.SyntaxError
-	if err := json.Unmarshal(text, new(any)); !errors.As(err, &syntax) || syntax.Offset >= int64(len(text)) {
+	if err := json.Unmarshal(text, new(any)); !errors.As(err, &syntax) || syntax.Offset >= int64(len(text)) && !bytes.ContainsAny(text[len(text)-1:], "}]") {
 		return errors.New("is not JSON: it ends too early; is a bracket or a quote missing?")
 	}
 	before := text[:max(0, min(int(syntax.Offset)-1, len(text)))]

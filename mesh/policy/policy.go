@@ -129,13 +129,13 @@ type Fault struct {
 // Abort answers a share of the requests with a status.
 type Abort struct {
 	Status  uint32 `json:"status"`
-	Percent uint32 `json:"percent"`
+	Percent uint32 `json:"percent" required:"0 to 100"`
 }
 
 // Delay holds a share of the requests.
 type Delay struct {
 	Duration Duration `json:"duration"`
-	Percent  uint32   `json:"percent"`
+	Percent  uint32   `json:"percent" required:"0 to 100"`
 }
 
 // Route sends matching requests elsewhere, or treats them differently.
@@ -165,7 +165,7 @@ type Target struct {
 // Mirror is where a share of the requests is sent as well.
 type Mirror struct {
 	Service string `json:"service"`
-	Percent uint32 `json:"percent"`
+	Percent uint32 `json:"percent" required:"0 to 100"`
 }
 
 // Rewrite changes a request on its way.

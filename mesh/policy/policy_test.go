@@ -373,6 +373,12 @@ func TestVain(t *testing.T) {
 	for text, want := range map[string]string{
 		asked(`{"rules":[{"from":["*"],"paths":["/a/*"]}]}`):               `authorization.rules[0].paths[0]: "/a/*" would be compared as it stands`,
 		asked(`{"rules":[{"from":["*"],"prefixes":["/","/a/*"]}]}`):        `authorization.rules[0].prefixes[1]: "/a/*" would be compared as it stands`,
+		asked(`{"rules":[{"from":["*"],"methods":["GET","*"]}]}`):          `authorization.rules[0].methods[1]: "*" would be compared as it stands`,
+		`{"retries":{"ifMethodIs":["*"]}}`:                                 `retries.ifMethodIs[0]: "*" would be compared as it stands`,
+		`{"routes":[{"match":{"methods":["*"]}}]}`:                         `routes[0].match.methods[0]: "*" would be compared as it stands`,
+		`{"routes":[{"match":{"prefix":"/"}},{"match":{"path":"/v1"}}]}`:   `routes[1]: is never reached, for routes[0] takes everything`,
+		`{"routes":[{"match":{},"rewrite":{"host":"http://x"}}]}`:          `routes[0].rewrite.host: "http://x"; allowed: a host name`,
+		`{"outlierDetection":{"baseEjection":"10m","maxEjection":"1m"}}`:   `outlierDetection.maxEjection: 1m0s is less than baseEjection; allowed: 10m0s or more`,
 		`{"routes":[{"match":{"path":"/a*"}}]}`:                            `routes[0].match.path: "/a*" would be compared as it stands`,
 		`{"routes":[{"match":{"prefix":"/a/{id}/b"}}]}`:                    `routes[0].match.prefix: "/a/{id}/b" would be compared as it stands`,
 		`{"routes":[{"match":{"headers":{"X-A":"1","b":"*","x-a":"2"}}}]}`: `routes[0].match.headers: "x-a" is there twice`,

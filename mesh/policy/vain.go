@@ -9,15 +9,23 @@ import (
 )
 
 // Vain lists what p means otherwise than it looks: the wildcards and templates of
-// others, which are compared as they stand, and a header that is named twice. As
+// others, which are compared as they stand, a header that is named twice, and what
+// another member takes the effect from. As
 // with [Policy.Unmet], whoever declares p is to know; what is stored is read.
 func (p *Policy) Vain() []Problem {
 	if p == nil {
 		return nil
 	}
 	c := &checker{}
+	if o := p.OutlierDetection; o != nil && o.BaseEjection != nil && o.MaxEjection != nil && *o.MaxEjection < *o.BaseEjection {
+		c.bad("outlierDetection.maxEjection", "%s is less than baseEjection; allowed: %s or more", o.MaxEjection, o.BaseEjection)
+	}
+	if p.Retries != nil {
+		c.star("retries.ifMethodIs", p.Retries.IfMethodIs)
+	}
 	if p.Authorization != nil {
 		for i, r := range p.Authorization.Rules {
+			c.star(fmt.Sprintf("authorization.rules[%d].methods", i), r.Methods)
 			for j, path := range r.Paths { // {} are no part of a plain path: see Unmet
 				c.wildcard(fmt.Sprintf("authorization.rules[%d].paths[%d]", i, j), path, "")
 			}
@@ -26,8 +34,18 @@ func (p *Policy) Vain() []Problem {
 			}
 		}
 	}
+	open := -1 // the first route that takes everything
 	for i, r := range p.Routes {
+		if open >= 0 {
+			c.bad(fmt.Sprintf("routes[%d]", i), "is never reached, for routes[%d] takes everything; allowed: before it", open)
+		} else if m := r.Match; m.Path == "" && (m.Prefix == "" || m.Prefix == "/") && len(m.Methods)+len(m.Headers) == 0 {
+			open = i
+		}
+		if w := r.Rewrite; w != nil && strings.ContainsAny(w.Host, "/\\?#@") {
+			c.bad(fmt.Sprintf("routes[%d].rewrite.host", i), "%s; allowed: a host name, with a port or without", strconv.Quote(w.Host))
+		}
 		at := fmt.Sprintf("routes[%d].match", i)
+		c.star(at+".methods", r.Match.Methods)
 		c.wildcard(at+".path", r.Match.Path, "{}")
 		c.wildcard(at+".prefix", r.Match.Prefix, "{}")
 		seen := ""
@@ -42,6 +60,13 @@ func (p *Policy) Vain() []Problem {
 }
 
 func compareFold(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) }
+
+// star finds the wildcard of others among methods.
+func (c *checker) star(at string, methods []string) {
+	if i := slices.Index(methods, "*"); i >= 0 {
+		c.bad(fmt.Sprintf("%s[%d]", at, i), `"*" would be compared as it stands, for there are no wildcards; allowed: methods such as GET, or no list for all`)
+	}
+}
 
 // wildcard finds a path that ends in *, or has one of some characters.
 func (c *checker) wildcard(at, p, chars string) {
