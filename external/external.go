@@ -8,6 +8,7 @@
 package external
 
 import (
+	"cmp"
 	"net/netip"
 	"strconv"
 
@@ -36,9 +37,11 @@ func (t Target) Service() *mesh.Service {
 	}
 	e := &mesh.External{Addresses: t.Addresses, Discovery: t.Discovery, Host: t.Host, Callers: t.Callers}
 	var names []string
+	var first mesh.HostPort // that has a name
 	for _, a := range t.Addresses {
 		if !isIP(a.Host) {
 			names = append(names, a.Host)
+			first = cmp.Or(first, a)
 		}
 	}
 	if e.Discovery == "" {
@@ -56,7 +59,7 @@ func (t Target) Service() *mesh.Service {
 		e.TLS = verified(*t.TLS, t.Addresses, names)
 	}
 	if e.Host == "" && s.Protocol.L7() && len(names) > 0 {
-		e.Host = authority(names[0], t.Addresses[0].Port, t.TLS != nil)
+		e.Host = authority(first.Host, first.Port, t.TLS != nil)
 	}
 	s.Aliases, s.External = []mesh.Alias{t.Alias}, e
 	return s

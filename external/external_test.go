@@ -28,6 +28,8 @@ func TestDefaults(t *testing.T) {
 	}{
 		"api": {target("x", mesh.HTTP, mesh.Alias{}, &mesh.ExternalTLS{}, api),
 			mesh.External{Discovery: "LOGICAL_DNS", Host: "api.example", TLS: &mesh.ExternalTLS{SNI: "api.example", Names: []string{"api.example"}, MinimumVersion: "1.2"}}},
+		"an address before the name": {target("x", mesh.HTTP, mesh.Alias{DNSName: "y", Port: 1}, &mesh.ExternalTLS{}, mesh.HostPort{Host: "10.0.0.1", Port: 8443}, api),
+			mesh.External{Discovery: "STRICT_DNS", Host: "api.example", TLS: &mesh.ExternalTLS{SNI: "api.example", Names: []string{"api.example"}, MinimumVersion: "1.2"}}},
 		"plain on 443": {target("x", mesh.GRPC, mesh.Alias{DNSName: "y", Port: 1}, nil, api), mesh.External{Discovery: "LOGICAL_DNS", Host: "api.example:443"}},
 		"database":     {target("x", "", mesh.Alias{}, &mesh.ExternalTLS{}, ip), mesh.External{Discovery: "STATIC", TLS: &mesh.ExternalTLS{Names: []string{"10.0.0.1"}, MinimumVersion: "1.2"}}},
 		"several":      {target("x", mesh.TCP, mesh.Alias{}, nil, api, ip), mesh.External{Discovery: "STRICT_DNS"}},
