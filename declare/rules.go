@@ -255,7 +255,7 @@ func (c *checker) tls(path string, t *tls) *mesh.ServiceTLS {
 }
 
 // privateCA is the form of a private CA's ARN.
-var privateCA = regexp.MustCompile(`^arn:aws[a-z-]*:acm-pca:[a-z0-9-]+:[0-9]{12}:certificate-authority/[A-Za-z0-9-]+$`)
+var privateCA = regexp.MustCompile(`^arn:aws[a-z-]*:acm-pca:[a-z0-9-]+:[0-9]+:certificate-authority/[A-Za-z0-9-]+$`)
 
 // unique holds ECS's rules about names and ports that may stand only once.
 func (c *checker) unique(root string, t Task) {
