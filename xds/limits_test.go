@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+
+	"patchbay/internal/envoytest"
 	"patchbay/internal/testca"
 	"patchbay/mesh"
 	"patchbay/xds/bootstrap"
@@ -181,4 +187,53 @@ func TestLimitsOfACaller(t *testing.T) {
 		}
 		return conn.Close()
 	})
+}
+
+// TestAsksForHealthAreNoPartOfALimit: a service with much to do is not taken for
+// sick by all of its callers.
+func TestAsksForHealthAreNoPartOfALimit(t *testing.T) {
+	c := startControl(t, 0)
+	web, calls := counting(t, saying("web"))
+	lis, rpc := listen(t)
+	var asked atomic.Int64
+	server := grpc.NewServer(grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+		asked.Add(1)
+		return handle(ctx, req)
+	}))
+	healthv1.RegisterHealthServer(server, health.NewServer())
+	go server.Serve(lis) //nolint:errcheck // it ends with Stop
+	t.Cleanup(server.Stop)
+
+	var ports []bootstrap.Port
+	var services []*mesh.Service
+	for _, x := range []struct {
+		name     string
+		protocol mesh.Protocol
+		app      uint16
+		check    string
+	}{{"web", mesh.HTTP, web, `"path": "/healthz"`}, {"rpc", mesh.GRPC, rpc, `"protocol": "grpc"`}} {
+		port := offer(t, x.name, x.protocol, x.app, "")
+		s := offered(x.protocol, freeAlias(t, x.name), port)
+		wish(t, s, &port, `{"rateLimit": {"requests": 1, "per": "1h"}, "loadBalancing": {"panicThreshold": 0},
+			"healthCheck": {`+x.check+`, "interval": "1s", "unhealthyThreshold": 1, "healthyThreshold": 1}}`)
+		ports, services = append(ports, port), append(services, s)
+	}
+	c.store.SetServices("prod", services)
+	c.task(t, "prod/api/1", "", ports...)
+	c.task(t, "prod/client/1", "")
+	envoytest.Eventually(t, time.Minute, func() error {
+		if calls.Load() < 3 || asked.Load() < 3 {
+			return fmt.Errorf("the applications were asked %d and %d times", calls.Load(), asked.Load())
+		}
+		return nil
+	})
+	api := services[0].Aliases[0]
+	for i, want := range []int{200, 429, 429} {
+		if code, body := send(t, "GET", api, "/"); code != want {
+			t.Errorf("request %d: %d %s, want %d", i, code, body, want)
+		}
+	}
+	if code, _ := send(t, "POST", api, "/healthz"); code != 429 {
+		t.Errorf("what only looks like a check is answered %d", code)
+	}
 }

@@ -254,6 +254,14 @@ const (
 	CheckTCP  = "tcp"
 )
 
+// Asks is the request that h has callers make, where it is one.
+func (h *HealthCheck) Asks() (method, path string) {
+	if h.Kind() == CheckGRPC {
+		return "POST", "/grpc.health.v1.Health/Check"
+	}
+	return "GET", h.Path
+}
+
 // Kind is what h asks: one of CheckHTTP, CheckGRPC and CheckTCP.
 func (h *HealthCheck) Kind() string {
 	switch {

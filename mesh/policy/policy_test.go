@@ -371,17 +371,20 @@ func TestWords(t *testing.T) {
 // stored so is read all the same.
 func TestVain(t *testing.T) {
 	for text, want := range map[string]string{
-		asked(`{"rules":[{"from":["*"],"paths":["/a/*"]}]}`):               `authorization.rules[0].paths[0]: "/a/*" would be compared as it stands`,
-		asked(`{"rules":[{"from":["*"],"prefixes":["/","/a/*"]}]}`):        `authorization.rules[0].prefixes[1]: "/a/*" would be compared as it stands`,
-		asked(`{"rules":[{"from":["*"],"methods":["GET","*"]}]}`):          `authorization.rules[0].methods[1]: "*" would be compared as it stands`,
-		`{"retries":{"ifMethodIs":["*"]}}`:                                 `retries.ifMethodIs[0]: "*" would be compared as it stands`,
-		`{"routes":[{"match":{"methods":["*"]}}]}`:                         `routes[0].match.methods[0]: "*" would be compared as it stands`,
-		`{"routes":[{"match":{"prefix":"/"}},{"match":{"path":"/v1"}}]}`:   `routes[1]: is never reached, for routes[0] takes everything`,
-		`{"routes":[{"match":{},"rewrite":{"host":"http://x"}}]}`:          `routes[0].rewrite.host: "http://x"; allowed: a host name`,
-		`{"outlierDetection":{"baseEjection":"10m","maxEjection":"1m"}}`:   `outlierDetection.maxEjection: 1m0s is less than baseEjection; allowed: 10m0s or more`,
-		`{"routes":[{"match":{"path":"/a*"}}]}`:                            `routes[0].match.path: "/a*" would be compared as it stands`,
-		`{"routes":[{"match":{"prefix":"/a/{id}/b"}}]}`:                    `routes[0].match.prefix: "/a/{id}/b" would be compared as it stands`,
-		`{"routes":[{"match":{"headers":{"X-A":"1","b":"*","x-a":"2"}}}]}`: `routes[0].match.headers: "x-a" is there twice`,
+		asked(`{"rules":[{"from":["*"],"paths":["/a/*"]}]}`):                                                                                      `authorization.rules[0].paths[0]: "/a/*" would be compared as it stands`,
+		asked(`{"rules":[{"from":["*"],"prefixes":["/","/a/*"]}]}`):                                                                               `authorization.rules[0].prefixes[1]: "/a/*" would be compared as it stands`,
+		asked(`{"rules":[{"from":["*"],"methods":["GET","*"]}]}`):                                                                                 `authorization.rules[0].methods[1]: "*" would be compared as it stands`,
+		`{"healthCheck":{"path":"/healthz"},` + asked(`{"rules":[{"from":["a"]},{"from":["b/c","a"],"methods":["GET"],"prefixes":["/v1"]}]}`)[1:]: `healthCheck: authorization.rules[1] lets b/c in, but nothing lets it ask GET /healthz`,
+		`{"healthCheck":{"protocol":"grpc"},` + asked(`{"rules":[{"from":["*/*"],"methods":["GET"]}]}`)[1:]:                                       `healthCheck: authorization.rules[0] lets */* in, but nothing lets it ask POST /grpc.health.v1.Health/Check`,
+		`{"healthCheck":{"path":"/healthz"},` + asked(`{"rules":[{"from":["*"],"paths":["/public"]}]}`)[1:]:                                       `healthCheck: authorization.rules[0] lets * in`,
+		`{"retries":{"ifMethodIs":["*"]}}`:                                                                                                        `retries.ifMethodIs[0]: "*" would be compared as it stands`,
+		`{"routes":[{"match":{"methods":["*"]}}]}`:                                                                                                `routes[0].match.methods[0]: "*" would be compared as it stands`,
+		`{"routes":[{"match":{"prefix":"/"}},{"match":{"path":"/v1"}}]}`:                                                                          `routes[1]: is never reached, for routes[0] takes everything`,
+		`{"routes":[{"match":{},"rewrite":{"host":"http://x"}}]}`:                                                                                 `routes[0].rewrite.host: "http://x"; allowed: a host name`,
+		`{"outlierDetection":{"baseEjection":"10m","maxEjection":"1m"}}`:                                                                          `outlierDetection.maxEjection: 1m0s is less than baseEjection; allowed: 10m0s or more`,
+		`{"routes":[{"match":{"path":"/a*"}}]}`:                                                                                                   `routes[0].match.path: "/a*" would be compared as it stands`,
+		`{"routes":[{"match":{"prefix":"/a/{id}/b"}}]}`:                                                                                           `routes[0].match.prefix: "/a/{id}/b" would be compared as it stands`,
+		`{"routes":[{"match":{"headers":{"X-A":"1","b":"*","x-a":"2"}}}]}`:                                                                        `routes[0].match.headers: "x-a" is there twice`,
 	} {
 		p, err := Decode([]byte(text))
 		if err != nil {
@@ -390,6 +393,11 @@ func TestVain(t *testing.T) {
 		}
 		if got := p.Vain(); len(got) != 1 || !strings.HasPrefix(got[0].Path+": "+got[0].Text, want) {
 			t.Errorf("%s\n got %q\nwant %q", text, got, want)
+		}
+	}
+	for _, rules := range []string{`[{"from":["*"],"paths":["/healthz"]},{"from":["a","b/c"],"prefixes":["/v1"]}]`, `[{"from":["a","b/c"],"prefixes":["/v1"]},{"from":["*/*"],"methods":["GET"],"prefixes":["/healthz"]}]`, `[]`, `[{"from":["d/*"]},{"from":["d/e"],"paths":["/v1"]}]`} {
+		if got := read(t, `{"healthCheck":{"path":"/healthz"},`+asked(`{"rules":` + rules + `}`)[1:]).Vain(); got != nil {
+			t.Errorf("%s: %q", rules, got)
 		}
 	}
 	if got := read(t, asked(`{"rules":[{"from":["*"],"paths":["/","/a*b","/%C3%BC","/a%20b"],"prefixes":["/a/","/.a"]}]}`)).Vain(); got != nil {

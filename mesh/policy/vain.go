@@ -20,6 +20,7 @@ func (p *Policy) Vain() []Problem {
 	if o := p.OutlierDetection; o != nil && o.BaseEjection != nil && o.MaxEjection != nil && *o.MaxEjection < *o.BaseEjection {
 		c.bad("outlierDetection.maxEjection", "%s is less than baseEjection; allowed: %s or more", o.MaxEjection, o.BaseEjection)
 	}
+	c.unasked(p)
 	if p.Retries != nil {
 		c.star("retries.ifMethodIs", p.Retries.IfMethodIs)
 	}
@@ -60,6 +61,29 @@ func (p *Policy) Vain() []Problem {
 }
 
 func compareFold(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) }
+
+// unasked finds callers that an authorization lets in, but not to ask for the
+// health that they are to ask for: they would take every task for sick.
+func (c *checker) unasked(p *Policy) {
+	a, h := p.Authorization, p.HealthCheck
+	if a == nil || a.DryRun || h == nil || h.Kind() == CheckTCP {
+		return
+	}
+	const home = "here"
+	method, path := h.Asks()
+	for i, r := range a.Rules {
+		for _, f := range r.From {
+			call := Call{Method: method, Path: path}
+			if f != Anybody {
+				call.Namespace, call.Workload, _ = Workload(f, home)
+			}
+			if rule, _ := a.Judge(home, call); rule < 0 {
+				c.bad("healthCheck", "authorization.rules[%d] lets %s in, but nothing lets it ask %s %s: it would take every task for sick; allowed: with a rule for that too", i, f, method, path)
+				return
+			}
+		}
+	}
+}
 
 // star finds the wildcard of others among methods.
 func (c *checker) star(at string, methods []string) {

@@ -35,16 +35,22 @@ func egressRoute(v views.View, s *mesh.Service, name string) Resource {
 }
 
 // ingressRoute sends every request to the application. The caller's sidecar
-// keeps the time: limits here could only be stricter than what it was told.
+// keeps the time: limits here could only be stricter than what it was told. What
+// the service has its callers ask for its health is no part of its limit: else
+// all of them would take it for sick when it has much to do.
 func ingressRoute(in mesh.Ingress) Resource {
-	return route("ingress-"+in.PortName, nil, []*routev3.Route{{
-		Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
-		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
-			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: "app-" + in.PortName},
-			Timeout:          durationpb.New(0),
-			IdleTimeout:      durationpb.New(0),
-		}},
-	}})
+	action := &routev3.Route_Route{Route: &routev3.RouteAction{
+		ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: "app-" + in.PortName},
+		Timeout:          durationpb.New(0),
+		IdleTimeout:      durationpb.New(0),
+	}}
+	routes := []*routev3.Route{{Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}}, Action: action}}
+	if p := in.Policy; p != nil && p.RateLimit != nil {
+		if m := traffic.HealthRequest(p.HealthCheck); m != nil {
+			routes = append([]*routev3.Route{{Match: m, Action: action, TypedPerFilterConfig: traffic.Unlimiting()}}, routes...)
+		}
+	}
+	return route("ingress-"+in.PortName, nil, routes)
 }
 
 func route(name string, filters map[string]*anypb.Any, routes []*routev3.Route) Resource {

@@ -12,6 +12,7 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	weightedv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3"
 	commonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/common/v3"
 	leastv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
@@ -172,6 +173,15 @@ func healthCheck(h *policy.HealthCheck, speak Speak) *corev3.HealthCheck {
 		out.HealthChecker = &corev3.HealthCheck_TcpHealthCheck_{TcpHealthCheck: &corev3.HealthCheck_TcpHealthCheck{}}
 	}
 	return out
+}
+
+// HealthRequest matches what h has callers ask; nil where that is no request.
+func HealthRequest(h *policy.HealthCheck) *routev3.RouteMatch {
+	if h == nil || h.Kind() == policy.CheckTCP {
+		return nil
+	}
+	method, path := h.Asks()
+	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: path}, Headers: []*routev3.HeaderMatcher{exactly(":method", method)}}
 }
 
 func or[T any](v *T, otherwise T) T {

@@ -3,10 +3,12 @@ package traffic
 import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	limitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcplimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/local_ratelimit/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"patchbay/mesh/policy"
@@ -21,10 +23,17 @@ const (
 	statTCPLimit  = "ingress"
 )
 
+const limitFilter = "envoy.filters.http.local_ratelimit"
+
+// Unlimiting is what a route says to [HTTPLimit] that does not count there.
+func Unlimiting() map[string]*anypb.Any {
+	return map[string]*anypb.Any{limitFilter: extension.Pack(&routev3.FilterConfig{Disabled: true})}
+}
+
 // HTTPLimit answers 429 above the limit; it stands before the router.
 func HTTPLimit(r *policy.RateLimit) *hcmv3.HttpFilter {
 	all := &corev3.RuntimeFractionalPercent{DefaultValue: &typev3.FractionalPercent{Numerator: 100}}
-	return &hcmv3.HttpFilter{Name: "envoy.filters.http.local_ratelimit", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: extension.Pack(&limitv3.LocalRateLimit{
+	return &hcmv3.HttpFilter{Name: limitFilter, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: extension.Pack(&limitv3.LocalRateLimit{
 		StatPrefix: statHTTPLimit, TokenBucket: bucket(r), FilterEnabled: all, FilterEnforced: all,
 	})}}
 }
