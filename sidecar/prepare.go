@@ -10,16 +10,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"patchbay/agentapi"
 	"patchbay/declare"
-	"patchbay/identity/durable"
 	"patchbay/mesh"
 	"patchbay/sidecar/ecs"
+	"patchbay/sidecar/envoy"
 	"patchbay/sidecar/status"
 	"patchbay/sidecar/strict"
 	"patchbay/xds/bootstrap"
@@ -97,12 +96,16 @@ func (c Config) check() error {
 			bad("metrics: %q; allowed: HOST:PORT, such as 127.0.0.1:9464", c.Metrics)
 		}
 	}
+	return errors.Join(append(errs, c.checkPorts()...)...)
+}
+
+func (c Config) checkPorts() (errs []error) {
 	for _, p := range c.Declaration.Ports {
 		if p.IngressPort == bootstrap.RedirectPort {
-			bad("the declaration: %s: ingressPortOverride %d is used by the sidecar; allowed: any other", p.PortName, p.IngressPort)
+			errs = append(errs, fmt.Errorf("the declaration: %s: ingressPortOverride %d is used by the sidecar; allowed: any other", p.PortName, p.IngressPort))
 		}
 	}
-	return errors.Join(errs...)
+	return errs
 }
 
 // vips are the virtual IPs of the task's names.
@@ -140,9 +143,6 @@ func (a *Agent) configure() error {
 	if err := a.namespace(); err != nil {
 		return err
 	}
-	if err := a.cfg.reachable(); err != nil {
-		return err
-	}
 	n := a.member.Node()
 	b, err := bootstrap.Config{
 		NodeID: n.ID(), NodeCluster: n.Workload.String(), Zone: a.cfg.Zone, Meta: a.meta(), XDS: a.cfg.XDS,
@@ -153,41 +153,14 @@ func (a *Agent) configure() error {
 	}
 	files := bootstrap.SDSFiles(a.cfg.State)
 	files[bootstrapName] = b
-	// The directory is Envoy's user's, whom this process does not trust.
-	root, err := os.OpenRoot(a.cfg.State)
-	if err != nil {
-		return fmt.Errorf("write Envoy's configuration: %w", err)
-	}
-	defer root.Close()
-	for name, content := range files {
-		if err := durable.ReplaceIn(root, name, content, a.cfg.UID); err != nil {
-			return fmt.Errorf("write Envoy's configuration: %w", err)
-		}
+	if err := envoy.WriteFiles(a.cfg.State, files, a.cfg.UID); err != nil {
+		return err
 	}
 	// A socket of an earlier run would answer for an Envoy that is gone.
 	if err := os.Remove(a.cfg.adminSocket()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove the socket of an earlier run: %w", err)
 	}
 	return nil
-}
-
-// reachable says which directory above the state keeps Envoy's user out.
-func (c Config) reachable() error {
-	if c.UID <= 0 || c.UID == os.Geteuid() {
-		return nil
-	}
-	for dir := filepath.Dir(c.State); ; dir = filepath.Dir(dir) {
-		i, err := os.Stat(dir)
-		if err != nil {
-			return fmt.Errorf("state directory: %w", err)
-		}
-		if st, ok := i.Sys().(*syscall.Stat_t); ok && i.Mode().Perm()&0o001 == 0 && int(st.Uid) != c.UID {
-			return fmt.Errorf("Envoy runs as user %d, which can't reach the state directory %s: %s is closed to it (mode %04o); use another --state, or another --envoy-uid", c.UID, c.State, dir, i.Mode().Perm())
-		}
-		if dir == "/" {
-			return nil
-		}
-	}
 }
 
 func (a *Agent) meta() bootstrap.NodeMeta {

@@ -4,15 +4,9 @@
 //
 // It owns the order of these steps and the one loop that compares what is with
 // what should be ([Agent.tend]). It must not know how the mesh becomes Envoy's
-// configuration, nor Cloud Map. Its parts: sidecar/envoy runs the process,
-// sidecar/hosts writes names, sidecar/redirect installs the firewall rules,
-// sidecar/probe sees whether offered ports can be used,
-// sidecar/closed refuses connections for dead applications,
-// sidecar/ecs is what ECS says of the task, sidecar/ec2 what EC2 says of the
-// machine, sidecar/file is the file of a machine without containers, sidecar/ask answers operators,
-// sidecar/tap shows them requests,
-// sidecar/traffic counts, sidecar/metrics makes Service Connect's metrics,
-// sidecar/status is what the agent says of itself. Start reading at [Agent.Run].
+// configuration, nor Cloud Map. What one step needs is a room below it, from
+// sidecar/envoy, which runs the process, to sidecar/status, which is what the
+// agent says of itself. Start reading at [Agent.Run].
 package sidecar
 
 import (
