@@ -127,6 +127,12 @@ func (v *view) update(snap *mesh.Snapshot, now time.Time, log *slog.Logger) (ent
 				"alias", a.DNSName, "port", a.Port, "remedy", "choose another client alias port, or redirect wiring")
 		}
 	}
+	return entries, append(removed, v.forget(gone)...)
+}
+
+// forget drops what is kept of resources that are gone, and returns them, with
+// the members of their collections.
+func (v *view) forget(gone map[delta.Ref]bool) (removed []delta.Ref) {
 	for ref := range gone {
 		removed = append(removed, ref)
 		delete(v.withheld, ref)
@@ -136,7 +142,7 @@ func (v *view) update(snap *mesh.Snapshot, now time.Time, log *slog.Logger) (ent
 			delete(v.members, ref.Name)
 		}
 	}
-	return entries, removed
+	return removed
 }
 
 // compare returns the services that must be shown anew, sorted by name, and the
