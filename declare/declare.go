@@ -16,9 +16,9 @@ import (
 	"patchbay/mesh/policy"
 )
 
-// FirstIngressPort is where Envoy listens for the first service of a task
+// firstIngressPort is where Envoy listens for the first service of a task
 // that has no ingressPortOverride; the next one gets the next port.
-const FirstIngressPort = 15010
+const firstIngressPort = 15010
 
 // Task is a declaration that holds.
 type Task struct {

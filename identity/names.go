@@ -34,12 +34,12 @@ func parseNodeURI(trustDomain string, u *url.URL) (mesh.Node, error) {
 		return mesh.Node{}, fmt.Errorf("%q is not a node of trust domain %s", u, trustDomain)
 	}
 	n := mesh.Node{Workload: mesh.Workload{Namespace: parts[2], Name: parts[3]}, Task: parts[4]}
-	return n, ValidNode(n)
+	return n, validNode(n)
 }
 
-// ValidNode lists what is wrong with the names of n; they become parts of a
+// validNode lists what is wrong with the names of n; they become parts of a
 // SPIFFE ID.
-func ValidNode(n mesh.Node) error {
+func validNode(n mesh.Node) error {
 	errs := join.ValidWorkload(n.Workload)
 	if !mesh.ValidTask(n.Task) {
 		errs = append(errs, fmt.Errorf("task: %.80q; allowed: 1 to 64 of [0-9a-zA-Z_-]", n.Task))

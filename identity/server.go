@@ -104,7 +104,7 @@ func (s *Server) admit(ctx context.Context, r *agentapi.EnrolRequest, now time.T
 	}
 	who := caller{node: mesh.Node{Workload: workload, Task: r.GetTask()}, keyID: key.ID}
 	_, csrErr := csrKey(r.GetCsrDer())
-	if err := errors.Join(ValidNode(who.node), csrErr); err != nil {
+	if err := errors.Join(validNode(who.node), csrErr); err != nil {
 		return caller{}, fmt.Errorf("%w: %w", errInput, err)
 	}
 	first, err := s.used.Claim(ctx, workload.String()+"#"+claims.ID, claims.Expiry.Time().Add(skew), now)
@@ -121,7 +121,7 @@ func (s *Server) admit(ctx context.Context, r *agentapi.EnrolRequest, now time.T
 func (s *Server) admitRole(ctx context.Context, r *agentapi.EnrolRequest, now time.Time) (caller, error) {
 	claimed := mesh.Node{Workload: mesh.Workload{Namespace: r.GetNamespace(), Name: r.GetWorkload()}, Task: r.GetTask()}
 	_, csrErr := csrKey(r.GetCsrDer())
-	if err := errors.Join(ValidNode(claimed), csrErr); err != nil {
+	if err := errors.Join(validNode(claimed), csrErr); err != nil {
 		return caller{}, fmt.Errorf("%w: %w", errInput, err)
 	}
 	node, err := s.roles.Enrol(ctx, r.GetProof(), r.GetCsrDer(), claimed, peerAddr(ctx), now, s.used.Claim)

@@ -164,7 +164,7 @@ func (s *Signer) Pool() *x509.CertPool {
 // is the join key that the node came with: the certificate is good for as long
 // as that key is registered.
 func (s *Signer) SignNode(n mesh.Node, keyID string, csrDER []byte) (*x509.Certificate, error) {
-	if err := ValidNode(n); err != nil {
+	if err := validNode(n); err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
 	pub, err := csrKey(csrDER)

@@ -116,7 +116,7 @@ func order(s *mesh.Service, v url.Values) (mesh.Shift, error) {
 	sh := mesh.Shift{ID: strings.ToLower(rand.Text()[:10]), At: time.Now().UTC().Truncate(time.Millisecond), To: v.Get("to"), From: v.Get("from")}
 	var errs []error
 	percent := func(key string) uint32 {
-		n, err := ParsePercent(v.Get(key))
+		n, err := parsePercent(v.Get(key))
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", key, err))
 		}
@@ -183,8 +183,8 @@ func linear(step uint32) (out []uint32) {
 	return append(out, mesh.Whole)
 }
 
-// ParsePercent reads "10", "10%" or "0.5%" as tenths of a percent.
-func ParsePercent(text string) (uint32, error) {
+// parsePercent reads "10", "10%" or "0.5%" as tenths of a percent.
+func parsePercent(text string) (uint32, error) {
 	f, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(text, "%")), 64)
 	tenths := uint32(0)
 	if err == nil && f >= 0 && f <= 100 {

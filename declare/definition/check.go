@@ -125,7 +125,7 @@ func (c *checker) task() {
 		c.badTask("cpu", "is missing; allowed for Fargate: %s", fargateCPUs())
 	case !t.Has("memory"):
 		c.badTask("memory", "is missing; allowed for Fargate: MiB that fit cpu")
-	case ok && !FargateSize(cpu, memory):
+	case ok && !fargateSize(cpu, memory):
 		c.badTask("memory", "%d MiB with cpu %d; allowed: a size of Fargate, such as %s", memory, cpu, near(cpu, memory))
 	case !ok && isText(t, "cpu") && isText(t, "memory"):
 		c.badTask("cpu", "%q with memory %q; allowed: CPU units such as 256 (or \"0.25 vCPU\"), and MiB such as 512 (or \"0.5 GB\")", t.Text("cpu"), t.Text("memory"))

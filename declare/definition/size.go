@@ -20,8 +20,8 @@ var sizes = []struct{ cpu, least, most, step int }{
 	{16384, 32768, 122880, 8192},
 }
 
-// FargateSize reports whether Fargate has this size.
-func FargateSize(cpu, memory int) bool {
+// fargateSize reports whether Fargate has this size.
+func fargateSize(cpu, memory int) bool {
 	c, m, ok := FargateFor(cpu, memory)
 	return ok && c == cpu && m == memory
 }

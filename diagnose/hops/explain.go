@@ -21,7 +21,7 @@ import (
 
 // The states of a [Hop].
 const (
-	Fine   = "ok"
+	fine   = "ok"
 	Fails  = "failed"
 	Unseen = "unseen" // it was not looked at, or could not be
 )
@@ -171,7 +171,7 @@ type walker struct {
 }
 
 func (w *walker) ok(name, format string, args ...any) bool {
-	w.Hops = append(w.Hops, Hop{name, Fine, fmt.Sprintf(format, args...)})
+	w.Hops = append(w.Hops, Hop{name, fine, fmt.Sprintf(format, args...)})
 	return true
 }
 

@@ -28,7 +28,7 @@ import (
 // machine.
 const (
 	FromAuto = "auto"
-	FromHere = "here"
+	fromHere = "here"
 )
 
 // atOnce is how many ports are looked at at a time.
@@ -40,7 +40,7 @@ type Wanted struct {
 	Endpoints []string                    // IP:PORT, instead of the service's own
 	CA        string                      // file of the roots to trust; empty: what the mesh trusts
 	Name      string                      // that the certificate must have; empty: the service's
-	From      string                      // FromAuto, FromHere or a node
+	From      string                      // FromAuto, fromHere or a node
 	MaxLife   time.Duration               // of a certificate
 	Audit     string                      // file of the audit log that serials and keys are held against; empty: none
 	Tool      string                      // names this program in reports
@@ -164,7 +164,7 @@ func (w *Wanted) log() (*verify.Log, error) {
 // look probes a port from where it can be reached.
 func (w *Wanted) look(ctx context.Context, d *api.ServiceDetail, address, name string) verify.Observation {
 	h2 := d.Protocol == "http2" || d.Protocol == "grpc"
-	if w.From == FromHere || len(w.Endpoints) > 0 {
+	if w.From == fromHere || len(w.Endpoints) > 0 {
 		here := verify.Probe(ctx, address, name, h2)
 		here.From = w.Here
 		return here

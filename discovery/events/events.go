@@ -36,12 +36,12 @@ func (t Task) Stopping() bool { return t.Desired == "STOPPED" }
 // no address yet.
 var settled = map[string]bool{"PROVISIONING": true, "PENDING": true}
 
-// ErrOther is what Parse returns for an event that is not about a task.
-var ErrOther = errors.New("not a state change of an ECS task")
+// errOther is what parse returns for an event that is not about a task.
+var errOther = errors.New("not a state change of an ECS task")
 
-// Parse reads an event as EventBridge writes it, by itself or in the envelope
+// parse reads an event as EventBridge writes it, by itself or in the envelope
 // of an SNS topic.
-func Parse(body []byte) (Task, error) {
+func parse(body []byte) (Task, error) {
 	var e struct {
 		Type       string    `json:"Type"` // of the envelope
 		Message    string    `json:"Message"`
@@ -61,10 +61,10 @@ func Parse(body []byte) (Task, error) {
 		return Task{}, fmt.Errorf("event: %w", err)
 	}
 	if e.Type == "Notification" && e.Message != "" && e.DetailType == "" {
-		return Parse([]byte(strings.TrimSpace(e.Message)))
+		return parse([]byte(strings.TrimSpace(e.Message)))
 	}
 	if e.Source != "aws.ecs" || e.DetailType != "ECS Task State Change" {
-		return Task{}, fmt.Errorf("%w: %q from %q", ErrOther, e.DetailType, e.Source)
+		return Task{}, fmt.Errorf("%w: %q from %q", errOther, e.DetailType, e.Source)
 	}
 	d := e.Detail
 	t := Task{Cluster: last(d.ClusterARN), ID: last(d.TaskARN), Last: d.LastStatus, Desired: d.DesiredStatus, Version: d.Version, At: e.Time}

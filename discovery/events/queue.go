@@ -188,8 +188,8 @@ func (q *Queue) called(ctx context.Context, operation string, err error) {
 }
 
 func (q *Queue) take(body string) {
-	t, err := Parse([]byte(body))
-	if errors.Is(err, ErrOther) {
+	t, err := parse([]byte(body))
+	if errors.Is(err, errOther) {
 		return
 	}
 	if err != nil {

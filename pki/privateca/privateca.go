@@ -63,17 +63,17 @@ type Options struct {
 
 var arnForm = regexp.MustCompile(`^arn:(aws[a-z-]*):acm-pca:([a-z0-9-]+):([0-9]{12}):certificate-authority/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
-// ValidARN reports whether s has the form of a private CA's ARN.
-func ValidARN(s string) bool { return arnForm.MatchString(s) }
+// validARN reports whether s has the form of a private CA's ARN.
+func validARN(s string) bool { return arnForm.MatchString(s) }
 
 // problems lists all that is wrong with o.
 func (o Options) problems() error {
 	var all []error
-	if !ValidARN(o.ARN) {
+	if !validARN(o.ARN) {
 		all = append(all, fmt.Errorf("arn: %q; allowed: arn:aws:acm-pca:REGION:ACCOUNT:certificate-authority/UUID", o.ARN))
 	}
 	for _, arn := range o.AlsoTrust {
-		if !ValidARN(arn) || arn == o.ARN {
+		if !validARN(arn) || arn == o.ARN {
 			all = append(all, fmt.Errorf("alsoTrust: %q; allowed: ARNs of other private CAs", arn))
 		}
 	}

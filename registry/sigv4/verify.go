@@ -18,8 +18,8 @@ import (
 // Service is the signing name of Cloud Map.
 const Service = "servicediscovery"
 
-// MaxSkew is how far a caller's clock may be off: AWS's 15 minutes.
-const MaxSkew = 15 * time.Minute
+// maxSkew is how far a caller's clock may be off: AWS's 15 minutes.
+const maxSkew = 15 * time.Minute
 
 // Refusal says why a request isn't let in. Code is AWS's, for the answer.
 type Refusal struct{ Code, Reason string }
@@ -62,8 +62,8 @@ func (k Keys) Verify(r *http.Request, body []byte, now time.Time) (Key, error) {
 	if at.Format("20060102") != c.date {
 		return Key{}, refuse("InvalidSignatureException", "the date of the credential scope is not that of X-Amz-Date")
 	}
-	if d := now.Sub(at).Abs(); d > MaxSkew {
-		return Key{}, refuse("InvalidSignatureException", "Signature expired or not yet current: the request is dated %s, it is %s here; at most %s are allowed", at.Format(timeForm), now.UTC().Format(timeForm), MaxSkew)
+	if d := now.Sub(at).Abs(); d > maxSkew {
+		return Key{}, refuse("InvalidSignatureException", "Signature expired or not yet current: the request is dated %s, it is %s here; at most %s are allowed", at.Format(timeForm), now.UTC().Format(timeForm), maxSkew)
 	}
 	key, ok := k[c.id]
 	if !ok {

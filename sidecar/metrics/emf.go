@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	// EMFNamespace is the CloudWatch namespace: names that begin with AWS/ are
+	// emfNamespace is the CloudWatch namespace: names that begin with AWS/ are
 	// reserved.
-	EMFNamespace = "Patchbay/ServiceConnect"
+	emfNamespace = "Patchbay/ServiceConnect"
 	// every is how often Service Connect's metrics come.
 	every = time.Minute
 )
@@ -127,7 +127,7 @@ func (r *Reporter) end(l line, dimension, name string, now time.Time) error {
 		"_aws": map[string]any{
 			"Timestamp": now.UnixMilli(),
 			"CloudWatchMetrics": []any{map[string]any{
-				"Namespace":  EMFNamespace,
+				"Namespace":  emfNamespace,
 				"Dimensions": [][]string{{dimension}, {dimension, "ServiceName", "ClusterName"}},
 				"Metrics":    l.directives,
 			}},

@@ -46,7 +46,7 @@ type AWS struct {
 // IsAWS reports whether a node is in the form of AWS's agent, and not in our
 // own.
 func IsAWS(n *corev3.Node) bool {
-	if n.GetMetadata().GetFields()[MetadataKey] != nil {
+	if n.GetMetadata().GetFields()[metadataKey] != nil {
 		return false
 	}
 	if strings.HasPrefix(n.GetId(), "arn:") {

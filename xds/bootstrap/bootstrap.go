@@ -46,8 +46,8 @@ const (
 	CertFile    = "current/cert.pem"
 	KeyFile     = "current/key.pem"
 	CAFile      = "current/ca.pem"
-	SDSCertFile = "sds-cert.yaml"
-	SDSCAFile   = "sds-ca.yaml"
+	sdsCertFile = "sds-cert.yaml"
+	sdsCAFile   = "sds-ca.yaml"
 )
 
 // reconnectMax bounds Envoy's back-off to the control plane: a new name is to
@@ -68,8 +68,8 @@ func SDSFiles(dir string) map[string][]byte {
 		return b
 	}
 	return map[string][]byte{
-		SDSCertFile: secret("node", "tls_certificate", obj{"certificate_chain": at(CertFile), "private_key": at(KeyFile)}),
-		SDSCAFile:   secret("control-ca", "validation_context", obj{"trusted_ca": at(CAFile)}),
+		sdsCertFile: secret("node", "tls_certificate", obj{"certificate_chain": at(CertFile), "private_key": at(KeyFile)}),
+		sdsCAFile:   secret("control-ca", "validation_context", obj{"trusted_ca": at(CAFile)}),
 	}
 }
 
@@ -223,12 +223,12 @@ func (c Config) xdsSocket() obj {
 		"common_tls_context": obj{
 			"tls_params":                         obj{"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
 			"alpn_protocols":                     []string{"h2"},
-			"tls_certificate_sds_secret_configs": []obj{file("node", SDSCertFile)},
+			"tls_certificate_sds_secret_configs": []obj{file("node", sdsCertFile)},
 			"combined_validation_context": obj{
 				"default_validation_context": obj{"match_typed_subject_alt_names": []obj{{
 					"san_type": "DNS", "matcher": obj{"exact": c.ServerName},
 				}}},
-				"validation_context_sds_secret_config": file("control-ca", SDSCAFile),
+				"validation_context_sds_secret_config": file("control-ca", sdsCAFile),
 			},
 		},
 	}}

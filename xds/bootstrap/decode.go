@@ -28,13 +28,13 @@ const (
 // unknown key is an error. The error lists every problem: where, what, and
 // what is allowed.
 func DecodeMeta(s *structpb.Struct) (NodeMeta, error) {
-	v := s.GetFields()[MetadataKey]
+	v := s.GetFields()[metadataKey]
 	if v == nil {
-		return NodeMeta{}, fmt.Errorf("node metadata: the key %q is missing; docs/reference/node.md has its form", MetadataKey)
+		return NodeMeta{}, fmt.Errorf("node metadata: the key %q is missing; docs/reference/node.md has its form", metadataKey)
 	}
 	top := v.GetStructValue()
 	if top == nil {
-		return NodeMeta{}, fmt.Errorf("node metadata %q: not an object; docs/reference/node.md has its form", MetadataKey)
+		return NodeMeta{}, fmt.Errorf("node metadata %q: not an object; docs/reference/node.md has its form", metadataKey)
 	}
 	c := &checker{}
 	var m NodeMeta
@@ -70,7 +70,7 @@ func DecodeMeta(s *structpb.Struct) (NodeMeta, error) {
 type checker struct{ errs []error }
 
 func (c *checker) bad(format string, args ...any) {
-	c.errs = append(c.errs, fmt.Errorf("node metadata %q: "+format, append([]any{MetadataKey}, args...)...))
+	c.errs = append(c.errs, fmt.Errorf("node metadata %q: "+format, append([]any{metadataKey}, args...)...))
 }
 
 // object reads the keys of s into the fields of the struct that into points

@@ -19,8 +19,8 @@ import (
 	"patchbay/mesh/policy"
 )
 
-// MetadataKey is the key of [NodeMeta] in the node's metadata.
-const MetadataKey = "patchbay"
+// metadataKey is the key of [NodeMeta] in the node's metadata.
+const metadataKey = "patchbay"
 
 // OutsideTTL is the time to live (IP_TTL) of the packets that Envoy sends to
 // addresses which it has by DNS. It is how a task tells Envoy's own connections
@@ -115,7 +115,7 @@ func seconds(n *int64) *time.Duration {
 
 // Struct is the node's metadata that carries m.
 func (m NodeMeta) Struct() (*structpb.Struct, error) {
-	b, err := json.Marshal(map[string]NodeMeta{MetadataKey: m})
+	b, err := json.Marshal(map[string]NodeMeta{metadataKey: m})
 	if err != nil {
 		return nil, fmt.Errorf("encode node metadata: %w", err)
 	}

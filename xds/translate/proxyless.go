@@ -23,9 +23,9 @@ import (
 	"patchbay/xds/views"
 )
 
-// ProviderInstance is the certificate provider of a gRPC client's bootstrap
+// providerInstance is the certificate provider of a gRPC client's bootstrap
 // that must hold the roots of the mesh: gRPC takes none from a control plane.
-const ProviderInstance = "default"
+const providerInstance = "default"
 
 // Proxyless is a service as gRPC clients without a proxy see it: for each alias
 // a listener "dnsName:port", which they dial as xds:///dnsName:port, its routes
@@ -62,7 +62,7 @@ func proxylessCluster(s *mesh.Service) *clusterv3.Cluster {
 	}
 	c.TransportSocket = tlsSocket(&tlsv3.UpstreamTlsContext{Sni: name, CommonTlsContext: &tlsv3.CommonTlsContext{
 		ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{
-			CaCertificateProviderInstance: &tlsv3.CertificateProviderPluginInstance{InstanceName: ProviderInstance},
+			CaCertificateProviderInstance: &tlsv3.CertificateProviderPluginInstance{InstanceName: providerInstance},
 			// The field's successor is not read by gRPC.
 			MatchSubjectAltNames: []*matcherv3.StringMatcher{{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: name}}}, //nolint:staticcheck // see above
 		}},

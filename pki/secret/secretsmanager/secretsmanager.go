@@ -48,8 +48,8 @@ type Options struct {
 
 var prefixForm = regexp.MustCompile(`^[A-Za-z0-9/_+=.@-]{0,200}/$`)
 
-// ValidPrefix reports whether s can come before every name.
-func ValidPrefix(s string) bool { return prefixForm.MatchString(s) }
+// validPrefix reports whether s can come before every name.
+func validPrefix(s string) bool { return prefixForm.MatchString(s) }
 
 // API is the part of Secrets Manager that this package uses. The AWS SDK's
 // client has it. Every call must honour its context.
@@ -72,7 +72,7 @@ type Store struct {
 
 // New touches nothing outside.
 func New(cfg aws.Config, o Options) (*Store, error) {
-	if !ValidPrefix(o.Prefix) {
+	if !validPrefix(o.Prefix) {
 		return nil, fmt.Errorf("prefix: %q; allowed: up to 200 of [A-Za-z0-9/_+=.@-] and a slash at the end, such as ecs-sc/prod/", o.Prefix)
 	}
 	o.Interval = cmp.Or(o.Interval, DefaultInterval)

@@ -119,7 +119,7 @@ func NewEntry(typeURL, name, source string, m proto.Message) (*Entry, error) {
 	}
 	sum := sha256.Sum256(body)
 	e := &Entry{kind: k, name: name, source: source, version: max(binary.BigEndian.Uint64(sum[:]), 1)}
-	e.wire = AppendResource(nil, typeURL, name, e.Version(), body)
+	e.wire = appendResource(nil, typeURL, name, e.Version(), body)
 	e.part = e.wire
 	return e, nil
 }
@@ -181,7 +181,7 @@ func (e *Entry) Version() string { return FormatVersion(e.version) }
 // Hash is the version as a number, never 0.
 func (e *Entry) Hash() uint64 { return e.version }
 
-// Bytes is the encoded resource, see [AppendResource]. It must not be changed.
+// Bytes is the encoded resource, see [appendResource]. It must not be changed.
 func (e *Entry) Bytes() []byte { return e.wire }
 
 // String names the entry without its content: it may hold a key.

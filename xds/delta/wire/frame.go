@@ -17,9 +17,9 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// AppendResource appends field 2 of DeltaDiscoveryResponse, tag included: a
+// appendResource appends field 2 of DeltaDiscoveryResponse, tag included: a
 // discovery.Resource with version = 1, resource (Any) = 2, name = 3.
-func AppendResource(b []byte, typeURL, name, version string, body []byte) []byte {
+func appendResource(b []byte, typeURL, name, version string, body []byte) []byte {
 	anyLen := sizeBytes(len(typeURL)) + sizeBytes(len(body))
 	size := sizeBytes(len(version)) + sizeBytes(anyLen) + sizeBytes(len(name))
 	b = slices.Grow(b, sizeBytes(size))

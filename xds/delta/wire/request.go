@@ -18,7 +18,7 @@ import (
 // in AWS's form 78 kB.
 const (
 	MaxRequest = 4 << 20
-	MaxNode    = 256 << 10
+	maxNode    = 256 << 10
 	MaxNames   = 20_000 // subscribed on one stream, and in one request
 )
 
@@ -76,8 +76,8 @@ func (r *Request) decode(b []byte) error {
 	return fields(b, func(num protowire.Number, v []byte) error {
 		switch num {
 		case 1:
-			if len(v) > MaxNode {
-				return fmt.Errorf("the node has %d bytes; allowed are %d", len(v), MaxNode)
+			if len(v) > maxNode {
+				return fmt.Errorf("the node has %d bytes; allowed are %d", len(v), maxNode)
 			}
 			if sum := maphash.Bytes(seed, v) | 1; len(v) > 0 && sum != r.Known {
 				r.Node, r.Sum = withoutExtensions(v), sum
@@ -189,8 +189,8 @@ func Clip(v []byte) string {
 	return string(bytes.ToValidUTF8(v, []byte("?")))
 }
 
-// NodeIdentity reads id (1) and cluster (2) of an encoded Node.
-func NodeIdentity(b []byte) (id, cluster string, err error) {
+// nodeIdentity reads id (1) and cluster (2) of an encoded Node.
+func nodeIdentity(b []byte) (id, cluster string, err error) {
 	err = fields(b, func(num protowire.Number, v []byte) error {
 		switch num {
 		case 1:
@@ -209,7 +209,7 @@ func CheckNode(r *Request, id, cluster string) error {
 	if r.Node == nil {
 		return nil
 	}
-	claimedID, claimed, err := NodeIdentity(r.Node)
+	claimedID, claimed, err := nodeIdentity(r.Node)
 	if err != nil {
 		return status.Error(codes.InvalidArgument, "the node is malformed")
 	}

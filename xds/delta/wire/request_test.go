@@ -60,7 +60,7 @@ func TestNodeIsKeptOnceAndCompared(t *testing.T) {
 	if err := NewCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(b)}, &r); err != nil || r.Err != nil {
 		t.Fatal(err, r.Err)
 	}
-	if id, cluster, err := NodeIdentity(r.Node); id != "a/b/c" || cluster != "a/b" || err != nil {
+	if id, cluster, err := nodeIdentity(r.Node); id != "a/b/c" || cluster != "a/b" || err != nil {
 		t.Errorf("%q %q %v", id, cluster, err)
 	}
 	kept, want := &corev3.Node{}, proto.CloneOf(node)
