@@ -12,7 +12,9 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/demo/evidence"
 	"patchbay/demo/lab"
+	"patchbay/demo/report"
 	"patchbay/internal/poll"
 )
 
@@ -234,7 +236,7 @@ func onCloud() []proof {
 // proveReplicaKilled kills the replica that was asked for a rotation while it
 // waits for the CA: the other finishes it. The service is not that of the other
 // rotation: Secrets Manager takes two generations of a secret at once.
-func proveReplicaKilled(ctx context.Context, w *world) (figure, error) {
+func proveReplicaKilled(ctx context.Context, w *world) (report.Figure, error) {
 	later := w.tasks["later-1"]
 	var took time.Duration
 	t, err := w.underLoad(ctx, w.tasks["frontend"].Host, "load-replica-killed", laterURL, loadRate, func() error {
@@ -248,7 +250,7 @@ func proveReplicaKilled(ctx context.Context, w *world) (figure, error) {
 		start := time.Now()
 		asked := make(chan error, 1)
 		go func() { _, err := w.act(ctx, "rotate?service=later.demo"); asked <- err }()
-		if err := pause(ctx, time.Second); err != nil {
+		if err := evidence.Pause(ctx, time.Second); err != nil {
 			return err
 		}
 		w.serve.Kill()
@@ -257,7 +259,7 @@ func proveReplicaKilled(ctx context.Context, w *world) (figure, error) {
 		}
 		err = poll.Until(ctx, patience, func() error {
 			if _, err := w.actOn(ctx, w.cloud.second, "data-2", "rotate?service=later.demo"); err != nil {
-				return errors.Join(err, pause(ctx, time.Second))
+				return errors.Join(err, evidence.Pause(ctx, time.Second))
 			}
 			after, err := w.leafOf(ctx, later, "-serial")
 			if err == nil && after == before {
@@ -271,21 +273,21 @@ func proveReplicaKilled(ctx context.Context, w *world) (figure, error) {
 		}
 		return w.startControl(ctx)
 	})
-	return figure{float64(t.Failed), "failed", fmt.Sprintf("of %d requests; the other replica had the new serial on the wire after %.1f s", t.Sent, took.Seconds())}, err
+	return report.Figure{Value: float64(t.Failed), Unit: "failed", Detail: fmt.Sprintf("of %d requests; the other replica had the new serial on the wire after %.1f s", t.Sent, took.Seconds())}, err
 }
 
 // proveIssuedOnce holds the certificates that the CA issued against those that
 // there had to be, however many replicas wanted each.
-func proveIssuedOnce(ctx context.Context, w *world) (figure, error) {
+func proveIssuedOnce(ctx context.Context, w *world) (report.Figure, error) {
 	calls, err := w.cloud.calls(ctx)
 	if err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	issued := calls["IssueCertificate"]
 	if issued != tlsServices+rotations {
 		err = fmt.Errorf("the CA issued %d certificates for %d services with TLS and %d rotations", issued, tlsServices, rotations)
 	}
-	return figure{float64(issued), "issued", fmt.Sprintf("for %d services with TLS and %d rotations, by two replicas that both serve them", tlsServices, rotations)}, err
+	return report.Figure{Value: float64(issued), Unit: "issued", Detail: fmt.Sprintf("for %d services with TLS and %d rotations, by two replicas that both serve them", tlsServices, rotations)}, err
 }
 
 // What the proofs before have made: four services of the backends, later and
@@ -296,10 +298,10 @@ const (
 	laterURL    = "http://later.demo:8090/"
 )
 
-func proveBill(ctx context.Context, w *world) (figure, error) {
+func proveBill(ctx context.Context, w *world) (report.Figure, error) {
 	text, err := w.cloud.ask(ctx, "GET", "/bill", "")
 	if err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	var lines []struct {
 		What   string
@@ -307,7 +309,7 @@ func proveBill(ctx context.Context, w *world) (figure, error) {
 		Dollar float64
 	}
 	if err := json.Unmarshal([]byte(text), &lines); err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	var sum float64
 	var parts []string
@@ -315,5 +317,5 @@ func proveBill(ctx context.Context, w *world) (figure, error) {
 		sum += l.Dollar
 		parts = append(parts, fmt.Sprintf("%d %s", l.Count, l.What))
 	}
-	return figure{sum * 100, "cents", strings.Join(parts, ", ")}, nil
+	return report.Figure{Value: sum * 100, Unit: "cents", Detail: strings.Join(parts, ", ")}, nil
 }

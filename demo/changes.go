@@ -6,7 +6,9 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/demo/evidence"
 	"patchbay/demo/lab"
+	"patchbay/demo/report"
 	"patchbay/internal/poll"
 )
 
@@ -23,44 +25,44 @@ func (w *world) answers(ctx context.Context, h *lab.Host, url, want string) (tim
 	return time.Since(start), err
 }
 
-func proveJoin(ctx context.Context, w *world) (figure, error) {
+func proveJoin(ctx context.Context, w *world) (report.Figure, error) {
 	t, err := w.addTask(ctx, "backend-3", "backend", 23, backendServices)
 	if err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	if err := w.waitReady(ctx, t); err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	took, err := w.answers(ctx, w.tasks["frontend"].Host, backendURL, "backend-3")
-	return figure{ms(took), "ms", "from registered to the first request that it served"}, err
+	return report.Figure{Value: report.MS(took), Unit: "ms", Detail: "from registered to the first request that it served"}, err
 }
 
-func proveNewService(ctx context.Context, w *world) (figure, error) {
+func proveNewService(ctx context.Context, w *world) (report.Figure, error) {
 	later := []service{{"later", "http", 8090, true}}
 	t, err := w.addTask(ctx, "later-1", "later", 31, later)
 	if err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	if err := w.waitReady(ctx, t); err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	took, err := w.answers(ctx, w.tasks["frontend"].Host, "http://later.demo:8090/", "later-1")
-	return figure{ms(took), "ms", "from registered to the first answer, by its alias"}, err
+	return report.Figure{Value: report.MS(took), Unit: "ms", Detail: "from registered to the first answer, by its alias"}, err
 }
 
-func proveTLSSwitch(ctx context.Context, w *world) (figure, error) {
+func proveTLSSwitch(ctx context.Context, w *world) (report.Figure, error) {
 	plain := []service{{"plain", "http", 8095, false}}
 	first, err := w.addTask(ctx, "plain-1", "plain", 32, plain)
 	if err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	if err := w.waitReady(ctx, first); err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	front := w.tasks["frontend"]
 	const url = "http://plain.demo:8095/"
 	if _, err := w.answers(ctx, front.Host, url, "plain-1"); err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	t, err := w.underLoad(ctx, front.Host, "load-tls-switch", url, loadRate, func() error {
 		plain[0].tls = true
@@ -71,11 +73,11 @@ func proveTLSSwitch(ctx context.Context, w *world) (figure, error) {
 		if err := w.waitReady(ctx, second); err != nil {
 			return err
 		}
-		if err := pause(ctx, time.Second); err != nil {
+		if err := evidence.Pause(ctx, time.Second); err != nil {
 			return err
 		}
 		first.agent.Stop(20 * time.Second)
-		return pause(ctx, time.Second)
+		return evidence.Pause(ctx, time.Second)
 	})
 	if err == nil && (t.By["plain-1"] == 0 || t.By["plain-2"] == 0) {
 		err = fmt.Errorf("answers by server: %v", t.By)
@@ -86,7 +88,7 @@ func proveTLSSwitch(ctx context.Context, w *world) (figure, error) {
 			err = fmt.Errorf("no TLS connection was made")
 		}
 	}
-	return figure{float64(t.Failed), "failed", fmt.Sprintf("of %d requests; plain-1 in plain text, plain-2 in TLS", t.Sent)}, err
+	return report.Figure{Value: float64(t.Failed), Unit: "failed", Detail: fmt.Sprintf("of %d requests; plain-1 in plain text, plain-2 in TLS", t.Sent)}, err
 }
 
 // rotate asks for a new leaf, where there are two control planes the one that
@@ -100,7 +102,7 @@ func (w *world) rotate(ctx context.Context, service string) (err error) {
 	return err
 }
 
-func proveRotation(ctx context.Context, w *world) (figure, error) {
+func proveRotation(ctx context.Context, w *world) (report.Figure, error) {
 	backend := w.tasks["backend-1"]
 	var took time.Duration
 	t, err := w.underLoad(ctx, w.tasks["frontend"].Host, "load-rotation", backendURL, loadRate, func() error {
@@ -122,10 +124,10 @@ func proveRotation(ctx context.Context, w *world) (figure, error) {
 		took = time.Since(start)
 		return err
 	})
-	return figure{ms(took), "ms", fmt.Sprintf("to the new serial on the wire; 0 of %d requests failed", t.Sent)}, err
+	return report.Figure{Value: report.MS(took), Unit: "ms", Detail: fmt.Sprintf("to the new serial on the wire; 0 of %d requests failed", t.Sent)}, err
 }
 
-func proveKilled(ctx context.Context, w *world) (figure, error) {
+func proveKilled(ctx context.Context, w *world) (report.Figure, error) {
 	const away = 20 * time.Second
 	front := w.tasks["frontend"]
 	removed := func() (int, error) {
@@ -138,14 +140,14 @@ func proveKilled(ctx context.Context, w *world) (figure, error) {
 	}
 	before, err := removed()
 	if err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	t, err := w.underLoad(ctx, front.Host, "load-killed", backendURL, loadRate, func() error {
 		w.serve.Kill()
 		if w.cloud != nil {
 			w.cloud.replica.Kill()
 		}
-		if err := pause(ctx, away); err != nil {
+		if err := evidence.Pause(ctx, away); err != nil {
 			return err
 		}
 		if err := w.startControl(ctx); err != nil {
@@ -160,19 +162,19 @@ func proveKilled(ctx context.Context, w *world) (figure, error) {
 		})
 	})
 	if err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
-	if err := pause(ctx, 2*time.Second); err != nil {
-		return figure{}, err
+	if err := evidence.Pause(ctx, 2*time.Second); err != nil {
+		return report.Figure{}, err
 	}
 	after, err := removed()
 	if err == nil && after != before {
 		err = fmt.Errorf("%d resources were removed", after-before)
 	}
-	return figure{float64(t.Failed), "failed", fmt.Sprintf("of %d requests, 20 s without it; 0 resources removed when it came back", t.Sent)}, err
+	return report.Figure{Value: float64(t.Failed), Unit: "failed", Detail: fmt.Sprintf("of %d requests, 20 s without it; 0 resources removed when it came back", t.Sent)}, err
 }
 
-func proveDrain(ctx context.Context, w *world) (figure, error) {
+func proveDrain(ctx context.Context, w *world) (report.Figure, error) {
 	backend := w.tasks["backend-2"]
 	var took time.Duration
 	t, err := w.underLoad(ctx, w.tasks["frontend"].Host, "load-drain", backendURL, loadRate, func() error {
@@ -186,20 +188,20 @@ func proveDrain(ctx context.Context, w *world) (figure, error) {
 	if text := backend.agent.Tail(40); err == nil && !strings.Contains(text, "drain") {
 		err = fmt.Errorf("the sidecar's log says nothing of the drain:\n%s", text)
 	}
-	return figure{took.Seconds(), "s", fmt.Sprintf("from SIGTERM to the sidecar's end; 0 of %d requests failed", t.Sent)}, err
+	return report.Figure{Value: took.Seconds(), Unit: "s", Detail: fmt.Sprintf("from SIGTERM to the sidecar's end; 0 of %d requests failed", t.Sent)}, err
 }
 
-func proveMemory(_ context.Context, w *world) (figure, error) {
+func proveMemory(_ context.Context, w *world) (report.Figure, error) {
 	return memory(w.serve, "with its registry")
 }
 
-func proveSidecarMemory(_ context.Context, w *world) (figure, error) {
+func proveSidecarMemory(_ context.Context, w *world) (report.Figure, error) {
 	return memory(w.tasks["frontend"].agent, "without Envoy")
 }
 
 // memory is what a process has resident, and how much of it is its own: the
 // rest are pages of the program, which all processes of one image share.
-func memory(p *lab.Process, what string) (figure, error) {
+func memory(p *lab.Process, what string) (report.Figure, error) {
 	resident, own, err := p.Memory()
-	return figure{resident / 1e6, "MB", fmt.Sprintf("resident, %s; %.1f MB of it its own, the rest pages of the program", what, own/1e6)}, err
+	return report.Figure{Value: resident / 1e6, Unit: "MB", Detail: fmt.Sprintf("resident, %s; %.1f MB of it its own, the rest pages of the program", what, own/1e6)}, err
 }

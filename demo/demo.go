@@ -8,7 +8,6 @@ package demo
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -18,7 +17,9 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/demo/evidence"
 	"patchbay/demo/lab"
+	"patchbay/demo/report"
 )
 
 // Options of a run.
@@ -39,9 +40,6 @@ type Options struct {
 
 // ErrNotHere is wrapped when this machine can't run the demo.
 var ErrNotHere = lab.ErrNotHere
-
-// ErrProofs is returned when a proof did not hold; which, has been printed.
-var ErrProofs = errors.New("not every proof held")
 
 // Run starts the mesh, shows it or proves it, and stops all that it started,
 // also when ctx ends early.
@@ -91,10 +89,7 @@ func Run(ctx context.Context, o Options) error {
 
 // prove runs every proof, and reports.
 func (w *world) prove(ctx context.Context, o Options) error {
-	r := &reporter{out: o.Out}
-	if o.JSON {
-		r.out = io.Discard
-	}
+	r := report.New(o.Out, o.JSON)
 	all := proofs
 	if o.Cloud == FakeAWS {
 		all = onCloud()
@@ -104,18 +99,9 @@ func (w *world) prove(ctx context.Context, o Options) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		r.add(p.id, p.title, f, err)
+		r.Add(p.id, p.title, f, err)
 	}
-	if o.JSON {
-		if err := r.json(o.Out); err != nil {
-			return err
-		}
-	}
-	fmt.Fprintf(r.out, "%d passed, %d failed\n", len(r.checks)-r.failed(), r.failed())
-	if r.failed() > 0 {
-		return ErrProofs
-	}
-	return nil
+	return r.End()
 }
 
 // firstTasks starts what is there from the beginning: a client-only frontend,
@@ -160,12 +146,12 @@ func (w *world) show(ctx context.Context, out io.Writer) error {
 		10: func() string {
 			start := time.Now()
 			_, err := w.act(ctx, "rotate?service=backend.demo")
-			return event("the leaf of backend.demo was renewed: mind the serial", figure{ms(time.Since(start)), "ms", ""}, err)
+			return event("the leaf of backend.demo was renewed: mind the serial", report.Figure{Value: report.MS(time.Since(start)), Unit: "ms"}, err)
 		},
 	}
-	before := tally{}
+	before := evidence.Tally{}
 	for second := 1; ; second++ {
-		if err := pause(ctx, time.Second); err != nil {
+		if err := evidence.Pause(ctx, time.Second); err != nil {
 			fmt.Fprintln(out, "stopping everything")
 			return err
 		}
@@ -191,9 +177,9 @@ func answers(by map[string]int) string {
 	return strings.Join(out, ", ")
 }
 
-func event(what string, f figure, err error) string {
+func event(what string, f report.Figure, err error) string {
 	if err != nil {
 		return "✗ " + what + ": " + err.Error()
 	}
-	return strings.TrimSuffix(fmt.Sprintf("● %s (%.0f %s %s", what, f.value, f.unit, f.detail), " ") + ")"
+	return strings.TrimSuffix(fmt.Sprintf("● %s (%.0f %s %s", what, f.Value, f.Unit, f.Detail), " ") + ")"
 }

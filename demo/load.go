@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/demo/evidence"
 	"patchbay/demo/lab"
 	"patchbay/internal/poll"
 )
@@ -17,18 +18,6 @@ import (
 // calls at a fixed rate whatever the answers do.
 type load struct{ p *lab.Process }
 
-// tally is what the load prints; see cmd/demoapp.
-type tally struct {
-	Sent   int            `json:"sent"`
-	OK     int            `json:"ok"`
-	Failed int            `json:"failed"`
-	Errors map[string]int `json:"errors"`
-	By     map[string]int `json:"by"`
-	P50MS  float64        `json:"p50_ms"`
-	P99MS  float64        `json:"p99_ms"`
-	Done   bool           `json:"done"`
-}
-
 // startLoad calls url from h for so long; 0: until it is stopped.
 func (w *world) startLoad(h *lab.Host, name, url string, rate int, duration time.Duration) (*load, error) {
 	p, err := h.Start(name, nil, w.program("demoapp"), "load", "--rate", strconv.Itoa(rate), "--duration", duration.String(), url)
@@ -36,8 +25,8 @@ func (w *world) startLoad(h *lab.Host, name, url string, rate int, duration time
 }
 
 // now is the newest line; zero before the first.
-func (l *load) now() tally {
-	var t tally
+func (l *load) now() evidence.Tally {
+	var t evidence.Tally
 	text, _ := os.ReadFile(l.p.Log)
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	json.Unmarshal([]byte(lines[len(lines)-1]), &t)
@@ -46,14 +35,14 @@ func (l *load) now() tally {
 
 // finish stops the load and returns its figures; an error if a request failed,
 // or if fewer than atLeast were made.
-func (l *load) finish(atLeast int) (tally, error) {
+func (l *load) finish(atLeast int) (evidence.Tally, error) {
 	l.p.Stop(15 * time.Second)
 	t := l.now()
 	switch {
 	case !t.Done:
 		return t, fmt.Errorf("the load did not end cleanly: %s", l.p.Tail(3))
-	case t.Failed > 0:
-		return t, fmt.Errorf("%d of %d requests failed: %v", t.Failed, t.Sent, t.Errors)
+	case t.Lost() != nil:
+		return t, t.Lost()
 	case t.Sent < atLeast:
 		return t, fmt.Errorf("only %d requests were made", t.Sent)
 	}
@@ -66,37 +55,20 @@ const patience = time.Minute
 
 // underLoad runs f while url is called from h at rate, and fails if one
 // request does.
-func (w *world) underLoad(ctx context.Context, h *lab.Host, name, url string, rate int, f func() error) (tally, error) {
+func (w *world) underLoad(ctx context.Context, h *lab.Host, name, url string, rate int, f func() error) (evidence.Tally, error) {
 	l, err := w.startLoad(h, name, url, rate, 5*time.Minute)
 	if err != nil {
-		return tally{}, err
+		return evidence.Tally{}, err
 	}
 	defer l.p.Stop(time.Second)
-	if err := poll.Until(ctx, patience, func() error {
-		if t := l.now(); t.OK == 0 {
-			return fmt.Errorf("no request has succeeded yet: %+v", t)
-		}
-		return nil
-	}); err != nil {
-		return tally{}, err
+	if err := poll.Until(ctx, patience, func() error { return l.now().Begun() }); err != nil {
+		return evidence.Tally{}, err
 	}
 	if err := f(); err != nil {
 		return l.now(), err
 	}
-	if err := pause(ctx, time.Second); err != nil {
+	if err := evidence.Pause(ctx, time.Second); err != nil {
 		return l.now(), err
 	}
 	return l.finish(rate)
-}
-
-// pause waits, or ends early with ctx.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

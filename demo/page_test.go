@@ -3,7 +3,6 @@ package demo
 import (
 	"bytes"
 	"errors"
-	"io"
 	"os"
 	"regexp"
 	"slices"
@@ -11,6 +10,8 @@ import (
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"patchbay/demo/report"
 )
 
 func valid(t *testing.T, schema *jsonschema.Schema, text []byte) error {
@@ -29,11 +30,11 @@ func TestReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &reporter{out: io.Discard}
-	r.add("request", "a request", figure{ms(1500 * time.Microsecond), "ms", "words"}, nil)
-	r.add("drain", "a backend stops", figure{}, errors.New("2 requests failed"))
 	var out bytes.Buffer
-	if err := r.json(&out); err != nil {
+	r := report.New(&out, true)
+	r.Add("request", "a request", report.Figure{Value: report.MS(1500 * time.Microsecond), Unit: "ms", Detail: "words"}, nil)
+	r.Add("drain", "a backend stops", report.Figure{}, errors.New("2 requests failed"))
+	if err := r.End(); !errors.Is(err, report.ErrProofs) {
 		t.Fatal(err)
 	}
 	if err := valid(t, schema, out.Bytes()); err != nil {

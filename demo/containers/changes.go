@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/demo/evidence"
+	"patchbay/demo/report"
 	"patchbay/inject"
 	"patchbay/internal/poll"
 )
@@ -44,7 +46,7 @@ func (m *mesh) registered(ctx context.Context, id, program string) error {
 // programInApp is patchbay in the container of a scalable service.
 const programInApp = "/patchbay/patchbay"
 
-func proveScale(ctx context.Context, m *mesh) (figure, error) {
+func proveScale(ctx context.Context, m *mesh) (report.Figure, error) {
 	var took time.Duration
 	t, err := m.underLoad(ctx, backendURL, 100, func(l load) error {
 		if _, err := m.run(ctx, "up", "-d", "--no-recreate", "--scale", "backend=3", "backend"); err != nil {
@@ -71,7 +73,7 @@ func proveScale(ctx context.Context, m *mesh) (figure, error) {
 			return err
 		})
 	})
-	return figure{took.Seconds(), "s", fmt.Sprintf("from registered until the load's line of that second names all three; 0 of %d requests failed", t.Sent)}, err
+	return report.Figure{Value: took.Seconds(), Unit: "s", Detail: fmt.Sprintf("from registered until the load's line of that second names all three; 0 of %d requests failed", t.Sent)}, err
 }
 
 // later adds a service to the user's own file, injects it, and starts it.
@@ -102,23 +104,23 @@ const laterService = `
       portMappings: [{name: later, containerPort: 8090, appProtocol: http}]
 `
 
-func proveNewService(ctx context.Context, m *mesh) (figure, error) {
+func proveNewService(ctx context.Context, m *mesh) (report.Figure, error) {
 	front, err := m.one(ctx, "frontend")
 	if err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	if text, err := front.hosts(); err != nil || strings.Contains(text, "later.demo") {
-		return figure{}, errors.Join(fmt.Errorf("the hosts file before:\n%s", text), err)
+		return report.Figure{}, errors.Join(fmt.Errorf("the hosts file before:\n%s", text), err)
 	}
 	if err := m.later(ctx, "later", laterService); err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	side, err := m.one(ctx, "later-sidecar")
 	if err == nil {
 		err = m.registered(ctx, side.id, "patchbay")
 	}
 	if err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	took, err := m.answers(ctx, "http://later.demo:8090/", "later-1")
 	text, herr := front.hosts()
@@ -126,7 +128,7 @@ func proveNewService(ctx context.Context, m *mesh) (figure, error) {
 	if err = errors.Join(err, herr, ferr); err == nil && (!strings.Contains(text, "later.demo") || again.pid != front.pid) {
 		err = fmt.Errorf("the app's process is %d, was %d; its hosts file:\n%s", again.pid, front.pid, text)
 	}
-	return figure{ms(took), "ms", "from registered to its first answer, the exec included; the app's process is the same"}, err
+	return report.Figure{Value: report.MS(took), Unit: "ms", Detail: "from registered to its first answer, the exec included; the app's process is the same"}, err
 }
 
 const plainService = `
@@ -140,17 +142,17 @@ const plainService = `
       portMappings: [{name: plain, containerPort: 8095, appProtocol: http}]
 `
 
-func proveTLSSwitch(ctx context.Context, m *mesh) (figure, error) {
+func proveTLSSwitch(ctx context.Context, m *mesh) (report.Figure, error) {
 	const url = "http://plain.demo:8095/"
 	if err := m.later(ctx, "plain", laterService+fmt.Sprintf(plainService, "")); err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	first, err := m.one(ctx, "plain")
 	if err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	if _, err := m.answers(ctx, url, first.name); err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	var second container
 	t, err := m.underLoad(ctx, url, 200, func(load) error {
@@ -170,11 +172,11 @@ func proveTLSSwitch(ctx context.Context, m *mesh) (figure, error) {
 		if err := m.registered(ctx, second.id, programInApp); err != nil {
 			return err
 		}
-		if err := pause(ctx, time.Second); err != nil {
+		if err := evidence.Pause(ctx, time.Second); err != nil {
 			return err
 		}
 		_, err = output(ctx, "docker", "stop", "-t", "40", first.id)
-		return errors.Join(err, pause(ctx, time.Second))
+		return errors.Join(err, evidence.Pause(ctx, time.Second))
 	})
 	if err == nil && (t.By[first.name] == 0 || t.By[second.name] == 0) {
 		err = fmt.Errorf("answers by server: %v", t.By)
@@ -189,17 +191,17 @@ func proveTLSSwitch(ctx context.Context, m *mesh) (figure, error) {
 			err = errors.New("no TLS connection was made")
 		}
 	}
-	return figure{float64(t.Failed), "failed", fmt.Sprintf("of %d requests, some in plain text, then all in TLS", t.Sent)}, err
+	return report.Figure{Value: float64(t.Failed), Unit: "failed", Detail: fmt.Sprintf("of %d requests, some in plain text, then all in TLS", t.Sent)}, err
 }
 
-func proveRotation(ctx context.Context, m *mesh) (figure, error) {
+func proveRotation(ctx context.Context, m *mesh) (report.Figure, error) {
 	backends, err := m.containers(ctx, "backend")
 	if err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	token, err := m.token(ctx)
 	if err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	var took time.Duration
 	t, err := m.underLoad(ctx, backendURL, 500, func(load) error {
@@ -221,5 +223,5 @@ func proveRotation(ctx context.Context, m *mesh) (figure, error) {
 		took = time.Since(start)
 		return err
 	})
-	return figure{ms(took), "ms", fmt.Sprintf("to the new serial on the wire; 0 of %d requests failed", t.Sent)}, err
+	return report.Figure{Value: report.MS(took), Unit: "ms", Detail: fmt.Sprintf("to the new serial on the wire; 0 of %d requests failed", t.Sent)}, err
 }

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"patchbay/demo"
+	"patchbay/demo/report"
 )
 
 // Options of a run.
@@ -28,7 +29,7 @@ type Options struct {
 	Dir string
 	// Compose is the command, of Compose v1 or v2; empty: the one that is there.
 	Compose string
-	JSON    bool // the report of [demo.Check]s at the end, and nothing else
+	JSON    bool // the report at the end, and nothing else
 	Out     io.Writer
 }
 
@@ -46,7 +47,7 @@ type mesh struct {
 }
 
 // Run starts the mesh, runs every proof, and takes the mesh down. Its error
-// matches demo.ErrProofs if one did not hold, demo.ErrNotHere if this machine
+// matches report.ErrProofs if one did not hold, demo.ErrNotHere if this machine
 // can't run it.
 func Run(ctx context.Context, o Options) error {
 	if os.Geteuid() != 0 {
@@ -64,14 +65,14 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer os.RemoveAll(m.tmp)
-	r := demo.NewReport(o.Out, o.JSON)
+	r := report.New(o.Out, o.JSON)
 	defer m.down(context.WithoutCancel(ctx)) //nolint:errcheck // the last proof has said it, or the run was cut short
 	for _, p := range proofs {
 		f, err := p.run(ctx, m)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		r.Add(demo.Check{ID: p.id, OK: err == nil, Value: f.value, Unit: f.unit, Error: text(err)}, p.title, f.detail)
+		r.Add(p.id, p.title, f, err)
 		if err != nil {
 			r.Say("    the containers' logs are in " + m.keepLogs(ctx, p.id))
 			if p.id == "up" {
@@ -80,13 +81,6 @@ func Run(ctx context.Context, o Options) error {
 		}
 	}
 	return r.End()
-}
-
-func text(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
 }
 
 // command finds Compose.
@@ -204,16 +198,4 @@ func (m *mesh) from(ctx context.Context, args ...string) (string, error) {
 // get calls a URL from the frontend.
 func (m *mesh) get(ctx context.Context, url string) (string, error) {
 	return m.from(ctx, "get", url)
-}
-
-// pause waits, or ends early with ctx.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

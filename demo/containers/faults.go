@@ -8,13 +8,15 @@ import (
 	"syscall"
 	"time"
 
+	"patchbay/demo/evidence"
+	"patchbay/demo/report"
 	"patchbay/internal/poll"
 )
 
-func proveKilled(ctx context.Context, m *mesh) (figure, error) {
+func proveKilled(ctx context.Context, m *mesh) (report.Figure, error) {
 	front, err := m.one(ctx, "frontend-sidecar")
 	if err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	removed := func() (int, error) {
 		a, err1 := front.counter(ctx, "cluster_manager.cluster_removed")
@@ -23,13 +25,13 @@ func proveKilled(ctx context.Context, m *mesh) (figure, error) {
 	}
 	before, err := removed()
 	if err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	t, err := m.underLoad(ctx, backendURL, 200, func(load) error {
 		if _, err := m.run(ctx, "kill", "-s", "SIGKILL", "patchbay"); err != nil {
 			return err
 		}
-		if err := pause(ctx, 20*time.Second); err != nil {
+		if err := evidence.Pause(ctx, 20*time.Second); err != nil {
 			return err
 		}
 		if _, err := m.run(ctx, "start", "patchbay"); err != nil {
@@ -44,39 +46,39 @@ func proveKilled(ctx context.Context, m *mesh) (figure, error) {
 		})
 	})
 	if err == nil {
-		err = pause(ctx, 2*time.Second)
+		err = evidence.Pause(ctx, 2*time.Second)
 	}
 	if err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	after, err := removed()
 	if err == nil && after != before {
 		err = fmt.Errorf("%d resources were removed", after-before)
 	}
-	return figure{float64(t.Failed), "failed", fmt.Sprintf("of %d requests, 20 s without it; 0 resources removed when it came back", t.Sent)}, err
+	return report.Figure{Value: float64(t.Failed), Unit: "failed", Detail: fmt.Sprintf("of %d requests, 20 s without it; 0 resources removed when it came back", t.Sent)}, err
 }
 
-func proveCrash(ctx context.Context, m *mesh) (figure, error) {
+func proveCrash(ctx context.Context, m *mesh) (report.Figure, error) {
 	backends, err := m.containers(ctx, "backend")
 	if err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	victim := backends[0]
 	front, err := m.one(ctx, "frontend-sidecar")
 	if err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	const retriesOf = "cluster.backend.demo.upstream_rq_retry"
 	before, err := front.counter(ctx, retriesOf)
 	if err != nil {
-		return figure{}, err
+		return report.Figure{}, err
 	}
 	t, err := m.load(ctx, backendURL, 200, func(load) error {
 		// The whole container at once, as when a machine kills it for memory.
 		if err := syscall.Kill(victim.pid, syscall.SIGKILL); err != nil {
 			return err
 		}
-		return errors.Join(m.registered(ctx, victim.id, programInApp), pause(ctx, 2*time.Second))
+		return errors.Join(m.registered(ctx, victim.id, programInApp), evidence.Pause(ctx, 2*time.Second))
 	})
 	after, aerr := front.counter(ctx, retriesOf)
 	retries := after - before
@@ -99,12 +101,12 @@ func proveCrash(ctx context.Context, m *mesh) (figure, error) {
 	case cut > t.Sent/100:
 		err = fmt.Errorf("%d of %d requests were cut", cut, t.Sent)
 	}
-	return figure{float64(t.Failed - cut), "failed", fmt.Sprintf("of %d requests, besides %d that were under way in it; Envoy made %d retries", t.Sent, cut, retries)}, err
+	return report.Figure{Value: float64(t.Failed - cut), Unit: "failed", Detail: fmt.Sprintf("of %d requests, besides %d that were under way in it; Envoy made %d retries", t.Sent, cut, retries)}, err
 }
 
 // proveBack waits for the callers' Envoy, which has put the backend aside for a
 // while.
-func proveBack(ctx context.Context, m *mesh) (figure, error) {
+func proveBack(ctx context.Context, m *mesh) (report.Figure, error) {
 	var took time.Duration
 	t, err := m.underLoad(ctx, backendURL, 50, func(l load) error {
 		start := time.Now()
@@ -116,7 +118,7 @@ func proveBack(ctx context.Context, m *mesh) (figure, error) {
 			return err
 		})
 	})
-	return figure{took.Seconds(), "s", fmt.Sprintf("more; 0 of %d requests failed", t.Sent)}, err
+	return report.Figure{Value: took.Seconds(), Unit: "s", Detail: fmt.Sprintf("more; 0 of %d requests failed", t.Sent)}, err
 }
 
 // restart restarts a container of the frontend's task.
@@ -136,17 +138,17 @@ func (m *mesh) restart(ctx context.Context, service string) (time.Duration, erro
 	return took, err
 }
 
-func proveRestartApp(ctx context.Context, m *mesh) (figure, error) {
+func proveRestartApp(ctx context.Context, m *mesh) (report.Figure, error) {
 	took, err := m.restart(ctx, "frontend")
-	return figure{ms(took), "ms", "from its restart to its first answer, names and Envoy untouched"}, err
+	return report.Figure{Value: report.MS(took), Unit: "ms", Detail: "from its restart to its first answer, names and Envoy untouched"}, err
 }
 
-func proveRestartEnvoy(ctx context.Context, m *mesh) (figure, error) {
+func proveRestartEnvoy(ctx context.Context, m *mesh) (report.Figure, error) {
 	took, err := m.restart(ctx, "frontend-sidecar")
-	return figure{ms(took), "ms", "from its restart to the app's next answer"}, err
+	return report.Figure{Value: report.MS(took), Unit: "ms", Detail: "from its restart to the app's next answer"}, err
 }
 
-func proveDrain(ctx context.Context, m *mesh) (figure, error) {
+func proveDrain(ctx context.Context, m *mesh) (report.Figure, error) {
 	var took time.Duration
 	t, err := m.underLoad(ctx, backendURL, 500, func(load) error {
 		start := time.Now()
@@ -158,5 +160,5 @@ func proveDrain(ctx context.Context, m *mesh) (figure, error) {
 	if err = errors.Join(err, berr); err == nil && len(backends) != 2 {
 		err = fmt.Errorf("there are %d backends", len(backends))
 	}
-	return figure{took.Seconds(), "s", fmt.Sprintf("until one is gone; 0 of %d requests failed", t.Sent)}, err
+	return report.Figure{Value: took.Seconds(), Unit: "s", Detail: fmt.Sprintf("until one is gone; 0 of %d requests failed", t.Sent)}, err
 }

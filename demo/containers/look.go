@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/demo/evidence"
 	"patchbay/internal/poll"
 )
 
@@ -132,17 +133,7 @@ func call(ctx context.Context, method, path, token string) (string, error) {
 // fixed rate, whatever the answers do.
 type load struct{ id string }
 
-// tally is what the load prints; see cmd/demoapp.
-type tally struct {
-	Sent   int            `json:"sent"`
-	OK     int            `json:"ok"`
-	Failed int            `json:"failed"`
-	Errors map[string]int `json:"errors"`
-	By     map[string]int `json:"by"`
-	Done   bool           `json:"done"`
-}
-
-func (l load) now(ctx context.Context) (t tally, err error) {
+func (l load) now(ctx context.Context) (t evidence.Tally, err error) {
 	out, err := output(ctx, "docker", "logs", "--tail", "1", l.id)
 	if err == nil && out != "" {
 		err = json.Unmarshal([]byte(out), &t)
@@ -152,31 +143,31 @@ func (l load) now(ctx context.Context) (t tally, err error) {
 
 // underLoad runs f while url is called from the frontend at rate, and fails if
 // one request does.
-func (m *mesh) underLoad(ctx context.Context, url string, rate int, f func(load) error) (tally, error) {
+func (m *mesh) underLoad(ctx context.Context, url string, rate int, f func(load) error) (evidence.Tally, error) {
 	t, err := m.load(ctx, url, rate, f)
-	if err == nil && t.Failed > 0 {
-		err = fmt.Errorf("%d of %d requests failed: %v", t.Failed, t.Sent, t.Errors)
+	if err == nil {
+		err = t.Lost()
 	}
 	return t, err
 }
 
 // load runs f while url is called from the frontend at rate.
-func (m *mesh) load(ctx context.Context, url string, rate int, f func(load) error) (tally, error) {
+func (m *mesh) load(ctx context.Context, url string, rate int, f func(load) error) (evidence.Tally, error) {
 	net, err := m.one(ctx, "frontend-net")
 	if err != nil {
-		return tally{}, err
+		return evidence.Tally{}, err
 	}
 	id, err := output(ctx, "docker", "run", "-d", "--network", "container:"+net.id, "patchbay-demoapp:dev",
 		"load", "--rate", strconv.Itoa(rate), "--duration", "3m", url)
 	if err != nil {
-		return tally{}, err
+		return evidence.Tally{}, err
 	}
 	defer output(context.WithoutCancel(ctx), "docker", "rm", "-f", id)
 	l := load{id}
 	err = poll.Until(ctx, patience, func() error {
 		t, err := l.now(ctx)
-		if err == nil && t.OK == 0 {
-			err = fmt.Errorf("no request has succeeded yet: %+v", t)
+		if err == nil {
+			err = t.Begun()
 		}
 		return err
 	})
@@ -184,10 +175,10 @@ func (m *mesh) load(ctx context.Context, url string, rate int, f func(load) erro
 		err = f(l)
 	}
 	if err == nil {
-		err = pause(ctx, time.Second)
+		err = evidence.Pause(ctx, time.Second)
 	}
 	if _, stopErr := output(ctx, "docker", "stop", "-t", "15", id); stopErr != nil {
-		return tally{}, errors.Join(err, stopErr)
+		return evidence.Tally{}, errors.Join(err, stopErr)
 	}
 	t, logErr := l.now(ctx)
 	switch err = errors.Join(err, logErr); {
