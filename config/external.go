@@ -69,13 +69,16 @@ var addressForm = fmt.Sprintf("HOST:PORT with a port of 1 to 65535, where HOST i
 
 var (
 	errForm    = errors.New("it is not HOST:PORT")
+	errURL     = errors.New("it is a URL")
 	errAddress = errors.New("the host is missing, or neither a DNS name nor an IP address")
 )
 
 // hostPort are the parts of an address that a task's Envoy can call.
 func hostPort(s string) (string, uint16, error) {
 	host, p, err := net.SplitHostPort(s)
-	if err != nil {
+	if strings.Contains(s, "://") {
+		return "", 0, errURL
+	} else if err != nil {
 		return "", 0, errForm
 	}
 	if _, err := netip.ParseAddr(host); err == nil {

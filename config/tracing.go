@@ -10,7 +10,7 @@ import (
 type Tracing struct {
 	Collector string `yaml:"collector"` // HOST:PORT, as a task reaches it
 	Protocol  string `yaml:"protocol"`  // grpc or http; empty: grpc
-	Sampling  uint16 `yaml:"sampling"`  // percent of the requests that come without a decision; absent: 100
+	Sampling  uint8  `yaml:"sampling"`  // percent of the requests that come without a decision; absent: 100
 }
 
 // allSampled is what OpenTelemetry's own SDKs do unless they are told otherwise.

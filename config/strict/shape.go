@@ -43,7 +43,8 @@ func (d *Document) compare(n *yaml.Node, t reflect.Type, path string) {
 	case n.Kind != yaml.ScalarNode || t.Kind() == reflect.Struct || t.Kind() == reflect.Map || t.Kind() == reflect.Slice:
 		d.spoil(n, path, "is %s; allowed: %s", found(n), d.form(t))
 	default:
-		if n.Decode(reflect.New(t).Interface()) != nil {
+		// The library takes 80.5 for 80.
+		if n.Decode(reflect.New(t).Interface()) != nil || (t.Kind() == reflect.Uint16 || t.Kind() == reflect.Uint8) && n.ShortTag() == "!!float" {
 			d.spoil(n, path, "%s; allowed: %s", found(n), d.form(t))
 		}
 	}
@@ -154,7 +155,9 @@ func (d *Document) form(t reflect.Type) string {
 	case t.Kind() == reflect.Bool:
 		return "true or false"
 	case t.Kind() == reflect.Uint16:
-		return "a number of 1 to 65535"
+		return "a whole number of 1 to 65535"
+	case t.Kind() == reflect.Uint8: // a share
+		return "a whole number of percent, up to 100"
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
 		return "a list of mappings with the keys " + strings.Join(slices.Sorted(maps.Keys(keysOf(t.Elem()))), ", ")
 	case t.Kind() == reflect.Slice:
