@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -102,6 +103,25 @@ func (c *certificate) write(state string, uid int) error {
 	}
 	if err := swap(root, dir); err != nil {
 		return errors.Join(err, root.RemoveAll(dir))
+	}
+	return nil
+}
+
+// giveTo makes sure that uid, if it is above 0 and another's, can read what
+// stands in the state directory. It can't where Envoy had another user in an
+// earlier run, or the directory is a copy.
+func (c *certificate) giveTo(state string, uid int) error {
+	if uid <= 0 || uid == os.Geteuid() {
+		return nil
+	}
+	for _, path := range []string{".", current, filepath.Join(current, certFile), filepath.Join(current, keyFile), filepath.Join(current, caFile)} {
+		info, err := os.Stat(filepath.Join(state, path))
+		if err != nil {
+			return err
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != uid {
+			return c.write(state, uid)
+		}
 	}
 	return nil
 }

@@ -103,6 +103,9 @@ func (m *Member) Join(ctx context.Context) error {
 			return backoff.Permanent(fmt.Errorf("task: %q; allowed with a join directory of %s: the name that AWS gave (start again if the directory came later)", m.cfg.Task, dir.KeyID))
 		}
 		if kept, err := read(m.cfg.State); err == nil && !dir.ByRole() && kept.usable(SPIFFEID(dir.TrustDomain, m.node(dir)), dir.CA, time.Now()) == nil {
+			if err := kept.giveTo(m.cfg.State, m.cfg.UID); err != nil {
+				return fmt.Errorf("keep the node certificate: %w", err)
+			}
 			m.hold(dir, kept, dir.DiscoveryNames)
 			m.cfg.Log.Info("kept the node certificate of an earlier run", "node", m.node(dir).ID(), "not_after", kept.tls.Leaf.NotAfter)
 			return nil

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -110,6 +111,35 @@ func TestARestartKeepsTheCertificate(t *testing.T) {
 		r.token(r.request("frontend"))
 		if other := r.joined("frontend"); other.Node().ID() != "demo/frontend/t1" || r.plane.count("how=enrolled") != 2 {
 			t.Errorf("joined as %v", other.Node())
+		}
+	})
+}
+
+// Envoy's user may be another one at the next start, or the state directory a
+// copy that root has made: what is kept must be Envoy's to read.
+func TestAKeptCertificateIsEnvoysToRead(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	bubble(t, func(t *testing.T, r *rig) {
+		r.token(r.request("backend"))
+		for n, uid := range []int{101, 1000, 101} {
+			m := r.memberAs("backend", uid)
+			if err := m.Join(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range []string{".", "current", "current/cert.pem", "current/key.pem", "current/ca.pem"} {
+				info, err := os.Stat(filepath.Join(r.state(), name))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if st := info.Sys().(*syscall.Stat_t); int(st.Uid) != uid {
+					t.Errorf("start %d, as %d: %s is %d's", n+1, uid, name, st.Uid)
+				}
+			}
+		}
+		if n := r.plane.count("how=enrolled"); n > 1 {
+			t.Errorf("enrolled %d times", n)
 		}
 	})
 }

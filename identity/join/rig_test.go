@@ -190,9 +190,12 @@ func (r *rig) token(req identity.JoinRequest) join.Info {
 
 func (r *rig) state() string { return filepath.Join(r.base, "state") }
 
-func (r *rig) member(workload string) *join.Member {
+func (r *rig) member(workload string) *join.Member { return r.memberAs(workload, 0) }
+
+// memberAs is member, whose Envoy is another user.
+func (r *rig) memberAs(workload string, uid int) *join.Member {
 	return join.New(join.Config{
-		Dir: r.dir(workload), Control: join.NewAddresses("control:18001"), Task: "t1", State: r.state(), Log: r.agent.logger(), Dial: r.dial,
+		Dir: r.dir(workload), Control: join.NewAddresses("control:18001"), Task: "t1", State: r.state(), UID: uid, Log: r.agent.logger(), Dial: r.dial,
 	})
 }
 
