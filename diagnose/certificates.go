@@ -90,6 +90,22 @@ func caller(c api.Caller, issuers []string, illCA bool, now time.Time, add func(
 	})
 }
 
+// unstored are the words of a secret store: before anything is asked of a CA, the
+// key for it must be kept.
+var unstored = regexp.MustCompile(`\bsecret\([^)]* generation \d+\)`)
+
+// storesAgain has findings about a certificate say that the secret store is what
+// keeps it from being issued.
+func storesAgain(add func(Finding)) func(Finding) {
+	return func(x Finding) {
+		if slices.Contains([]string{"PB1203", "PB1204", "PB1205"}, x.Code) {
+			x.Cause = "its key can't be kept in the secret store, and before that nothing is asked of the CA"
+			x.Fix = []string{"make room in the secret store (the data directory, or what `secrets` of the configuration names), or let the control plane write to it: it tries again by itself"}
+		}
+		add(x)
+	}
+}
+
 func certificate(s api.Service, offered bool, issuers []string, illCA bool, now time.Time, add func(Finding)) {
 	t := s.TLS
 	evidence := []string{"issuer " + t.Issuer}
@@ -100,6 +116,9 @@ func certificate(s api.Service, offered bool, issuers []string, illCA bool, now 
 		evidence = append(evidence, count.Of(t.Failures, "failed attempt")+"; the last: "+t.LastError)
 	}
 	known := slices.Contains(issuers, t.Issuer)
+	if unstored.MatchString(t.LastError) && !denied.MatchString(t.LastError) {
+		add, illCA = storesAgain(add), true // another's fault
+	}
 	if known && t.LastError != "" && !illCA {
 		add(IssuerError("issuer "+t.Issuer, t.LastError, s.Name+" asked"))
 		illCA = true

@@ -172,6 +172,9 @@ func TestRootCauseFirst(t *testing.T) {
 		{"PB1201", "issuer default", "timeout", func(f *Facts) {
 			f.Status.Services[0].TLS.LastError, f.Status.Services[0].TLS.Failures = "i/o timeout", 2
 		}},
+		{"PB1205", "backend.demo", "can't be kept in the secret store", func(f *Facts) {
+			f.Status.Services[0].TLS.LastError, f.Status.Services[0].TLS.Failures = "prepare secret(leaf/demo/backend generation 2): write /data/secrets/.new-1: no space left on device", 2
+		}},
 		{"PB1206", "backend.demo", "disk", func(f *Facts) { f.Status.Services[0].TLS.NotStored = "disk full" }},
 		{"PB1207", "backend.demo", "arn:aws:acm-pca", func(f *Facts) { f.Status.Services[0].TLS.Issuer = "arn:aws:acm-pca:x" }},
 		{"PB1301", "demo/frontend/f1", "is not", func(f *Facts) { f.Status.Sidecars[1].Stream = nil }},
