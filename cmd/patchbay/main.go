@@ -24,5 +24,6 @@ func run(args []string) int {
 	defer stop()
 	root := newRoot()
 	root.SetIn(cli.Stdin(ctx, os.Stdin))
+	root.SetErr(cli.Unblocked(os.Stderr))
 	return perform(ctx, root, args)
 }

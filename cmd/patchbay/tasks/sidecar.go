@@ -171,7 +171,7 @@ func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
 	cfg.Log = cli.Log(o.log, c.ErrOrStderr())
 	cfg.AccessLog = os.Stdout
 	if o.emf {
-		cfg.EMF = os.Stdout
+		cfg.EMF = cli.Unblocked(os.Stdout)
 	}
 	cfg.Wiring, cfg.Profile = mesh.Wiring(o.wiring), mesh.Profile(o.profile)
 	uid, err := o.envoyUser()
