@@ -34,9 +34,9 @@ func spared(v *mesh.Service) string {
 	switch {
 	case is >= 0 || sh.From == "":
 		return ""
-	case serving(v, sh.To) == 0 && serving(v, sh.From) > 0:
+	case sh.Weight() > 0 && serving(v, sh.To) == 0 && serving(v, sh.From) > 0:
 		return sh.To + " has no endpoint that can be called, and " + sh.From + " has its share"
-	case serving(v, sh.From) == 0 && serving(v, sh.To) > 0:
+	case sh.Weight() < mesh.Whole && serving(v, sh.From) == 0 && serving(v, sh.To) > 0:
 		return sh.From + " has no endpoint that can be called, and " + sh.To + " has its share"
 	}
 	return ""
