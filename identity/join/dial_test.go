@@ -2,11 +2,13 @@ package join_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -37,6 +39,50 @@ func (s *several) member(state string) *join.Member {
 	return join.New(join.Config{
 		Dir: s.dir("backend"), Control: join.NewAddresses("a:1", "b:1"), Task: "t1", State: filepath.Join(s.base, state), Log: s.agent.logger(), Dial: s.dial,
 	})
+}
+
+// TestIPv4First: a replica is connected to by IPv4, and by IPv6 where that is
+// refused, not there, or takes too long.
+func TestIPv4First(t *testing.T) {
+	refused, none := errors.New("refused"), &net.OpError{Op: "dial", Err: &net.AddrError{Err: "no suitable address found"}}
+	hangs := errors.New("hangs")
+	for name, x := range map[string]struct {
+		four, six error // nil: it connects
+		want      string
+		err       error
+	}{
+		"both":            {nil, nil, "tcp4", nil},
+		"IPv4 refuses":    {refused, nil, "tcp6", nil},
+		"IPv4 hangs":      {hangs, nil, "tcp6", nil},
+		"no IPv4 address": {none, nil, "tcp6", nil},
+		"no IPv6 address": {refused, none, "", refused},
+		"IPv6 refuses":    {none, refused, "", refused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				made := map[string]net.Conn{}
+				var mu sync.Mutex
+				got, err := join.InTurn(t.Context(), "control:1", func(ctx context.Context, network, _ string) (net.Conn, error) {
+					end := map[string]error{"tcp4": x.four, "tcp6": x.six}[network]
+					if errors.Is(end, hangs) {
+						<-ctx.Done()
+						return nil, ctx.Err()
+					}
+					if end != nil {
+						return nil, end
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					made[network], _ = net.Pipe()
+					return made[network], nil
+				})
+				synctest.Wait()
+				if !errors.Is(err, x.err) || x.err == nil && (got == nil || got != made[x.want]) {
+					t.Errorf("%v, %v of %v", got, err, made)
+				}
+			})
+		})
+	}
 }
 
 // TestFirstOfSeveral: a replica that refuses, or that takes the connection and

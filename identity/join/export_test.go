@@ -1,0 +1,4 @@
+package join
+
+// InTurn is how [Addresses.Dial] connects.
+var InTurn = inTurn
