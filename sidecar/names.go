@@ -122,16 +122,33 @@ func (a *Agent) applyNames(ctx context.Context, s seen) names {
 			applied.Waiting = append(applied.Waiting, n.GetDnsName())
 		}
 	}
+	served := len(entries)
+	if a.asksIPv6() {
+		for _, e := range entries[:served] {
+			entries = append(entries, e.Mapped())
+		}
+	}
 	res, err := a.hosts.Set(entries)
 	applied.Refused = append(applied.Refused, res.Refused...)
 	if err != nil {
 		applied.Refused = append(applied.Refused, err.Error())
 	}
 	if res.Written > 0 {
-		a.log.InfoContext(ctx, "names written", "lines", res.Written, "names", len(entries), "waiting", len(applied.Waiting))
+		a.log.InfoContext(ctx, "names written", "lines", res.Written, "names", served, "waiting", len(applied.Waiting))
 	}
 	slices.Sort(applied.Refused)
-	return names{applied, len(entries), len(applied.Waiting) > 0 || err != nil}
+	applied.Refused = slices.Compact(applied.Refused)
+	return names{applied, served, len(applied.Waiting) > 0 || err != nil}
+}
+
+// asksIPv6 reports whether applications of this task may ask for the IPv6 address
+// of a name: the task has one of its own, or had one. Without an answer in the
+// hosts file they would ask, and wait for, a name server.
+func (a *Agent) asksIPv6() bool {
+	if !a.ipv6 {
+		_, a.ipv6 = a.has()
+	}
+	return a.ipv6
 }
 
 func (a *Agent) standing(ctx context.Context) []hosts.Entry {

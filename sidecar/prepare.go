@@ -19,6 +19,7 @@ import (
 	"patchbay/mesh"
 	"patchbay/sidecar/ecs"
 	"patchbay/sidecar/envoy"
+	"patchbay/sidecar/family"
 	"patchbay/sidecar/status"
 	"patchbay/sidecar/strict"
 	"patchbay/xds/bootstrap"
@@ -144,9 +145,11 @@ func (a *Agent) configure() error {
 		return err
 	}
 	n := a.member.Node()
+	ipv4, ipv6 := a.has()
 	b, err := bootstrap.Config{
 		NodeID: n.ID(), NodeCluster: n.Workload.String(), Zone: a.cfg.Zone, Meta: a.meta(), XDS: a.cfg.XDS,
 		TLSDir: a.cfg.State, ServerName: a.member.ServerName(), AdminSocket: a.cfg.adminSocket(), TapSocket: a.cfg.tapSocket(),
+		IPv6Only: ipv6 && !ipv4,
 	}.JSON()
 	if err != nil {
 		return err
@@ -165,7 +168,7 @@ func (a *Agent) configure() error {
 
 func (a *Agent) meta() bootstrap.NodeMeta {
 	m := bootstrap.NodeMeta{
-		Version: a.cfg.Version, Wiring: a.wiring, Exclusive: a.cfg.Network == ecs.Host, IPv6: canIPv6(), ContainerPorts: a.containerPorts(),
+		Version: a.cfg.Version, Wiring: a.wiring, Exclusive: a.cfg.Network == ecs.Host, IPv6: family.Listens(), EitherLoopback: a.place.Either(), ContainerPorts: a.containerPorts(),
 		Dependencies: a.cfg.Declaration.Dependencies,
 		Policies:     a.cfg.Declaration.Policies,
 		Tap:          a.tap != nil,
@@ -209,16 +212,6 @@ func seconds(d *time.Duration) *int64 {
 	}
 	n := int64(*d / time.Second)
 	return &n
-}
-
-// canIPv6 reports whether a socket for both families can be had here.
-func canIPv6() bool {
-	l, err := net.Listen("tcp6", "[::]:0") //nolint:noctx // closed at once
-	if err != nil {
-		return false
-	}
-	l.Close()
-	return true
 }
 
 // helloPort is a declared port with the names that its aliases have here.

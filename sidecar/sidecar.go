@@ -32,6 +32,7 @@ import (
 	"patchbay/sidecar/closed"
 	"patchbay/sidecar/ecs"
 	"patchbay/sidecar/envoy"
+	"patchbay/sidecar/family"
 	"patchbay/sidecar/hosts"
 	"patchbay/sidecar/probe"
 	"patchbay/sidecar/redirect"
@@ -115,6 +116,8 @@ type Agent struct {
 	rule    *redirect.Installed
 	shut    func(ports []uint16) error // refuses new connections to these ports
 	closed  []uint16                   // those that it was last told; of [Agent.tend] alone
+	ipv6    bool                       // the task has an address of it, or had one; of [Agent.tend] alone
+	has     func() (ipv4, ipv6 bool)   // families by which the task is reached
 	ports   *probe.Ports
 	desk    *ask.Desk
 	tap     *tap.Tap // nil: NoTap
@@ -137,7 +140,7 @@ func New(c Config) (*Agent, error) {
 	}
 	control := join.NewAddresses(c.Agent...)
 	a := &Agent{
-		cfg: c, log: c.Log, hosts: &hosts.File{Path: c.HostsFile}, admin: envoy.NewAdmin(c.adminSocket()), wiring: c.Wiring, place: &ecs.Place{}, shut: closed.Set,
+		cfg: c, log: c.Log, hosts: &hosts.File{Path: c.HostsFile}, admin: envoy.NewAdmin(c.adminSocket()), wiring: c.Wiring, place: &ecs.Place{}, shut: closed.Set, has: family.Reachable,
 		member:  join.New(join.Config{Dir: c.Join, Control: control, Task: c.Task, State: c.State, UID: c.UID, Log: c.Log}),
 		control: control,
 		wake:    make(chan struct{}, 1), report: make(chan struct{}, 1), drained: make(chan struct{}),
@@ -254,7 +257,7 @@ func (a *Agent) wire(ctx context.Context) error {
 	if a.wiring == mesh.Bind || a.wiring == mesh.NoEgress {
 		return nil
 	}
-	rule, err := redirect.Install(redirect.Rule{VIPs: a.cfg.vips(), Port: bootstrap.RedirectPort, Own: bootstrap.OutsideTTL, Ingress: a.cfg.intercepted(), IPv6: canIPv6()})
+	rule, err := redirect.Install(redirect.Rule{VIPs: a.cfg.vips(), Port: bootstrap.RedirectPort, Own: bootstrap.OutsideTTL, Ingress: a.cfg.intercepted(), IPv6: family.Listens()})
 	switch {
 	case err == nil:
 		a.rule, a.wiring = rule, mesh.Redirect

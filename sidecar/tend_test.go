@@ -96,6 +96,7 @@ func newQuietAgent(t *testing.T, change func(*Config)) (a *Agent, socket string)
 	if err != nil {
 		t.Fatal(err)
 	}
+	a.has = func() (ipv4, ipv6 bool) { return true, false }
 	return a, c.adminSocket()
 }
 
@@ -127,6 +128,35 @@ func list(names ...*agentapi.Name) *agentapi.Down {
 
 func name(dns, vip string, ports ...uint32) *agentapi.Name {
 	return &agentapi.Name{DnsName: dns, Vip: vip, Ports: ports}
+}
+
+// A task with IPv6 has each name in that form too, also when it had the address
+// later or has it no more; the name counts once.
+func TestNamesOfATaskWithIPv6(t *testing.T) {
+	a, envoy := newAgent(t, nil)
+	has := false
+	a.has = func() (ipv4, ipv6 bool) { return false, has }
+	a.hear(list(name("api.prod", "127.128.1.1", 80)))
+	envoy.set(func(f *fakeAdmin) { f.listeners = []string{"egress-127.128.1.1-80"} })
+	both := []string{"api.prod 127.128.1.1", "api.prod ::ffff:127.128.1.1"}
+	for _, x := range []struct {
+		has  bool
+		want []string
+	}{{false, both[:1]}, {true, both}, {false, both}} {
+		has = x.has
+		a.turn(t)
+		if got := a.file(t); !slices.Equal(got, x.want) {
+			t.Errorf("with IPv6 %t: %v, want %v", x.has, got, x.want)
+		}
+		if s := a.Status(); s.Names != 1 {
+			t.Errorf("%+v", s)
+		}
+	}
+	a.hear(list())
+	a.turn(t)
+	if got := a.file(t); len(got) != 0 {
+		t.Errorf("a name that is gone: %v", got)
+	}
 }
 
 func TestANameIsWrittenOnceEnvoyServesIt(t *testing.T) {

@@ -443,6 +443,47 @@ func TestLargeBodiesAndSlowClients(t *testing.T) {
 	})
 }
 
+// An application that listens on loopback of one family alone has its calls,
+// whichever it is: what 127.0.0.1 refuses is tried at ::1.
+func TestAnApplicationOnEitherLoopback(t *testing.T) {
+	for _, at := range []string{"127.0.0.1:0", "[::1]:0"} {
+		t.Run(at, func(t *testing.T) {
+			on := func() net.Listener {
+				l, err := net.Listen("tcp", at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { l.Close() })
+				return l
+			}
+			c, ca := startControl(t, 0), testca.New(t)
+			c.ipv6 = true
+			c.trust(ca)
+			c.issue(t, ca, "sealed", "1")
+			web, raw := on(), on()
+			backendOn(t, web, "hello")
+			go echoes(raw)
+			port := func(l net.Listener) uint16 { return uint16(l.Addr().(*net.TCPAddr).Port) }
+			ports := []bootstrap.Port{offer(t, "plain", mesh.HTTP, port(web), ""), offer(t, "sealed", mesh.HTTP, port(web), "default"), offer(t, "raw", mesh.TCP, port(raw), "")}
+			services := []*mesh.Service{}
+			for _, p := range ports {
+				services = append(services, offered(p.Protocol, freeAlias(t, p.PortName), p))
+			}
+			c.store.SetServices("prod", services)
+			c.task(t, "prod/backend/1", "", ports...)
+			c.task(t, "prod/web/1", "")
+			for _, s := range services[:2] {
+				if got, err := get(oneCall, s.Aliases[0]); err != nil || got != "hello" {
+					t.Errorf("%s: %q, %v", s.Name, got, err)
+				}
+			}
+			if err := callTCP(services[2].Aliases[0]); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestIPv6Endpoints(t *testing.T) {
 	c := startControl(t, 0)
 	c.ipv6 = true

@@ -31,7 +31,7 @@ import (
 func (c *control) task(t *testing.T, id, netns string, ports ...bootstrap.Port) *envoytest.Envoy {
 	t.Helper()
 	meta := bootstrap.NodeMeta{Version: "test", Wiring: mesh.Bind, Ports: ports, AccessLog: c.accessLog, Dependencies: c.dependencies, Policies: c.policies}
-	meta.IPv6 = c.ipv6
+	meta.IPv6, meta.EitherLoopback = c.ipv6, c.ipv6
 	if c.names != nil {
 		meta.Profile, meta.Names = mesh.Strict, c.names
 	}
@@ -140,28 +140,31 @@ func grpcApp(t *testing.T) uint16 {
 func tcpApp(t *testing.T) uint16 {
 	t.Helper()
 	lis, port := listen(t)
-	go func() {
-		for {
-			conn, err := lis.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				fmt.Fprintln(conn, "welcome")
-				buf := make([]byte, 1024)
-				for {
-					n, err := conn.Read(buf)
-					if err != nil {
-						return
-					}
-					conn.Write(buf[:n]) //nolint:errcheck // the next Read tells
-				}
-			}()
-		}
-	}()
+	go echoes(lis)
 	t.Cleanup(func() { lis.Close() })
 	return port
+}
+
+// echoes is what tcpApp does, until the listener is closed.
+func echoes(lis net.Listener) {
+	for {
+		conn, err := lis.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer conn.Close()
+			fmt.Fprintln(conn, "welcome")
+			buf := make([]byte, 1024)
+			for {
+				n, err := conn.Read(buf)
+				if err != nil {
+					return
+				}
+				conn.Write(buf[:n]) //nolint:errcheck // the next Read tells
+			}
+		}()
+	}
 }
 
 func listen(t *testing.T) (net.Listener, uint16) {

@@ -150,7 +150,7 @@ func (g *guide) names(m *member) string {
 		g.t.Fatal(err)
 	}
 	for line := range strings.Lines(string(hosts)) {
-		if f := strings.Fields(line); len(f) > 1 && strings.HasSuffix(f[1], ".demo") {
+		if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(f[0], "127.") && strings.HasSuffix(f[1], ".demo") {
 			fmt.Fprintf(&config, "resolve = \"%s:%d:%s\"\n", f[1], g.ports["8080"], f[0])
 		}
 	}

@@ -90,8 +90,8 @@ func (m *machine) install(p *plane, join string, more ...string) {
 	}
 	m.run("install", "-m", "0755", program, m.path("patchbay"))
 	m.run("cp", "-r", join, m.path("join"))
-	text := fmt.Sprintf(`xds: [%s]
-agent: %s
+	text := fmt.Sprintf(`xds: ["%s"]
+agent: "%s"
 join: %s
 state: %s
 wiring: redirect

@@ -32,7 +32,7 @@ func Task(node string, s *agentapi.Seen) *api.Task {
 	for _, l := range s.Hosts {
 		for _, n := range l.Names {
 			if _, taken := t.Hosts[n]; !taken {
-				t.Hosts[n] = l.Address // the first line counts
+				t.Hosts[n] = plain(l.Address) // the first line counts
 			}
 		}
 	}
@@ -184,4 +184,14 @@ func (s socket) String() string {
 		return netip.AddrPortFrom(ip, s.Port).String()
 	}
 	return net.JoinHostPort(s.Address, fmt.Sprint(s.Port))
+}
+
+// plain is an address without the form that IPv6 has for it, which stands in a
+// line of its own: both lead to the same place.
+func plain(addr string) string {
+	a, err := netip.ParseAddr(addr)
+	if err != nil {
+		return addr
+	}
+	return a.Unmap().String()
 }

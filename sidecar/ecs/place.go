@@ -13,28 +13,35 @@ import (
 	"golang.org/x/sys/unix"
 
 	"patchbay/declare"
+	"patchbay/sidecar/family"
 )
-
-// loopback is where the application of a task is that shares its network
-// namespace with the sidecar.
-var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 // Place is what follows from the task's network mode. The zero Place is that
 // of a task whose containers share a network namespace.
 type Place struct {
 	NoEgress string                // why the applications can't call the mesh; empty: they can
 	apps     map[string]netip.Addr // where the application of a port is, by portName; absent: loopback
+	either   bool                  // of either family
 	ports    map[string]uint16     // under which port of the machine Envoy is reached; absent: its own
 	claim    net.Listener          // of the machine's virtual IPs, network mode host
 }
 
-// App is where the application of a port is.
-func (p *Place) App(portName string) netip.Addr {
+// App is where the application of a port may be, in the order in which it is
+// looked for.
+func (p *Place) App(portName string) []netip.Addr {
 	if a, ok := p.At(portName); ok {
-		return a
+		return []netip.Addr{a}
 	}
-	return loopback
+	all := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+	if p.either {
+		all = append(all, netip.IPv6Loopback())
+	}
+	return all
 }
+
+// Either reports whether an application on loopback may be on ::1 alone: the task
+// has IPv6. It is looked for at 127.0.0.1 first, as ECS has it.
+func (p *Place) Either() bool { return p.either }
 
 // Registered is the port at which others reach Envoy.
 func (p *Place) Registered(port declare.Port) uint16 {
@@ -68,20 +75,21 @@ type Locator struct {
 // Place finds out where the task is. With Bridge it waits for the application's
 // address as long as ctx lasts: its container must not depend on this one.
 func (c Locator) Place(ctx context.Context) (*Place, error) {
+	_, ipv6 := family.Reachable()
 	switch c.Mode {
 	case Bridge:
 		return c.bridge(ctx)
 	case Host:
 		claim, err := new(net.ListenConfig).Listen(ctx, "unix", egressOwner)
 		if errors.Is(err, unix.EADDRINUSE) {
-			return &Place{NoEgress: "network mode host: another sidecar of this machine has the virtual IPs, and one can have them; for tasks that call others use network mode awsvpc"}, nil
+			return &Place{either: ipv6, NoEgress: "network mode host: another sidecar of this machine has the virtual IPs, and one can have them; for tasks that call others use network mode awsvpc"}, nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("claim the virtual IPs of this machine: %w", err)
 		}
-		return &Place{claim: claim}, nil
+		return &Place{either: ipv6, claim: claim}, nil
 	}
-	return &Place{}, nil
+	return &Place{either: ipv6}, nil
 }
 
 // bridge is a task whose containers have a network namespace each. Those of

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -98,7 +99,7 @@ func TestBridge(t *testing.T) {
 		m.Containers[0].Networks, m.Containers[1].Ports = bridge("172.17.0.3"), []metadata.Port{{ContainerPort: 15000, HostPort: 32768}}
 	})
 	p, err := c.Place(t.Context())
-	if err != nil || p.App("web") != netip.MustParseAddr("172.17.0.3") || p.Registered(c.Ports[0]) != 32768 || !strings.Contains(p.NoEgress, "network mode bridge") {
+	if err != nil || !slices.Equal(p.App("web"), []netip.Addr{netip.MustParseAddr("172.17.0.3")}) || p.Registered(c.Ports[0]) != 32768 || !strings.Contains(p.NoEgress, "network mode bridge") {
 		t.Errorf("%+v, %v", p, err)
 	}
 }

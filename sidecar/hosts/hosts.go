@@ -30,11 +30,17 @@ const (
 	free = "# free"
 )
 
-// Entry is a name and the address that it stands for.
+// Entry is a name and an address that it stands for: one of 127.0.0.0/8, or the
+// same in the form that it has for a socket of IPv6 ([Mapped]). A name may stand
+// for one of each.
 type Entry struct {
 	Name string
 	Addr netip.Addr
 }
+
+// Mapped is the entry for those who ask for an IPv6 address only. The kernel
+// connects a socket of IPv6 to it by IPv4.
+func (e Entry) Mapped() Entry { return Entry{e.Name, netip.AddrFrom16(e.Addr.As16())} }
 
 // Compare orders by name, then by address.
 func (e Entry) Compare(o Entry) int {
@@ -45,7 +51,7 @@ func (e Entry) check() error {
 	if !mesh.ValidDNSName(e.Name) {
 		return fmt.Errorf("%q is not a name that a hosts file may be given", e.Name)
 	}
-	if !e.Addr.Is4() || !e.Addr.IsLoopback() {
+	if !e.Addr.Unmap().Is4() || !e.Addr.Unmap().IsLoopback() {
 		return fmt.Errorf("%s: %s is not an address of 127.0.0.0/8", e.Name, e.Addr)
 	}
 	return nil
@@ -163,8 +169,8 @@ func wrap(err error, format string, args ...any) error {
 	return fmt.Errorf(format+": %w", append(args, err)...)
 }
 
-// accept returns the entries that may stand in the file, by name.
-func accept(entries []Entry, lines []line, res *Result) map[string]netip.Addr {
+// accept returns the entries that may stand in the file.
+func accept(entries []Entry, lines []line, res *Result) map[Entry]bool {
 	foreign := map[string]line{}
 	for _, l := range lines {
 		if !l.ours {
@@ -175,18 +181,18 @@ func accept(entries []Entry, lines []line, res *Result) map[string]netip.Addr {
 			}
 		}
 	}
-	want := map[string]netip.Addr{}
+	want := map[Entry]bool{}
 	for _, e := range entries {
 		other, taken := foreign[e.Name]
 		switch err := e.check(); {
 		case err != nil:
 			res.Refused = append(res.Refused, err.Error())
-		case taken && other.entry.Addr == e.Addr:
+		case taken && other.entry.Addr.Unmap() == e.Addr.Unmap():
 			// somebody else says the same
 		case taken:
 			res.Refused = append(res.Refused, fmt.Sprintf("%s: the hosts file already says %s in a line that is not ours (line %d)", e.Name, other.entry.Addr, other.number))
 		default:
-			want[e.Name] = e.Addr
+			want[e] = true
 		}
 	}
 	return want

@@ -78,6 +78,38 @@ func TestAppendsAndRemovesInEqualLength(t *testing.T) {
 	}
 }
 
+// A name may stand for an address and for the form of it that IPv6 has, each in
+// a line of its own; who has one of them in a line of his own has both.
+func TestANameInBothForms(t *testing.T) {
+	f := temp(t, before+"127.128.1.9 theirs\n")
+	both := func(e Entry) []Entry { return []Entry{e, e.Mapped()} }
+	api, web := both(entry("api.demo", "127.128.1.1")), both(entry("web.demo", "127.128.1.2"))
+	all := slices.Concat(api, web, both(entry("theirs", "127.128.1.9")))
+	if r := set(t, f, all...); r.Written != 4 || len(r.Refused) > 0 {
+		t.Errorf("%+v", r)
+	}
+	text := read(t, f)
+	for _, line := range []string{"127.128.1.1     api.demo # patchbay", "::ffff:127.128.1.1 api.demo # patchbay"} {
+		if strings.Count(text, "\n"+line) != 1 {
+			t.Errorf("no line %q once in\n%s", line, text)
+		}
+	}
+	if r := set(t, f, all...); r.Written != 0 {
+		t.Errorf("the same again: %+v", r)
+	}
+	set(t, f, slices.Concat(api, web[:1])...)
+	if got, err := f.Entries(); err != nil || !slices.Equal(got, slices.Concat(api, web[:1])) {
+		t.Errorf("%v, %v", got, err)
+	}
+	set(t, f)
+	if got, err := f.Entries(); err != nil || len(got) != 0 {
+		t.Errorf("%v, %v", got, err)
+	}
+	if r := set(t, f, both(entry("web-1", "127.128.1.3"))...); len(r.Refused) != 2 || r.Refused[0] != r.Refused[1] {
+		t.Errorf("a name of somebody else: %+v", r)
+	}
+}
+
 func TestLastLineWithoutNewline(t *testing.T) {
 	f := temp(t, "127.0.0.1 localhost")
 	set(t, f, entry("a.demo", "127.128.1.1"))

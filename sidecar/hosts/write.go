@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -24,27 +23,27 @@ type edit struct {
 
 // plan lists the edits that lead to want: first removals, which free lines,
 // then additions.
-func plan(text []byte, want map[string]netip.Addr) []edit {
+func plan(text []byte, want map[Entry]bool) []edit {
 	var edits []edit
 	lines := parse(text)
 	var room []line
-	have := map[string]bool{}
+	have := map[Entry]bool{}
 	for _, l := range lines {
 		switch {
 		case !l.ours:
 		case l.free:
 			room = append(room, l)
-		case want[l.entry.Name] == l.entry.Addr && !have[l.entry.Name]:
-			have[l.entry.Name] = true
+		case want[l.entry] && !have[l.entry]:
+			have[l.entry] = true
 		default:
 			room = append(room, l)
 			edits = append(edits, edit{l.start, freeLine(l.end - l.start)})
 		}
 	}
 	var add []Entry
-	for name, addr := range want {
-		if !have[name] {
-			add = append(add, Entry{name, addr})
+	for e := range want {
+		if !have[e] {
+			add = append(add, e)
 		}
 	}
 	slices.SortFunc(add, Entry.Compare)

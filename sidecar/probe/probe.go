@@ -8,6 +8,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -65,8 +66,9 @@ func New(offered []declare.Port, secrets Secrets, log *slog.Logger) *Ports {
 
 // Task is what the ports' environment says of them.
 type Task struct {
-	// App is where the application of a port is.
-	App func(portName string) netip.Addr
+	// App is where the application of a port may be: at least one address, the
+	// first of which is named where it is at none.
+	App func(portName string) []netip.Addr
 	// Unhealthy is why a port is not to be used although its application takes
 	// connections; empty: nothing is known against it.
 	Unhealthy func(declare.Port) string
@@ -122,15 +124,19 @@ func (p *Ports) Dead() (out []uint16) {
 	return out
 }
 
-// accepts is nil if something listens on a port of the task.
-func accepts(ctx context.Context, app netip.Addr, port uint16) error {
+// accepts is nil if something listens on a port of the task, at one of the
+// addresses.
+func accepts(ctx context.Context, app []netip.Addr, port uint16) (first error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", netip.AddrPortFrom(app, port).String())
-	if err != nil {
-		return err
+	for _, addr := range app {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", netip.AddrPortFrom(addr, port).String())
+		if err == nil {
+			return c.Close()
+		}
+		first = cmp.Or(first, err)
 	}
-	return c.Close()
+	return first
 }
 
 // judge turns probes into a state: a first success counts at once, a failure

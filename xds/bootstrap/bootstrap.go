@@ -24,6 +24,9 @@ type Config struct {
 	// [SDSFiles]. Empty: plain text, which the control plane allows on
 	// loopback only.
 	TLSDir string
+	// IPv6Only is set where nothing is reached by IPv4: of a control plane with
+	// both families the IPv6 address is taken.
+	IPv6Only bool
 	// ServerName is the DNS SAN that the control plane's certificate must
 	// have, whatever host name is dialled.
 	ServerName string
@@ -201,6 +204,9 @@ func (c Config) xdsCluster() obj {
 		// A name that only a hosts file has is asked for its IPv4 address
 		// first: no name server is waited for.
 		cluster["dns_lookup_family"] = "V4_PREFERRED"
+		if c.IPv6Only {
+			cluster["dns_lookup_family"] = "AUTO" // IPv6, then IPv4
+		}
 	}
 	if c.TLSDir == "" {
 		return cluster

@@ -45,6 +45,7 @@ type NodeMeta struct {
 	Version        string      `json:"version"` // of the agent
 	Wiring         mesh.Wiring `json:"wiring"`
 	IPv6           bool        `json:"ipv6,omitempty"`           // the task can listen on [::]; the ingress then does
+	EitherLoopback bool        `json:"eitherLoopback,omitempty"` // an application without an address of its own may listen on ::1 alone
 	ContainerPorts []uint16    `json:"containerPorts,omitempty"` // all that the task's containers use
 	Ports          []Port      `json:"ports,omitempty"`          // what the task offers; empty: client-only
 	Dependencies   []string    `json:"dependencies,omitempty"`   // discovery names of what the task calls; empty: all of its namespace
@@ -77,7 +78,7 @@ type Port struct {
 	DiscoveryName     string         `json:"discoveryName"`
 	Protocol          mesh.Protocol  `json:"protocol"`
 	AppPort           uint16         `json:"appPort"`              // where the application listens
-	AppAddress        string         `json:"appAddress,omitempty"` // IP address of the application; empty: 127.0.0.1
+	AppAddress        string         `json:"appAddress,omitempty"` // IP address of the application; empty: loopback
 	ListenerPort      uint16         `json:"listenerPort"`         // where Envoy listens for the other tasks
 	TLS               *PortTLS       `json:"tls,omitempty"`
 	IdleSeconds       *int64         `json:"idleSeconds,omitempty"`

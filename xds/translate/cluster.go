@@ -57,11 +57,16 @@ func cluster(v views.View, s *mesh.Service) Resource {
 	return Resource{ClusterType, name, c}
 }
 
-// appCluster is the application beside the node's Envoy.
-func appCluster(in mesh.Ingress) Resource {
-	name, addr := "app-"+in.PortName, "127.0.0.1"
-	if in.AppAddr.IsValid() {
-		addr = in.AppAddr.String()
+// appCluster is the application beside the node's Envoy. Where it may listen on
+// loopback of either family, a connection that 127.0.0.1 refuses is tried at ::1.
+func appCluster(in mesh.Ingress, either bool) Resource {
+	name := "app-" + in.PortName
+	app := &endpointv3.Endpoint{Address: socketAddress("127.0.0.1", in.AppPort)}
+	switch {
+	case in.AppAddr.IsValid():
+		app.Address = socketAddress(in.AppAddr.String(), in.AppPort)
+	case either:
+		app.AdditionalAddresses = []*endpointv3.Endpoint_AdditionalAddress{{Address: socketAddress("::1", in.AppPort)}}
 	}
 	c := &clusterv3.Cluster{
 		Name:                 name,
@@ -69,9 +74,7 @@ func appCluster(in mesh.Ingress) Resource {
 		ConnectTimeout:       durationpb.New(connectTimeout),
 		CircuitBreakers:      traffic.Unlimited(),
 		LoadAssignment: &endpointv3.ClusterLoadAssignment{ClusterName: name, Endpoints: []*endpointv3.LocalityLbEndpoints{{
-			LbEndpoints: []*endpointv3.LbEndpoint{{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{
-				Endpoint: &endpointv3.Endpoint{Address: socketAddress(addr, in.AppPort)},
-			}}},
+			LbEndpoints: []*endpointv3.LbEndpoint{{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: app}}},
 		}}},
 	}
 	if in.Protocol.L7() {

@@ -106,7 +106,7 @@ func Node(n mesh.Node, meta bootstrap.NodeMeta, leaf func(mesh.ServiceName) *mes
 		if !n.Workload.Offers(in.Service) {
 			continue
 		}
-		out = append(out, appCluster(in), ingressListener(in, meta, id, trace))
+		out = append(out, appCluster(in, meta.EitherLoopback), ingressListener(in, meta, id, trace))
 		if in.Protocol.L7() {
 			out = append(out, ingressRoute(in))
 		}

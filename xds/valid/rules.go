@@ -15,6 +15,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"google.golang.org/protobuf/proto"
 
 	"patchbay/xds/translate"
 )
@@ -27,7 +28,7 @@ func keepsRules(r translate.Resource) error {
 	case *clusterv3.Cluster:
 		return errors.Join(named("Cluster.Name", m.GetName(), r.Name), clusterRules(m))
 	case *endpointv3.ClusterLoadAssignment:
-		return errors.Join(named("ClusterLoadAssignment.ClusterName", m.GetClusterName(), r.Name), addressesOf(m))
+		return errors.Join(named("ClusterLoadAssignment.ClusterName", m.GetClusterName(), r.Name), addressesOf(m, false))
 	case *listenerv3.Listener:
 		return errors.Join(named("Listener.Name", m.GetName(), r.Name), listenerRules(m))
 	case *routev3.RouteConfiguration:
@@ -52,7 +53,7 @@ func clusterRules(c *clusterv3.Cluster) error {
 		return namesOf(c)
 	}
 	if c.GetType() != clusterv3.Cluster_EDS {
-		return addressesOf(c.GetLoadAssignment())
+		return addressesOf(c.GetLoadAssignment(), true)
 	}
 	if c.GetEdsClusterConfig().GetServiceName() != "" {
 		return errors.New("Cluster.EdsClusterConfig.ServiceName: must be empty")
@@ -80,10 +81,16 @@ func namesOf(c *clusterv3.Cluster) error {
 	return nil
 }
 
-func addressesOf(a *endpointv3.ClusterLoadAssignment) error {
+// addressesOf: several is where an endpoint may be tried at more addresses than
+// one, which is in a cluster's own assignment alone.
+func addressesOf(a *endpointv3.ClusterLoadAssignment, several bool) error {
 	for i, l := range a.GetEndpoints() {
 		for j, e := range l.GetLbEndpoints() {
-			if err := endpointRules(e); err != nil {
+			err := endpointRules(e)
+			if several && len(e.GetEndpoint().GetAdditionalAddresses()) > 0 {
+				err = severalRules(e)
+			}
+			if err != nil {
 				return fmt.Errorf("Endpoints[%d].LbEndpoints[%d].%w", i, j, err)
 			}
 		}
@@ -104,6 +111,18 @@ func endpointRules(e *endpointv3.LbEndpoint) error {
 	}
 	_, err := socketOf("Endpoint.Address", end.GetAddress())
 	return err
+}
+
+// severalRules: each of an endpoint's addresses is one that it might have alone.
+func severalRules(e *endpointv3.LbEndpoint) error {
+	first := proto.CloneOf(e)
+	first.GetEndpoint().AdditionalAddresses = nil
+	errs := []error{endpointRules(first)}
+	for _, a := range e.GetEndpoint().GetAdditionalAddresses() {
+		_, err := socketOf("Endpoint.AdditionalAddresses", a.GetAddress())
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 func socketOf(field string, a *corev3.Address) (netip.AddrPort, error) {
