@@ -15,6 +15,7 @@ import (
 // TestExplainAndBundle is the commands for people, on a real mesh; and no key
 // of it is in anything that an operator can ask for.
 func TestExplainAndBundle(t *testing.T) {
+	t.Parallel()
 	p := startPlane(t)
 	_, port := listen(t, "hello")
 	alias := uint16(freePort(t))

@@ -16,6 +16,7 @@ import (
 // TestPoliciesOnECSAndEC2: what stands beside the block in service.json, and in
 // sidecar.yaml, holds for the callers of the real sidecars.
 func TestPoliciesOnECSAndEC2(t *testing.T) {
+	t.Parallel()
 	p := startPlane(t)
 	_, app := listen(t, "hello")
 	front := p.sidecar(p.joinDir("frontend"), "f1", clientOnly)

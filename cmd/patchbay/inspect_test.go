@@ -23,6 +23,7 @@ import (
 
 // TestInspect is what an operator sees of single sidecars, on one real mesh.
 func TestInspect(t *testing.T) {
+	t.Parallel()
 	p := startPlane(t)
 	_, port := listen(t, "hello")
 	alias := uint16(freePort(t))

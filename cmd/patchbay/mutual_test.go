@@ -35,6 +35,7 @@ func deployed(t *testing.T, declaration, policies string) string {
 // backend with each of its policies while the frontend calls it, and runs its
 // commands.
 func TestMutualTLSGuide(t *testing.T) {
+	t.Parallel()
 	p := startPlane(t)
 	_, app := listen(t, "hello")
 	alias := uint16(freePort(t))
@@ -135,6 +136,7 @@ func (m *member) calling(name string, port uint16) (stop func()) {
 // replaced by one that asks for none. For as long as both live, both are called,
 // and none of the calls fails, although nothing is tried again.
 func TestNoCallFailsOnTheWayBackFromMutualTLS(t *testing.T) {
+	t.Parallel()
 	p := startPlane(t)
 	_, oldApp := listen(t, "old")
 	_, newApp := listen(t, "new")

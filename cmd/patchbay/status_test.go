@@ -39,6 +39,7 @@ func (p *plane) prints(exit int, expression string, args ...string) string {
 // TestStatus is the command on a real mesh: nothing to say while all is well,
 // the code and exit 4 when the application goes away, and the same in JSON.
 func TestStatus(t *testing.T) {
+	t.Parallel()
 	p := startPlane(t)
 	app, port := listen(t, "hello")
 	alias := uint16(freePort(t))

@@ -26,6 +26,7 @@ import (
 // TestVerify proves the encryption of a service by the agents of its mesh, with
 // real Envoys and a real CA, and does not prove what is not encrypted.
 func TestVerify(t *testing.T) {
+	t.Parallel()
 	p := startPlane(t)
 	_, port := listen(t, "hello")
 	ingress := uint16(freePort(t))
