@@ -90,6 +90,18 @@ func TestTapOfEveryProtocol(t *testing.T) {
 		}
 		return nil
 	})
+	// What a caller says of itself is not what is shown.
+	send(t, "GET", at["web"], "/real", "x-envoy-original-path", "/claimed", "x-forwarded-for", "192.0.2.6")
+	eventually(t, func() error {
+		for direction, requests := range shown {
+			if !slices.ContainsFunc(requests(), func(r agentapi.Request) bool {
+				return r.Path == "/real" && strings.HasPrefix(r.From, "127.")
+			}) {
+				return fmt.Errorf("%s: no request for /real from 127.… is among %+v", direction, requests())
+			}
+		}
+		return nil
+	})
 }
 
 // TestATapThatIsNotReadHoldsNothingUp: the worst agent takes Envoy's connection

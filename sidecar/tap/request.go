@@ -23,15 +23,13 @@ const longest = 1000
 // redacted stands in the place of a header's value that may be a secret.
 const redacted = "[redacted]"
 
-// request is what is shown of an entry.
+// request is what is shown of an entry: what is so, not what headers such as
+// x-envoy-original-path and x-forwarded-for say of it.
 func (t *Tap) request(direction string, want *agentapi.Tap, e *datav3.HTTPAccessLogEntry) agentapi.Request {
 	r := t.common(direction, e.GetCommonProperties())
 	in, out := e.GetRequest(), e.GetResponse()
 	r.Protocol, r.Method = protocols[e.GetProtocolVersion()], method(in.GetRequestMethod())
 	r.Authority, r.Path, r.UserAgent, r.RequestID = short(in.GetAuthority()), in.GetPath(), short(in.GetUserAgent()), short(in.GetRequestId())
-	if in.GetOriginalPath() != "" {
-		r.Path = in.GetOriginalPath()
-	}
 	if !want.GetQuery() {
 		r.Path, _, _ = strings.Cut(r.Path, "?")
 	}
@@ -59,7 +57,7 @@ func (t *Tap) connection(direction string, e *datav3.TCPAccessLogEntry) agentapi
 
 func (t *Tap) common(direction string, c *datav3.AccessLogCommon) agentapi.Request {
 	r := agentapi.Request{
-		Time: c.GetStartTime().AsTime(), Direction: direction, From: address(c.GetDownstreamRemoteAddress()), Upstream: address(c.GetUpstreamRemoteAddress()),
+		Time: c.GetStartTime().AsTime(), Direction: direction, From: address(c.GetDownstreamDirectRemoteAddress()), Upstream: address(c.GetUpstreamRemoteAddress()),
 		Flags: flags(c.GetResponseFlags()), Failure: short(c.GetUpstreamTransportFailureReason()), Attempts: c.GetUpstreamRequestAttemptCount(),
 		DurationMs: float64(c.GetDuration().AsDuration().Microseconds()) / 1000,
 		Received:   c.GetDownstreamWireBytesReceived(), Sent: c.GetDownstreamWireBytesSent(),
