@@ -234,6 +234,13 @@ func (c *converter) match(of, at string, m *model.Match) (policy.Match, bool) {
 	if m.Hostname != nil {
 		lost("hostname", "there are no conditions on the host")
 	}
+	out.Headers = headers(m, lost)
+	return out, ok
+}
+
+// headers are the conditions of a match on headers, and on grpc's metadata.
+func headers(m *model.Match, lost func(path, why string)) map[string]string {
+	var out map[string]string
 	for _, list := range []struct {
 		name string
 		all  []model.Condition
@@ -244,17 +251,17 @@ func (c *converter) match(of, at string, m *model.Match) (policy.Match, bool) {
 				lost(fmt.Sprintf("%s[%d]", list.name, i), why)
 				continue
 			}
-			if out.Headers == nil {
-				out.Headers = map[string]string{}
+			if out == nil {
+				out = map[string]string{}
 			}
 			name := strings.ToLower(h.Name)
-			if _, twice := out.Headers[name]; twice {
+			if _, twice := out[name]; twice {
 				lost(fmt.Sprintf("%s[%d]", list.name, i), "a header has one condition")
 			}
-			out.Headers[name] = value
+			out[name] = value
 		}
 	}
-	return out, ok
+	return out
 }
 
 // valueOf is what a header must be; "*": present.

@@ -136,11 +136,7 @@ func Parse(name string, text []byte, flags []string) (File, error) {
 			f.lines[key.Value] = key.Line
 			f.stand(value, key.Value, &left)
 		case !isFlag:
-			hint := ""
-			if near := suggest.Near(key.Value, known); near != "" {
-				hint = " (did you mean " + near + "?)"
-			}
-			bad(key.Line, "%.80s: is not a key here%s; allowed: %s", key.Value, hint, strings.Join(known, ", "))
+			bad(key.Line, "%s", unknown(key.Value, known))
 		default:
 			text, err := scalar(value)
 			if err != nil {
@@ -157,6 +153,14 @@ func Parse(name string, text []byte, flags []string) (File, error) {
 		bad(line, "the declaration: %w", err)
 	}
 	return f, errors.Join(errs...)
+}
+
+func unknown(key string, known []string) string {
+	hint := ""
+	if near := suggest.Near(key, known); near != "" {
+		hint = " (did you mean " + near + "?)"
+	}
+	return fmt.Sprintf("%.80s: is not a key here%s; allowed: %s", key, hint, strings.Join(known, ", "))
 }
 
 // declaration is JSON of what the keys of the declaration have; nil: none is

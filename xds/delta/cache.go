@@ -25,7 +25,7 @@ type Cache struct {
 	seq     atomic.Uint64 // of responses, over all streams: the nonce
 	streams atomic.Int64  // attached
 	behind  atomic.Int64  // of them, those that have something to send
-	metrics *Metrics
+	metrics *figures.Set
 
 	rejected *books.Memory
 	Passing  watch.Hub // shows what passes on the streams
@@ -58,7 +58,7 @@ type slot struct {
 }
 
 // NewCache returns a cache without views. metrics may be nil.
-func NewCache(metrics *Metrics) *Cache {
+func NewCache(metrics *figures.Set) *Cache {
 	if metrics == nil {
 		metrics = NewMetrics(nil)
 	}

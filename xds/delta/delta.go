@@ -43,12 +43,9 @@ type TypeStatus = books.TypeStatus
 // ResourceStatus is one name of a type.
 type ResourceStatus = books.ResourceStatus
 
-// Metrics are the engine's figures.
-type Metrics = figures.Set
-
 // NewMetrics registers the engine's metrics with reg, which may be nil. They
 // are those of one cache.
-func NewMetrics(reg prometheus.Registerer) *Metrics { return figures.New(reg) }
+func NewMetrics(reg prometheus.Registerer) *figures.Set { return figures.New(reg) }
 
 // The type URLs that are served. A request for any other is ignored.
 const (
