@@ -161,6 +161,7 @@ func (c *checker) service(path string, index int, s serviceEntry, mappings map[s
 	if s.DiscoveryName != "" && !mesh.ValidDiscoveryName(s.DiscoveryName) {
 		c.bad(path+".discoveryName", "%s; allowed: up to 64 of [a-z0-9_-], not starting with '-'", quote(s.DiscoveryName))
 	}
+	c.held(path, s, p.DiscoveryName)
 	p.IngressPort = uint16(firstIngressPort + index)
 	if o := s.IngressPortOverride; o != nil {
 		c.port(path+".ingressPortOverride", o)

@@ -245,6 +245,19 @@ func TestAnswersThatSayNothing(t *testing.T) {
 	}
 }
 
+// TestHostPortsInBridgeMode: the override is the host's port as well; without one
+// ECS picks it.
+func TestHostPortsInBridgeMode(t *testing.T) {
+	task := replaced(file(t, "task.json"), `"awsvpc"`, `"bridge"`, `"FARGATE"`, `"EC2"`)
+	bridge := replaced(file(t, "services.answer.json"), `"networkConfiguration"`, `"x"`, `"FARGATE"`, `"EC2"`)
+	for override, want := range map[string]string{`"portName": "web"`: `"hostPort": 0`, `"portName": "web", "ingressPortOverride": 9000`: `"hostPort": 9000`} {
+		r, _ := injected(t, settings, task, once(bridge, `"portName": "web"`, override))
+		if c := mustRead(r.Task).Objects("containerDefinitions"); !strings.Contains(string(tree.Line(c[len(c)-1])), strings.ReplaceAll(want, " ", "")) {
+			t.Errorf("with %s: %s", override, tree.Line(c[len(c)-1]))
+		}
+	}
+}
+
 // TestAConnectingCheckSeesADeadApplication: on EC2 the sidecar closes its ingress
 // then; on Fargate it can't, and ECS has to know.
 func TestAConnectingCheckSeesADeadApplication(t *testing.T) {

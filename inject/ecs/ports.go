@@ -58,12 +58,12 @@ func (in *inject) lookAtLowPorts() {
 // ports are where other tasks and load balancers reach the ingress.
 func (in *inject) ports() []any {
 	var list []any
-	for _, p := range in.task.Ports {
+	services := in.d.Service.Object(block).Objects("services")
+	for i, p := range in.task.Ports {
 		m := tree.Of("containerPort", tree.Number(int(p.IngressPort)), "protocol", "tcp")
-		switch in.d.NetworkMode() {
-		case definition.Bridge:
-			m.Set("hostPort", tree.Number(0)) // any that is free
-		default:
+		if in.d.NetworkMode() == definition.Bridge && services[i].Get("ingressPortOverride") == nil {
+			m.Set("hostPort", tree.Number(0)) // any that is free, as in ECS
+		} else {
 			m.Set("hostPort", tree.Number(int(p.IngressPort)))
 		}
 		list = append(list, m)
