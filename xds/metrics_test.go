@@ -95,7 +95,6 @@ func reported(t *testing.T, text []byte) map[string]map[string]any {
 }
 
 func TestMetricsOfAKnownLoad(t *testing.T) {
-	t.Parallel() // it waits more than it works
 	c, ca := startControl(t, 0), testca.New(t)
 	c.trust(ca)
 	c.issue(t, ca, "web", "1")
