@@ -82,6 +82,11 @@ func TestAccessLogsHaveTheDocumentedFields(t *testing.T) {
 			t.Errorf("%s as TEXT: %s", is, line)
 		}
 	}
+	// What the callee's say: by the sidecars' protocol, which is HTTP/2 between them.
+	method := map[string]any{`"/web"`: "GET", `"/two"`: "GET", `grpc.health`: "POST"}
+	path := map[string]any{`"/web"`: "/web", `"/two"`: "/two", `grpc.health`: "/grpc.health.v1.Health/Check"}
+	sent := map[string]any{`"/web"`: 2.0, `"/two"`: 2.0, `grpc.health`: 7.0, `connection_id`: 13.0}
+	proto := map[string]any{`"/web"`: "HTTP/2", `"/two"`: "HTTP/2", `grpc.health`: "HTTP/2"}
 	const common = "authority bytes_received bytes_sent %s forwarded_for%s method path protocol request_id response_code start_time%s upstream_host upstream_service_time user_agent"
 	for is, keys := range map[string]string{
 		`"/web"`:        fmt.Sprintf(common, "duration_ms", "", ""),
@@ -96,6 +101,11 @@ func TestAccessLogsHaveTheDocumentedFields(t *testing.T) {
 		}
 		if have := strings.Join(slices.Sorted(maps.Keys(got)), " "); have != keys {
 			t.Errorf("%s: the keys are %s, want %s", is, have, keys)
+		}
+		for key, want := range map[string]any{"method": method[is], "path": path[is], "response_code": 200.0, "grpc_status": "OK", "bytes_sent": sent[is], "protocol": proto[is]} {
+			if v, has := got[key]; has && v != want {
+				t.Errorf("%s: %s is %v, want %v", is, key, v, want)
+			}
 		}
 		if strings.Contains(line, "secret") {
 			t.Errorf("a query string is logged: %s", line)

@@ -323,6 +323,45 @@ func TestIdleConnections(t *testing.T) {
 	}
 }
 
+// Of http it is the connections between sidecars that end, and 0 keeps them.
+func TestIdleConnectionsOfHTTP(t *testing.T) {
+	c := startControl(t, 0)
+	app := backend(t, "ok").Port()
+	short, never := time.Second, time.Duration(0)
+	var services []*mesh.Service
+	var ports []bootstrap.Port
+	for n, idle := range map[string]*time.Duration{"short": &short, "never": &never} {
+		port := offer(t, n, mesh.HTTP, app, "")
+		s := offered(mesh.HTTP, freeAlias(t, n), port)
+		s.Timeouts.Idle = idle
+		services, ports = append(services, s), append(ports, port)
+	}
+	c.store.SetServices("prod", services)
+	c.task(t, "prod/backend/1", "", ports...)
+	caller := c.task(t, "prod/web/1", "")
+	call := func(n string) {
+		for _, s := range services {
+			if s.Name.DiscoveryName == n {
+				if _, err := get(oneCall, s.Aliases[0]); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	call("never")
+	call("short")
+	eventually(t, func() error {
+		s := caller.Stats(t)
+		if made, open := s["cluster.short.prod.upstream_cx_total"], s["cluster.short.prod.upstream_cx_active"]; made == 0 || open != 0 {
+			return fmt.Errorf("%v connections were made, %v are open", made, open)
+		}
+		return nil
+	})
+	if s := caller.Stats(t); s["cluster.never.prod.upstream_cx_active"] != 1 {
+		t.Errorf("without a limit %v connections are open", s["cluster.never.prod.upstream_cx_active"])
+	}
+}
+
 // The smaller of the two timeouts ends a request; 0 is none.
 func TestTheSmallerTimeoutWins(t *testing.T) {
 	c := startControl(t, 0)
