@@ -28,7 +28,8 @@ type Client struct {
 	http    *http.Client
 }
 
-// Unreachable is an error of a control plane that does not answer at all.
+// Unreachable is an error of a control plane that does not answer, or of something
+// else that does in its place.
 type Unreachable struct {
 	Address string
 	Err     error
@@ -126,7 +127,7 @@ func (c *Client) decode(resp *http.Response, part string, v any) error {
 		return c.refused(resp, body)
 	}
 	if err := json.Unmarshal(body, v); err != nil {
-		return fmt.Errorf("%s: the answer is not understood: %w", part, err)
+		return &Unreachable{c.address, fmt.Errorf("what answers there is not its admin interface, or one of another version: %s: %w", part, err)}
 	}
 	return nil
 }
@@ -193,7 +194,7 @@ func (c *Client) refused(resp *http.Response, body []byte) error {
 		Error string `json:"error"`
 	}
 	if json.Unmarshal(body, &e) != nil || e.Error == "" {
-		e.Error = resp.Status
+		return &Unreachable{c.address, fmt.Errorf("what answers there, with %s, is not its admin interface", resp.Status)}
 	}
 	if resp.StatusCode == http.StatusUnauthorized {
 		return &Denied{c.address, e.Error}

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -162,7 +161,7 @@ func (f *registryFlags) check() error {
 		bad("--region %q; allowed: a region such as us-east-1", f.options.Region)
 	}
 	f.checkRest(bad)
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(append(errs, cli.WrongLog(f.log))...); err != nil {
 		return cli.Exit(cli.Misused, err)
 	}
 	return nil
@@ -174,12 +173,6 @@ func (f *registryFlags) checkRest(bad func(format string, args ...any)) {
 	}
 	if d := f.options.HealthDelay; d < 0 || d > time.Hour {
 		bad("--health-delay %s; allowed: 0s to 1h", d)
-	}
-	if !slices.Contains([]string{"debug", "info", "warn", "error"}, f.log.Level) {
-		bad("--log-level %q; allowed: debug, info, warn, error", f.log.Level)
-	}
-	if !slices.Contains([]string{"text", "json"}, f.log.Format) {
-		bad("--log-format %q; allowed: text, json", f.log.Format)
 	}
 }
 

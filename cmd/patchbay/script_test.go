@@ -40,7 +40,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "readyz": readyz, "silent": silent, "devca": runDevca, "configure": configure,
+			"exits": exits, "readyz": readyz, "silent": silent, "other": other, "devca": runDevca, "configure": configure,
 		},
 	})
 }
@@ -92,6 +92,18 @@ func silent(ts *testscript.TestScript, _ bool, args []string) {
 	l, err := net.Listen("tcp", "127.0.0.1:"+args[0])
 	ts.Check(err)
 	ts.Defer(func() { l.Close() })
+}
+
+// other PORT: something answers there that is no control plane.
+func other(ts *testscript.TestScript, _ bool, args []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:"+args[0])
+	ts.Check(err)
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+		io.WriteString(w, `{"__type":"UnknownOperationException"}`)
+	})}
+	go srv.Serve(l)
+	ts.Defer(func() { srv.Close() })
 }
 
 // devca DIR PORT: a real step-ca authority runs until the script ends.

@@ -44,8 +44,9 @@ with the reasons.`,
 			}
 			defer resp.Body.Close()
 			var answer struct{ Problems []health.Problem }
-			if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-				return fmt.Errorf("the answer of %s is not that of a control plane: %w", addr, err)
+			err = json.NewDecoder(resp.Body).Decode(&answer)
+			if err != nil || resp.StatusCode != http.StatusOK && len(answer.Problems) == 0 {
+				return fmt.Errorf("what answers at %s, with %s, is not the admin interface of a control plane: name that with --admin", addr, resp.Status)
 			}
 			if resp.StatusCode != http.StatusOK {
 				return errors.New("not ready: " + strings.Join(cli.Aged(health.Texts(answer.Problems), answer.Problems), "; "))

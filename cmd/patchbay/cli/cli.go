@@ -12,6 +12,8 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -97,6 +99,23 @@ func Usage(c *cobra.Command, err error) error {
 
 // Found is the error of a command that found so many: they have been printed.
 func Found(n int, what string) error { return Exit(Problems, errors.New(count.Of(n, what))) }
+
+// WrongLog is what is wrong with what is wanted of a log.
+func WrongLog(l config.Log) error {
+	var errs []error
+	for _, flag := range []struct {
+		name, value string
+		allowed     []string
+	}{
+		{"log-level", l.Level, []string{"debug", "info", "warn", "error"}},
+		{"log-format", l.Format, []string{"text", "json"}},
+	} {
+		if !slices.Contains(flag.allowed, flag.value) {
+			errs = append(errs, fmt.Errorf("--%s %q; allowed: %s", flag.name, flag.value, strings.Join(flag.allowed, ", ")))
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // Log writes as is wanted. A level that is none is info.
 func Log(l config.Log, w io.Writer) *slog.Logger {

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"patchbay/diagnose/show"
 	"patchbay/internal/count"
 	"patchbay/internal/suggest"
 )
@@ -69,6 +71,12 @@ func flagError(c *cobra.Command, err error) error {
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		var all []string
 		c.Flags().VisitAll(func(f *pflag.Flag) { all = append(all, f.Name) })
+		switch name := unknown.GetSpecifiedName(); { // what other commands call it
+		case slices.Contains(all, "json") && (name == "o" || name == "output"):
+			return fmt.Errorf("%w; did you mean --json?", err)
+		case name == "json" && slices.Contains(all, "output") && c.Flags().Lookup("output").DefValue == show.Text:
+			return fmt.Errorf("%w; did you mean --output json?", err)
+		}
 		if near := suggest.Near(unknown.GetSpecifiedName(), all); near != "" && unknown.GetSpecifiedShortnames() == "" {
 			return fmt.Errorf("%w; did you mean --%s?", err, near)
 		}

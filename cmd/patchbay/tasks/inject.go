@@ -11,8 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -143,10 +145,15 @@ func replace(name string, text []byte) error {
 			return err
 		}
 		mode = info.Mode().Perm()
+	} else if errors.Is(err, syscall.EISDIR) {
+		return fmt.Errorf("write: %w", err)
 	}
 	tmp, err := os.CreateTemp(filepath.Dir(name), ".patchbay-*")
+	if bad, ok := errors.AsType[*fs.PathError](err); ok {
+		bad.Path = name // not that of tmp
+	}
 	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
+		return fmt.Errorf("write: %w", err)
 	}
 	defer os.Remove(tmp.Name()) // gone once it is renamed
 	_, err = tmp.Write(text)

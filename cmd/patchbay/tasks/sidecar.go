@@ -166,7 +166,7 @@ func Variable(flag string) string {
 
 // agent builds the agent, or lists everything that is wrong.
 func (o *sidecarOptions) agent(c *cobra.Command) (*sidecar.Agent, error) {
-	errs := []error{o.inFile}
+	errs := []error{o.inFile, cli.WrongLog(o.log)}
 	cfg := o.cfg
 	cfg.Log = cli.Log(o.log, c.ErrOrStderr())
 	cfg.AccessLog = os.Stdout

@@ -52,6 +52,9 @@ log where a node certificate is issued.`,
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			all, err := registered.All(data)
+			if _, plane := os.Stat(identity.ControlDir(data)); errors.Is(err, os.ErrNotExist) && plane == nil {
+				err = nil // nobody yet
+			}
 			if errors.Is(err, os.ErrNotExist) {
 				return fmt.Errorf("no workload is registered in %s (%w)\nname the control plane's data directory with --data, or register one there with `patchbay token join`", data, err)
 			}
