@@ -42,3 +42,15 @@ func TestSidecarPage(t *testing.T) {
 		t.Errorf("the page has %s, which is no flag", name)
 	}
 }
+
+// TestAnEmptyVariableIsNone: a compose file writes what has no value as empty.
+func TestAnEmptyVariableIsNone(t *testing.T) {
+	t.Chdir(t.TempDir())
+	t.Setenv("PATCHBAY_DRAIN_TIME", "")
+	t.Setenv("PATCHBAY_CONCURRENCY", "")
+	t.Setenv("PATCHBAY_STOP_TIMEOUT", "soon")
+	code, out := command(t, "sidecar", "--state", "state")
+	if code != exitUsage || !strings.Contains(out, "PATCHBAY_STOP_TIMEOUT") || strings.Contains(out, "PATCHBAY_DRAIN_TIME") || strings.Contains(out, "PATCHBAY_CONCURRENCY") {
+		t.Errorf("%d:\n%s", code, out)
+	}
+}

@@ -142,12 +142,13 @@ func (o *sidecarOptions) flags(f *pflag.FlagSet) {
 }
 
 // fromEnv gives every flag that is not on the command line the value of its
-// environment variable.
+// environment variable; one that is empty, as a compose file writes what has no
+// value, is none.
 func fromEnv(f *pflag.FlagSet) error {
 	var errs []error
 	f.VisitAll(func(flag *pflag.Flag) {
 		name := Variable(flag.Name)
-		if v, ok := os.LookupEnv(name); ok && !flag.Changed {
+		if v := os.Getenv(name); v != "" && !flag.Changed {
 			if err := f.Set(flag.Name, v); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", name, cli.Value(err)))
 			}
