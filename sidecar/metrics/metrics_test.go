@@ -28,7 +28,7 @@ const counted = `{"stats": [
 	{"name": "cluster.app-web.upstream_rq_2xx", "value": 5}, {"name": "cluster.app-rpc.upstream_rq_2xx", "value": 6},
 	{"name": "cluster.app-raw.upstream_cx_rx_bytes_total", "value": 7}, {"name": "cluster.app-raw.upstream_cx_tx_bytes_total", "value": 8},
 	{"name": "cluster.b.prod.upstream_rq_2xx", "value": 10}, {"name": "cluster.b.prod~v2.upstream_rq_5xx", "value": 2},
-	{"name": "cluster.b.prod.external.upstream_rq_2xx", "value": 10},
+	{"name": "cluster.b.prod.external.upstream_rq_2xx", "value": 10}, {"name": "cluster.b.prod.retry.upstream_rq_5xx", "value": 2},
 	{"name": "cluster.b.prod.membership_total", "value": 3}, {"name": "cluster.b.prod~v2.membership_total", "value": 1},
 	{"name": "cluster.b.c.prod.upstream_cx_rx_bytes_total", "value": 1}, {"name": "cluster.idle.prod.membership_total", "value": 5},
 	{"name": "cluster.xds.upstream_rq_2xx", "value": 99},

@@ -52,12 +52,15 @@ func Read(t Task, text []byte, now time.Time) (Sample, error) {
 	if err := json.Unmarshal(text, &p); err != nil {
 		return Sample{}, fmt.Errorf("statistics: %w", err)
 	}
-	r := reader{task: t, ports: map[string]Port{}, in: map[string]*Inbound{}, out: map[string]*Outbound{}}
+	r := reader{task: t, clusters: &traffic.Clusters{}, ports: map[string]Port{}, in: map[string]*Inbound{}, out: map[string]*Outbound{}}
 	for _, p := range t.Ports {
 		r.ports[p.Name] = p
 		r.in[p.DiscoveryName] = &Inbound{DiscoveryName: p.DiscoveryName}
 	}
 	s := Sample{Started: now}
+	for _, stat := range p.Stats {
+		r.clusters.Add(stat.Name)
+	}
 	for _, stat := range p.Stats {
 		if stat.Histograms != nil {
 			for _, h := range stat.Histograms.Details {
@@ -87,10 +90,11 @@ func Read(t Task, text []byte, now time.Time) (Sample, error) {
 }
 
 type reader struct {
-	task  Task
-	ports map[string]Port // by name
-	in    map[string]*Inbound
-	out   map[string]*Outbound
+	task     Task
+	clusters *traffic.Clusters
+	ports    map[string]Port // by name
+	in       map[string]*Inbound
+	out      map[string]*Outbound
 }
 
 func (r reader) add(stat string, n uint64) {
@@ -118,7 +122,7 @@ func (r reader) add(stat string, n uint64) {
 // target is the service that a cluster belongs to; nil if it is none of the
 // mesh.
 func (r reader) target(cluster string) *Outbound {
-	service, ok := traffic.Service(cluster)
+	service, ok := r.clusters.Service(cluster)
 	if !ok {
 		return nil
 	}

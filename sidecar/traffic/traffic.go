@@ -60,14 +60,21 @@ func read(page []byte, stood map[string]uint64, now time.Time) (*agentapi.Traffi
 		}
 		return called[service]
 	}
+	var clusters Clusters
+	for _, s := range p.Stats {
+		clusters.Add(s.Name)
+	}
 	for _, s := range p.Stats {
 		if h := s.Histograms; h != nil {
 			for _, c := range h.Computed {
-				if m := clusterStat.FindStringSubmatch(c.Name); m != nil && mine(m[1]) {
-					for i, q := range h.Quantiles {
-						if i < len(c.Values) && c.Values[i].Interval != nil {
-							quantile(of(service(m[1])), q, *c.Values[i].Interval)
-						}
+				m := clusterStat.FindStringSubmatch(c.Name)
+				if m == nil {
+					continue
+				}
+				name, ok := clusters.Service(m[1])
+				for i, q := range h.Quantiles {
+					if ok && i < len(c.Values) && c.Values[i].Interval != nil {
+						quantile(of(name), q, *c.Values[i].Interval)
 					}
 				}
 			}
@@ -78,8 +85,8 @@ func read(page []byte, stood map[string]uint64, now time.Time) (*agentapi.Traffi
 			continue
 		}
 		if m := clusterStat.FindStringSubmatch(s.Name); m != nil {
-			if mine(m[1]) {
-				add(of(service(m[1])), m[2], n)
+			if name, ok := clusters.Service(m[1]); ok {
+				add(of(name), m[2], n)
 				divided.add(m[1], m[2], n)
 			}
 			continue
@@ -98,24 +105,6 @@ func read(page []byte, stood map[string]uint64, now time.Time) (*agentapi.Traffi
 		}
 	}
 	return t, nil
-}
-
-// Service is the service of the mesh that a cluster's endpoints belong to; ok
-// is false for Envoy's other clusters, such as the application's.
-func Service(cluster string) (name string, ok bool) {
-	return service(cluster), mine(cluster)
-}
-
-// mine reports whether a cluster is a service of the mesh: discoveryName, dot,
-// namespace.
-func mine(cluster string) bool {
-	return cluster != "xds" && !strings.HasPrefix(cluster, "app-") && strings.Contains(cluster, ".") && !strings.HasSuffix(cluster, ".external") && !strings.HasSuffix(cluster, ".internal")
-}
-
-// service is the one that a cluster belongs to: a revision's is NAME~REVISION.
-func service(cluster string) string {
-	name, _, _ := strings.Cut(cluster, "~")
-	return name
 }
 
 func add(c *agentapi.Called, stat string, n uint64) {

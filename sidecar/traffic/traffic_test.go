@@ -10,7 +10,8 @@ func TestTrafficOfAPage(t *testing.T) {
 		{"name":"cluster.backend.demo.upstream_rq_total","value":12}, {"name":"cluster.backend.demo.upstream_rq_5xx","value":2},
 		{"name":"cluster.backend.demo.upstream_cx_total","value":5}, {"name":"cluster.backend.demo.upstream_cx_connect_fail","value":1},
 		{"name":"cluster.backend.demo.ssl.versions.TLSv1.3","value":3}, {"name":"cluster.backend.demo.ssl.fail_verify_san","value":1},
-		{"name":"cluster.backend.demo~v2.upstream_rq_total","value":8}, {"name":"cluster.backend.demo~v2.upstream_rq_5xx","value":1}, {"name":"cluster.backend.demo.external.upstream_rq_5xx","value":2},
+		{"name":"cluster.backend.demo~v2.upstream_rq_total","value":8}, {"name":"cluster.backend.demo~v2.upstream_rq_5xx","value":1}, {"name":"cluster.backend.demo~v2.upstream_cx_total","value":0}, {"name":"cluster.backend.demo.external.upstream_rq_5xx","value":2}, {"name":"cluster.backend.demo.retry.upstream_rq_5xx","value":6},
+		{"name":"cluster.api.corp.internal.upstream_rq_total","value":4}, {"name":"cluster.api.corp.internal.upstream_cx_total","value":1}, {"name":"cluster.api.corp.internal.internal.upstream_rq_5xx","value":9},
 		{"name":"cluster.app-web.upstream_rq_total","value":99}, {"name":"cluster.xds.upstream_rq_total","value":99},
 		{"name":"cluster.idle.demo.upstream_cx_total","value":0},
 		{"name":"http.ingress.downstream_rq_total","value":7}, {"name":"listener.ingress-web.ssl.connection_error","value":1}, {"name":"listener.ingress-api.ssl.connection_error","value":3},
@@ -22,10 +23,13 @@ func TestTrafficOfAPage(t *testing.T) {
 			{"name":"cluster.idle.demo.upstream_rq_time","values":[{"interval":null},{"interval":null},{"interval":null}]}]}}]}`
 	now := time.Now()
 	got, err := read([]byte(page), map[string]uint64{"backend.demo": 3, "backend.demo~v2": 1, "app-web": 9}, now)
-	if err != nil || len(got.GetCalled()) != 1 {
+	if err != nil || len(got.GetCalled()) != 2 {
 		t.Fatalf("%v %+v", err, got)
 	}
-	c := got.GetCalled()[0]
+	if c := got.GetCalled()[0]; c.GetService() != "api.corp.internal" || c.GetRequests() != 4 || c.GetErrors() != 0 {
+		t.Errorf("%+v", c)
+	}
+	c := got.GetCalled()[1]
 	if c.GetService() != "backend.demo" || c.GetRequests() != 20 || c.GetErrors() != 3 || c.GetConnections() != 5 || c.GetFailed() != 1 ||
 		c.GetTls13() != 3 || c.GetEstablished() != 4 || c.GetUnverified() != 1 || c.GetP50Ms() != 1.5 || c.GetP99Ms() != 9 || !c.GetTls() {
 		t.Errorf("%+v", c)
