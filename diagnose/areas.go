@@ -38,7 +38,7 @@ func Areas(f *Facts) []Area {
 	st := f.Status
 	encrypted := 0
 	for _, s := range st.Services {
-		if s.TLS != nil {
+		if s.TLS != nil && len(s.External) == 0 {
 			encrypted++
 		}
 	}

@@ -57,6 +57,14 @@ func Hidden(s api.Sidecar, target api.Service) (Finding, bool) {
 		Fix:      []string{"add " + workload + " to `callers` of the target in the control plane's file, under `external`, and start the control plane again"}}, true
 }
 
+// OutsideTLSFix is what to look at where the certificate of a target outside the
+// mesh is not accepted.
+func OutsideTLSFix() []string {
+	return []string{
+		"compare `tls` of the target in the control plane's file, under `external`: `caFile` must hold the CA of its certificate, `names` one of the certificate's DNS names, `sni` what the target is asked for",
+	}
+}
+
 // checkTraffic judges what the sidecars' own counters say.
 func checkTraffic(f *Facts, add func(Finding)) {
 	if f.Status == nil || f.Traffic == nil {
@@ -78,9 +86,13 @@ func checkTraffic(f *Facts, add func(Finding)) {
 				Fix: []string{"patchbay verify " + e.Service + "    (which endpoints speak what)", "deploy the tasks that offer it without tls again, with it, then lock the service to TLS"}})
 		}
 		if recent(e.Distrusted) {
-			add(Finding{Code: "PB1208", Subject: e.Service, Cause: fmt.Sprintf("the sidecars of %s broke off handshakes because of its certificate", e.Workload),
+			x := Finding{Code: "PB1208", Subject: e.Service, Cause: fmt.Sprintf("the sidecars of %s broke off handshakes because of its certificate", e.Workload),
 				Evidence: []string{fmt.Sprintf("%s, the last at %s", count.Of(e.Unverified, "handshake"), e.Distrusted.UTC().Format(time.RFC3339))},
-				Fix:      []string{"patchbay explain " + e.Workload + " " + callURL(f.Status, e.Service) + " --live    (says what is wrong with it)"}})
+				Fix:      []string{"patchbay explain " + e.Workload + " " + callURL(f.Status, e.Service) + " --live    (says what is wrong with it)"}}
+			if len(f.Status.Services[i].External) > 0 {
+				x.Fix = append(x.Fix, OutsideTLSFix()...)
+			}
+			add(x)
 		}
 	}
 	for _, i := range f.Traffic.Ingresses {

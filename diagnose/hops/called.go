@@ -9,8 +9,9 @@ import (
 )
 
 // Called adds what a real call showed: it may fail although every hop looks
-// right, or say more of the hop that fails.
-func Called(w *Walk, c agentapi.Outcome) {
+// right, or say more of the hop that fails. Counts are how much the client's
+// statistics grew meanwhile.
+func Called(w *Walk, c agentapi.Outcome, counts map[string]uint64) {
 	said := c.Error
 	if c.Envoy {
 		said = fmt.Sprintf("%d: %s", c.Status, strings.TrimSpace(c.Body))
@@ -21,6 +22,9 @@ func Called(w *Walk, c agentapi.Outcome) {
 				Cause: fmt.Sprintf("its application answered %d", c.Status), Evidence: []string{}, Fix: []string{"look at the application's log"}}
 		}
 		return
+	}
+	if w.Finding == nil {
+		distrusted(w, counts)
 	}
 	if w.Finding != nil {
 		w.Finding.Evidence = append(w.Finding.Evidence, "a real call: "+said)

@@ -143,7 +143,11 @@ func Explain(f *diagnose.Facts, client, address string) (*Walk, error) {
 		}
 	}
 	w.task, w.Policy = f.Tasks[node], f.Policy
-	for _, hop := range []func() bool{w.client, w.name, w.listener, w.route, w.cluster, w.endpoints, w.tls, w.presented, w.authorization, w.ingress, w.application} {
+	all := []func() bool{w.client, w.name, w.listener, w.route, w.cluster, w.endpoints, w.tls}
+	if len(w.External) == 0 { // else nothing beyond the handshake is known to the mesh
+		all = append(all, w.presented, w.authorization, w.ingress, w.application)
+	}
+	for _, hop := range all {
 		if !hop() {
 			break
 		}

@@ -211,12 +211,52 @@ func TestCalled(t *testing.T) {
 		{"PB1605", agentapi.Outcome{Error: "EOF"}},
 	} {
 		w := &Walk{Service: "backend.demo"}
-		if Called(w, c.out); (w.Finding == nil) != (c.want == "") || w.Finding != nil && (w.Finding.Code != c.want || w.Finding.Title == "" || w.Finding.Severity == "") {
+		if Called(w, c.out, nil); (w.Finding == nil) != (c.want == "") || w.Finding != nil && (w.Finding.Code != c.want || w.Finding.Title == "" || w.Finding.Severity == "") {
 			t.Errorf("want %q of %+v, got %+v", c.want, c.out, w.Finding)
 		}
 	}
 	w := &Walk{Finding: &diagnose.Finding{Code: "PB1401"}}
-	if Called(w, agentapi.Outcome{Error: "EOF"}); w.Finding.Code != "PB1401" || !strings.Contains(w.Finding.Evidence[0], "EOF") {
+	if Called(w, agentapi.Outcome{Error: "EOF"}, nil); w.Finding.Code != "PB1401" || !strings.Contains(w.Finding.Evidence[0], "EOF") {
 		t.Errorf("%+v", w.Finding)
+	}
+}
+
+// TestOutside: of a target outside the mesh, the client's Envoy alone knows how
+// handshakes went, and what lies behind is not the mesh's.
+func TestOutside(t *testing.T) {
+	const handshakes, wrongCA, wrongName = "cluster.backend.demo.ssl.handshake", "cluster.backend.demo.ssl.fail_verify_error", "cluster.backend.demo.ssl.fail_verify_san"
+	refused := agentapi.Outcome{Envoy: true, Status: 503, Body: "upstream connect error: connection failure, TLS_error: CERTIFICATE_VERIFY_FAILED"}
+	for _, c := range []struct {
+		stats, grown map[string]uint64
+		out          *agentapi.Outcome
+		state, says  string
+		want         string
+	}{
+		{map[string]uint64{wrongCA: 3}, nil, nil, Unseen, "0 handshakes stood; 3 handshakes failed, its certificate does not chain", ""},
+		{map[string]uint64{handshakes: 2}, nil, nil, fine, "2 handshakes stood, none failed", ""},
+		{map[string]uint64{}, nil, nil, Unseen, "no connection yet", ""},
+		{map[string]uint64{}, map[string]uint64{wrongCA: 3}, &refused, Fails, "api.example:443: its certificate does not chain", "PB1208"},
+		{map[string]uint64{wrongCA: 9}, map[string]uint64{wrongName: 1}, &refused, Fails, "none of the names", "PB1209"},
+		{map[string]uint64{wrongCA: 9}, map[string]uint64{handshakes: 1}, &agentapi.Outcome{Status: 200}, Unseen, "9 handshakes failed", ""},
+	} {
+		f := healthy()
+		f.Status.Services[0].External, f.Tasks[client].Stats = []string{"api.example:443"}, c.stats
+		w, err := Explain(f, client, address)
+		if err != nil || w.Finding != nil {
+			t.Fatalf("%v %+v", err, w.Finding)
+		}
+		if c.out != nil {
+			Called(w, *c.out, c.grown)
+		}
+		last := w.Hops[len(w.Hops)-1]
+		if last.Name != "tls" || last.State != c.state || !strings.Contains(last.Detail, c.says) {
+			t.Errorf("want %q, got %+v", c.says, last)
+		}
+		switch {
+		case (w.Finding == nil) != (c.want == ""):
+			t.Errorf("want %q, got %+v", c.want, w.Finding)
+		case w.Finding != nil && (w.Finding.Code != c.want || !strings.Contains(strings.Join(w.Finding.Fix, " "), "sni") || len(w.Finding.Evidence) != 2):
+			t.Errorf("want %q, got %+v", c.want, w.Finding)
+		}
 	}
 }

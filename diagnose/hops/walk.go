@@ -212,6 +212,9 @@ func (w *walker) nobodyServes() diagnose.Finding {
 
 func (w *walker) tls() bool {
 	const hop = "tls"
+	if len(w.External) > 0 {
+		return w.outsideTLS()
+	}
 	d := w.f.Details[w.to.one.Name]
 	if d == nil {
 		return w.unseen(hop, "no handshake was made")

@@ -57,7 +57,13 @@ func (p *Printer) outcome(r *api.Tapped) string {
 // ends says between whom it was, and how that was protected.
 func ends(r *api.Tapped) string {
 	secured := r.TLS
-	if secured == "" {
+	switch {
+	case secured != "":
+	case r.Direction == "egress" && strings.Contains(r.Failure, "TLS"):
+		secured = "no TLS: the handshake failed"
+	case r.Direction == "egress" && slices.Contains(r.Flags, "upstream connection failure"):
+		secured = "no connection"
+	default:
 		secured = "plain"
 	}
 	if r.Direction == "ingress" {

@@ -22,6 +22,12 @@ func TestTapped(t *testing.T) {
 		"00:00:00.000 n egress connection ended 0.0 ms, 0 B in, 3.0 MB out, to db.prod 10.0.0.2:1 (plain), at the 2. attempt\n": {
 			Direction: "egress", Protocol: "tcp", Service: "db.prod", Upstream: "10.0.0.2:1", Attempts: 2, Sent: 3_000_000,
 		},
+		"00:00:00.000 n egress GET api.demo/ 503 0.0 ms, 0 B in, 0 B out, to api.demo 10.0.0.3:443 (no TLS: the handshake failed)\n    upstream connection failure; TLS_error: CERTIFICATE_VERIFY_FAILED\n": {
+			Direction: "egress", Method: "GET", Authority: "api.demo", Path: "/", Status: 503, Service: "api.demo", Upstream: "10.0.0.3:443", Flags: []string{"upstream connection failure"}, Failure: "TLS_error: CERTIFICATE_VERIFY_FAILED",
+		},
+		"00:00:00.000 n egress GET api.demo/ 503 0.0 ms, 0 B in, 0 B out, to api.demo 10.0.0.3:443 (no connection)\n    upstream connection failure\n": {
+			Direction: "egress", Method: "GET", Authority: "api.demo", Path: "/", Status: 503, Service: "api.demo", Upstream: "10.0.0.3:443", Flags: []string{"upstream connection failure"},
+		},
 		"00:00:00.000 n egress POST a/b no answer grpc Unavailable 0.0 ms, 0 B in, 0 B out, to nobody\n": {Direction: "egress", Method: "POST", Authority: "a", Path: "/b", GRPCStatus: "Unavailable"},
 	} {
 		var b bytes.Buffer

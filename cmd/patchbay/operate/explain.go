@@ -82,7 +82,7 @@ func (o *operator) explain(c *cobra.Command, client, address string, live bool) 
 		if out.Live, err = src.Call(c.Context(), w.Client, address, nodes); err != nil {
 			return cli.Hint(err)
 		}
-		hops.Called(w, out.Live.Called)
+		hops.Called(w, out.Live.Called, out.Live.Counts[w.Client])
 	}
 	if p.ForPeople() {
 		p.Walk(w, out.Live)
