@@ -229,7 +229,7 @@ func (c *control) buildPush(ctx context.Context) error {
 	}
 	opts := []xds.Option{xds.Collections(leds.Mode(c.cfg.XDS.LEDS)), xds.Identities(c.cfg.TrustDomain, c.cfg.CallersIssuer())}
 	if t := c.cfg.Tracing; t != nil {
-		opts = append(opts, xds.Tracing(views.Tracing{Collector: t.CollectorAddress(), HTTP: t.Protocol == "http", Percent: uint32(t.Sampling)}))
+		opts = append(opts, xds.Tracing(views.Tracing{Collector: t.CollectorAddress(), HTTP: t.Protocol == "http", Percent: t.Sampling}))
 	}
 	if c.traces != nil {
 		opts = append(opts, xds.Journeys(journey.New(ctx, c.traces)))

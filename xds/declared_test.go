@@ -197,7 +197,7 @@ func (d *drawn) file() config.Config {
 	for range 100 {
 		text := "namespaces: [prod]\ncloudMap: {}\nissuers: {default: {privateCA: {arn: " + anARN + "}}}\n"
 		if d.IntN(2) == 0 {
-			text += "tracing: {" + d.some("protocol: "+d.one("http", "grpc"), "sampling: "+d.one("1", "100")) + "}\n"
+			text += "tracing: {" + d.some("protocol: "+d.one("http", "grpc"), "sampling: "+d.one("0.01", "1", "100")) + "}\n"
 			text = strings.Replace(text, "tracing: {", "tracing: {collector: "+d.one(`"127.0.0.1:4317"`, `"[2001:db8::1]:1"`, `"a_b.internal:65535"`)+", ", 1)
 			text = strings.Replace(text, ", }", "}", 1)
 		}
@@ -238,7 +238,7 @@ func (d *drawn) try() {
 	file := d.file()
 	opts := []Option{Identities("mesh.test", "default"), Collections([]leds.Mode{leds.Off, leds.On}[d.IntN(2)])}
 	if x := file.Tracing; x != nil {
-		opts = append(opts, Tracing(views.Tracing{Collector: x.CollectorAddress(), HTTP: x.Protocol == "http", Percent: uint32(x.Sampling)}))
+		opts = append(opts, Tracing(views.Tracing{Collector: x.CollectorAddress(), HTTP: x.Protocol == "http", Percent: x.Sampling}))
 	}
 	ns := envoytest.Netns(t)
 	var lis net.Listener

@@ -44,7 +44,7 @@ func (d *Document) compare(n *yaml.Node, t reflect.Type, path string) {
 		d.spoil(n, path, "is %s; allowed: %s", found(n), d.form(t))
 	default:
 		// The library takes 80.5 for 80.
-		if n.Decode(reflect.New(t).Interface()) != nil || (t.Kind() == reflect.Uint16 || t.Kind() == reflect.Uint8) && n.ShortTag() == "!!float" {
+		if n.Decode(reflect.New(t).Interface()) != nil || t.Kind() == reflect.Uint16 && n.ShortTag() == "!!float" {
 			d.spoil(n, path, "%s; allowed: %s", found(n), d.form(t))
 		}
 	}
@@ -156,8 +156,8 @@ func (d *Document) form(t reflect.Type) string {
 		return "true or false"
 	case t.Kind() == reflect.Uint16:
 		return "a whole number of 1 to 65535"
-	case t.Kind() == reflect.Uint8: // a share
-		return "a whole number of percent, up to 100"
+	case t.Kind() == reflect.Float64: // a share
+		return "a number of percent, such as 10 or 0.5"
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
 		return "a list of mappings with the keys " + strings.Join(slices.Sorted(maps.Keys(keysOf(t.Elem()))), ", ")
 	case t.Kind() == reflect.Slice:

@@ -52,7 +52,7 @@ func sendSpans(m *hcmv3.HttpConnectionManager, t views.Tracing) {
 		}
 	}
 	m.Tracing = &hcmv3.HttpConnectionManager_Tracing{
-		RandomSampling: &typev3.Percent{Value: float64(t.Percent)},
+		RandomSampling: &typev3.Percent{Value: t.Percent},
 		Provider:       &tracev3.Tracing_Http{Name: "envoy.tracers.opentelemetry", ConfigType: &tracev3.Tracing_Http_TypedConfig{TypedConfig: extension.Pack(otel)}},
 	}
 	m.RequestIdExtension = &hcmv3.RequestIDExtension{TypedConfig: extension.Pack(&uuidv3.UuidRequestIdConfig{

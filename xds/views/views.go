@@ -151,7 +151,7 @@ func (v View) Key() string {
 		key += "/policies=" + hex.EncodeToString(sum[:4])
 	}
 	if v.Tracing != (Tracing{}) {
-		key += fmt.Sprintf("/tracing=%s,%d", v.Tracing.Service, v.Tracing.Percent)
+		key += fmt.Sprintf("/tracing=%s,%g", v.Tracing.Service, v.Tracing.Percent)
 	}
 	return key
 }
@@ -161,9 +161,9 @@ func (v View) Key() string {
 // pass as they are.
 type Tracing struct {
 	Collector mesh.HostPort
-	HTTP      bool   // OTLP over HTTP; else over gRPC
-	Percent   uint32 // of the requests that come without a decision
-	Service   string // service.name of the spans
+	HTTP      bool    // OTLP over HTTP; else over gRPC
+	Percent   float64 // of the requests that come without a decision
+	Service   string  // service.name of the spans
 }
 
 // On reports whether spans are sent.
