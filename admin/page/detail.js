@@ -80,7 +80,7 @@ export class Detail {
       this.chart('', 'rate'), this.chart('', 'p99'),
       part('Control plane', rows(
         ['replica', st.replica], ['version', st.version], ['ready', st.ready ? 'yes' : st.reasons.join('; '), st.ready ? 'good' : 'bad'],
-        st.survivableSeconds !== undefined && ['outlasts its CA for', left(new Date(Date.parse(st.at) + 1000 * st.survivableSeconds), st.at)],
+        st.survivableSeconds !== undefined && ['runs on without its CA for', left(new Date(Date.parse(st.at) + 1000 * st.survivableSeconds), st.at)],
         ...st.namespaces.map((n) => ['namespace ' + n.name, n.error || (n.stale ? 'the registry does not answer; what was known stays' : n.synced ? 'current' : 'being read'), n.error || n.stale ? 'bad' : '']),
         ...st.issuers.map((i) => ['issuer ' + i.name, i.lastError || `${i.roots} ${i.roots === 1 ? 'root' : 'roots'}, answers`, i.lastError ? 'bad' : '']))),
       part('Busiest services', list(m.view.status.services.map((s) => [s.name, calls(m, s.name).rate]).filter(([, r]) => r > 0.005).sort((a, b) => b[1] - a[1]).slice(0, 6).map(([n, r]) => el('li', {}, this.link('service', n), ` ${rate(r)}/s`)), 'no requests')),

@@ -52,7 +52,7 @@ func TestStatus(t *testing.T) {
 	synced := `(?m)^demo/backend/b1 +- +1\.40\.0 +synced +synced +synced +synced +synced +\d+ms +5\dm$`
 	out := p.prints(exitDone, synced, "status")
 	for _, want := range []string{
-		`ready; 2 sidecars, 1 service, certificates outlast the CA for 5\dm`,
+		`ready; 2 sidecars, 1 service; the mesh runs on for 5\dm without its CA`,
 		`(?m)^demo/frontend/f1 .* -$`,
 		fmt.Sprintf(`(?m)^backend\.demo +http +backend\.demo:%d +1 healthy +- +1\.3 +(-|100 %%) +live \d+m?s +5\dm$`, alias),
 	} {
@@ -64,7 +64,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("colours without a terminal: %q", out)
 	}
 	p.prints(exitDone, `(?m)^demo/backend/b1 .*bind .*demo/bind`, "status", "b1", "-o", "wide")
-	p.prints(exitDone, `(?s): ready; 1 sidecar, 1 service,.*demo/backend/b1 .*backend\.demo `, "status", "backend")
+	p.prints(exitDone, `(?s): ready; 1 sidecar, 1 service;.*demo/backend/b1 .*backend\.demo `, "status", "backend")
 	p.prints(exitUsage, `no sidecar and no service is called "nobody"`, "status", "nobody")
 	p.prints(exitUsage, `allowed: text, wide, json, yaml`, "status", "-o", "xml")
 	p.prints(exitDone, `(?m)^ +node: demo/backend/b1$`, "status", "-o", "yaml")

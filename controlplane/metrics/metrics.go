@@ -100,7 +100,7 @@ var (
 	descSlowed     = gauge("registry_rate_share", "The share of its budget that an operation of the registry keeps to, less than 1 after it was throttled.", "operation")
 	descStanding   = gauge("events_standing", "1 if events of ECS arrive; if not, changes are found by polling. Absent without a queue in the configuration.")
 	descTasks      = prometheus.NewDesc("patchbay_events_tasks_total", "Changes of ECS tasks that were taken as hints.", nil, nil)
-	descSurvivable = gauge("survivable_outage_seconds", "How long every service with TLS has a valid certificate if no CA answers from now on. Absent while no service has TLS.")
+	descSurvivable = gauge("survivable_outage_seconds", "How long the mesh runs on without its CA: every service with TLS has a valid certificate that long if no CA answers from now on. Absent while no service has TLS.")
 	descLeaves     = gauge("leaves", "Services with TLS, by the state of their certificate: ok, alarm (less than a tenth of its life is left), missing.", "state")
 	descFailing    = gauge("leaves_failing", "Services with TLS whose newest attempt to get a certificate failed.")
 	descIssuerUp   = gauge("issuer_up", "1 if the issuer's newest answer was good.", "issuer")

@@ -52,7 +52,7 @@ func (p *Printer) heading(st *api.Status) {
 	}
 	outage := ""
 	if st.SurvivableSeconds != nil {
-		outage = ", certificates outlast the CA for " + span(time.Duration(*st.SurvivableSeconds*float64(time.Second)))
+		outage = "; the mesh runs on for " + span(time.Duration(*st.SurvivableSeconds*float64(time.Second))) + " without its CA"
 	}
 	p.line("control plane %s (patchbay %s, up %s): %s; %s, %s%s", p.paint(bold, st.Replica), st.Version, span(st.At.Sub(st.Started)), state,
 		count.Of(len(st.Sidecars), "sidecar"), count.Of(len(st.Services), "service"), outage)
