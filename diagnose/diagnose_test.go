@@ -209,6 +209,9 @@ func TestRootCauseFirst(t *testing.T) {
 			f.Status.Sidecars[0].Ports[0].Health = "UNHEALTHY"
 			f.Status.Services[0].Endpoints = map[string]int{"UNHEALTHY": 1}
 		}},
+		{"PB1304", "demo/frontend/f1", "below 1024", func(f *Facts) {
+			f.Status.Sidecars[1].Agent.NamesRefused = []string{"backend.demo:80: egress-127.138.247.126-80: cannot bind '127.138.247.126:80': Permission denied"}
+		}},
 		{"PB1402", "demo/frontend/f1", "read-only", func(f *Facts) { f.Status.Sidecars[1].Agent.NamesRefused = []string{"hosts: read-only file system"} }},
 		{"PB1402", "demo/frontend/f1", "agent itself", func(f *Facts) {
 			f.Status.Sidecars[1].Agent.NamesRefused = []string{"cp.demo: the agent itself reaches the control plane or AWS by this name, so that it is not written"}

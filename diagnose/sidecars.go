@@ -133,6 +133,9 @@ func refusedName(node, text string) Finding {
 			"or call the service under another port: add a clientAlias",
 		}}
 	}
+	if strings.Contains(text, ": egress-") { // it is the listener that Envoy does not open, not the name
+		return unbound(node, text, text)
+	}
 	if strings.Contains(text, ": the agent itself ") {
 		return Finding{Code: "PB1402", Subject: node, Cause: text, Fix: []string{"give the service whose alias it is another dnsName in clientAliases"}}
 	}
