@@ -139,9 +139,7 @@ func refusedName(node, text string) Finding {
 	if strings.Contains(text, ": the agent itself ") {
 		return Finding{Code: "PB1402", Subject: node, Cause: text, Fix: []string{"give the service whose alias it is another dnsName in clientAliases"}}
 	}
-	return Finding{Code: "PB1402", Subject: node, Cause: text, Fix: []string{
-		"share the hosts file with the sidecar, writable for its user (--hosts-file)",
-	}}
+	return Finding{Code: "PB1402", Subject: node, Cause: text, Fix: []string{"share the hosts file with the sidecar, writable for its user (--hosts-file)"}}
 }
 
 func port(s api.Sidecar, p api.PortStatus, now time.Time, add func(Finding)) {

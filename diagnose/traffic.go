@@ -59,11 +59,7 @@ func Hidden(s api.Sidecar, target api.Service) (Finding, bool) {
 
 // OutsideTLSFix is what to look at where the certificate of a target outside the
 // mesh is not accepted.
-func OutsideTLSFix() []string {
-	return []string{
-		"compare `tls` of the target in the control plane's file, under `external`: `caFile` must hold the CA of its certificate, `names` one of the certificate's DNS names, `sni` what the target is asked for",
-	}
-}
+const OutsideTLSFix = "compare `tls` of the target in the control plane's file, under `external`: `caFile` must hold the CA of its certificate, `names` one of the certificate's DNS names, `sni` what the target is asked for"
 
 // checkTraffic judges what the sidecars' own counters say.
 func checkTraffic(f *Facts, add func(Finding)) {
@@ -80,17 +76,15 @@ func checkTraffic(f *Facts, add func(Finding)) {
 		if recent(e.Exposed) {
 			share, _ := e.Share()
 			add(Finding{Code: "PB1511", Subject: e.Service, Cause: fmt.Sprintf("%s calls it, and not every connection is TLS 1.3", e.Workload),
-				Evidence: []string{
-					fmt.Sprintf("%d in plain text, %d with older TLS, %d with TLS 1.3 (%.1f %%), the last of the former at %s", e.Plain, e.TLSOlder, e.TLS13, 100*share, e.Exposed.UTC().Format(time.RFC3339)),
-				},
-				Fix: []string{"patchbay verify " + e.Service + "    (which endpoints speak what)", "deploy the tasks that offer it without tls again, with it, then lock the service to TLS"}})
+				Evidence: []string{fmt.Sprintf("%d in plain text, %d with older TLS, %d with TLS 1.3 (%.1f %%), the last of the former at %s", e.Plain, e.TLSOlder, e.TLS13, 100*share, e.Exposed.UTC().Format(time.RFC3339))},
+				Fix:      []string{"patchbay verify " + e.Service + "    (which endpoints speak what)", "deploy the tasks that offer it without tls again, with it, then lock the service to TLS"}})
 		}
 		if recent(e.Distrusted) {
 			x := Finding{Code: "PB1208", Subject: e.Service, Cause: fmt.Sprintf("the sidecars of %s broke off handshakes because of its certificate", e.Workload),
 				Evidence: []string{fmt.Sprintf("%s, the last at %s", count.Of(e.Unverified, "handshake"), e.Distrusted.UTC().Format(time.RFC3339))},
 				Fix:      []string{"patchbay explain " + e.Workload + " " + callURL(f.Status, e.Service) + " --live    (says what is wrong with it)"}}
 			if len(f.Status.Services[i].External) > 0 {
-				x.Fix = append(x.Fix, OutsideTLSFix()...)
+				x.Fix = append(x.Fix, OutsideTLSFix)
 			}
 			add(x)
 		}
@@ -103,10 +97,7 @@ func checkTraffic(f *Facts, add func(Finding)) {
 			}
 			add(Finding{Code: "PB1512", Subject: i.Workload, Cause: cause,
 				Evidence: []string{fmt.Sprintf("%d calls denied, %d that a dry run would have denied, since its Envoys started; the last at %s", i.Denied, i.WouldDeny, i.DeniedAt.UTC().Format(time.RFC3339))},
-				Fix: []string{
-					"look into the log of the task's sidecar: a line with \"authorization\" for each says who called, what and when",
-					"patchbay explain CALLER URL    (says which rules there are)",
-				}})
+				Fix:      []string{"look into the log of the task's sidecar: a line with \"authorization\" for each says who called, what and when", "patchbay explain CALLER URL    (says which rules there are)"}})
 		}
 		if recent(i.Knocked) {
 			add(Finding{Code: "PB1509", Subject: i.Workload, Cause: "somebody connects to its ingress port, but not with TLS 1.3; the port refuses",

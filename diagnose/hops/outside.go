@@ -52,7 +52,7 @@ func distrusted(w *Walk, counts map[string]uint64) {
 			continue
 		}
 		x := diagnose.Complete(diagnose.Finding{Code: v.code, Subject: w.Service, Cause: v.cause,
-			Evidence: []string{fmt.Sprintf("%s counted +%d %s", w.Client, counts[stat], stat)}, Fix: diagnose.OutsideTLSFix()})
+			Evidence: []string{fmt.Sprintf("%s counted +%d %s", w.Client, counts[stat], stat)}, Fix: []string{diagnose.OutsideTLSFix}})
 		w.Finding = &x
 		for i, h := range w.Hops {
 			if h.Name == "tls" {
