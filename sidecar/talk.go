@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"patchbay/agentapi"
+	"patchbay/identity/join"
 )
 
 const (
@@ -54,7 +55,7 @@ func (a *Agent) talk(ctx context.Context) error {
 func (a *Agent) disconnected(err error) {
 	text := err.Error()
 	if s, ok := status.FromError(err); ok {
-		text = s.Code().String() + ": " + s.Message()
+		text = s.Code().String() + ": " + s.Message() + join.Swapped(err)
 	}
 	if errors.Is(err, io.EOF) {
 		text = "the control plane closed the stream"

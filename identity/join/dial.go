@@ -59,6 +59,17 @@ func (a *Addresses) Failed(err error) {
 	a.order = append(a.order[1:len(a.order):len(a.order)], a.order[0])
 }
 
+// Swapped says of a call's error, after "; ", that it looks like an answer of the
+// control plane's other port; else it is empty. The port of the Envoys lets no
+// caller in without a certificate, and knows none of the agents' services.
+func Swapped(err error) string {
+	text := err.Error()
+	if strings.Contains(text, "tls: certificate required") || strings.Contains(text, "unknown service patchbay.agent.") {
+		return "; this looks like the control plane's xDS port: are --xds and --agent swapped?"
+	}
+	return ""
+}
+
 // headStart is how long IPv6 waits for IPv4 to answer: as long as Go's dialer
 // has the second family wait (RFC 8305 advises no less than 100 ms).
 const headStart = 300 * time.Millisecond

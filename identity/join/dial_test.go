@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -135,4 +136,45 @@ func TestFailed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTheOtherPort: an agent that is given the port for Envoys is told so,
+// whether it has a certificate or not.
+func TestTheOtherPort(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.token(r.request("backend"))
+		r.mu.Lock()
+		agents := r.lis
+		r.mu.Unlock()
+		other := r.port(false)
+		defer other()
+		m := r.member("backend")
+		end := r.running(m.Join)
+		const want = "are --xds and --agent swapped?"
+		for range 100 { // the alert can come too late for one attempt
+			time.Sleep(time.Minute)
+			if r.agent.count(want) > 0 {
+				break
+			}
+		}
+		r.says("agent's log", r.agent.String(), "certificate required", want)
+		r.mu.Lock()
+		envoys := r.lis
+		r.lis = agents
+		r.mu.Unlock()
+		time.Sleep(20 * time.Second)
+		if err := end(); err != nil || m.Failure() != "" {
+			t.Fatalf("not joined: %v, %s", err, m.Failure())
+		}
+		r.mu.Lock()
+		r.lis = envoys
+		r.mu.Unlock()
+		_, err := r.connect(m, time.Second)
+		if err == nil || !strings.Contains(err.Error(), "unknown service") || !strings.Contains(join.Swapped(err), want) {
+			t.Errorf("the stream's end: %v", err)
+		}
+		if hint := join.Swapped(errAway); hint != "" {
+			t.Errorf("%v: %q", errAway, hint)
+		}
+	})
 }

@@ -102,7 +102,7 @@ func (m *Member) call(ctx context.Context, cfg *tls.Config, f func(context.Conte
 	answer, err := f(ctx, agentapi.NewEnrolmentClient(conn))
 	if err != nil {
 		m.cfg.Control.Failed(err)
-		return nil, fmt.Errorf("control plane %s: %s: %s", m.cfg.Control, status.Code(err), status.Convert(err).Message())
+		return nil, fmt.Errorf("control plane %s: %s: %s%s", m.cfg.Control, status.Code(err), status.Convert(err).Message(), Swapped(err))
 	}
 	return answer, nil
 }

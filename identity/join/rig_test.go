@@ -90,6 +90,12 @@ func bubble(t *testing.T, f func(t *testing.T, r *rig)) {
 // stopped first.
 func (r *rig) serve() (stop func()) {
 	r.t.Helper()
+	return r.port(true)
+}
+
+// port starts the port for agents, or that for Envoys.
+func (r *rig) port(agents bool) (stop func()) {
+	r.t.Helper()
 	signer, err := identity.OpenSigner(identity.ControlDir(r.data), domain)
 	if err != nil {
 		r.t.Fatal(err)
@@ -100,9 +106,11 @@ func (r *rig) serve() (stop func()) {
 		r.t.Fatal(err)
 	}
 	guard := identity.NewGuard(signer, workloads, r.plane.logger())
-	server := grpc.NewServer(append(guard.Options(), grpc.Creds(guard.Credentials(true)), grpc.ChainUnaryInterceptor(r.network))...)
-	agentapi.RegisterEnrolmentServer(server, enrolment)
-	agentapi.RegisterAgentServer(server, who{})
+	server := grpc.NewServer(append(guard.Options(), grpc.Creds(guard.Credentials(agents)), grpc.ChainUnaryInterceptor(r.network))...)
+	if agents {
+		agentapi.RegisterEnrolmentServer(server, enrolment)
+		agentapi.RegisterAgentServer(server, who{})
+	}
 	lis := bufconn.Listen(1 << 16)
 	done := make(chan struct{})
 	go func() { defer close(done); server.Serve(lis) }()
