@@ -95,6 +95,9 @@ func (l *lines) emit(b []byte) {
 			level, log, text = known, log.With("component", f[1]), f[2]
 		}
 	}
+	if strings.Contains(text, unlimited) {
+		level = slog.LevelDebug
+	}
 	held, pass := l.repeats(text)
 	if !pass {
 		return
@@ -113,6 +116,10 @@ func (l *lines) emit(b []byte) {
 		log.Error("envoy")
 	}
 }
+
+// unlimited begins what Envoy warns of at each start. That there is none is meant:
+// one number for callers' connections and the application's own fits no task.
+const unlimited = "There is no configured limit to the number of allowed active downstream connections"
 
 var levels = map[string]slog.Level{
 	"trace": slog.LevelDebug, "debug": slog.LevelDebug, "info": slog.LevelInfo,

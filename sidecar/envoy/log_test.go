@@ -27,3 +27,13 @@ func TestALineThatRepeatsIsToldOnceAMinute(t *testing.T) {
 		}
 	})
 }
+
+// TestAnUnlimitedNumberOfConnectionsIsMeant: nobody is warned of it.
+func TestAnUnlimitedNumberOfConnectionsIsMeant(t *testing.T) {
+	var b strings.Builder
+	l := &lines{log: slog.New(slog.NewTextHandler(&b, nil))}
+	fmt.Fprint(l, "warning|config|There is no configured limit to the number of allowed active downstream connections. Configure a limit in `envoy.resource_monitors.global_downstream_max_connections` resource monitor.\nwarning|config|another thing\n")
+	if got := b.String(); strings.Contains(got, "no configured limit") || !strings.Contains(got, "another thing") {
+		t.Error(got)
+	}
+}
