@@ -8,12 +8,12 @@
 package fault
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"patchbay/internal/suggest"
 	"patchbay/mesh"
 	"patchbay/mesh/policy"
 )
@@ -221,6 +222,7 @@ func (i *Injector) begin(ctx context.Context, w Wanted) (made, error) {
 	if err != nil {
 		return made{}, err
 	}
+	w.Service = s.Name.String()
 	if w.Kind == Expire {
 		return i.expire(ctx, s, w)
 	}
@@ -258,14 +260,12 @@ func (w Wanted) show(s *mesh.Service) (text string, show func(*mesh.Service) *me
 }
 
 func (i *Injector) service(name string) (*mesh.Service, error) {
-	var names []string
+	services := map[string]*mesh.Service{}
 	for _, s := range i.Store.Snapshot().Services {
-		if s.Name.String() == name {
-			return s, nil
-		}
-		names = append(names, s.Name.String())
+		services[s.Name.String()] = s
 	}
-	return nil, fmt.Errorf("service %q is not in the mesh; there are: %s", name, cmp.Or(strings.Join(names, ", "), "none"))
+	full, err := suggest.Service(name, slices.Collect(maps.Keys(services)))
+	return services[full], err
 }
 
 // drop shows a service without one endpoint: the named one, or the first.

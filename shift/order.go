@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/internal/suggest"
 	"patchbay/mesh"
 	"patchbay/mesh/record"
 )
@@ -97,17 +98,18 @@ func (o Orders) abort(ctx context.Context, s *mesh.Service, reason string) (*mes
 }
 
 func (o Orders) service(name string) (*mesh.Service, error) {
-	var known []string
+	services := map[string]*mesh.Service{}
 	for _, s := range o.Store.Snapshot().Services {
-		if s.Name.String() == name {
-			if s.Foreign {
-				return nil, wrong("%s is not patchbay's to write to", name)
-			}
-			return s, nil
-		}
-		known = append(known, s.Name.String())
+		services[s.Name.String()] = s
 	}
-	return nil, wrong("service %q is not in the mesh; allowed: %s", name, cmp.Or(strings.Join(known, ", "), "none, as there is no service"))
+	full, err := suggest.Service(name, slices.Collect(maps.Keys(services)))
+	if err != nil {
+		return nil, wrong("%v", err)
+	}
+	if services[full].Foreign {
+		return nil, wrong("%s is not patchbay's to write to", full)
+	}
+	return services[full], nil
 }
 
 // order is the shift that is wanted: without a word, to the newest revision as

@@ -256,7 +256,7 @@ func TestWrongOrders(t *testing.T) {
 	m.sick = "red"
 	m.replica()
 	for text, want := range map[string]string{
-		"service=web.demo&to=green":                                 `service "web.demo" is not in the mesh; allowed: backend.demo`,
+		"service=web.demo&to=green":                                 `service "web.demo" is not in the mesh; there are: backend.demo`,
 		"service=backend.demo":                                      "to: is missing; allowed: a revision of backend.demo: blue (1 endpoint), green (1 endpoint), red (1 endpoint, none healthy)",
 		"service=backend.demo&to=gren":                              `to: "gren" has no endpoint; backend.demo has: blue (1 endpoint), green (1 endpoint), red (1 endpoint, none healthy)`,
 		"service=backend.demo&to=gren&weight=0":                     `to: "gren" has no endpoint; backend.demo has: blue`,

@@ -65,7 +65,7 @@ func (p *plane) faults(front *member, alias uint16) {
 	if err := json.Unmarshal([]byte(out.String()), &rows); err != nil || len(rows) != 1 || rows[0].Node != "demo/frontend/f1" || rows[0].Aborted < 1 || rows[0].Requests < rows[0].Aborted || rows[0].Lost {
 		t.Errorf("%v: %s", err, out)
 	}
-	p.prints(exitDone, `(?s)began: 100 % of the requests to backend\.demo wait 20ms.*ended:`, "fault", "delay", "backend.demo", "20ms", "--for", "100ms")
+	p.prints(exitDone, `(?s)began: 100 % of the requests to backend\.demo wait 20ms.*ended:`, "fault", "delay", "backend", "20ms", "--for", "100ms")
 	p.prints(exitDone, `(?s)is not shown as an endpoint of backend\.demo \(0 are left\).*ended:`, "fault", "drop", "backend.demo", "--for", "100ms")
 	p.prints(exitDone, `(?s)began: the registry refuses 100 % of its calls.*ended:`, "fault", "throttle", "--for", "100ms")
 	p.prints(exitUsage, `service "nobody" is not in the mesh; there are: backend\.demo`, "fault", "drop", "nobody")

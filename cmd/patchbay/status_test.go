@@ -66,6 +66,10 @@ func TestStatus(t *testing.T) {
 	p.prints(exitDone, `(?m)^demo/backend/b1 .*bind .*demo/bind`, "status", "b1", "-o", "wide")
 	p.prints(exitDone, `(?s): ready; 1 sidecar, 1 service;.*demo/backend/b1 .*backend\.demo `, "status", "backend")
 	p.prints(exitUsage, `no sidecar and no service is called "nobody"`, "status", "nobody")
+	p.prints(exitUsage, `no sidecar and no service is called "bakend"; did you mean backend\.demo\?`, "status", "bakend")
+	p.prints(exitUsage, `service "bakend" is not in the mesh; did you mean backend\.demo\?`, "verify", "bakend")
+	p.prints(exitUsage, `service "bakend" is not in the mesh; did you mean backend\.demo\?`, "shift", "bakend", "--status")
+	p.prints(exitDone, `^backend\.demo: all endpoints are called alike`, "shift", "backend", "--status")
 	p.prints(exitUsage, `allowed: text, wide, json, yaml`, "status", "-o", "xml")
 	p.prints(exitDone, `(?m)^ +node: demo/backend/b1$`, "status", "-o", "yaml")
 

@@ -2,7 +2,6 @@ package answers
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net/url"
 	"slices"
@@ -224,19 +223,15 @@ func streamAnswer(s delta.StreamBrief) *api.Stream {
 
 // serviceQuery is one service with its endpoints.
 func (s *Source) serviceQuery(_ context.Context, q url.Values) (any, error) {
-	name := q.Get("name")
-	var all []string
+	services := map[string]api.Service{}
 	for _, one := range s.Status().Services {
-		if one.Name == name {
-			return s.detail(one), nil
-		}
-		all = append(all, one.Name)
+		services[one.Name] = one
 	}
-	meant := "allowed: discoveryName.namespace, as `patchbay status` lists them"
-	if near := suggest.Near(name, all); near != "" {
-		meant = "did you mean " + near + "?"
+	full, err := suggest.Service(q.Get("name"), slices.Collect(maps.Keys(services)))
+	if err != nil {
+		return nil, admin.Invalid{Err: err}
 	}
-	return nil, admin.Invalid{Err: fmt.Errorf("service %q is not in the mesh; %s", name, meant)}
+	return s.detail(services[full]), nil
 }
 
 func (s *Source) detail(one api.Service) api.ServiceDetail {

@@ -12,6 +12,7 @@ import (
 	"patchbay/admin/api"
 	"patchbay/diagnose"
 	"patchbay/internal/count"
+	"patchbay/internal/suggest"
 )
 
 // types are the columns of a sidecar.
@@ -252,6 +253,16 @@ func Select(st *api.Status, name string) error {
 		}
 	}
 	if len(nodes)+len(services) == 0 {
+		var all []string
+		for _, s := range st.Services {
+			all = append(all, s.Name)
+		}
+		for _, s := range st.Sidecars {
+			all = append(all, s.Node)
+		}
+		if near := suggest.Part(name, all); near != "" {
+			return fmt.Errorf("no sidecar and no service is called %q; did you mean %s?", name, near)
+		}
 		return fmt.Errorf("no sidecar and no service is called %q; `patchbay status` lists them", name)
 	}
 	st.Sidecars, st.Services = nodes, services

@@ -23,7 +23,8 @@ func newFaultCmd() *cobra.Command {
 it, and reports the requests that failed meanwhile. Every fault ends by itself,
 after --for, and on Ctrl-C, and leaves the mesh as it was; none is written
 anywhere. No connection is cut by delay and abort. If the control plane is killed
-meanwhile, sidecars keep what they were told until it is back.
+meanwhile, sidecars keep what they were told until it is back. SERVICE may be given
+without its namespace where only one has it.
 
 It is refused where the mesh is not a local one: where the registry is AWS Cloud
 Map, its services are others' too.`,

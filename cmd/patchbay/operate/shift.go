@@ -24,7 +24,8 @@ func newShiftCmd() *cobra.Command {
 		Long: `Moves the calls of a service to another revision of it: a share, a share first
 and everything after a while, or step by step. What a revision is, its tasks say
 (patchbay sidecar --revision; on ECS the revision of the task definition).
-Weights change at run time; no connection is touched.
+Weights change at run time; no connection is touched. SERVICE may be given without
+its namespace where only one has it.
 
 Until it has everything, requests with the header x-amzn-ecs-blue-green-test, or
 the one that testTrafficRules names, reach the new revision. With a weight of 0
@@ -116,7 +117,7 @@ func (o *operator) shift(c *cobra.Command, v url.Values, status bool) error {
 			}
 			return p.Value(s.Deployment)
 		}
-		p.Shift(name, s.Deployment, time.Now())
+		p.Shift(s.Name, s.Deployment, time.Now())
 		return nil
 	}
 	d := &api.Deployment{}

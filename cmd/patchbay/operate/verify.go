@@ -34,7 +34,8 @@ func newVerifyCmd(version string) *cobra.Command {
 service: TLS 1.3 must be spoken, TLS 1.2 and older and plain text must be
 refused; the certificate must name the service, chain to what callers trust, be
 valid, short-lived and strong, and be the one that was issued last. Without
-SERVICE it verifies every service that has TLS.
+SERVICE it verifies every service that has TLS. SERVICE may be given without its
+namespace where only one has it.
 
 The handshakes are made by the agent of another task, so that the mesh's own
 network is what is judged; --from NODE names the task, and --from here makes
