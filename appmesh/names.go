@@ -43,6 +43,9 @@ func (n *node) front(targetPort int64) *port {
 	return n.ports[0]
 }
 
+// maxLabel leaves room in Cloud Map's 63 for a port and a number.
+const maxLabel = 54
+
 // label makes a discoveryName of any name.
 func label(name string) string {
 	s := strings.Map(func(r rune) rune {
@@ -55,7 +58,7 @@ func label(name string) string {
 		return '-'
 	}, name)
 	s = strings.TrimLeft(s, "-")
-	return cmp.Or(s[:min(len(s), 60)], "unnamed")
+	return cmp.Or(strings.TrimRight(s[:min(len(s), maxLabel)], "-"), "unnamed")
 }
 
 // names gives each listener of each node a discoveryName: the node's for the

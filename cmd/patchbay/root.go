@@ -57,8 +57,10 @@ var groups = []struct{ title, names string }{
 	{besides, "version"},
 }
 
+// Commands stand in the order of groups; for cobra that is one setting for all.
+func init() { cobra.EnableCommandSorting = false }
+
 func addCommands(root *cobra.Command) {
-	cobra.EnableCommandSorting = false // they stand in the order of groups
 	all := []*cobra.Command{newServeCmd(), newRegistryCmd(), token.Command(), newAuditCmd(), newDemoCmd(), newVersionCmd()}
 	all = slices.Concat(all, tasks.Commands(version()), operate.Commands(version()))
 	for _, g := range groups {
