@@ -51,6 +51,17 @@ func TestHealthyHasNoFinding(t *testing.T) {
 	}
 }
 
+// TestTargetsOutsideHaveNoCertificate that the mesh issued, and none is counted.
+func TestTargetsOutsideHaveNoCertificate(t *testing.T) {
+	f := healthy()
+	for _, want := range []string{"1 issuer, certificates of 1 service", "1 issuer, certificates of 0 services"} {
+		if !slices.ContainsFunc(Areas(f), func(a Area) bool { return a.Seen == want }) {
+			t.Errorf("%+v lacks %q", Areas(f), want)
+		}
+		f.Status.Services[0].External = []string{"api.example:443"}
+	}
+}
+
 // seen adds a handshake with the service's endpoint.
 func seen(f *Facts, o verify.Observation) {
 	o.Address = "10.0.0.1:15000"
@@ -244,6 +255,10 @@ func TestRootCauseFirst(t *testing.T) {
 			f.Traffic = &api.Traffic{Edges: []api.Edge{{Workload: "demo/frontend", Service: "backend.demo", Encryption: api.Encryption{TLS13: 9, Plain: 1, Exposed: noon}}}}
 		}},
 		{"PB1208", "backend.demo", "broke off handshakes", func(f *Facts) {
+			f.Traffic = &api.Traffic{Edges: []api.Edge{{Workload: "demo/frontend", Service: "backend.demo", Encryption: api.Encryption{Unverified: 1, Distrusted: noon}}}}
+		}},
+		{"PB1208", "backend.demo", "broke off handshakes", func(f *Facts) {
+			f.Status.Services[0].External = []string{"api.example:443"}
 			f.Traffic = &api.Traffic{Edges: []api.Edge{{Workload: "demo/frontend", Service: "backend.demo", Encryption: api.Encryption{Unverified: 1, Distrusted: noon}}}}
 		}},
 		{"PB1508", "backend.demo", "without TLS", func(f *Facts) { f.Status.Services[0].TLS.Only, f.Status.Services[0].Encrypted = true, 0 }},

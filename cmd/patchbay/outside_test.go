@@ -43,7 +43,7 @@ func TestTargetsAndTracesOfTheFile(t *testing.T) {
 	t.Cleanup(collector.Close)
 
 	alias := uint16(freePort(t))
-	roots, file := filepath.Join(dir, "partner.pem"), filepath.Join(dir, "patchbay.yaml")
+	roots, strange, file := filepath.Join(dir, "partner.pem"), filepath.Join(dir, "strange.pem"), filepath.Join(dir, "patchbay.yaml")
 	text := fmt.Sprintf(`
 trustDomain: %s
 namespaces: [demo]
@@ -59,9 +59,14 @@ external:
     alias: {port: %d}
     addresses: ["localhost:%d"]
     tls: {caFile: %s, minimumVersion: "1.3"}
+  - name: distrusted
+    protocol: http
+    alias: {port: %d}
+    addresses: ["localhost:%d"]
+    tls: {caFile: %s}
 tracing: {collector: "127.0.0.1:%d", protocol: http}
-`, testDomain, filepath.Join(dir, "data"), freePort(t), freePort(t), freePort(t), freePort(t), alias, portOf(partner), roots, portOf(collector))
-	for name, content := range map[string][]byte{roots: ca.RootPEM, file: []byte(text)} {
+`, testDomain, filepath.Join(dir, "data"), freePort(t), freePort(t), freePort(t), freePort(t), alias, portOf(partner), roots, alias, portOf(partner), strange, portOf(collector))
+	for name, content := range map[string][]byte{roots: ca.RootPEM, strange: testca.New(t).RootPEM, file: []byte(text)} {
 		if err := os.WriteFile(name, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -83,6 +88,9 @@ tracing: {collector: "127.0.0.1:%d", protocol: http}
 		return nil
 	})
 	p.prints(exitDone, `payments-api\.demo .*outside: localhost:`+strconv.Itoa(portOf(partner)), "status")
+	p.prints(exitDone, `✓ tls +since its Envoy started, \d+ handshakes? stood, none failed`, "explain", "frontend", fmt.Sprintf("payments-api.demo:%d", alias))
+	p.prints(exitProblems, `(?s)✗ tls +localhost:\d+: its certificate does not chain.*\n✗ PB1208 .*fail_verify_error.*caFile`, "explain", "frontend", fmt.Sprintf("distrusted.demo:%d", alias), "--live")
+	p.prints(exitDone, `\? tls +since its Envoy started, 0 handshakes stood; \d+ handshakes? failed`, "explain", "frontend", fmt.Sprintf("distrusted.demo:%d", alias))
 }
 
 func portOf(s *httptest.Server) int {

@@ -97,6 +97,17 @@ func (t target) speaks(address string) error {
 	return fmt.Errorf("url %q: applications call %s in plain text, the sidecars encrypt; allowed: http://%s:%d/PATH", address, t.one.Name, t.host, t.port)
 }
 
+// url is the address with the scheme that it leaves out.
+func (t target) url(address string) string {
+	switch {
+	case strings.Contains(address, "://"):
+		return address
+	case t.one.Protocol == "tcp":
+		return "tcp://" + address
+	}
+	return "http://" + address
+}
+
 // Target is the service that a client means by a URL.
 func Target(st *api.Status, node, address string) (string, bool) {
 	t, err := resolve(st, node, address)
@@ -135,7 +146,7 @@ func Explain(f *diagnose.Facts, client, address string) (*Walk, error) {
 		return nil, err
 	}
 	if w.to.one != nil {
-		w.External = w.to.one.External
+		w.External, w.URL = w.to.one.External, w.to.url(address)
 	}
 	for _, s := range f.Status.Sidecars {
 		if s.Node == node {

@@ -123,7 +123,7 @@ func TestEachHop(t *testing.T) {
 			last := w.Hops[len(w.Hops)-1]
 			switch {
 			case c.want == "":
-				if w.Finding != nil || len(w.Hops) != 9 {
+				if w.Finding != nil || len(w.Hops) != 9 || w.URL != address {
 					t.Errorf("%+v %+v", w.Hops, w.Finding)
 				}
 			case w.Finding == nil || w.Finding.Code != c.want || last.Name != c.hop || last.State != Fails || len(w.Finding.Fix) == 0 || w.Finding.Title == "":

@@ -79,7 +79,7 @@ func (o *operator) explain(c *cobra.Command, client, address string, live bool) 
 				nodes = append(nodes, n)
 			}
 		}
-		if out.Live, err = src.Call(c.Context(), w.Client, address, nodes); err != nil {
+		if out.Live, err = src.Call(c.Context(), w.Client, w.URL, nodes); err != nil {
 			return cli.Hint(err)
 		}
 		hops.Called(w, out.Live.Called, out.Live.Counts[w.Client])
