@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"patchbay/sidecar/ecs"
 	"patchbay/sidecar/envoy"
 	"patchbay/sidecar/family"
+	"patchbay/sidecar/ingress"
 	"patchbay/sidecar/status"
 	"patchbay/sidecar/strict"
 	"patchbay/xds/bootstrap"
@@ -109,6 +111,29 @@ func (c Config) checkPorts() (errs []error) {
 	return errs
 }
 
+// takeIngress claims the ports on which Envoy will listen for the other tasks.
+// What is no sidecar and has one of them still is for Envoy to say, which must
+// not share it then ([Agent.meta]).
+func (a *Agent) takeIngress(ctx context.Context) error {
+	var offers []string
+	for _, p := range a.cfg.Declaration.Ports {
+		offers = append(offers, p.DiscoveryName)
+	}
+	owner := fmt.Sprintf("task %s, offers %s, state directory %s", a.cfg.Task, strings.Join(offers, ", "), a.cfg.State)
+	p, err := ingress.Take(ctx, a.cfg.Declaration.Ports, owner, func(why error) {
+		a.setPhase("waiting: " + why.Error())
+		a.log.WarnContext(ctx, "waiting for a port that is taken", "error", why)
+	})
+	if err != nil {
+		return err
+	}
+	a.ingress = p
+	if err := p.Busy(); err != nil {
+		a.log.ErrorContext(ctx, "a port stays taken: Envoy will not open it", "error", err)
+	}
+	return nil
+}
+
 // vips are the virtual IPs of the task's names.
 func (c Config) vips() netip.Prefix {
 	if c.Profile == mesh.Strict {
@@ -168,7 +193,7 @@ func (a *Agent) configure() error {
 
 func (a *Agent) meta() bootstrap.NodeMeta {
 	m := bootstrap.NodeMeta{
-		Version: a.cfg.Version, Wiring: a.wiring, Exclusive: a.cfg.Network == ecs.Host, IPv6: family.Listens(), EitherLoopback: a.place.Either(), ContainerPorts: a.containerPorts(),
+		Version: a.cfg.Version, Wiring: a.wiring, Exclusive: a.cfg.Network == ecs.Host, ExclusiveIngress: a.ingress.Busy() != nil, IPv6: family.Listens(), EitherLoopback: a.place.Either(), ContainerPorts: a.containerPorts(),
 		Dependencies: a.cfg.Declaration.Dependencies,
 		Policies:     a.cfg.Declaration.Policies,
 		Tap:          a.tap != nil,

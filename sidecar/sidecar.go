@@ -34,6 +34,7 @@ import (
 	"patchbay/sidecar/envoy"
 	"patchbay/sidecar/family"
 	"patchbay/sidecar/hosts"
+	"patchbay/sidecar/ingress"
 	"patchbay/sidecar/probe"
 	"patchbay/sidecar/redirect"
 	"patchbay/sidecar/status"
@@ -113,6 +114,7 @@ type Agent struct {
 	binary  envoybin.Binary
 	wiring  mesh.Wiring // redirect, bind or none, once Run has found out
 	place   *ecs.Place  // how the task's ports are reached
+	ingress *ingress.Ports
 	rule    *redirect.Installed
 	shut    func(ports []uint16) error // refuses new connections to these ports
 	closed  []uint16                   // those that it was last told; of [Agent.tend] alone
@@ -161,6 +163,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, work := errgroup.WithContext(work)
+	defer func() { a.ingress.Release() }()
 	g.Go(func() error { return status.Serve(work, a.cfg.State, a.Status) })
 	err := a.start(either(ctx, work), func() { g.Go(func() error { return a.talk(work) }) })
 	if err == nil {
@@ -203,12 +206,16 @@ func either(a, b context.Context) context.Context {
 	return ctx
 }
 
-// start does what must precede Envoy: find it, prepare the task's network,
+// start does what must precede Envoy: find it, claim its ports, prepare the task's network,
 // join the mesh, write the bootstrap. Once the task has joined it calls talk.
 func (a *Agent) start(ctx context.Context, talk func()) error {
 	var err error
 	if a.binary, err = envoybin.Find(ctx, a.cfg.Envoy); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotPossible, err)
+	}
+	// Before anything is changed that a sidecar beside this one may rely on.
+	if err := a.takeIngress(ctx); err != nil {
+		return err
 	}
 	p, err := a.cfg.locator().Place(ctx)
 	if err != nil {

@@ -236,7 +236,8 @@ func TestSidecars(t *testing.T) {
 		t.Errorf("%+v", s.Ports)
 	}
 
-	// A port that Envoy can't bind is named, on both sides.
+	// A port that Envoy can't bind is named, on both sides: what shares its port
+	// would share it with Envoy otherwise, in silence, where both have one user.
 	taken, err := net.Listen("tcp", "0.0.0.0:0")
 	if err != nil {
 		t.Fatal(err)
@@ -245,7 +246,7 @@ func TestSidecars(t *testing.T) {
 	busy := uint16(taken.Addr().(*net.TCPAddr).Port)
 	blocked := p.sidecar(p.joinDir("blocked", "blocked"), "k1", declares("blocked", hello, busy, uint16(freePort(t))))
 	words := regexp.MustCompile(fmt.Sprintf(`ingress-web: cannot bind '[^']*:%d': Address already in use`, busy))
-	envoytest.Eventually(t, 15*time.Second, func() error {
+	envoytest.Eventually(t, time.Minute, func() error {
 		resp, err := http.Get("http://" + p.cfg.Admin.Listen + "/api/v1/agents")
 		if err != nil {
 			return err

@@ -51,7 +51,9 @@ type NodeMeta struct {
 	Dependencies   []string    `json:"dependencies,omitempty"`   // discovery names of what the task calls; empty: all of its namespace
 	Exclusive      bool        `json:"exclusive,omitempty"`      // other Envoys share the network namespace: no port is shared with them
 	AccessLog      AccessLog   `json:"accessLog,omitzero"`
-	Tap            bool        `json:"tap,omitempty"` // the agent can show requests: the bootstrap has [TapCluster]
+	// ExclusiveIngress is Exclusive for the ports of the ingress alone.
+	ExclusiveIngress bool `json:"exclusiveIngress,omitempty"`
+	Tap              bool `json:"tap,omitempty"` // the agent can show requests: the bootstrap has [TapCluster]
 	// Policies are the task's own word on services that it calls, by
 	// discoveryName.
 	Policies map[string]*policy.Policy `json:"policies,omitempty"`

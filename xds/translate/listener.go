@@ -111,7 +111,7 @@ func ingressListener(in mesh.Ingress, meta bootstrap.NodeMeta, id Identity, trac
 		Name:             name,
 		AccessLog:        id.refusals(in),
 		Address:          wildcard(in.ListenerPort, meta.IPv6),
-		EnableReusePort:  reusePort(meta.Exclusive),
+		EnableReusePort:  reusePort(meta.Exclusive || meta.ExclusiveIngress),
 		TrafficDirection: corev3.TrafficDirection_INBOUND,
 		StatPrefix:       name, // a task has few of them
 		FilterChains:     []*listenerv3.FilterChain{chain},

@@ -283,11 +283,16 @@ func TestNoEgress(t *testing.T) {
 }
 
 // TestExclusive: where other Envoys share the network namespace, no listener
-// shares its port.
+// shares its port; where something else has a port of the ingress, that does not.
 func TestExclusive(t *testing.T) {
 	for _, exclusive := range []bool{false, true} {
 		for _, wiring := range []mesh.Wiring{mesh.Redirect, mesh.Bind} {
 			meta := bootstrap.NodeMeta{Wiring: wiring, Exclusive: exclusive, Ports: []bootstrap.Port{{PortName: "web", DiscoveryName: "b", Protocol: mesh.HTTP, AppPort: 8080, ListenerPort: 15000}}}
+			only := meta
+			only.Exclusive, only.ExclusiveIngress = false, exclusive
+			if l := ingressListener(mesh.Ingress{PortName: "web", Protocol: mesh.HTTP}, only, Identity{}, views.Tracing{}).Message.(*listenerv3.Listener); (l.GetEnableReusePort() == nil) == exclusive {
+				t.Errorf("%s, the ingress alone exclusive %v: %v", wiring, exclusive, l.GetEnableReusePort())
+			}
 			n := mesh.Node{Workload: mesh.Workload{Namespace: "demo", Name: "b", DiscoveryNames: []string{"b"}}, Task: "1"}
 			all := slices.Concat(Service(views.Of("demo", meta), everyService()[0]), Shared(views.Of("demo", meta), nil), Node(n, meta, func(mesh.ServiceName) *mesh.Leaf { return nil }, Identity{}, views.Tracing{}))
 			bound := 0
