@@ -106,12 +106,13 @@ type Server struct {
 	sessions map[string]*session        // by node id: the newest stream
 	memory   map[string]map[string]kept // by node id and portName: of ended streams
 	asked    uint64                     // the id of the last question
+	rivals   map[string][]replacement   // by node id
 	traffic  *traffic.Ledger
 }
 
 // New makes a server without streams.
 func New(o Options) *Server {
-	return &Server{o: o, sessions: map[string]*session{}, traffic: traffic.New(o.Store), memory: map[string]map[string]kept{}}
+	return &Server{o: o, sessions: map[string]*session{}, traffic: traffic.New(o.Store), memory: map[string]map[string]kept{}, rivals: map[string][]replacement{}}
 }
 
 // Traffic is what the sidecars have counted.
@@ -135,6 +136,7 @@ type NodeStatus struct {
 	NamesWaiting []string     `json:"namesWaiting,omitempty"`
 	NamesRefused []string     `json:"namesRefused,omitempty"`
 	Dependencies []string     `json:"dependencies,omitempty"` // discoveryNames; empty: all
+	Rivalry      *Rivalry     `json:"rivalry,omitempty"`      // absent: no stream was replaced of late
 	Ports        []PortStatus `json:"ports"`
 }
 
@@ -157,9 +159,12 @@ func (s *Server) Status() []NodeStatus {
 		all = append(all, v)
 	}
 	s.mu.Unlock()
+	rivalry := s.rivalry()
 	out := make([]NodeStatus, 0, len(all))
 	for _, v := range all {
-		out = append(out, v.status())
+		one := v.status()
+		one.Rivalry = rivalry[one.Node]
+		out = append(out, one)
 	}
 	slices.SortFunc(out, func(a, b NodeStatus) int { return strings.Compare(a.Node, b.Node) })
 	return out

@@ -435,6 +435,24 @@ func TestSecondStreamReplacesTheFirst(t *testing.T) {
 			t.Fatalf("the second stream: %v, %+v", second.failure(), r.srv.Status())
 		}
 		want(t, r.book.take(), []string{"declare web", "register web"})
+
+		// A node without rivals has one such replacement; two tasks of one name,
+		// many. What is long ago is forgotten.
+		x := r.srv.Status()[0].Rivalry
+		if x == nil || x.Count != 1 || len(x.Addresses) != 1 || x.Addresses[0] != r.srv.Status()[0].Address {
+			t.Errorf("%+v", x)
+		}
+		for range mostRivals {
+			r.connect(t.Context(), hello(wirePort("web", "web", 0)))
+			settle()
+		}
+		if x = r.srv.Status()[0].Rivalry; x == nil || x.Count < 3 || x.Count > mostRivals {
+			t.Errorf("%+v", x)
+		}
+		time.Sleep(lately + time.Second)
+		if all := r.srv.rivalry(); len(all) != 0 || len(r.srv.rivals) != 0 {
+			t.Errorf("%v, %v", all, r.srv.rivals)
+		}
 	})
 }
 

@@ -115,6 +115,9 @@ func (s *Server) enter(ctx context.Context, v *session) error {
 	s.mu.Lock()
 	old := s.sessions[v.node.ID()]
 	s.sessions[v.node.ID()] = v
+	if old != nil {
+		s.replaced(old, v)
+	}
 	s.mu.Unlock()
 	if old == nil {
 		return nil

@@ -62,6 +62,7 @@ var codes = map[string]code{
 	"PB1402": {28, Error, "names can't be written"},
 	"PB1403": {73, Warning, "names are not written yet"},
 	"PB1404": {18, Error, "an agent has fallen silent"},
+	"PB1405": {16, Error, "two tasks use one name"},
 	"PB1501": {80, Error, "a service has no endpoint"},
 	"PB1502": {79, Error, "a service has no healthy endpoint"},
 	"PB1503": {44, Error, "an endpoint can't be reached"},

@@ -228,6 +228,9 @@ func TestRootCauseFirst(t *testing.T) {
 			f.Status.Sidecars[1].Agent.NamesRefused = []string{"cp.demo: the agent itself reaches the control plane or AWS by this name, so that it is not written"}
 		}},
 		{"PB1403", "demo/frontend/f1", "listen", func(f *Facts) { f.Status.Sidecars[1].Agent.NamesWaiting = []string{"backend.demo"} }},
+		{"PB1405", "demo/frontend/f1", "from 10.0.0.1 and 10.0.0.2", func(f *Facts) {
+			f.Status.Sidecars[1].Agent.Rivalry = &api.Rivalry{Count: 3, Addresses: []string{"10.0.0.1", "10.0.0.2"}}
+		}},
 		{"PB1404", "demo/frontend/f1", "nothing for", func(f *Facts) { f.Status.Sidecars[1].Agent.LastHealth = noon.Add(-time.Minute) }},
 		{"PB1501", "backend.demo", "no connected task", func(f *Facts) {
 			f.Status.Services[0].Endpoints, f.Status.Sidecars = map[string]int{}, f.Status.Sidecars[1:]

@@ -15,6 +15,9 @@ const (
 	settle = 10 * time.Second
 	// silence is when an agent that reports every 5 s has fallen silent.
 	silence = 20 * time.Second
+	// rivals is how often within a minute streams of one task replace each other
+	// where it is two tasks.
+	rivals = 3
 )
 
 // oldest is the oldest Envoy that patchbay works with.
@@ -53,6 +56,10 @@ func agent(st *api.Status, s api.Sidecar, now time.Time, add func(Finding)) {
 	if !a.LastHealth.IsZero() && now.Sub(a.LastHealth) > silence {
 		add(Finding{Code: "PB1404", Subject: s.Node, Cause: "its agent is connected and has reported nothing for " + span(now.Sub(a.LastHealth)),
 			Fix: []string{"look whether the task's machine is overloaded or suspended, and at the sidecar's log"}})
+	}
+	if r := a.Rivalry; r != nil && r.Count >= rivals {
+		add(Finding{Code: "PB1405", Subject: s.Node, Cause: "two tasks use one task name, from " + strings.Join(r.Addresses, " and ") + ": each takes the other's place",
+			Evidence: []string{fmt.Sprintf("%d times within the last minute", r.Count)}, Fix: []string{"give each task a name of its own: --task of patchbay sidecar, the host's name by default"}})
 	}
 	if a.EnvoyError != "" {
 		add(unbound(s.Node, a.EnvoyError, strings.Split(a.EnvoyError, "; ")...))

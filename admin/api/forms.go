@@ -70,6 +70,15 @@ type Agent struct {
 	NamesWaiting []string  `json:"namesWaiting,omitempty"`
 	NamesRefused []string  `json:"namesRefused,omitempty"`
 	Dependencies []string  `json:"dependencies,omitempty"` // discoveryNames of what the task calls; empty: it may call all
+	Rivalry      *Rivalry  `json:"rivalry,omitempty"`
+}
+
+// Rivalry is how often streams of one node have taken each other's place within
+// the last minute, and from which addresses. One that connects anew may do so
+// once; two tasks of one name do it again and again.
+type Rivalry struct {
+	Count     int      `json:"count"`
+	Addresses []string `json:"addresses"`
 }
 
 // PortStatus is one port that a task offers.

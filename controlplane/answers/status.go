@@ -183,7 +183,7 @@ func agentRow(r *api.Sidecar, a agents.NodeStatus, leaves map[string]pki.Service
 		Version: a.AgentVersion, EnvoyVersion: a.EnvoyVersion, Wiring: a.Wiring, Since: a.Since, LastHealth: a.LastHealth,
 		EnvoyReady: a.EnvoyReady, EnvoyError: a.EnvoyError, Draining: a.Draining,
 		NamesCurrent: a.NamesSent != "" && a.NamesSent == a.NamesApplied, NamesWaiting: a.NamesWaiting, NamesRefused: a.NamesRefused,
-		Dependencies: a.Dependencies,
+		Dependencies: a.Dependencies, Rivalry: (*api.Rivalry)(a.Rivalry),
 	}
 	for _, p := range a.Ports {
 		r.Ports = append(r.Ports, api.PortStatus{PortName: p.PortName, Service: p.Service, Health: p.Health, Why: p.Why, Registered: p.Registered, Error: p.Error})
