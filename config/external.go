@@ -69,7 +69,7 @@ var addressForm = fmt.Sprintf("HOST:PORT with a port of 1 to 65535, where HOST i
 
 var (
 	errForm    = errors.New("it is not HOST:PORT")
-	errURL     = errors.New("it is a URL")
+	errURL     = errors.New("a scheme such as https:// has no place here, nor a path")
 	errAddress = errors.New("the host is missing, or neither a DNS name nor an IP address")
 )
 

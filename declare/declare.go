@@ -120,6 +120,7 @@ func (c *checker) decode(t *tree) (d document) {
 // checker collects problems on the way.
 type checker struct {
 	spoiled  map[string]bool // paths about which something has been said: nothing follows from their value
+	nameless string          // about port mappings that no portName can name
 	problems Problems
 	ignored  Problems
 }

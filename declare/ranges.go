@@ -1,6 +1,7 @@
 package declare
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -38,4 +39,22 @@ func (m portMapping) ports() (all []uint16) {
 		all = append(all, uint16(p))
 	}
 	return all
+}
+
+// nameless tells of the ports that a service could mean, and can't name, where
+// others have names.
+func nameless(list []portMapping) string {
+	var ports []string
+	for _, m := range list {
+		if p := portOf(m.ContainerPort); p > 0 && m.Name == "" && m.Protocol != "udp" {
+			ports = append(ports, strconv.Itoa(int(p)))
+		}
+	}
+	switch n := len(ports); {
+	case n == 0 || n == len(list):
+		return ""
+	case n == 1:
+		return fmt.Sprintf("; the port mapping of %s has no name, and ECS wants one of a port that Service Connect offers", ports[0])
+	}
+	return fmt.Sprintf("; the port mappings of %s have no name, and ECS wants one of a port that Service Connect offers", strings.Join(ports, ", "))
 }

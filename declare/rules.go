@@ -24,6 +24,7 @@ const most = 100
 
 func (c *checker) task(d document) Task {
 	mappings := c.mappings(d.PortMappings)
+	c.nameless = nameless(d.PortMappings)
 	t := Task{LogLevel: "info"}
 	for _, m := range d.PortMappings {
 		t.ContainerPorts = append(t.ContainerPorts, m.ports()...)
@@ -146,9 +147,9 @@ func (c *checker) service(path string, index int, s serviceEntry, mappings map[s
 	m, found := mappings[s.PortName]
 	switch {
 	case s.PortName == "":
-		c.bad(path+".portName", "is missing; allowed: the name of a port mapping (%s)", known(mappings))
+		c.bad(path+".portName", "is missing; allowed: the name of a port mapping (%s)%s", known(mappings), c.nameless)
 	case !found:
-		c.bad(path+".portName", "%s is not the name of a port mapping; allowed: %s", quote(s.PortName), known(mappings))
+		c.bad(path+".portName", "%s is not the name of a port mapping; allowed: %s%s", quote(s.PortName), known(mappings), c.nameless)
 	case m.Protocol == "udp":
 		c.bad(path+".portName", "%s is a udp port; allowed: tcp", quote(s.PortName))
 	case m.ContainerPortRange != "":

@@ -10,7 +10,7 @@ import (
 // comparing are the refused declarations whose mistake lies between two of
 // their parts, or in how the text is written: a schema can't see it.
 var comparing = map[string]bool{
-	"port unknown": true, "udp": true, "tcp request timeout": true, "override taken": true, "app on the ingress port": true,
+	"port unknown": true, "port without a name": true, "ports without names": true, "udp": true, "tcp request timeout": true, "override taken": true, "app on the ingress port": true,
 	"duplicate discovery": true, "duplicate alias": true, "duplicate port": true, "duplicate mapping": true, "duplicate override": true,
 	"keys twice": true, "policy of the wrong side": true, "mutual TLS where it can't be": true,
 	"a range of ports": true, "a range that is too long": true, "the ingress within a range": true,

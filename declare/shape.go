@@ -22,6 +22,7 @@ type shape struct {
 	each *shape             // of an object with any keys: what each holds; nil: not one
 	read func(string) error // of a string that must be read further; nil: any
 	want string             // the JSON type in words
+	such string             // what one of them looks like, where that has to be said
 	num  reflect.Type       // of a number: what must hold it; nil: no number
 }
 
@@ -29,7 +30,7 @@ func shapeOf[T any]() shape { return shapeOfType(reflect.TypeFor[T]()) }
 
 func shapeOfType(t reflect.Type) shape {
 	if reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
-		return shape{want: "a string", read: func(s string) error {
+		return shape{want: "a string", such: `, such as "2s"`, read: func(s string) error {
 			return reflect.New(t).Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(s)) //nolint:forcetypeassert // asked above
 		}}
 	}
@@ -112,7 +113,7 @@ func (c *checker) compare(v any, s shape, path string) any {
 	if at == "" {
 		at = "declaration"
 	}
-	c.bad(at, "is %s; allowed: %s", kind(v), s.want)
+	c.bad(at, "is %s; allowed: %s%s", kind(v), s.want, s.such)
 	c.spoiled[path] = true
 	return nil
 }
@@ -152,7 +153,9 @@ func (c *checker) object(v map[string]any, s shape, path string) any {
 		hint := ""
 		if meant := suggest.Near(k, slices.Sorted(maps.Keys(s.keys))); meant != "" {
 			hint = " (did you mean " + meant + "?)"
-			defer func() { c.spoiled[below(path, meant)] = true }() // nobody needs to hear that it is missing
+			if v[meant] == nil {
+				defer func() { c.spoiled[below(path, meant)] = true }() // nobody needs to hear that it is missing
+			}
 		} else if path == "serviceConnectConfiguration" && shapeOf[document]().keys[k].want != "" {
 			hint = ", but stands beside " + path
 		} else {

@@ -53,6 +53,18 @@ func TestInjectTemplate(t *testing.T) {
 		t.Errorf("over itself: %d %s", code, out)
 	}
 	holds("template.yaml", texts[0])
+	two := strings.ReplaceAll(texts[0], "  Service:\n", "  Other:\n")
+	two = texts[0] + two[strings.Index(two, "  Other:\n"):]
+	if err := os.WriteFile("two.yaml", []byte(two), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says("", "token", "join", "--data", "data", "--trust-domain", "prod.example", "--task-role", "--namespace", "mesh-prod", "--workload", "Other", "--out", "join")
+	if code, out := command(t, append([]string{"inject", "ecs", "two.yaml", "-o", "both", "--join", "join"}, at...)...); code != exitProblems || !strings.Contains(out, "one run for each of the services Other, Service, with --service (here Other) and the --join") {
+		t.Errorf("one join directory for two: %d %s", code, out)
+	}
+	if code, out := command(t, append([]string{"inject", "ecs", "two.yaml", "-o", "both", "--join", "join", "--service", "Other"}, at...)...); code != exitProblems || !strings.Contains(out, "--discovery-name backend-prod") {
+		t.Errorf("one of two: %d %s", code, out)
+	}
 	says("wrote tf/backend.hcl\n", append([]string{"inject", "ecs", "plan.json", "-o", "tf", "--policies", "p.json"}, at...)...)
 	holds(filepath.Join("tf", "backend.hcl"), `cpu                   = "512"`, "enabled = false", "container_port   = 15010", `file("${path.module}/backend.task-definition.json")`)
 	if code, out := command(t, append([]string{"inject", "ecs", "plan.json", "-o", "tf", "--policies", "other=p.json"}, at...)...); code != exitProblems || !strings.Contains(out, "of which service? allowed: SERVICE=FILE, of backend") {

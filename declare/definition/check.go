@@ -127,8 +127,12 @@ func (c *checker) task() {
 		c.badTask("memory", "is missing; allowed for Fargate: MiB that fit cpu")
 	case ok && !fargateSize(cpu, memory):
 		c.badTask("memory", "%d MiB with cpu %d; allowed: a size of Fargate, such as %s", memory, cpu, near(cpu, memory))
-	case !ok && isText(t, "cpu") && isText(t, "memory"):
-		c.badTask("cpu", "%q with memory %q; allowed: CPU units such as 256 (or \"0.25 vCPU\"), and MiB such as 512 (or \"0.5 GB\")", t.Text("cpu"), t.Text("memory"))
+	}
+	if _, ok := c.d.cpu(); !ok && isText(t, "cpu") {
+		c.badTask("cpu", "%q; allowed: CPU units such as 256, or vCPUs such as \"0.25 vCPU\"", t.Text("cpu"))
+	}
+	if _, ok := c.d.memory(); !ok && isText(t, "memory") {
+		c.badTask("memory", "%q; allowed: MiB such as 512, or GB such as \"0.5 GB\"", t.Text("memory"))
 	}
 }
 

@@ -63,15 +63,19 @@ func near(cpu, memory int) string {
 	return fmt.Sprintf("cpu %d with memory %d", c, m)
 }
 
-var amount = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)$`)
+var amount = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([a-zA-Z]*)$`)
 
 // Size is cpu (in units) and memory (in MiB) of the task; false unless both are
 // known.
 func (d *Definition) Size() (cpu, memory int, ok bool) {
-	cpu, c := units(d.Task.Get("cpu"), "vcpu", 1024)
-	memory, m := units(d.Task.Get("memory"), "gb", 1024)
+	cpu, c := d.cpu()
+	memory, m := d.memory()
 	return cpu, memory, c && m
 }
+
+func (d *Definition) cpu() (int, bool) { return units(d.Task.Get("cpu"), "vcpu", 1024) }
+
+func (d *Definition) memory() (int, bool) { return units(d.Task.Get("memory"), "gb", 1024) }
 
 // units reads a number, or a text with a unit that is so many.
 func units(v any, unit string, many float64) (int, bool) {

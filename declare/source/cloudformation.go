@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -14,7 +15,7 @@ import (
 
 // template reads a CloudFormation template.
 func (r *reader) template(file string, root *tree.Object) {
-	t := &template{reader: r, file: file, Template: functions.Template{Root: root, Parameters: r.options.Parameters, Defaulted: map[string]bool{}}}
+	t := &template{reader: r, file: file, fixed: map[string]string{}, Template: functions.Template{Root: root, Parameters: r.options.Parameters, Defaulted: map[string]bool{}}}
 	resources := root.Object("Resources")
 	tasks := map[string]*definition.Definition{}
 	var order []string
@@ -36,7 +37,11 @@ func (r *reader) template(file string, root *tree.Object) {
 		to := functions.Logical(res.Object("Properties").Get("TaskDefinition"))
 		if task := tasks[to]; task != nil {
 			d.Task, d.TaskAt, d.TaskKey, d.TaskRaw = task.Task, task.TaskAt, task.TaskKey, task.TaskRaw
-			d.Notes = append(d.Notes, task.Notes...)
+			for _, n := range task.Notes { // one word about a parameter is enough
+				if !slices.ContainsFunc(d.Notes, func(p definition.Problem) bool { return p.Path == n.Path }) {
+					d.Notes = append(d.Notes, n)
+				}
+			}
 			used[to] = true
 		}
 		t.targets(res.Object("Properties"), d)
@@ -55,7 +60,8 @@ func (r *reader) template(file string, root *tree.Object) {
 type template struct {
 	*reader
 	functions.Template
-	file string
+	file  string
+	fixed map[string]string // parameters whose default the sidecar's settings will have, with where
 }
 
 func (t *template) place(key string) place {
@@ -72,7 +78,7 @@ func (t *template) task(key string, properties *tree.Object) *definition.Definit
 		d.Task.SetAt(0, "family", key)
 	}
 	numbers(d.Task)
-	t.notes(d)
+	t.notes(d, d.TaskAt)
 	return d
 }
 
@@ -85,7 +91,9 @@ func (t *template) service(key string, properties *tree.Object) *definition.Defi
 	if d.Service == nil {
 		d.Service = &tree.Object{}
 	}
-	if sc := t.Chosen(whole.Get("ServiceConnectConfiguration")); sc != nil && !functions.NoValue(sc) {
+	sc := t.Chosen(whole.Get("ServiceConnectConfiguration"))
+	t.took(block)
+	if sc != nil && !functions.NoValue(sc) {
 		d.Service.Set(block, FromTemplate(t.resolved(sc, block, d.ServiceAt.Unknown)))
 		t.defaultNamespace(d, whole)
 	}
@@ -93,7 +101,7 @@ func (t *template) service(key string, properties *tree.Object) *definition.Defi
 		d.Name = name
 	}
 	numbers(d.Service)
-	t.notes(d)
+	t.notes(d, d.ServiceAt)
 	return d
 }
 
@@ -108,6 +116,7 @@ func (t *template) defaultNamespace(d *definition.Definition, properties *tree.O
 	if name, ok := t.Value(cluster.Object("Properties").Object("ServiceConnectDefaults").Get("Namespace")); ok && name != nil {
 		sc.Set("namespace", name)
 	}
+	t.took(block + ".namespace")
 }
 
 func without(o *tree.Object, key string) *tree.Object {
@@ -116,20 +125,44 @@ func without(o *tree.Object, key string) *tree.Object {
 	return c
 }
 
-func (t *template) notes(d *definition.Definition) {
-	for _, name := range slices.Sorted(maps.Keys(t.Defaulted)) {
-		d.Notes = append(d.Notes, definition.Problem{File: t.file, Path: "Parameters." + name, Text: "was taken as its default; give another with --parameter " + name + "=VALUE"})
+// settles are the paths of a task definition and of a service whose values the
+// sidecar's settings or the size of the task come from, so that they are fixed
+// with it; elsewhere functions stay as they are.
+var settles = regexp.MustCompile(`^(serviceConnectConfiguration|deploymentConfiguration\.(strategy|canaryConfiguration|linearConfiguration|bakeTimeInMinutes)|loadBalancers\[\d+\]\.container(Name|Port)|launchType|` +
+	`cpu|memory|networkMode|requiresCompatibilities|containerDefinitions\[\d+\]\.portMappings)($|[.\[])`)
+
+// took notes the parameters whose defaults were asked for by the value at path.
+func (t *template) took(path string) {
+	settled := settles.MatchString(path) && !strings.HasPrefix(path, block+".logConfiguration.options")
+	for name := range t.Defaulted {
+		if _, already := t.fixed[name]; !already && settled {
+			t.fixed[name] = path
+		}
 	}
 	clear(t.Defaulted)
+}
+
+func (t *template) notes(d *definition.Definition, at definition.Place) {
+	for _, name := range slices.Sorted(maps.Keys(t.fixed)) {
+		what := "the sidecar's settings"
+		if path := t.fixed[name]; path == "cpu" || path == "memory" {
+			what = "the task's size"
+		}
+		d.Notes = append(d.Notes, definition.Problem{File: t.file, Path: "Parameters." + name, Text: fmt.Sprintf(
+			"its default is fixed from now on in %s (for %s), whatever is given when the template is deployed; each environment with another value needs an inject of its own, with --parameter %s=VALUE",
+			what, at.Path(t.fixed[name]), name)})
+	}
+	clear(t.fixed)
 }
 
 // resolved is v with the functions replaced whose values the template tells.
 // What stays is noted by its path, with why.
 func (t *template) resolved(v any, path string, unknown map[string]string) any {
-	switch v := t.taken(v, unknown).(type) {
+	switch v := t.taken(v, path, unknown).(type) {
 	case *tree.Object:
 		if v != nil && definition.Intrinsic(v) {
-			if s, ok := t.Value(v); ok {
+			s, ok := t.Value(v)
+			if t.took(path); ok {
 				return s
 			}
 			if unknown != nil {
@@ -139,16 +172,18 @@ func (t *template) resolved(v any, path string, unknown map[string]string) any {
 		}
 		o := &tree.Object{}
 		for _, key := range v.Keys() {
-			if e := t.taken(v.Get(key), unknown); !functions.NoValue(e) {
-				o.Set(key, t.resolved(e, strings.TrimPrefix(path+"."+unpascal(key), "."), unknown))
+			at := strings.TrimPrefix(path+"."+unpascal(key), ".")
+			if e := t.taken(v.Get(key), at, unknown); !functions.NoValue(e) {
+				o.Set(key, t.resolved(e, at, unknown))
 			}
 		}
 		return o
 	case []any:
 		list := []any{}
 		for _, e := range v {
-			if e = t.taken(e, unknown); !functions.NoValue(e) {
-				list = append(list, t.resolved(e, fmt.Sprintf("%s[%d]", path, len(list)), unknown))
+			at := fmt.Sprintf("%s[%d]", path, len(list))
+			if e = t.taken(e, at, unknown); !functions.NoValue(e) {
+				list = append(list, t.resolved(e, at, unknown))
 			}
 		}
 		return list
@@ -159,10 +194,11 @@ func (t *template) resolved(v any, path string, unknown map[string]string) any {
 
 // taken is the branch of Fn::If that is taken, where values have to be known;
 // elsewhere both stay.
-func (t *template) taken(v any, unknown map[string]string) any {
+func (t *template) taken(v any, path string, unknown map[string]string) any {
 	if unknown == nil {
 		return v
 	}
+	defer t.took(path)
 	return t.Chosen(v)
 }
 
@@ -198,6 +234,7 @@ func (t *template) targets(properties *tree.Object, d *definition.Definition) {
 		}
 		d.Targets[i] = target
 	}
+	t.took("")
 }
 
 var errTooLarge = errors.New("grows too large when its aliases are written out")

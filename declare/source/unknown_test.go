@@ -88,8 +88,21 @@ func TestConditions(t *testing.T) {
 	task, notes := declared(t, Options{}, "Service", template)
 	want := declare.Port{PortName: "web", DiscoveryName: "api", Protocol: mesh.HTTP2, ContainerPort: 8080, IngressPort: 15010, Aliases: []declare.Alias{{DNSName: "api", Port: 80}},
 		TLS: &mesh.ServiceTLS{Issuer: "arn:aws:acm-pca:eu-west-1:1:certificate-authority/x"}, Timeouts: mesh.Timeouts{PerRequest: &twenty}}
-	if d := cmp.Diff([]declare.Port{want}, task.Ports); d != "" || task.Namespace != "prod.local" || !strings.Contains(notes, "Parameters.Env: was taken as its default") {
-		t.Errorf("%s in %q\n%s", d, task.Namespace, notes)
+	if d := cmp.Diff([]declare.Port{want}, task.Ports); d != "" || task.Namespace != "prod.local" {
+		t.Errorf("%s in %q", d, task.Namespace)
+	}
+	// Where the function stays, nothing is fixed.
+	for _, want := range []string{
+		"Parameters.Size: its default is fixed from now on in the task's size (for Resources.Task.Properties.Cpu)",
+		"Parameters.Port: its default is fixed from now on in the sidecar's settings (for Resources.Task.Properties.ContainerDefinitions[0].PortMappings[0].ContainerPort)",
+		"Parameters.Env: its default is fixed from now on in the sidecar's settings (for Resources.Service.Properties.ServiceConnectConfiguration.Services[0].DiscoveryName)",
+	} {
+		if !strings.Contains(notes, want) {
+			t.Errorf("not said: %s\n%s", want, notes)
+		}
+	}
+	if strings.Contains(notes, "Parameters.Tag") || strings.Contains(notes, "Parameters.Group") {
+		t.Errorf("said of what stays:\n%s", notes)
 	}
 	task, _ = declared(t, Options{Parameters: map[string]string{"Env": "dev"}}, "Service", template)
 	want = declare.Port{PortName: "web", DiscoveryName: "api-dev", Protocol: mesh.HTTP, ContainerPort: 8080, IngressPort: 15010, Aliases: want.Aliases}

@@ -43,6 +43,9 @@ type Settings struct {
 	Requests int `json:"requests,omitempty"`
 	Services int `json:"services,omitempty"`
 	Tasks    int `json:"tasks,omitempty"`
+	// Together are the services that get their sidecars by the same settings, for
+	// what is said where these fit one of them alone; nil: this one.
+	Together []string `json:"-"`
 
 	undo bool // to be taken away: what was written is not refused any more
 }

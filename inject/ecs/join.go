@@ -35,12 +35,29 @@ func (in *inject) roleAndJoin() {
 	}
 	for _, p := range in.task.Ports {
 		if !slices.Contains(made.DiscoveryNames, p.DiscoveryName) {
-			in.badJoin("is for the workload %s, which may not offer %s; allowed: a directory made with --discovery-name %s", made.Workload, p.DiscoveryName, p.DiscoveryName)
+			in.badJoin("is for the workload %s, which may not offer %s; allowed: %s", made.Workload, p.DiscoveryName, in.ownJoin(p.DiscoveryName))
 		}
 	}
 	if names := in.names(); in.d.Service.Text("serviceName") != "" && !slices.Contains(names, made.Workload) {
-		in.notes = append(in.notes, definition.Problem{Path: "--join", Text: fmt.Sprintf("is for the workload %s, and the service is called %s; the role of the task has to be that of %s in identities.taskRoles", made.Workload, names[0], made.Workload)})
+		in.notes = append(in.notes, definition.Problem{Path: "--join", Text: fmt.Sprintf("is for the workload %s, and the service is called %s; the role of the task has to be that of %s in identities.taskRoles%s", made.Workload, names[0], made.Workload, in.orApart())})
 	}
+}
+
+// ownJoin is the join directory that a service needs which offers name. One of
+// several needs its own: to let the workload of another offer it as well would
+// let the tasks of that one do so.
+func (in *inject) ownJoin(name string) string {
+	if len(in.s.Together) > 1 {
+		return fmt.Sprintf("one run for each of the services %s, with --service (here %s) and the --join of its own workload", strings.Join(in.s.Together, ", "), in.d.Name)
+	}
+	return fmt.Sprintf("the directory of the workload that offers it, made with --discovery-name %s", name)
+}
+
+func (in *inject) orApart() string {
+	if len(in.s.Together) > 1 {
+		return fmt.Sprintf("; or inject it in a run of its own, with --service %s and its own --join", in.d.Name)
+	}
+	return ""
 }
 
 func (in *inject) badJoin(format string, args ...any) {

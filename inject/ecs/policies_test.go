@@ -86,7 +86,8 @@ func TestPoliciesRefused(t *testing.T) {
 		service    source.File
 	}{
 		{"a wrong value", "service.json: policies.backend.retries.max: ", beside(`{"backend": {"retries": {"max": 99}}}`)},
-		{"a wrong key", "service.json: policies.backend.retry: is not a key here; allowed: authorization", beside(`{"backend": {"retry": {}}}`)},
+		{"a wrong key", "service.json: policies.backend.retry: is not a key here (did you mean retries?); allowed: authorization", beside(`{"backend": {"retry": {}}}`)},
+		{"a number for a time", `service.json: policies.payments.timeout.perRequest: is 2; allowed: a string, such as "2s"`, beside(`{"payments": {"timeout": {"perRequest": 2}}}`)},
 		{"in the block", "service.json: serviceConnectConfiguration.policies: is not a key here, but stands beside serviceConnectConfiguration", once(service, `"enabled": true`, `"enabled": true, "policies": {}`)},
 	} {
 		found, err := source.Read(source.Options{}, task, c.service)
@@ -125,7 +126,7 @@ func TestPoliciesRefused(t *testing.T) {
 // task.
 func TestJoin(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"namespace": "prod", "workload": "frontend", "discoveryNames": []}`:         "--join: is for the workload frontend, which may not offer backend",
+		`{"namespace": "prod", "workload": "frontend", "discoveryNames": []}`:         "--join: is for the workload frontend, which may not offer backend; allowed: the directory of the workload that offers it",
 		`{"namespace": "test", "workload": "backend", "discoveryNames": ["backend"]}`: `--join: is for the namespace "test", and the service is in "prod"`,
 		`[]`: "--join: ",
 		`{"namespace": "prod", "workload": "frontend", "discoveryNames": ["backend"]}`: "note --join: is for the workload frontend, and the service is called backend",
@@ -144,6 +145,27 @@ func TestJoin(t *testing.T) {
 		if !strings.Contains(strings.ReplaceAll(got, "\n", "\nnote "), want) {
 			t.Errorf("%s: %s", text, got)
 		}
+	}
+}
+
+// TestJoinOfOneOfSeveral: to let the workload of one service offer what another
+// does would be no remedy.
+func TestJoinOfOneOfSeveral(t *testing.T) {
+	found, err := source.Read(source.Options{}, file(t, "task.json"), file(t, "service.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := settings
+	s.Together = []string{"frontend", "backend"}
+	s.Join = map[string]string{"join.json": `{"namespace": "prod", "workload": "frontend", "discoveryNames": []}`}
+	_, problems := Inject(found[0], s, Original{})
+	if got := problems.Error(); !strings.Contains(got, "one run for each of the services frontend, backend, with --service (here backend) and the --join of its own workload") || strings.Contains(got, "--discovery-name") {
+		t.Error(got)
+	}
+	s.Join = map[string]string{"join.json": `{"namespace": "prod", "workload": "frontend", "discoveryNames": ["backend"]}`}
+	r, problems := Inject(found[0], s, Original{})
+	if len(problems) > 0 || !strings.Contains(r.Notes.Error(), "in a run of its own, with --service backend and its own --join") {
+		t.Error(problems)
 	}
 }
 

@@ -5,13 +5,14 @@ package suggest
 import "strings"
 
 // Near returns the candidate that word was most likely meant to be, or "" when
-// none is near: it differs in case alone, or in at most a third of its letters,
-// or it begins with word. Of equally near ones the first wins.
+// none is near: it differs in case alone, in being the plural, or in at most a
+// third of its letters, or it begins with word. Of equally near ones the first
+// wins.
 func Near(word string, candidates []string) string {
 	word = strings.ToLower(word)
 	best, least := "", len(word)/3+1
 	for _, c := range candidates {
-		if d := distance(word, strings.ToLower(c)); d < least {
+		if d := distance(singular(word), singular(strings.ToLower(c))); d < least {
 			best, least = c, d
 		}
 	}
@@ -21,6 +22,14 @@ func Near(word string, candidates []string) string {
 		}
 	}
 	return best
+}
+
+// singular is a word without the ending that is far from its plural's.
+func singular(word string) string {
+	if stem, is := strings.CutSuffix(word, "ies"); is {
+		return stem + "y"
+	}
+	return word
 }
 
 // shortest is how long a beginning must be to mean the whole.

@@ -3,10 +3,10 @@ package suggest
 import "testing"
 
 func TestNear(t *testing.T) {
-	keys := []string{"cloudMap", "registry", "namespaces", "listen", "url", "passwordFile"}
+	keys := []string{"cloudMap", "registry", "namespaces", "listen", "url", "passwordFile", "retries"}
 	for word, want := range map[string]string{
 		"cloudmap": "cloudMap", "cloud_map": "cloudMap", "registri": "registry", "namespace": "namespaces", "lisen": "listen",
-		"URL": "url", "ur": "", "": "", "x": "", "provisioner": "", "listenAddress": "", "pass": "passwordFile", "pas": "",
+		"URL": "url", "ur": "", "": "", "x": "", "provisioner": "", "listenAddress": "", "pass": "passwordFile", "pas": "", "registries": "registry", "retry": "retries",
 	} {
 		if got := Near(word, keys); got != want {
 			t.Errorf("%q: %q, want %q", word, got, want)

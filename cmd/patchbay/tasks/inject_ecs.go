@@ -148,6 +148,9 @@ func (f *injectECS) run(stdout, stderr io.Writer, files []source.File) error {
 	errs := []error{f.policiesOf(chosen)}
 	var results []injected
 	for _, d := range chosen {
+		f.settings.Together = append(f.settings.Together, d.Name)
+	}
+	for _, d := range chosen {
 		r, problems := ecs.Inject(d, f.settings, ecs.OriginalOf(d, files...))
 		if len(problems) == 0 {
 			problems = changed(d, before, len(found))
