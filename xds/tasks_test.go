@@ -92,11 +92,11 @@ var handedOut sync.Map
 
 // unused finds a port that nobody has. It lies below the range from which the
 // system gives ports to clients, so that none of these takes it before it is
-// used.
+// used, and above those that a sidecar has by default, which a task may not choose.
 func unused(t *testing.T, at netip.Addr) uint16 {
 	t.Helper()
 	for range 100 {
-		port := uint16(10000 + rand.IntN(20000))
+		port := uint16(20000 + rand.IntN(10000))
 		lis, err := net.Listen("tcp", netip.AddrPortFrom(at, port).String())
 		if err != nil {
 			continue

@@ -60,11 +60,12 @@ var handedOut sync.Map
 
 // freePort finds a port of 127.0.0.1 that nobody has. It lies below the range
 // from which the system gives ports to clients, so that none of these takes it
-// before it is used.
+// before it is used, and above those that a sidecar or a control plane has by
+// default, which a task may not choose.
 func freePort(t *testing.T) int {
 	t.Helper()
 	for range 100 {
-		port := 10000 + mathrand.IntN(20000)
+		port := 20000 + mathrand.IntN(10000)
 		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
 		if err != nil {
 			continue
