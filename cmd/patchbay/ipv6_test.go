@@ -49,7 +49,7 @@ func TestATaskOfIPv6Alone(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.start(m.command(t.Context(), "python3", "-m", "http.server", "--bind", "::1", "--directory", m.dir, "8080"))
-	agent, log := m.sidecar(os.Environ())
+	agent, _ := m.sidecar(os.Environ())
 	named := func(s status.Report) error {
 		if s.Names != 1 {
 			return fmt.Errorf("%d names", s.Names)
@@ -91,7 +91,7 @@ func TestATaskOfIPv6Alone(t *testing.T) {
 	if left := m.rules(); left != rules {
 		t.Errorf("the agent was killed, and the rules became\n%s", left)
 	}
-	agent, log = m.sidecar(os.Environ())
+	agent, log := m.sidecar(os.Environ())
 	m.member().until(named)
 	called()
 	if next := m.rules(); next != rules {

@@ -74,7 +74,7 @@ func typed(kind string, v any) any {
 		return v
 	}
 	var list []any
-	for _, part := range strings.Split(text, ",") {
+	for part := range strings.SplitSeq(text, ",") {
 		list = append(list, strings.TrimSpace(part))
 	}
 	return list
@@ -108,7 +108,7 @@ func (t *Template) split(arg any, depth int) (any, bool) {
 		return nil, false
 	}
 	var list []any
-	for _, part := range strings.Split(text, between) {
+	for part := range strings.SplitSeq(text, between) {
 		list = append(list, part)
 	}
 	return list, true
