@@ -23,7 +23,7 @@ func (c *checker) policies(all map[string]*policy.Policy, t *Task) {
 		if !mesh.ValidDiscoveryName(name) {
 			c.bad(at, "%s; allowed: a discoveryName, up to 64 of [a-z0-9_-], not starting with '-'", quote(name))
 		}
-		problems := slices.Concat(p.Problems(), p.Unmet(), p.Vain())
+		problems := append(p.Problems(), p.Vain()...)
 		if i := slices.IndexFunc(t.Ports, func(port Port) bool { return port.DiscoveryName == name }); i >= 0 {
 			problems = append(problems, p.Misplaced(policy.OfService, t.Ports[i].Protocol.L7())...)
 			if rules := t.Ports[i].Policy; rules != nil && p.TestTraffic == nil {

@@ -165,5 +165,6 @@ func (r *Registrar) stands(ctx context.Context, k key, at entry) (bool, error) {
 		return false, fmt.Errorf("read instance %s of %s: %w", k.id, k.service, err)
 	}
 	there, err := record.ParseInstance(k.id, mesh.Unknown, out.Instance.Attributes)
+	// What can't be read stands under this id all the same.
 	return err != nil || at.since == nil || slices.ContainsFunc(at.since, there.Since.Equal), nil
 }

@@ -6,7 +6,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -107,30 +106,7 @@ func (m *member) knocking(name string, port uint16) (stop func()) {
 }
 
 // calling calls a name without pause until stop is called; no call may fail.
-func (m *member) calling(name string, port uint16) (stop func()) {
-	var failed atomic.Pointer[error]
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			select {
-			case <-done:
-				return
-			default:
-			}
-			if _, err := m.get(name, port); err != nil {
-				failed.CompareAndSwap(nil, &err)
-			}
-		}
-	}()
-	return sync.OnceFunc(func() {
-		close(done)
-		<-ended
-		if err := failed.Load(); err != nil {
-			m.t.Errorf("a call of %s failed: %v", name, *err)
-		}
-	})
-}
+func (m *member) calling(name string, port uint16) (stop func()) { return m.tally(name, port).end }
 
 // TestNoCallFailsOnTheWayBackFromMutualTLS: a task that requires certificates is
 // replaced by one that asks for none. For as long as both live, both are called,

@@ -8,15 +8,15 @@ import (
 	"strings"
 )
 
-// Vain lists what p means otherwise than it looks: the wildcards and templates of
-// others, which are compared as they stand, a header that is named twice, and what
-// another member takes the effect from. As
-// with [Policy.Unmet], whoever declares p is to know; what is stored is read.
+// Vain lists what p means otherwise than it looks: what [Policy.Unmet] does, the
+// wildcards and templates of others, which are compared as they stand, a header
+// that is named twice, and what another member takes the effect from. Whoever
+// declares p is to know; what is stored is read all the same.
 func (p *Policy) Vain() []Problem {
 	if p == nil {
 		return nil
 	}
-	c := &checker{}
+	c := &checker{problems: p.Unmet()}
 	if o := p.OutlierDetection; o != nil && o.BaseEjection != nil && o.MaxEjection != nil && *o.MaxEjection < *o.BaseEjection {
 		c.bad("outlierDetection.maxEjection", "%s is less than baseEjection; allowed: %s or more", o.MaxEjection, o.BaseEjection)
 	}

@@ -170,7 +170,8 @@ func (c Config) validate() error {
 // cluster's name can't be told from a statistic's, so the pattern is anchored
 // at the end. It is one expression because Envoy asks an expression once for
 // each name, and holds every name that a request counts against each prefix:
-// nine prefixes took 1 % of a request's instructions.
+// nine prefixes took 3.6 % of the instructions of a request of http (the part
+// instructions of make bench, with them and without).
 var statPattern = `cluster\..+\.(` + strings.Join([]string{
 	`upstream_rq_(total|time|timeout|active|retry.*|pending_overflow|[1-5]xx|[1-5]\d\d)`,
 	`upstream_cx_(total|active|overflow|connect_fail|connect_timeout|connect_ms|http[12]_total|(rx|tx)_bytes_total)`,
